@@ -1,0 +1,45 @@
+# Every target makes its own environment: .venv is built when absent and brought up to date when pyproject.toml changes.
+#   make demo      fit real trials, print the table, write pictures and an HTML report
+#   make test      the quick tests (under 10 minutes on two cores)
+#   make test-all  the slow ones as well
+#   make bench     side-by-side timings
+#   make clean     remove what the other targets made
+
+# The first Python of 3.11 or later; `make PYTHON=/path/to/python demo` chooses another.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+JOBS ?= 2
+OUT ?= demo-out
+
+BIN := .venv/bin
+READY := .venv/.installed
+
+.PHONY: demo test test-all bench clean
+
+demo: $(READY)
+	@$(BIN)/nlme demo --out $(OUT)
+
+test: $(READY)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+
+test-all: $(READY)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "slow or not slow"
+
+bench: $(READY)
+	@$(BIN)/python -m tests.benchmarks
+
+clean:
+	@rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache $(OUT)
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is always run as `python -m pip` (no long shebang lines) and retried after an upgrade of itself, for the one case
+# where a venv brings a pip that does not know editable installs from pyproject.toml.
+$(READY): pyproject.toml
+	@if [ -z "$(PYTHON)" ] && [ ! -x $(BIN)/python ]; then \
+		echo "nlme needs Python 3.11 or later with venv (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; fi
+	@[ -x $(BIN)/python ] || { echo "Making .venv ..."; $(PYTHON) -m venv .venv; }
+	@echo "Installing nlme into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]' || { \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'; }
+	@touch $@

@@ -1,0 +1,191 @@
+"""The house holds: files import from lower floors only, and heavy dependencies come in by their one door.
+
+The map is the one of docs/principles.md. The test reads the source with `ast`; nothing is imported except by the last
+test, which asks a fresh interpreter what `import nlme` loads.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "nlme"
+
+FLOORS = [
+    ["typing", "errors", "results", "linalg"],
+    ["parameters", "data"],
+    ["structure", "observation", "neural"],
+    ["language"],
+    ["marginal"],
+    ["estimation"],
+    ["uncertainty", "simulation", "diagnostics", "selection", "discovery"],
+    ["report", "plots"],
+    ["cli", "demo"],
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+# Rooms of one floor that may know each other, one way: (who imports, what).
+ARROWS = {
+    ("errors", "typing"),
+    ("results", "typing"),
+    ("results", "errors"),
+    ("linalg", "typing"),
+    ("linalg", "errors"),
+    ("linalg", "results"),
+    ("report", "plots"),  # the page shows the pictures
+    ("cli", "demo"),
+}
+
+# Fit is one public object: its covariance, predictions and table are computed on first use by rooms above it. Such an
+# import stands inside the method that needs it, and only these rooms may be reached so.
+LAZY_UP = {
+    ("estimation", "uncertainty"),
+    ("estimation", "diagnostics"),
+    ("estimation", "report"),
+    ("estimation", "plots"),
+}
+
+# Heavy packages: where their import may be written, and whether only inside a function (so that it loads on first use).
+DOORS = {
+    "pandas": {"data", "report", "estimation", "diagnostics", "uncertainty", "simulation"},
+    "matplotlib": {"plots"},
+    "arviz": {"estimation/bayes"},
+    "numpyro.infer": {"estimation/bayes"},
+    "typer": {"cli"},
+}
+LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer")
+
+
+class Import(NamedTuple):
+    room: str  # "data", "cli", ...
+    file: str  # relative to nlme/, without .py: "estimation/bayes"
+    line: int
+    target: str  # dotted: "nlme.errors", "pandas"
+    lazy: bool  # inside a function, or under `if TYPE_CHECKING`
+
+
+def _imports_of(source: str, file: str) -> list[Import]:
+    """Every import statement of one file, with relative ones made absolute."""
+    found = []
+    package = ["nlme", *file.split("/")[:-1]]
+
+    def add(node, lazy):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        else:
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            # `from nlme import errors` names the module errors; `from nlme.errors import DataError` does too.
+            targets = [f"{module}.{alias.name}" for alias in node.names]
+        found.extend(Import(file.split("/")[0], file, node.lineno, target, lazy) for target in targets)
+
+    def walk(node, lazy):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                add(child, lazy)
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+            walk(child, lazy or inside or typing_only)
+
+    walk(ast.parse(source), False)
+    return found
+
+
+def _all_imports() -> list[Import]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        file = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        if file != "__init__":  # the front door names every room
+            found.extend(_imports_of(path.read_text(), file))
+    return found
+
+
+def _floor_violation(entry: Import) -> str | None:
+    """Sentence for an import that climbs or crosses the house, None for one that may stand."""
+    parts = entry.target.split(".")
+    if parts[0] != "nlme":
+        return None
+    if entry.room not in FLOOR_OF:
+        return f"nlme/{entry.file}.py: the room {entry.room!r} is on no floor of the map"
+    room = parts[1] if len(parts) > 1 else ""
+    where = f"nlme/{entry.file}.py:{entry.line} imports {entry.target}"
+    if room not in FLOOR_OF:
+        # `from nlme import fit` reaches through the front door and so depends on every floor; only the top floor may.
+        top = FLOOR_OF[entry.room] == len(FLOORS) - 1
+        return None if top else f"{where}: import from the room itself, not from the front door"
+    if room == entry.room or (entry.room, room) in ARROWS or FLOOR_OF[room] < FLOOR_OF[entry.room]:
+        return None
+    if entry.lazy and (entry.room, room) in LAZY_UP:
+        return None
+    return f"{where}: floor {FLOOR_OF[entry.room]} may not know floor {FLOOR_OF[room]}"
+
+
+def _door_violation(entry: Import) -> str | None:
+    """Sentence for a heavy package that comes in by another door than its own, or too early."""
+    for package, doors in DOORS.items():
+        if entry.target == package or entry.target.startswith(package + "."):
+            where = f"nlme/{entry.file}.py:{entry.line} imports {entry.target}"
+            if entry.room not in doors and entry.file not in doors:
+                return f"{where}: its doors are {', '.join(sorted(doors))}"
+            if package == "pandas" and not entry.lazy and entry.room != "report":
+                return f"{where}: import it inside the function that uses it"
+    return None
+
+
+def test_every_file_imports_from_lower_floors_only():
+    violations = [sentence for entry in _all_imports() if (sentence := _floor_violation(entry))]
+    assert not violations, "\n".join(violations)
+
+
+def test_heavy_packages_have_one_door():
+    violations = [sentence for entry in _all_imports() if (sentence := _door_violation(entry))]
+    assert not violations, "\n".join(violations)
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "allowed"),
+    [
+        ("data/readers", "from nlme.errors import DataError", True),
+        ("data/readers", "from nlme.parameters import domains", False),  # the same floor
+        ("structure/ode", "from ..language import model", False),  # upwards, relative
+        ("structure/ode", "from .base import Structure", True),
+        ("estimation/fit", "from nlme.report import table", False),
+        ("estimation/fit", "def f():\n    from nlme.report import table", True),  # on first use
+        ("marginal/foce", "def f():\n    from nlme.report import table", False),
+        ("report/page", "import nlme", False),  # the front door
+        ("cli", "import nlme", True),
+        ("cupboard/x", "from nlme import errors", False),  # a room that is not on the map
+    ],
+)
+def test_the_floor_rule_sees_what_it_should(file, source, allowed):
+    verdicts = [_floor_violation(entry) for entry in _imports_of(source, file)]
+    assert (verdicts == [None]) is allowed
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "allowed"),
+    [
+        ("plots/style", "from matplotlib.figure import Figure", True),
+        ("diagnostics/npde", "def f():\n    import matplotlib.pyplot", False),
+        ("estimation/bayes", "def f():\n    from numpyro.infer import NUTS", True),
+        ("estimation/saem", "def f():\n    from numpyro.infer import NUTS", False),
+        ("data/readers", "import pandas as pd", False),
+        ("data/readers", "def f():\n    import pandas as pd", True),
+    ],
+)
+def test_the_door_rule_sees_what_it_should(file, source, allowed):
+    verdicts = [_door_violation(entry) for entry in _imports_of(source, file)]
+    assert (verdicts == [None]) is allowed
+
+
+def test_import_nlme_leaves_heavy_packages_alone():
+    script = f"import sys, nlme; print(*[name for name in {LOADED_ON_FIRST_USE} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [], f"`import nlme` loads {done.stdout.strip()}"
