@@ -26,7 +26,7 @@ test-all: $(READY)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "slow or not slow"
 
 bench: $(READY)
-	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python tests/benchmarks
 
 clean:
 	@rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache $(OUT)

@@ -1,0 +1,1 @@
+"""Tables and pages of a fit. See :func:`nlme.table` and :func:`nlme.report`."""
