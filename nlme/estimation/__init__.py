@@ -1,0 +1,1 @@
+"""Estimation: fits, their results, and Bayesian sampling."""

@@ -1,0 +1,66 @@
+"""The objective of a whole population: every subject's mode and marginal at once, with the exact gradient."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from nlme.language.layout import SubjectData
+from nlme.language.model import Model
+from nlme.language.solution import Anatomy
+from nlme.marginal.base import Method, Subject
+from nlme.marginal.mode import find_mode, with_derivative
+from nlme.parameters.inventory import Inventory
+
+
+class Evaluation(NamedTuple):
+    """Objective of every subject at one point of the parameters; a leading axis over subjects throughout."""
+
+    value: Float[Array, " N"]  # -2 log L without n log 2 pi
+    gradient: Float[Array, "N P"] | None  # in the unconstrained parameters
+    b: Float[Array, "N q"]  # standardised modes
+    decrement: Float[Array, " N"]
+    iterations: Int[Array, " N"]
+    converged: Bool[Array, " N"]
+    status: Int[Array, " N"]
+
+
+def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, start: Float[Array, " q"]):
+    """(objective, mode) of one subject; the objective is differentiable in ``model``."""
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+    stopped = eqx.combine(jax.lax.stop_gradient(arrays), rest)
+    zero = jnp.zeros_like(start)
+    if not method.searches:
+        subject = Subject(method, anatomy, data, model, zero, method.order)
+        status = subject.moments(model, zero).status
+        mode = (zero, jnp.zeros(()), jnp.zeros((), int), jnp.asarray(True), status)
+        return method.objective(subject, model, zero), mode
+
+    def curvature(b):
+        return Subject(method, anatomy, data, stopped, b, 2).curvature(stopped, b)
+
+    mode = find_mode(curvature, jax.lax.stop_gradient(start), method.inner_tolerance, method.inner_iterations)
+    subject = Subject(method, anatomy, data, model, mode.b, method.order)
+    b = with_derivative(lambda b: subject.gradient(subject.slopes(model, b), b), mode.b, mode.hessian)
+    return method.objective(subject, model, b), (mode.b, mode.decrement, mode.iterations, mode.converged, mode.status)
+
+
+@eqx.filter_jit
+def evaluate_subjects(
+    method: Method, anatomy: Anatomy, inventory: Inventory, model: Model, arrays: SubjectData, u, starts, gradient: bool = True
+) -> Evaluation:
+    """Every subject's objective (and gradient) at the unconstrained parameters ``u``; ``starts`` (N, q) begin the modes."""
+
+    def objective(u, data, start):
+        return one_subject(method, anatomy, inventory.at_unconstrained(model, u), data, start)
+
+    if gradient:
+        (value, mode), slope = jax.vmap(jax.value_and_grad(objective, has_aux=True), (None, 0, 0))(u, arrays, starts)
+    else:
+        value, mode = jax.vmap(objective, (None, 0, 0))(u, arrays, starts)
+        slope = None
+    return Evaluation(value, slope, *mode)

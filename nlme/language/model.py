@@ -1,0 +1,125 @@
+"""The model class: its fields are the population parameters, its methods the boxes a pharmacometrician draws.
+
+    typical values      fields, declared with nlme.positive, real, bounded, probability, covariance, mlp
+    patient data        covariates = {"wt": "kg"}
+    random effects      random()
+    individual params   individual(eta, cov)
+    dynamics            dynamics(ind)
+    error model         observe(ind, state, t)
+
+An instance is the pytree of its parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import equinox as eqx
+import numpy as np
+
+from nlme.errors import ModelError, name_error
+from nlme.parameters.covariance import Covariance
+from nlme.parameters.domains import METADATA, is_concrete
+
+
+class Model(eqx.Module):
+    """Base class of population models; see ``docs/language.md`` for a worked example.
+
+    Subclasses declare parameters as fields and override the methods below.  Keyword arguments of the constructor replace
+    starting values, on the natural scale: ``Warfarin(cl=0.2, omega={"cl": 0.1})``.
+
+    Raises
+    ------
+    ModelError
+        A value outside its domain, an array of another shape than declared, an unknown parameter name.
+    """
+
+    covariates: ClassVar[Any] = ()
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name in ("individual", "dynamics", "observe", "random"):
+            if name in cls.__dict__ and not callable(cls.__dict__[name]):
+                raise ModelError(f"{cls.__name__}.{name} must be a method; found {cls.__dict__[name]!r}.")
+
+    def __check_init__(self):
+        for field in dataclasses.fields(self):
+            declaration = field.metadata.get(METADATA)
+            value = getattr(self, field.name)
+            if declaration is None or isinstance(value, Covariance) or not is_concrete(value):
+                continue
+            if isinstance(field.default_factory, type(dataclasses.MISSING)):
+                continue
+            shape = np.shape(field.default_factory())
+            if np.shape(value) != shape:
+                raise ModelError(
+                    f"{type(self).__name__}: parameter {field.name!r} is declared with shape {shape}; got shape {np.shape(value)}."
+                )
+            if not declaration.domain.contains(value):
+                raise ModelError(
+                    f"{type(self).__name__}: {field.name} = {np.asarray(value).tolist()} is outside its domain, "
+                    f"{declaration.domain} ({declaration.domain.lower:g} < {field.name} < {declaration.domain.upper:g})."
+                )
+
+    def random(self) -> Covariance | None:
+        """The covariance of the random effects; by default the model's only covariance field, or none."""
+        found = [getattr(self, f.name) for f in dataclasses.fields(self)]
+        found = [value for value in found if isinstance(value, Covariance)]
+        if len(found) > 1:
+            raise ModelError(
+                f"{type(self).__name__} declares {len(found)} covariances; define random(self) to say which one the "
+                f"subjects' random effects have."
+            )
+        return found[0] if found else None
+
+    def individual(self, eta, cov) -> dict:
+        """Individual parameters from random effects and covariates (both named scalars)."""
+        raise ModelError(
+            f"{type(self).__name__} has no individual(self, eta, cov) method: it must return a dict of individual parameters."
+        )
+
+    def dynamics(self, ind):
+        """The structural model of an individual: an ``nlme.pk`` structure, an ``nlme.ODE``, or None for a formula in observe."""
+        return None
+
+    def observe(self, ind, state, t) -> dict:
+        """Distribution of each endpoint's observation at time ``t``: a dict such as ``{"conc": nlme.additive(...)}``."""
+        raise ModelError(
+            f'{type(self).__name__} has no observe(self, ind, state, t) method: it must return a dict such as {{"conc": '
+            f"nlme.combined(state.central / ind.v, add=self.add, prop=self.prop)}}."
+        )
+
+    def __getattr__(self, name: str):
+        # only reached when normal lookup failed: a misspelt parameter
+        if name.startswith("_") or name in ("shape", "dtype", "ndim"):
+            raise AttributeError(name)
+        fields = [f.name for f in dataclasses.fields(self)]
+        raise _MissingParameter(name_error("parameter", name, fields, type(self).__name__))
+
+    def _repr_html_(self) -> str:
+        from nlme.language.describe import describe
+
+        return describe(self)._repr_html_()
+
+
+class _MissingParameter(ModelError, AttributeError):
+    """A parameter that the model does not declare."""
+
+
+def covariate_units(model: Model) -> dict[str, str]:
+    """Covariate name -> unit as declared; a tuple of names declares them without units.
+
+    Raises
+    ------
+    ModelError
+        ``covariates`` is neither a dict of units nor a sequence of names.
+    """
+    declared = type(model).covariates
+    if isinstance(declared, dict):
+        return {str(k): (v or "") for k, v in declared.items()}
+    if isinstance(declared, str) or not all(isinstance(name, str) for name in declared):
+        raise ModelError(
+            f'{type(model).__name__}.covariates must be a dict from name to unit, such as {{"wt": "kg"}}; got {declared!r}.'
+        )
+    return {name: "" for name in declared}

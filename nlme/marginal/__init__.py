@@ -1,0 +1,1 @@
+"""Marginal likelihoods: the random effects integrated out, by approximation or by quadrature."""

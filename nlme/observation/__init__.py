@@ -1,0 +1,1 @@
+"""What is observed, given the prediction: residual errors and other likelihoods of a record."""

@@ -1,0 +1,258 @@
+"""Covariance of random effects: standard deviations x Cholesky factor of the correlation, with names and blocks.
+
+Omega = diag(sd) R diag(sd),  R = factor factor'.  Random effects in one block are correlated, across blocks independent.
+Three coordinates of one block, all of length m (m + 1) / 2, lower triangle row by row:
+
+* natural: the elements of Omega (what tables show),
+* unconstrained: on the diagonal log sd_i, below it z_ij with factor_i = (z_i1, ..., z_i,i-1, 1) / norm; any real numbers
+  give a positive definite Omega (a form of the spherical parameterisation, Pinheiro & Bates 1996, doi:10.1007/BF00140873),
+* the pytree leaves ``sd`` and ``factor`` themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from nlme.errors import ModelError, name_error
+from nlme.parameters.domains import METADATA, Declaration, Domain
+
+COVARIANCE = Domain("covariance")
+
+
+class Covariance(eqx.Module):
+    """Named covariance matrix of ``n`` random effects.
+
+    Attributes
+    ----------
+    sd : (n,) standard deviations
+    factor : (n, n) Cholesky factor of the correlation matrix, zero outside the blocks
+    names : names of the random effects
+    blocks : groups of positions that are correlated with each other
+    """
+
+    sd: Float[Array, " n"]
+    factor: Float[Array, "n n"]
+    names: tuple[str, ...] = eqx.field(static=True)
+    blocks: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+
+    @property
+    def cholesky(self) -> Float[Array, "n n"]:
+        """Lower triangular L with L L' = Omega."""
+        return self.sd[:, None] * self.factor
+
+    @property
+    def matrix(self) -> Float[Array, "n n"]:
+        """Omega."""
+        return self.cholesky @ self.cholesky.T
+
+    @property
+    def correlation(self) -> Float[Array, "n n"]:
+        return self.factor @ self.factor.T
+
+    def positions(self) -> list[tuple[int, int]]:
+        """(i, j) of every free element, j <= i, block by block, row by row: the order of both vectors below."""
+        return [(i, j) for block in self.blocks for i in block for j in block if j <= i]
+
+    def element_names(self) -> list[str]:
+        """'cl' for a variance, 'v,cl' (row, column) for a covariance."""
+        return [self.names[i] if i == j else f"{self.names[i]},{self.names[j]}" for i, j in self.positions()]
+
+    def natural(self) -> Float[Array, " k"]:
+        omega = self.matrix
+        return jnp.stack([omega[i, j] for i, j in self.positions()])
+
+    def unconstrained(self) -> Float[Array, " k"]:
+        return jnp.stack(
+            [jnp.log(self.sd[i]) if i == j else self.factor[i, j] / self.factor[i, i] for i, j in self.positions()]
+        )
+
+    def at_unconstrained(self, vector) -> Covariance:
+        values = dict(zip(self.positions(), vector, strict=True))
+        sd = jnp.exp(jnp.stack([values[i, i] for i in range(len(self.names))]))
+        rows = []
+        for i in range(len(self.names)):
+            raw = jnp.stack([values.get((i, j), 0.0) if j < i else jnp.float64(j == i) for j in range(len(self.names))])
+            rows.append(raw / jnp.sqrt(jnp.sum(raw**2)))
+        return Covariance(sd, jnp.stack(rows), self.names, self.blocks)
+
+    def at_natural(self, vector) -> Covariance:
+        """The covariance with these elements of Omega; NaN where they are not positive definite (checked by the caller)."""
+        n = len(self.names)
+        omega = jnp.zeros((n, n))
+        for (i, j), value in zip(self.positions(), vector, strict=True):
+            omega = omega.at[i, j].set(value).at[j, i].set(value)
+        sd = jnp.sqrt(jnp.diagonal(omega))
+        factor = jnp.eye(n)
+        for block in self.blocks:
+            if len(block) > 1:
+                index = np.ix_(block, block)
+                s = sd[np.array(block)]
+                factor = factor.at[index].set(jnp.linalg.cholesky(omega[index] / (s[:, None] * s[None, :])))
+        return Covariance(sd, factor, self.names, self.blocks)
+
+    def replace(self, value) -> Covariance:
+        """Same names and blocks with new numbers: a Covariance, a dict of variances, or a full matrix."""
+        if isinstance(value, Covariance):
+            return value
+        if isinstance(value, Mapping):
+            for name in value:
+                if name not in self.names:
+                    raise ModelError(name_error("random effect", name, self.names, "This covariance"))
+            sd = np.asarray(self.sd, dtype=float).copy()
+            for name, variance in value.items():
+                _check_variance(name, variance)
+                sd[self.names.index(name)] = np.sqrt(variance)
+            return Covariance(jnp.asarray(sd), self.factor, self.names, self.blocks)
+        return _from_matrix(self.names, self.blocks, np.asarray(value, dtype=float))
+
+    def __repr__(self) -> str:
+        try:
+            omega = np.asarray(self.matrix)
+        except Exception:  # placeholders during pytree surgery have no numbers to show
+            return f"Covariance({', '.join(self.names)})"
+        parts = [f"{n}={omega[i, j]:.4g}" for n, (i, j) in zip(self.element_names(), self.positions(), strict=True)]
+        return f"Covariance({', '.join(parts)})"
+
+
+def covariance(*blocks, correlation: Mapping[tuple[str, str], float] | None = None, label: str = "", **variances: float):
+    """Field of a covariance of random effects (starting values are **variances**).
+
+    * diagonal: ``covariance(cl=0.09, v=0.04)``
+    * correlated pairs: ``covariance(cl=0.09, v=0.04, ka=0.3, correlation={("cl", "v"): 0.5})``; effects linked by pairs form a
+      full block
+    * a full block: ``covariance(("cl", "v"), [[0.09, 0.01], [0.01, 0.04]])`` (a lower triangle will do); several blocks as
+      tuples: ``covariance((("cl", "v"), [[...]]), (("ka", "lag"), [[...]]), base=0.2)``
+
+    Raises
+    ------
+    ModelError
+        A variance that is not positive, a matrix that is not positive definite or of the wrong size, a name used twice.
+    """
+    value = build(*blocks, correlation=correlation, **variances)
+    return eqx.field(
+        default_factory=lambda: value,
+        converter=value.replace,
+        metadata={METADATA: Declaration(COVARIANCE, "", label)},
+    )
+
+
+def build(*blocks, correlation: Mapping[tuple[str, str], float] | None = None, **variances: float) -> Covariance:
+    """The Covariance that :func:`covariance` would declare, as a value."""
+    if len(blocks) == 2 and blocks[0] and all(isinstance(name, str) for name in blocks[0]):
+        blocks = ((tuple(blocks[0]), blocks[1]),)
+    names: list[str] = []
+    groups: list[tuple[int, ...]] = []
+    pieces: list[np.ndarray] = []
+    for block in blocks:
+        try:
+            block_names, matrix = block
+        except (TypeError, ValueError):
+            raise ModelError(
+                'A block of a covariance is (names, matrix), for example (("cl", "v"), [[0.09, 0.01], [0.01, 0.04]]); '
+                f"got {block!r}."
+            ) from None
+        groups.append(tuple(range(len(names), len(names) + len(block_names))))
+        names.extend(block_names)
+        pieces.append(_square(tuple(block_names), matrix))
+    linked = _linked(variances, correlation or {})
+    for group in linked:
+        for name in group:
+            _check_variance(name, variances[name])
+        groups.append(tuple(range(len(names), len(names) + len(group))))
+        names.extend(group)
+        sd = np.sqrt([variances[name] for name in group])
+        piece = np.diag(sd**2)
+        for (a, b), rho in (correlation or {}).items():
+            if a in group:
+                i, j = group.index(a), group.index(b)
+                piece[i, j] = piece[j, i] = rho * sd[i] * sd[j]
+        pieces.append(piece)
+    if not names:
+        raise ModelError("A covariance needs at least one random effect: covariance(cl=0.09, v=0.04).")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ModelError(f"Random effect declared twice in one covariance: {', '.join(repeated)}.")
+    n = len(names)
+    omega = np.zeros((n, n))
+    for group, piece in zip(groups, pieces, strict=True):
+        omega[np.ix_(group, group)] = piece
+    return _from_matrix(tuple(names), tuple(groups), omega)
+
+
+def _check_variance(name: str, variance) -> None:
+    if not np.isscalar(variance) or not np.isfinite(variance) or variance <= 0:
+        raise ModelError(
+            f"The variance of random effect {name!r} must be a positive number; got {variance!r}. "
+            f"Leave the effect out to have no variability, or fix it at a small value."
+        )
+
+
+def _linked(variances: Mapping[str, float], correlation: Mapping[tuple[str, str], float]) -> list[list[str]]:
+    """Connected groups of the names, linked by the correlated pairs, in order of first appearance."""
+    groups = [[name] for name in variances]
+    for pair, rho in correlation.items():
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise ModelError(f"A correlation is given for a pair of different random effects; got {pair!r}.")
+        for name in pair:
+            if name not in variances:
+                raise ModelError(name_error("random effect", name, variances, "This covariance"))
+        if not -1 < rho < 1:
+            raise ModelError(f"The correlation of {pair[0]!r} and {pair[1]!r} must lie between -1 and 1; got {rho!r}.")
+        first = next(g for g in groups if pair[0] in g)
+        second = next(g for g in groups if pair[1] in g)
+        if first is not second:
+            first.extend(second)
+            groups = [g for g in groups if g is not second]
+    order = list(variances)
+    return [sorted(group, key=order.index) for group in groups]
+
+
+def _square(names: Sequence[str], matrix) -> np.ndarray:
+    """Full symmetric matrix from a full one or from the rows of a lower triangle."""
+    n = len(names)
+    rows = [np.atleast_1d(np.asarray(row, dtype=float)) for row in matrix]
+    if [len(row) for row in rows] == list(range(1, n + 1)):
+        full = np.zeros((n, n))
+        for i, row in enumerate(rows):
+            full[i, : i + 1] = full[: i + 1, i] = row
+        return full
+    if len(rows) != n or any(len(row) != n for row in rows):
+        raise ModelError(
+            f"The block of {', '.join(names)} needs a {n} x {n} matrix (or its lower triangle); "
+            f"got rows of length {[len(row) for row in rows]}."
+        )
+    full = np.stack(rows)
+    if not np.allclose(full, full.T):
+        raise ModelError(f"The covariance matrix of {', '.join(names)} is not symmetric: {full.tolist()}.")
+    return full
+
+
+def _from_matrix(names, blocks, omega: np.ndarray) -> Covariance:
+    n = len(names)
+    if omega.shape != (n, n):
+        raise ModelError(f"The covariance of {', '.join(names)} is {n} x {n}; got an array of shape {omega.shape}.")
+    inside = np.zeros((n, n), dtype=bool)
+    for block in blocks:
+        inside[np.ix_(block, block)] = True
+    stray = np.argwhere(~inside & (omega != 0))
+    if len(stray):
+        i, j = stray[0]
+        raise ModelError(
+            f"{names[i]!r} and {names[j]!r} are in different blocks, so their covariance is 0 by declaration; got {omega[i, j]:g}. "
+            f"Declare them in one block to estimate it."
+        )
+    try:
+        np.linalg.cholesky(omega)
+    except np.linalg.LinAlgError:
+        raise ModelError(
+            f"The covariance of {', '.join(names)} is not positive definite: its smallest eigenvalue is "
+            f"{np.linalg.eigvalsh(omega).min():.3g}. Every variance must be positive and every correlation inside (-1, 1)."
+        ) from None
+    sd = np.sqrt(np.diagonal(omega))
+    factor = np.linalg.cholesky(omega / np.outer(sd, sd))
+    return Covariance(jnp.asarray(sd), jnp.asarray(factor), tuple(names), tuple(tuple(b) for b in blocks))

@@ -1,0 +1,125 @@
+"""Domains of population parameters: where a value may lie, and the map from the whole real line onto that set.
+
+A parameter field is declared on its natural scale (``nlme.positive(0.134, unit="L/h", label="Clearance")``); the search and
+the sampler move on the unconstrained scale.  The map between them is NumPyro's ``biject_to(constraint)``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.errors import ModelError
+
+METADATA = "nlme"  # key of the field metadata that marks a declared parameter
+
+
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """An open interval of the real line, ``lower < value < upper``.
+
+    ``to_real`` and ``from_real`` are the bijection with the real line: identity on the line, ``log``/``exp`` on a half line,
+    scaled logit on a bounded interval (``numpyro.distributions.biject_to``).
+    """
+
+    name: str
+    lower: float = -math.inf
+    upper: float = math.inf
+
+    @functools.cached_property
+    def bijection(self):
+        from numpyro.distributions import biject_to, constraints
+
+        if math.isinf(self.lower) and math.isinf(self.upper):
+            return biject_to(constraints.real)
+        if math.isinf(self.upper):
+            return biject_to(constraints.positive if self.lower == 0 else constraints.greater_than(self.lower))
+        return biject_to(constraints.interval(self.lower, self.upper))
+
+    def from_real(self, x):
+        return self.bijection(x)
+
+    def to_real(self, value):
+        return self.bijection.inv(value)
+
+    def contains(self, value) -> bool:
+        value = np.asarray(value)
+        return bool(np.all(np.isfinite(value)) and np.all(value > self.lower) and np.all(value < self.upper))
+
+    def __str__(self) -> str:
+        if self.name in ("real", "positive"):
+            return self.name
+        return f"{self.name} ({self.lower:g}, {self.upper:g})" if self.name == "bounded" else self.name
+
+
+REAL = Domain("real")
+POSITIVE = Domain("positive", 0.0)
+PROBABILITY = Domain("probability", 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """What a parameter field says of itself: domain, unit, label, and whether it is a fixed effect or a network's weight."""
+
+    domain: Domain
+    unit: str = ""
+    label: str = ""
+    kind: str = "fixed effect"
+
+
+def as_array(value: Any):
+    """A number (or array) as a float64 array; leaves traced values and placeholders of pytree surgery alone."""
+    if isinstance(value, (int, float, list, tuple, np.ndarray, np.generic)):
+        return jnp.asarray(value, dtype=jnp.float64)
+    return value
+
+
+def _parameter(default, domain: Domain, unit: str, label: str):
+    if not domain.contains(default):
+        raise ModelError(
+            f"Starting value {default!r} is outside its domain: {domain} means {domain.lower:g} < value < {domain.upper:g}."
+            + (" Use nlme.real(...) for a parameter of either sign." if domain.lower == 0 else "")
+        )
+    metadata = {METADATA: Declaration(domain, unit, label)}
+    # an array default is mutable for dataclasses, so every default goes through a factory
+    return eqx.field(default_factory=lambda: as_array(default), converter=as_array, metadata=metadata)
+
+
+def positive(value, *, unit: str = "", label: str = ""):
+    """Field of a positive parameter, searched as ``log(value)``.  ``value`` is the starting value (scalar or array)."""
+    return _parameter(value, POSITIVE, unit, label)
+
+
+def real(value, *, unit: str = "", label: str = ""):
+    """Field of a parameter that may take any sign, searched as it is (scaled by its starting value)."""
+    return _parameter(value, REAL, unit, label)
+
+
+def bounded(value, lower: float, upper: float, *, unit: str = "", label: str = ""):
+    """Field of a parameter in the open interval ``(lower, upper)``, searched on the scaled logit.
+
+    Raises
+    ------
+    ModelError
+        ``lower >= upper``, or the starting value is not strictly inside.
+    """
+    if not lower < upper:
+        raise ModelError(f"bounded({value!r}, {lower!r}, {upper!r}): the lower bound must be below the upper bound.")
+    return _parameter(value, Domain("bounded", float(lower), float(upper)), unit, label)
+
+
+def probability(value, *, unit: str = "", label: str = ""):
+    """Field of a parameter in ``(0, 1)``, searched on the logit."""
+    return _parameter(value, PROBABILITY, unit, label)
+
+
+def is_concrete(value) -> bool:
+    """Whether ``value`` holds numbers that can be looked at now (and not a tracer or a placeholder)."""
+    return isinstance(value, (jax.Array, np.ndarray, float, int)) and not isinstance(value, jax.core.Tracer)

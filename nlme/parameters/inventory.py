@@ -1,0 +1,284 @@
+"""The inventory of a model's population parameters: every free number by name, in two coordinates.
+
+``natural`` is what a table shows (clearances, elements of Omega, weights); ``unconstrained`` is what the search moves.
+Both are flat vectors of the same length and order, so that entry k of one is entry k of the other, except within a
+correlated block of a covariance, where the block maps as a whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.errors import ModelError, name_error
+from nlme.parameters.covariance import Covariance
+from nlme.parameters.domains import METADATA, Declaration, Domain, is_concrete
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One declared field of a model: where it sits, what it is called, and how it maps to the real line."""
+
+    path: tuple[str, ...]
+    declaration: Declaration
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    scale: np.ndarray  # unconstrained = bijection^-1(value) / scale; one for all but real parameters
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    def get(self, model: Any) -> Any:
+        for name in self.path:
+            model = getattr(model, name)
+        return model
+
+    def natural(self, model: Any):
+        value = self.get(model)
+        return value.natural() if isinstance(value, Covariance) else _flat(value)
+
+    def unconstrained(self, model: Any):
+        value = self.get(model)
+        if isinstance(value, Covariance):
+            return value.unconstrained()
+        return self.declaration.domain.to_real(_flat(value)) / self.scale
+
+    def at_natural(self, model: Any, vector):
+        value = self.get(model)
+        return value.at_natural(vector) if isinstance(value, Covariance) else _unflat(vector, value)
+
+    def at_unconstrained(self, model: Any, vector):
+        value = self.get(model)
+        if isinstance(value, Covariance):
+            return value.at_unconstrained(vector)
+        return _unflat(self.declaration.domain.from_real(vector * self.scale), value)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterRow:
+    """One number of a model as a reader sees it."""
+
+    name: str
+    label: str
+    unit: str
+    kind: str  # "fixed effect", "variance", "covariance" or "weight"
+    value: float
+    domain: str
+    fixed: bool = False
+    random_effect: str | None = None  # for a variance, the effect it belongs to
+    transform: str | None = None  # for a variance, how the effect enters: "log-normal", "normal" or "other"
+
+
+class Inventory:
+    """Names and coordinates of the parameters of one model class, optionally with some of them fixed.
+
+    Only the free parameters appear in the vectors; ``model`` supplies the values of the fixed ones.
+
+    Parameters
+    ----------
+    model : the model whose fields are listed (its values set the scale of real parameters)
+    fixed : names to hold fixed: a field ("ka"), one element ("omega.cl") or a group ("omega", "net")
+
+    Raises
+    ------
+    ModelError
+        A field without a domain, an unknown name in ``fixed``, part of a correlated block fixed.
+    """
+
+    def __init__(self, model: eqx.Module, fixed: Iterable[str] = ()):
+        self.entries = list(_walk(model, ()))
+        repeated = [n for n in self.all_names if self.all_names.count(n) > 1] if len(self.all_names) < 2000 else []
+        if repeated:
+            raise ModelError(f"Two parameters share the name {repeated[0]!r}; rename one of the fields.")
+        self.fixed = self._resolve((fixed,) if isinstance(fixed, str) else tuple(fixed))
+        self._mask = np.array([name not in self.fixed for name in self.all_names], dtype=bool)
+        self._free = np.flatnonzero(self._mask)
+
+    def _key(self):
+        return self.fixed, tuple((e.path, e.declaration, e.names, e.kinds, e.scale.tobytes()) for e in self.entries)
+
+    def __eq__(self, other) -> bool:
+        """Same names, domains, scales and fixed parameters: such inventories share compiled programs."""
+        return isinstance(other, Inventory) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    @property
+    def all_names(self) -> list[str]:
+        return [name for entry in self.entries for name in entry.names]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the free parameters, in the order of the vectors."""
+        return [name for name in self.all_names if name not in self.fixed]
+
+    @property
+    def kinds(self) -> list[str]:
+        kinds = [kind for entry in self.entries for kind in entry.kinds]
+        return [kinds[k] for k in self._free]
+
+    def __len__(self) -> int:
+        return len(self._free)
+
+    def natural(self, model) -> jax.Array:
+        """(P,) free parameters on their natural scale."""
+        return self._gather([entry.natural(model) for entry in self.entries])
+
+    def unconstrained(self, model) -> jax.Array:
+        """(P,) free parameters on the unconstrained, scaled line of the search."""
+        return self._gather([entry.unconstrained(model) for entry in self.entries])
+
+    def at_natural(self, model, vector):
+        """``model`` with its free parameters replaced by these natural values."""
+        return self._rebuild(model, vector, Entry.natural, Entry.at_natural)
+
+    def at_unconstrained(self, model, vector):
+        """``model`` with its free parameters replaced by these unconstrained values."""
+        return self._rebuild(model, vector, Entry.unconstrained, Entry.at_unconstrained)
+
+    def rows(self, model, transforms: dict[str, str] | None = None) -> list[ParameterRow]:
+        """Every parameter, fixed ones too, with its value; ``transforms`` says how each random effect enters."""
+        rows = []
+        for entry in self.entries:
+            values = np.asarray(entry.natural(model))
+            for name, kind, value in zip(entry.names, entry.kinds, values, strict=True):
+                effect = name.rsplit(".", 1)[-1] if kind == "variance" else None
+                rows.append(
+                    ParameterRow(
+                        name=name,
+                        label=entry.declaration.label if kind in ("fixed effect", "weight") else _effect_label(name, kind),
+                        unit=entry.declaration.unit,
+                        kind=kind,
+                        value=float(value),
+                        domain=str(entry.declaration.domain),
+                        fixed=name in self.fixed,
+                        random_effect=effect,
+                        transform=(transforms or {}).get(effect) if effect else None,
+                    )
+                )
+        return rows
+
+    def _gather(self, segments):
+        full = jnp.concatenate([jnp.atleast_1d(s) for s in segments]) if segments else jnp.zeros(0)
+        return full if len(self._free) == len(full) else full[self._free]
+
+    def _rebuild(self, model, vector, read, write):
+        full = vector
+        if len(self._free) != self._mask.size:
+            full = jnp.concatenate([read(entry, model) for entry in self.entries]).at[self._free].set(vector)
+        new, start, changed = [], 0, []
+        for entry in self.entries:
+            stop = start + entry.size
+            if self._mask[start:stop].any():
+                changed.append(entry)
+                new.append(write(entry, model, full[start:stop]))
+            start = stop
+        if not changed:
+            return model
+        return eqx.tree_at(lambda m: [entry.get(m) for entry in changed], model, new)
+
+    def _resolve(self, fixed: tuple[str, ...]) -> frozenset[str]:
+        names = self.all_names
+        chosen: set[str] = set()
+        for wanted in fixed:
+            matched = [n for n in names if n == wanted or n.startswith((wanted + ".", wanted + "["))]
+            if not matched:
+                raise ModelError("fixed=: " + name_error("parameter", wanted, names))
+            chosen.update(matched)
+        for entry in self.entries:
+            start = 0
+            for group in _groups(entry):
+                part = set(entry.names[start : start + group])
+                start += group
+                if group > 1 and "covariance" in entry.kinds and part & chosen and not part <= chosen:
+                    raise ModelError(
+                        f"fixed=: {', '.join(sorted(part & chosen))} belongs to a correlated block; fix the whole block "
+                        f"({', '.join(sorted(part))}) or declare the effects uncorrelated."
+                    )
+        return frozenset(chosen)
+
+
+def _groups(entry: Entry) -> list[int]:
+    """Sizes of the runs of elements that map together."""
+    if not any(kind in ("variance", "covariance") for kind in entry.kinds):
+        return [1] * entry.size
+    sizes, run = [], 0
+    for k, name in enumerate(entry.names):
+        run += 1
+        last = k + 1 == entry.size or (entry.kinds[k + 1] == "variance" and not _continues(entry.names, k + 1))
+        if last:
+            sizes.append(run)
+            run = 0
+    return sizes
+
+
+def _continues(names: tuple[str, ...], k: int) -> bool:
+    """Whether variance k closes a row of the block that is open (its covariances stand just before it)."""
+    return "," in names[k - 1] and names[k - 1].rsplit(".", 1)[-1].split(",")[0] == names[k].rsplit(".", 1)[-1]
+
+
+def _effect_label(name: str, kind: str) -> str:
+    effect = name.rsplit(".", 1)[-1]
+    if kind == "variance":
+        return f"Variance of eta {effect}"
+    return "Covariance of eta " + " and eta ".join(effect.split(","))
+
+
+def _walk(module: Any, prefix: tuple[str, ...]) -> Iterator[Entry]:
+    for field in dataclasses.fields(module):
+        path = (*prefix, field.name)
+        dotted = ".".join(path)
+        value = getattr(module, field.name)
+        declaration = field.metadata.get(METADATA)
+        if isinstance(value, Covariance):
+            declaration = declaration or Declaration(Domain("covariance"))
+            kinds = tuple("variance" if i == j else "covariance" for i, j in value.positions())
+            names = tuple(f"{dotted}.{element}" for element in value.element_names())
+            yield Entry(path, declaration, names, kinds, np.ones(len(names)))
+        elif declaration is not None:
+            names = tuple(_element_names(dotted, value))
+            kind = declaration.kind
+            scale = np.ones(len(names))
+            if declaration.domain.name == "real" and kind != "weight" and is_concrete(value):
+                start = np.abs(np.asarray(value, dtype=float)).reshape(-1)
+                # whole powers of ten, so that fits from nearby starting values share one compiled program
+                scale = 10.0 ** np.round(np.log10(np.where(start > 0, start, 1.0)))
+            yield Entry(path, declaration, names, (kind,) * len(names), scale)
+        elif isinstance(value, eqx.Module):
+            yield from _walk(value, path)
+        elif not field.metadata.get("static", False) and any(map(eqx.is_inexact_array, jax.tree.leaves(value))):
+            raise ModelError(
+                f"Field {dotted!r} holds numbers but no domain. Declare it as a parameter, for example "
+                f"{field.name}: Scalar = nlme.positive(1.0), or as a constant with eqx.field(static=True)."
+            )
+
+
+def _element_names(name: str, value: Any) -> Iterator[str]:
+    leaves = jax.tree_util.tree_flatten_with_path(value)[0]
+    for path, leaf in leaves:
+        stem = name + jax.tree_util.keystr(path)
+        shape = np.shape(leaf)
+        for index in np.ndindex(shape):
+            yield stem + (f"[{','.join(map(str, index))}]" if shape else "")
+
+
+def _flat(value):
+    return jnp.concatenate([jnp.reshape(leaf, (-1,)) for leaf in jax.tree.leaves(value)])
+
+
+def _unflat(vector, like):
+    leaves, tree = jax.tree.flatten(like)
+    out, start = [], 0
+    for leaf in leaves:
+        size = int(np.prod(np.shape(leaf), dtype=int))
+        out.append(jnp.reshape(vector[start : start + size], np.shape(leaf)))
+        start += size
+    return jax.tree.unflatten(tree, out)

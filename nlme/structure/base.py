@@ -1,0 +1,74 @@
+"""What every structure is: named states, rules for the doses that enter them, and a way to move from one time to the next.
+
+A structure answers one question: *the states at the sample times and their derivatives*.  ``nlme.structure.propagate`` asks
+it; the likelihood floors only see the answer.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from nlme.errors import ModelError, name_error
+
+DOSE_RULES = ("lag", "bioavailability", "duration", "rate")
+
+
+class Structure(eqx.Module):
+    """Abstract base of structural models.
+
+    ``lag``, ``bioavailability``, ``duration`` (for RATE = -2) and ``rate`` (for RATE = -1) may each be one number, which then
+    belongs to the compartment that doses enter by default (the first), or a dict from state name to number.
+    """
+
+    lag: Any = eqx.field(default=None, kw_only=True)
+    bioavailability: Any = eqx.field(default=None, kw_only=True)
+    duration: Any = eqx.field(default=None, kw_only=True)
+    rate: Any = eqx.field(default=None, kw_only=True)
+
+    @property
+    @abc.abstractmethod
+    def states(self) -> tuple[str, ...]:
+        """Names of the states; compartment number n of a data set is the n-th of them."""
+
+    @abc.abstractmethod
+    def start(self) -> tuple:
+        """Initial value of every state."""
+
+    def rule(self, which: str) -> dict[str, Any]:
+        """One of the dose rules as a dict from state name to value; states that are not in it have no such rule.
+
+        Raises
+        ------
+        ModelError
+            A rule for a state that does not exist.
+        """
+        value = getattr(self, which)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            return {self.states[0]: value}
+        for name in value:
+            if name not in self.states:
+                raise ModelError(f"{which}: " + name_error("state", name, self.states, type(self).__name__))
+        return dict(value)
+
+    def rule_vector(self, which: str, default: float):
+        """(number of states,) values of a dose rule, ``default`` where there is none."""
+        rule = self.rule(which)
+        return jnp.stack([jnp.asarray(rule.get(s, default), dtype=jnp.float64) for s in self.states])
+
+
+class LinearStructure(Structure):
+    """A structure whose states move linearly between events, with a known solution (closed form or matrix exponential)."""
+
+    @abc.abstractmethod
+    def advance(self, amounts: tuple, rates: tuple, dt) -> tuple:
+        """States after a time ``dt`` with constant input ``rates`` (amount per time into each state)."""
+
+    def start(self) -> tuple:
+        return tuple(jnp.zeros(()) for _ in self.states)

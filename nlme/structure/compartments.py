@@ -1,0 +1,202 @@
+"""Closed forms of the one-, two- and three-compartment models, with first-order absorption if wanted.
+
+The disposition (central and peripheral compartments, linear elimination from central) is da/dt = K a + input with K's
+eigenvalues -l_1 .. -l_n real and negative, so that exp(K t) = sum_i exp(-l_i t) P_i with the spectral projectors
+P_i = prod_{j != i} (K + l_j) / (l_j - l_i).  Over a step of length t, with constant rates r, the state becomes
+
+    sum_i P_i [ exp(-l_i t) a  +  I(l_i) r  +  e_central ( ka d E(l_i, ka) + r_depot (I(l_i) - E(l_i, ka)) ) ]
+    I(l) = (1 - exp(-l t)) / l,      E(l, ka) = (exp(-l t) - exp(-ka t)) / (ka - l)
+
+where d is the amount in the depot and r_depot an infusion into it.  I and E are evaluated without cancellation, so that
+ka = l and l = 0 are ordinary points, in value and in all derivatives (flip-flop, no elimination).
+
+Source of the eigenvalues: Gabrielsson & Weiner, Pharmacokinetic and Pharmacodynamic Data Analysis, 5th ed., ch. 2; the
+three-compartment cubic by its trigonometric solution, as in Upton (2004), Theor Biol Med Model 1:2 (doi:10.1186/1742-4682-1-2).
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from nlme.structure.base import LinearStructure
+from nlme.typing import Scalar
+
+_SERIES = 0.5  # |x| below which (exp(x) - 1) / x is summed as a series
+_TERMS = 18
+
+
+def relative_exponential(x):
+    """(exp(x) - 1) / x, exact in value and derivatives at and around x = 0."""
+    small = jnp.abs(x) < _SERIES
+    tame = jnp.where(small, x, 0.0)
+    series = jnp.ones_like(tame)
+    for k in range(_TERMS, 1, -1):
+        series = 1.0 + series * tame / k
+    large = jnp.where(small, 1.0, x)
+    return jnp.where(small, series, (jnp.exp(large) - 1.0) / large)
+
+
+def _integral(rate, t):
+    """I(rate): integral of exp(-rate s) over 0..t."""
+    return t * relative_exponential(-rate * t)
+
+
+def _convolution(slow, ka, t):
+    """E(slow, ka): integral of exp(-slow (t - s)) exp(-ka s) over 0..t, symmetric in its rates."""
+    low, high = jnp.minimum(slow, ka), jnp.maximum(slow, ka)
+    return jnp.exp(-low * t) * t * relative_exponential((low - high) * t)
+
+
+class _Mammillary(LinearStructure):
+    """Central compartment with n - 1 peripheral ones; the concrete classes give the parameters."""
+
+    def _disposition(self):
+        """(elimination rate, [(out of central, back to central) per peripheral compartment], eigenvalues)."""
+        raise NotImplementedError
+
+    _absorbed = False
+
+    def advance(self, amounts: tuple, rates: tuple, dt) -> tuple:
+        k10, exchange, eigenvalues = self._disposition()
+        depot = None
+        if self._absorbed:
+            (depot, *amounts), (depot_rate, *rates) = amounts, rates
+        total = [jnp.zeros_like(dt)] * len(amounts)
+        for i, slow in enumerate(eigenvalues):
+            decay, integral = jnp.exp(-slow * dt), _integral(slow, dt)
+            source = [decay * a + integral * r for a, r in zip(amounts, rates, strict=True)]
+            if self._absorbed:
+                convolution = _convolution(slow, self.ka, dt)
+                source[0] = source[0] + self.ka * depot * convolution + depot_rate * (integral - convolution)
+            for j, other in enumerate(eigenvalues):
+                if j != i:
+                    source = [
+                        (moved + other * kept) / (other - slow)
+                        for moved, kept in zip(_flow(source, k10, exchange), source, strict=True)
+                    ]
+            total = [t + s for t, s in zip(total, source, strict=True)]
+        if self._absorbed:
+            total = [jnp.exp(-self.ka * dt) * depot + _integral(self.ka, dt) * depot_rate, *total]
+        return tuple(total)
+
+
+def _flow(amounts, k10, exchange):
+    """K a: the rates of change of the disposition compartments."""
+    central, *peripheral = amounts
+    out = -(k10 + sum(k for k, _ in exchange)) * central if exchange else -k10 * central
+    back = sum(k * a for (_, k), a in zip(exchange, peripheral, strict=True)) if exchange else 0.0
+    return [out + back, *(k_out * central - k_back * a for (k_out, k_back), a in zip(exchange, peripheral, strict=True))]
+
+
+class _One(_Mammillary):
+    cl: Scalar
+    v: Scalar
+
+    def _disposition(self):
+        k10 = self.cl / self.v
+        return k10, (), (k10,)
+
+
+class OneCompartment(_One):
+    """One compartment, doses into it (bolus or infusion).  State ``central`` (amount).
+
+    da/dt = -cl/v a + input
+    """
+
+    @property
+    def states(self):
+        return ("central",)
+
+
+class OneCompartmentOral(_One):
+    """One compartment with first-order absorption from ``depot`` at rate constant ``ka``.  States ``depot``, ``central``."""
+
+    ka: Scalar = eqx.field(kw_only=True)
+    _absorbed = True
+
+    @property
+    def states(self):
+        return ("depot", "central")
+
+
+class _Two(_Mammillary):
+    cl: Scalar
+    v1: Scalar
+    q: Scalar
+    v2: Scalar
+
+    def _disposition(self):
+        k10, k12, k21 = self.cl / self.v1, self.q / self.v1, self.q / self.v2
+        total = k10 + k12 + k21
+        fast = 0.5 * (total + jnp.sqrt((k10 + k12 - k21) ** 2 + 4.0 * k12 * k21))
+        return k10, ((k12, k21),), (fast, k10 * k21 / fast)
+
+
+class TwoCompartment(_Two):
+    """Central volume ``v1``, peripheral volume ``v2``, clearance ``cl``, exchange ``q``.  States ``central``, ``peripheral``."""
+
+    @property
+    def states(self):
+        return ("central", "peripheral")
+
+
+class TwoCompartmentOral(_Two):
+    """Two compartments with first-order absorption.  States ``depot``, ``central``, ``peripheral``."""
+
+    ka: Scalar = eqx.field(kw_only=True)
+    _absorbed = True
+
+    @property
+    def states(self):
+        return ("depot", "central", "peripheral")
+
+
+class _Three(_Mammillary):
+    cl: Scalar
+    v1: Scalar
+    q2: Scalar
+    v2: Scalar
+    q3: Scalar
+    v3: Scalar
+
+    def _disposition(self):
+        k10 = self.cl / self.v1
+        k12, k21 = self.q2 / self.v1, self.q2 / self.v2
+        k13, k31 = self.q3 / self.v1, self.q3 / self.v3
+        # l^3 - a2 l^2 + a1 l - a0 = 0, three positive roots
+        a2 = k10 + k12 + k13 + k21 + k31
+        a1 = k10 * k21 + k10 * k31 + k12 * k31 + k13 * k21 + k21 * k31
+        a0 = k10 * k21 * k31
+        shift = a2 / 3.0
+        p = shift**2 - a1 / 3.0
+        q = shift**3 - shift * a1 / 2.0 + a0 / 2.0
+        cosine = jnp.clip(q / p**1.5, -1.0, 1.0)
+        fast = shift + 2.0 * jnp.sqrt(p) * jnp.cos(jnp.arccos(cosine) / 3.0)
+        # the two smaller roots from their product and sum, without subtracting numbers of the size of the largest
+        product = a0 / fast
+        total = (a1 - product) / fast
+        middle = 0.5 * (total + jnp.sqrt(total**2 - 4.0 * product))
+        return k10, ((k12, k21), (k13, k31)), (fast, middle, product / middle)
+
+
+class ThreeCompartment(_Three):
+    """Central ``v1`` and two peripheral volumes ``v2``, ``v3`` with exchange ``q2``, ``q3``.
+
+    States ``central``, ``peripheral1``, ``peripheral2``.
+    """
+
+    @property
+    def states(self):
+        return ("central", "peripheral1", "peripheral2")
+
+
+class ThreeCompartmentOral(_Three):
+    """Three compartments with first-order absorption.  States ``depot``, ``central``, ``peripheral1``, ``peripheral2``."""
+
+    ka: Scalar = eqx.field(kw_only=True)
+    _absorbed = True
+
+    @property
+    def states(self):
+        return ("depot", "central", "peripheral1", "peripheral2")
