@@ -1,13 +1,78 @@
-"""nlme: nonlinear mixed-effects pharmacometrics on JAX."""
+"""nlme: nonlinear mixed-effects pharmacometrics on JAX.
 
-import jax
+Importing the package switches JAX to float64 and its persistent compilation cache on (``~/.cache/nlme``; set the environment
+variable ``NLME_CACHE`` to another folder, or to nothing to switch it off; a cache configured by the user is left alone).
+"""
 
-jax.config.update("jax_enable_x64", True)
+import importlib as _importlib
+import os as _os
+from pathlib import Path as _Path
+
+import jax as _jax
+
+_jax.config.update("jax_enable_x64", True)
+
+
+def _compilation_cache() -> None:
+    folder = _os.environ.get("NLME_CACHE", str(_Path.home() / ".cache" / "nlme"))
+    if not folder or _jax.config.jax_compilation_cache_dir:
+        return
+    _jax.config.update("jax_compilation_cache_dir", folder)
+    _jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    _jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+_compilation_cache()
 
 # In the repository, `datasets/` and `models/` stand beside this package; in a wheel they lie inside it. Looking beside
 # the package as well, when they are not inside, gives `nlme.datasets` and `nlme.models` one name in both.
-from pathlib import Path as _Path  # noqa: E402
-
 _here = _Path(__file__).resolve().parent
 if not (_here / "datasets").is_dir() and (_here.parent / "datasets").is_dir() and (_here.parent / "models").is_dir():
     __path__.append(str(_here.parent))
+
+# Public word -> the file that defines it.  Loaded when first used, so that `import nlme` costs little more than `import jax`.
+_HOMES = {
+    "nlme.errors": ("NLMEError", "DataError", "ModelError", "FitError"),
+    "nlme.typing": ("Scalar", "Vector"),
+    "nlme.parameters.domains": ("positive", "real", "bounded", "probability"),
+    "nlme.parameters.covariance": ("Covariance", "covariance"),
+    "nlme.data.population": ("Population", "Subject"),
+    "nlme.data.readers": ("read_nonmem",),
+    "nlme.data.checks": ("check",),
+    "nlme.data.regimen": ("dose",),
+    "nlme.structure.ode": ("ODE",),
+    "nlme.structure.solvers": ("Tolerances",),
+    "nlme.observation.residual": ("additive", "proportional", "combined", "power", "lognormal"),
+    "nlme.neural.network": ("MLP", "mlp"),
+    "nlme.neural.penalties": ("L2",),
+    "nlme.language.model": ("Model",),
+    "nlme.language.describe": ("describe",),
+    "nlme.marginal.first_order": ("FO",),
+    "nlme.marginal.foce": ("FOCE", "FOCEI"),
+    "nlme.marginal.laplace": ("Laplace",),
+    "nlme.estimation.fit": ("fit", "evaluate"),
+    "nlme.estimation.result": ("Fit",),
+    "nlme.estimation.storage": ("load",),
+    "nlme.estimation.bayes": ("sample",),
+    "nlme.simulation.predict": ("predict",),
+    "nlme.simulation.simulate": ("simulate",),
+    "nlme.report.table": ("table",),
+    "nlme.report.page": ("report",),
+}
+_HOME_OF = {word: home for home, words in _HOMES.items() for word in words}
+_ROOMS = ("pk", "datasets", "models", "plots")
+__all__ = [*_HOME_OF, *_ROOMS]
+
+
+def __getattr__(name: str):
+    if name in _ROOMS:
+        return _importlib.import_module(f"nlme.{name}")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'nlme' has no attribute {name!r}")
+    value = getattr(_importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

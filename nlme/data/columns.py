@@ -1,0 +1,162 @@
+"""NONMEM's columns as data, and how the header of a file is matched to them.
+
+Every column is known by its NONMEM name in any case.  A few names of other tools that can mean nothing else are read as
+well (``also``).  Names that *often* mean a column, but may mean something else (``DOSE`` may be a covariate, ``BLQ`` a
+comment), are never read silently: they are only suggested (``suggests``).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a NONMEM data set: its name, what it holds, and the other names it goes by."""
+
+    name: str
+    meaning: str
+    whole: bool = False
+    also: tuple[str, ...] = ()
+    suggests: tuple[str, ...] = ()
+
+
+COLUMNS = {
+    c.name: c
+    for c in (
+        Column("ID", "subject", also=("SUBJECT", "SUBJ", "SUBJID", "USUBJID"), suggests=("PATIENT", "PAT", "PID", "PT")),
+        Column("TIME", "time", suggests=("T", "HOUR", "HOURS", "TSFD", "TAFD", "TAD")),
+        Column("DV", "observed value", suggests=("CONC", "CP", "Y", "OBS", "CONCENTRATION", "VALUE", "RESPONSE")),
+        Column("AMT", "amount of a dose", suggests=("DOSE", "AMOUNT")),
+        Column("RATE", "infusion rate; -1 or -2: the model has it", suggests=("INFRATE", "INFUSION")),
+        Column("DUR", "duration of an infusion", also=("TINF",), suggests=("DURATION",)),
+        Column("EVID", "0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose", whole=True),
+        Column("MDV", "1: not an observation", whole=True),
+        Column("CMT", "compartment, number or name", suggests=("COMPARTMENT",)),
+        Column("II", "dosing interval", suggests=("TAU", "INTERVAL")),
+        Column("ADDL", "additional doses, II apart", whole=True),
+        Column("SS", "1 or 2: steady state", whole=True),
+        Column("DVID", "which endpoint DV is", also=("YTYPE",), suggests=("ENDPOINT", "ANALYTE")),
+        Column("CENS", "1: below DV, -1: above DV", whole=True, suggests=("BLQ", "BLOQ", "BQL")),
+        Column("LIMIT", "the other end of a censored interval"),
+        Column("OCC", "occasion", whole=True, also=("OCCASION",)),
+        Column("DATE", "date, month/day/year"),
+        Column("DAT1", "date, day/month/year"),
+        Column("DAT2", "date, year/month/day"),
+        Column("DAT3", "date, year/day/month"),
+    )
+}
+
+REQUIRED = ("ID", "TIME", "DV")
+DATES = ("DATE", "DAT1", "DAT2", "DAT3")
+MISSING = ("", ".", "NA", "NAN", "<NA>", "NONE", "NAT")
+"""Cells (any case, spaces stripped) that mean *no value*."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What each column of a file is.
+
+    ``nonmem`` maps NONMEM names, ``covariates`` the user's covariate names, to positions in the file; ``extra`` lists the
+    positions of columns that nothing reads; ``names`` are the file's names after renaming.  ``faults`` are (column, seen,
+    remedy) triples for what cannot be matched, ``doubts`` those for columns that may have been meant.
+    """
+
+    names: tuple[str, ...]
+    nonmem: Mapping[str, int]
+    covariates: Mapping[str, int]
+    extra: tuple[int, ...]
+    faults: tuple[tuple[str, str, str], ...] = ()
+    doubts: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass
+class _Matching:
+    names: list[str]
+    faults: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def find(self, wanted: str) -> int | None:
+        """Position of a column: its exact name first, then the only one that agrees up to case."""
+        if wanted in self.names:
+            return self.names.index(wanted)
+        same = [i for i, name in enumerate(self.names) if name.upper() == wanted.upper()]
+        return same[0] if same else None
+
+
+def _offer(wanted: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    by_upper = {n.upper(): n for n in names}
+    close = difflib.get_close_matches(wanted.upper(), by_upper, n=1, cutoff=0.6)
+    return f"the file has {shown}" + (f"; did you mean {by_upper[close[0]]}?" if close else "")
+
+
+def _suggestion(column: Column, names: Sequence[str]) -> str | None:
+    by_upper = {n.upper(): n for n in names}
+    for candidate in column.suggests:
+        if candidate in by_upper:
+            return by_upper[candidate]
+    close = difflib.get_close_matches(column.name, by_upper, n=1, cutoff=0.6) if column.name in REQUIRED else []
+    return by_upper[close[0]] if close and by_upper[close[0]].upper() not in COLUMNS else None
+
+
+def _rename(match: _Matching, rename: Mapping[str, str]) -> None:
+    before = list(match.names)
+    for old, new in rename.items():
+        position = match.find(str(old))
+        if position is None:
+            match.faults.append((str(old), _offer(str(old), before), "rename={'name in the file': 'NONMEM name'}"))
+        else:
+            before[position] = str(new)
+    match.names[:] = before
+
+
+def read_header(
+    names: Iterable[str], rename: Mapping[str, str], covariates: Iterable[str], time_given: bool = True
+) -> Header:
+    """Match the names in a file to NONMEM's columns and to the covariates asked for."""
+    match = _Matching([str(n).strip().lstrip("#").strip().strip('"') for n in names])
+    _rename(match, rename)
+    wanted_covariates = [str(c) for c in covariates]
+    reserved = {c.upper() for c in wanted_covariates}
+
+    for name in sorted({n for n in match.names if n.upper() in COLUMNS or n.upper() in reserved}):
+        twins = [n for n in match.names if n.upper() == name.upper()]
+        if len(twins) > 1 and twins[0] == name:
+            remedy = f"keep one, or rename the other: rename={{{twins[-1]!r}: 'OTHER_{name.upper()}'}}"
+            match.faults.append((name.upper(), f"{len(twins)} columns are named {' and '.join(twins)}", remedy))
+
+    nonmem: dict[str, int] = {}
+    doubts = []
+    for column in COLUMNS.values():
+        position = match.find(column.name)
+        for other in column.also:
+            if position is None and other not in reserved:
+                position = match.find(other)
+        if position is not None:
+            nonmem[column.name] = position
+            continue
+        if column.name in REQUIRED:
+            guess = _suggestion(column, match.names)
+            remedy = f"rename={{{guess!r}: '{column.name}'}}" if guess else f"add it, or rename={{'...': '{column.name}'}}"
+            match.faults.append((column.name, _offer(column.name, match.names), remedy))
+        else:
+            guess = _suggestion(column, match.names)
+            if guess is not None and guess.upper() not in reserved:
+                doubts.append((column.name, f"{guess} is not read", f"if it is the {column.meaning}: rename={{{guess!r}: '{column.name}'}}"))
+
+    dates = [d for d in DATES if d in nonmem]
+    if len(dates) > 1:
+        match.faults.append((dates[1], f"{' and '.join(dates)} are all dates", "keep one of them"))
+
+    found = {}
+    for name in wanted_covariates:
+        position = match.find(name)
+        if position is None:
+            match.faults.append((name, _offer(name, match.names), f"write the covariate as in the file, or rename={{'...': {name!r}}}"))
+        else:
+            found[name] = position
+    used = set(nonmem.values()) | set(found.values())
+    extra = tuple(i for i in range(len(match.names)) if i not in used)
+    return Header(tuple(match.names), nonmem, found, extra, tuple(match.faults), tuple(doubts))

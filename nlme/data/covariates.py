@@ -1,0 +1,96 @@
+"""Covariates: what is known of each, how categories become numbers, and how values are carried between records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from nlme.errors import DataError
+
+
+@dataclass(frozen=True)
+class CovariateInfo:
+    """What a population knows of one covariate.
+
+    ``constant`` says whether it has one value per subject in these data; ``categories`` are the words behind the numbers
+    0, 1, 2 ... of a categorical covariate; ``column`` is its name in the file.
+    """
+
+    name: str
+    unit: str | None = None
+    constant: bool = True
+    categories: tuple[str, ...] | None = None
+    column: str | None = None
+
+
+def declared_covariates(covariates: Mapping[str, str | None] | Iterable[str] | str | None) -> dict[str, str | None]:
+    """``["wt"]`` or ``{"wt": "kg"}`` as name -> unit."""
+    if covariates is None:
+        return {}
+    if isinstance(covariates, str):
+        return {covariates: None}
+    if isinstance(covariates, Mapping):
+        return {str(k): (None if v in (None, "") else str(v)) for k, v in covariates.items()}
+    return {str(name): None for name in covariates}
+
+
+def codes_of(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers 0, 1, 2 ... for the words of a categorical column (NaN for None), and where a word is none of them."""
+    order = {str(c): float(i) for i, c in enumerate(categories)}
+    values = np.array([np.nan if w is None else order.get(str(w).strip(), -1.0) for w in words], dtype=np.float64)
+    unknown = values == -1.0
+    values[unknown] = np.nan
+    return values, unknown
+
+
+def carry_forward(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Fill NaN by the last value before it in the same subject (``first`` marks the first record of each)."""
+    n = len(values)
+    at = np.where(np.isnan(values) & ~first, -1, np.arange(n))
+    return values[np.maximum.accumulate(at)] if n else values
+
+
+def carry_backward(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Fill NaN by the next value after it in the same subject."""
+    last = np.roll(first, -1)
+    return carry_forward(values[::-1], last[::-1])[::-1]
+
+
+def filled(values: np.ndarray, first: np.ndarray, how: str | float | None, name: str) -> np.ndarray:
+    """Missing covariate values filled as asked: "locf", "nocb", or a number.
+
+    Raises
+    ------
+    DataError
+        Any other word.
+    """
+    if how is None:
+        return values
+    if how == "locf":
+        return carry_forward(values, first)
+    if how == "nocb":
+        return carry_backward(values, first)
+    if isinstance(how, (int, float)) and np.isfinite(how):
+        return np.where(np.isnan(values), float(how), values)
+    raise DataError(
+        f"fill for covariate {name!r} is {how!r}; it can be 'locf' (last value carried forward), "
+        "'nocb' (next value carried backward) or a number."
+    )
+
+
+def changes_within(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Where a value differs from the subject's first known one."""
+    known = carry_backward(values, first)  # the first record then holds the subject's first known value
+    start = known[first][np.cumsum(first) - 1] if len(values) else values
+    return ~np.isnan(values) & ~np.isnan(start) & (values != start)
+
+
+def value_at(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Values for new records at times ``at``, by next observation carried backward (the last value after the last record).
+
+    This is NONMEM's rule: what is written on a record holds over the interval that ends there.
+    """
+    index = np.minimum(np.searchsorted(times, at, side="left"), len(times) - 1)
+    return values[index]

@@ -1,0 +1,207 @@
+"""Fitting a model to a population, and evaluating it at given parameters."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.errors import FitError, ModelError
+from nlme.estimation.objective import Evaluation, evaluate_subjects
+from nlme.estimation.outer import BAD_START, SEARCHING, absorb, begin, propose
+from nlme.estimation.progress import Progress
+from nlme.estimation.result import Evaluated, Fit, require_finite, versions
+from nlme.language.layout import Layout, lay_out
+from nlme.language.model import Model
+from nlme.marginal.base import Method
+from nlme.marginal.foce import FOCE, FOCEI
+from nlme.parameters.inventory import Inventory
+
+Penalty = Callable[[Model], jax.Array]
+
+
+def evaluate(model: Model, population, method: Method | None = None) -> Evaluated:
+    """The objective at the model's own values, with the mode of every subject; nothing is estimated.
+
+    Parameters
+    ----------
+    model : a model with the values wanted
+    population : the data (see :func:`nlme.read_nonmem`)
+    method : FO(), FOCE(), FOCEI() (the default) or Laplace()
+
+    Raises
+    ------
+    ModelError
+        The model does not fit the data (a name missing, a dose into an unknown compartment).
+    FitError
+        The objective is not a finite number; subjects and records are named.
+    """
+    method = _method(method)
+    layout = lay_out(_checked(model), population)
+    inventory = Inventory(model)
+    starts = jnp.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    at = evaluate_subjects(
+        method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
+    )
+    require_finite(np.asarray(at.value), np.asarray(at.status), layout, model, "at these parameters")
+    return Evaluated(**_evaluated(method, model, population, (), layout, at))
+
+
+def fit(
+    model: Model,
+    population,
+    method: Method | None = None,
+    *,
+    fixed: Iterable[str] = (),
+    penalty: Penalty | None = None,
+    tolerance: float = 1e-7,
+    max_evaluations: int = 1000,
+    progress: bool | None = None,
+) -> Fit:
+    """Maximum likelihood estimates of a model's parameters.
+
+    The objective -2 log L of ``method`` is minimised in unconstrained, scaled parameters by BFGS with its exact gradient; the
+    model's own values are the starting values.  Interrupting (Ctrl-C) returns the best found so far, and says so.
+
+    Parameters
+    ----------
+    model : the model, its values the starting values
+    population : the data
+    method : FO(), FOCE(), FOCEI() (the default) or Laplace()
+    fixed : names of parameters to hold at their starting values: a field ("ka"), one element ("omega.ka"), a group ("omega")
+    penalty : function of the model added to the objective in the search only (``nlme.L2(...)``); reported figures leave it out
+    tolerance : the search ends when the expected further decrease of the objective is below this
+    max_evaluations : limit of evaluations of objective and gradient
+    progress : show a line of progress; by default where the output is a terminal or a notebook
+
+    Raises
+    ------
+    ModelError
+        The model does not fit the data, or ``fixed`` names an unknown parameter.
+    FitError
+        The objective is not finite at the starting values; subjects and records are named.
+    """
+    method = _method(method)
+    layout = lay_out(_checked(model), population)
+    inventory = Inventory(model, fixed)
+    if not len(inventory):
+        raise ModelError("Every parameter is fixed, so there is nothing to fit; use nlme.evaluate(model, population, method).")
+    clock = time.perf_counter()
+    starts = jnp.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    search = begin(inventory.unconstrained(model))
+    history: dict[str, list] = {"iteration": [], "objective": [], "gradient": [], "elapsed": []}
+    first_call = 0.0
+    best: Evaluation | None = None
+    with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
+        try:
+            while int(search.status) == SEARCHING:
+                trial = propose(search)
+                at = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, trial, starts)
+                value, gradient, scores = _total(at, penalty, inventory, model, trial)
+                search, accepted = _absorb(search, value, gradient, scores, tolerance, max_evaluations)
+                if best is None:
+                    first_call = time.perf_counter() - clock
+                    if int(search.status) == BAD_START:
+                        require_finite(np.asarray(at.value), np.asarray(at.status), layout, model, "at the starting values")
+                        raise FitError("The gradient of the objective is not finite at the starting values; try other values.")
+                if bool(accepted):
+                    best, starts = at, at.b
+                    elapsed = time.perf_counter() - clock
+                    norm = float(jnp.max(jnp.abs(search.gradient)))
+                    for name, entry in zip(history, (int(search.iterations), float(search.value), norm, elapsed), strict=True):
+                        history[name].append(entry)
+                    show(int(search.iterations), float(search.value), norm)
+        except KeyboardInterrupt:
+            if best is None:
+                raise
+    found = inventory.at_unconstrained(model, search.x)
+    best = _from_scratch(best, method, layout, inventory, model, search.x)
+    total = time.perf_counter() - clock
+    return Fit(
+        **_evaluated(method, found, population, tuple(sorted(inventory.fixed)), layout, best),
+        start=model,
+        search_status=int(search.status),
+        gradient=np.asarray(search.gradient),
+        penalty=float(search.value) - float(np.sum(np.asarray(best.value))) if penalty else 0.0,
+        history_columns={name: np.array(values) for name, values in history.items()},
+        timings={"first evaluation, with compilation": first_call, "search": total - first_call, "total": total},
+        versions=versions(),
+        data_hash=population.hash,
+    )
+
+
+_absorb = jax.jit(absorb, static_argnames=("tolerance", "limit"))
+
+
+def _total(at: Evaluation, penalty: Penalty | None, inventory: Inventory, model: Model, u):
+    """Objective, gradient and scores of the population, penalty added."""
+    value, gradient = jnp.sum(at.value), jnp.sum(at.gradient, axis=0)
+    if penalty is not None:
+        extra, slope = _penalty(penalty, inventory, model, u)
+        value, gradient = value + extra, gradient + slope
+    return value, gradient, at.gradient
+
+
+@eqx.filter_jit
+def _penalty(penalty, inventory, model, u):
+    return jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
+
+
+def _from_scratch(best: Evaluation, method, layout: Layout, inventory, model, u) -> Evaluation:
+    """Modes that were followed from step to step, against modes searched from zero: each subject keeps the better."""
+    fresh = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, jnp.zeros_like(best.b))
+    again = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, best.b)
+    better = (fresh.value < again.value) & fresh.converged
+
+    def choose(a, b):
+        return jnp.where(better.reshape(better.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, fresh, again)
+
+
+def _evaluated(method, model, population, fixed, layout, at: Evaluation) -> dict:
+    b = at.b if method.searches else _post_hoc(method, layout, model)
+    return dict(
+        method=method,
+        model=model,
+        population=population,
+        fixed=fixed,
+        values=np.asarray(at.value),
+        b=np.asarray(b),
+        decrement=np.asarray(at.decrement),
+        inner_iterations=np.asarray(at.iterations),
+        inner_converged=np.asarray(at.converged),
+        status=np.asarray(at.status),
+    )
+
+
+def _post_hoc(method: Method, layout: Layout, model: Model):
+    """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
+    searching = FOCE(method.inner_tolerance, method.inner_iterations, method.ode)
+    inventory = Inventory(model)
+    starts = jnp.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    u = inventory.unconstrained(model)
+    return evaluate_subjects(searching, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False).b
+
+
+def _method(method) -> Method:
+    if method is None:
+        return FOCEI()
+    if isinstance(method, type) and issubclass(method, Method):
+        return method()
+    if not isinstance(method, Method):
+        raise ModelError(f"method must be one of nlme.FO(), FOCE(), FOCEI(), Laplace(); got {method!r}.")
+    return method
+
+
+def _checked(model) -> Model:
+    if isinstance(model, type) and issubclass(model, Model):
+        raise ModelError(f"Pass an instance of the model: {model.__name__}() with its parentheses.")
+    if not isinstance(model, Model):
+        raise ModelError(f"model must be an instance of an nlme.Model subclass; got {type(model).__name__}.")
+    return model

@@ -1,0 +1,140 @@
+"""The outer search: BFGS with a backtracking line search, as a state and one step per evaluation of the objective.
+
+``propose`` says where to evaluate next and ``absorb`` takes the answer in, so that a single evaluation stands in the compiled
+program and the same search runs one fit under a progress display or many fits under ``vmap``.
+
+Source: Nocedal & Wright, Numerical Optimization, 2nd ed. 2006, algorithms 3.1 and 6.1, eq. 3.57 for the interpolated step.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START = range(5)
+
+SENTENCES = {
+    SEARCHING: "The search was interrupted before it converged; these are the best values found so far.",
+    CONVERGED: "The search converged.",
+    NO_DECREASE: "The search stopped: no step lowers the objective further, yet the gradient is not zero.",
+    EVALUATION_LIMIT: "The search stopped at its limit of evaluations before it converged.",
+    BAD_START: "The objective is not a finite number at the starting values.",
+}
+
+_SUFFICIENT = 1e-4
+_LONGEST = 2.0  # largest change of one unconstrained (log-scale) parameter in one step
+
+
+class Search(NamedTuple):
+    """State of one search in P unconstrained parameters."""
+
+    x: Float[Array, " P"]
+    value: Float[Array, ""]
+    gradient: Float[Array, " P"]
+    inverse: Float[Array, "P P"]  # approximation of the inverse Hessian
+    direction: Float[Array, " P"]
+    step: Float[Array, ""]
+    evaluations: Int[Array, ""]
+    iterations: Int[Array, ""]
+    restarts: Int[Array, ""]  # consecutive times the metric was thrown away without a decrease since
+    quiet: Int[Array, ""]  # consecutive iterations that met the tolerance
+    status: Int[Array, ""]
+
+
+def begin(x: Float[Array, " P"]) -> Search:
+    size = x.shape[0]
+    zero = jnp.zeros((), int)
+    return Search(
+        x, jnp.asarray(jnp.inf), jnp.zeros(size), jnp.eye(size), jnp.zeros(size), jnp.ones(()), zero, zero, zero, zero, zero
+    )
+
+
+def propose(search: Search) -> Float[Array, " P"]:
+    """The point to evaluate next."""
+    return search.x + search.step * search.direction
+
+
+def absorb(
+    search: Search, value, gradient, scores: Float[Array, "N P"] | None, tolerance: float, limit: int
+) -> tuple[Search, Bool[Array, ""]]:
+    """The search after ``value`` and ``gradient`` at the proposed point, and whether that point was taken.
+
+    The first metric is the inverse of half the sum of outer products of ``scores`` (gradients of each subject's -2 log L), the
+    expected Hessian of the objective (Berndt, Hall, Hall & Hausman 1974); without scores, a scaled identity.
+    """
+    size = search.x.shape[0]
+    first = search.evaluations == 0
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
+    slope = search.gradient @ search.direction
+    noise = 1e-9 * (1.0 + jnp.abs(search.value))
+    enough = value <= search.value + _SUFFICIENT * search.step * slope + noise
+    accept = finite & (first | enough)
+    moved = search.step * search.direction
+    x = jnp.where(accept, search.x + moved, search.x)
+
+    change = gradient - search.gradient
+    curvature = moved @ change
+    useful = accept & ~first & (curvature > 1e-12 * jnp.sqrt((moved @ moved) * (change @ change)))
+    rho = 1.0 / jnp.where(useful, curvature, 1.0)
+    left = jnp.eye(size) - rho * jnp.outer(moved, change)
+    updated = left @ search.inverse @ left.T + rho * jnp.outer(moved, moved)
+    inverse = jnp.where(useful, updated, search.inverse)
+    inverse = jnp.where(first, _first_metric(gradient, scores), inverse)
+
+    value_now = jnp.where(accept, value, search.value)
+    gradient_now = jnp.where(accept, gradient, search.gradient)
+    exhausted = ~accept & (search.step < 1e-9)
+    inverse = jnp.where(exhausted, _first_metric(gradient_now, scores), inverse)
+    direction = -inverse @ gradient_now
+    downhill = direction @ gradient_now < 0
+    direction = jnp.where(downhill, direction, -gradient_now)
+    longest = jnp.max(jnp.abs(direction))
+    full = jnp.minimum(1.0, _LONGEST / jnp.maximum(longest, 1e-300))
+    # minimum of the parabola through value, slope and the failed trial
+    bend = 2.0 * (value - search.value - search.step * slope)
+    shorter = jnp.where(finite, -slope * search.step / jnp.where(bend > 0, bend, 1.0), 0.1)
+    shorter = search.step * jnp.clip(shorter, 0.1, 0.5)
+    fresh = accept | exhausted
+    direction = jnp.where(fresh, direction, search.direction)
+    step = jnp.where(fresh, full, shorter)
+
+    decrement = 0.5 * gradient_now @ inverse @ gradient_now
+    met = decrement < tolerance
+    # the metric of the first steps is a guess: believe it only when two iterations in a row agree, or no step helps
+    quiet = jnp.where(accept, jnp.where(met, search.quiet + 1, 0), search.quiet)
+    restarts = jnp.where(accept & (search.value - value > noise), 0, search.restarts + exhausted)
+    evaluations = search.evaluations + 1
+    status = search.status
+    status = jnp.where(evaluations >= limit, EVALUATION_LIMIT, status)
+    status = jnp.where(restarts >= 2, jnp.where(decrement < 100 * tolerance, CONVERGED, NO_DECREASE), status)
+    status = jnp.where((quiet >= 2) | (met & exhausted), CONVERGED, status)
+    status = jnp.where(first & ~finite, BAD_START, status)
+    return (
+        Search(
+            x,
+            value_now,
+            gradient_now,
+            inverse,
+            direction,
+            step,
+            evaluations,
+            search.iterations + (accept & ~first),
+            restarts,
+            quiet,
+            status,
+        ),
+        accept,
+    )
+
+
+def _first_metric(gradient, scores):
+    size = gradient.shape[0]
+    plain = jnp.eye(size) / jnp.maximum(jnp.sqrt(gradient @ gradient), 1.0)
+    if scores is None:
+        return plain
+    information = 0.5 * scores.T @ scores
+    ridge = 1e-3 * jnp.trace(information) / size + 1e-8
+    inverse = jnp.linalg.inv(information + ridge * jnp.eye(size))
+    return jnp.where(jnp.all(jnp.isfinite(inverse)), inverse, plain)

@@ -1,0 +1,371 @@
+"""What an evaluation or a fit found, with its verdicts in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import platform
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.errors import FitError
+from nlme.estimation.asymptotic import CovarianceOfEstimates, covariance_of_estimates
+from nlme.estimation.objective import Evaluation, evaluate_subjects
+from nlme.estimation.outer import CONVERGED, SENTENCES
+from nlme.estimation.predictions import COLUMNS, prediction_table
+from nlme.language.density import effects_from
+from nlme.language.effects import effect_transforms
+from nlme.language.layout import Layout, lay_out
+from nlme.language.model import Model
+from nlme.language.solution import rows_of
+from nlme.marginal.base import Method
+from nlme.parameters.inventory import Inventory, ParameterRow
+from nlme.structure.solvers import SENTENCES as SOLVER_SENTENCES
+from nlme.structure.solvers import SOLVED
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Evaluated:
+    """The objective of a model on a population at given parameters.
+
+    Attributes
+    ----------
+    method, model, population : what was evaluated
+    fixed : names of the parameters that count as not estimated
+    values : (N,) -2 log L of each subject, without n log 2 pi
+    b : (N, q) standardised modes of the random effects, eta = L b
+    """
+
+    method: Method
+    model: Model
+    population: Any
+    fixed: tuple[str, ...]
+    values: np.ndarray
+    b: np.ndarray
+    decrement: np.ndarray
+    inner_iterations: np.ndarray
+    inner_converged: np.ndarray
+    status: np.ndarray
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        return lay_out(self.model, self.population)
+
+    @functools.cached_property
+    def inventory(self) -> Inventory:
+        return Inventory(self.model, self.fixed)
+
+    @property
+    def objective(self) -> float:
+        """-2 log L without the constant n log 2 pi: NONMEM's objective function value."""
+        return float(np.sum(self.values))
+
+    @property
+    def objective_full(self) -> float:
+        """-2 log L with all constants, as Monolix, nlme and lme4 print it."""
+        return self.objective + self.n_observations * math.log(2 * math.pi)
+
+    @property
+    def n_observations(self) -> int:
+        return self.population.n_observations
+
+    @functools.cached_property
+    def effects(self) -> tuple[str, ...]:
+        omega = self.model.random()
+        return omega.names if omega is not None else ()
+
+    @functools.cached_property
+    def _eta(self) -> np.ndarray:
+        if not self.effects:
+            return np.zeros((len(self.values), 0))
+        return np.asarray(jax.vmap(effects_from, (None, 0))(self.model, jnp.asarray(self.b)))
+
+    @property
+    def eta(self):
+        """DataFrame of the conditional modes, one row per subject, one column per random effect."""
+        import pandas as pd
+
+        return pd.DataFrame(self._eta, index=self._index(), columns=list(self.effects))
+
+    @property
+    def subjects(self):
+        """DataFrame, one row per subject: observations, objective, whether its mode converged, what remains of the gradient."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "n_observations": [s.n_observations for s in self.population],
+                "objective": self.values,
+                "converged": self.inner_converged & (self.status == SOLVED),
+                "gradient": np.sqrt(np.maximum(self.decrement, 0.0)),
+                "message": [self._subject_message(i) for i in range(len(self.values))],
+            },
+            index=self._index(),
+        )
+
+    def _subject_message(self, i: int) -> str:
+        if self.status[i] != SOLVED:
+            return SOLVER_SENTENCES[int(self.status[i])]
+        if not self.inner_converged[i]:
+            return f"the mode of its random effects was not found in {int(self.inner_iterations[i])} iterations"
+        return ""
+
+    @functools.cached_property
+    def parameters(self) -> list[ParameterRow]:
+        """Every parameter of the model with name, label, unit, value and whether it was fixed."""
+        return self.inventory.rows(self.model, effect_transforms(self.model, self.population, self.layout.anatomy))
+
+    @functools.cached_property
+    def predictions(self):
+        """DataFrame, one row per observation in file order: ID TIME ENDPOINT DV PRED IPRED RES IRES WRES IWRES CPRED CWRES."""
+        import pandas as pd
+
+        columns = prediction_table(self.method, self.model, self.layout, jnp.asarray(self.b))
+        subjects = list(self.population)
+        who, record = columns["subject"], columns["record"]
+        endpoints = self.layout.anatomy.endpoints if len(self.population.endpoints) == 1 else self.population.endpoints
+        return pd.DataFrame(
+            {
+                "ID": [subjects[i].id for i in who],
+                "TIME": [float(subjects[i].time[j]) for i, j in zip(who, record, strict=True)],
+                "ENDPOINT": [endpoints[int(subjects[i].endpoint[j])] for i, j in zip(who, record, strict=True)],
+                "DV": columns["DV"],
+                **{name: columns[name] for name in COLUMNS},
+            }
+        )
+
+    @property
+    def individual(self):
+        """DataFrame of the individual parameters at the modes, one row per subject (its first parameter row)."""
+        import pandas as pd
+
+        anatomy = self.layout.anatomy
+        first = {name: value[:, :1] for name, value in self.layout.arrays.covariates.items()}
+        table = jax.vmap(lambda eta, cov: rows_of(self.model, anatomy, eta, cov, 1))(jnp.asarray(self._eta), first)
+        return pd.DataFrame({name: np.asarray(v)[:, 0] for name, v in table.items()}, index=self._index())
+
+    @property
+    def shrinkage(self):
+        """Series, per random effect: 100 (1 - sd(eta) / omega) %, with sd about zero mean taken about the mean (n - 1)."""
+        import pandas as pd
+
+        omega = np.sqrt(np.diagonal(np.asarray(self.model.random().matrix))) if self.effects else np.zeros(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = np.std(self._eta, axis=0, ddof=1) if len(self._eta) > 1 else np.zeros(len(omega))
+            return pd.Series(100.0 * (1.0 - spread / omega), index=list(self.effects), name="shrinkage")
+
+    @property
+    def epsilon_shrinkage(self) -> float:
+        """100 (1 - sd(IWRES)) %."""
+        return float(100.0 * (1.0 - np.std(self.predictions["IWRES"], ddof=1)))
+
+    def _index(self):
+        import pandas as pd
+
+        return pd.Index([s.id for s in self.population], name="ID")
+
+    def _subject_problems(self) -> list[str]:
+        table = self.subjects
+        bad = table[~table["converged"]]
+        if bad.empty:
+            return []
+        listed = "; ".join(f"subject {i}: {row['message']}" for i, row in bad.head(5).iterrows())
+        more = f"; and {len(bad) - 5} more (see .subjects)" if len(bad) > 5 else ""
+        return [f"{len(bad)} of {len(table)} subjects have no reliable mode, so the objective is not reliable: {listed}{more}."]
+
+    @property
+    def messages(self) -> list[str]:
+        """Problems in words, most serious first."""
+        return self._subject_problems()
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self.model).__name__}, {self.method!r}: objective {self.objective:.4f} ({len(self.values)} subjects)"]
+        return "\n".join(lines + [f"  ! {m}" for m in self.messages])
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Fit(Evaluated):
+    """A fitted model: the evaluation at the estimate, and how the search came there."""
+
+    start: Model = None
+    search_status: int = CONVERGED
+    gradient: np.ndarray = None  # of the (penalised) objective in the unconstrained parameters
+    penalty: float = 0.0
+    history_columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    data_hash: str = ""
+
+    @property
+    def n_parameters(self) -> int:
+        return len(self.inventory)
+
+    @property
+    def aic(self) -> float:
+        """objective_full + 2 P."""
+        return self.objective_full + 2 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """objective_full + P log(number of observations)."""
+        return self.objective_full + self.n_parameters * math.log(self.n_observations)
+
+    @property
+    def converged(self) -> bool:
+        return self.search_status == CONVERGED and bool(self.inner_converged.all()) and bool((self.status == SOLVED).all())
+
+    @property
+    def history(self):
+        """DataFrame: iteration, objective (penalty included), gradient, elapsed seconds."""
+        import pandas as pd
+
+        return pd.DataFrame(self.history_columns)
+
+    @functools.cached_property
+    def covariance(self) -> CovarianceOfEstimates:
+        """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient)."""
+        u = self.inventory.unconstrained(self.model)
+        starts = jnp.asarray(self.b)
+
+        def gradients(v):
+            at: Evaluation = evaluate_subjects(
+                self.method, self.layout.anatomy, self.inventory, self.model, self.layout.arrays, v, starts
+            )
+            return np.asarray(at.gradient)
+
+        return covariance_of_estimates(self.inventory, self.model, gradients, u)
+
+    @functools.cached_property
+    def messages(self) -> list[str]:
+        found = [] if self.search_status == CONVERGED else [SENTENCES[self.search_status]]
+        return found + self._subject_problems() + self._bound_problems() + self._shrinkage_problems()
+
+    @property
+    def verdict(self) -> str:
+        """The overall judgement in one line."""
+        if not self.converged:
+            return "Do not use as it is: " + self.messages[0]
+        if self.messages:
+            return f"Converged, with {len(self.messages)} remark{'s' if len(self.messages) > 1 else ''}: {self.messages[0]}"
+        return "Converged; no problems found by the quick checks."
+
+    def _bound_problems(self) -> list[str]:
+        found = []
+        for row in self.parameters:
+            if row.fixed or row.kind == "weight":
+                continue
+            if row.kind == "variance" and row.value < 1e-6:
+                found.append(
+                    f"{row.name} = {row.value:.1e}: the variance went to zero, its bound; the data show no variability of "
+                    f"{row.random_effect} here. Its standard error is not meaningful; leave the effect out or fix it."
+                )
+        for entry in self.inventory.entries:
+            domain = entry.declaration.domain
+            if math.isinf(domain.lower) and math.isinf(domain.upper):
+                continue
+            values, starts = np.asarray(entry.natural(self.model)), np.asarray(entry.natural(self.start))
+            for name, value, start in zip(entry.names, values, starts, strict=True):
+                if name in self.inventory.fixed:
+                    continue
+                width = domain.upper - domain.lower
+                if math.isfinite(width):
+                    near = min(value - domain.lower, domain.upper - value) < 1e-4 * width
+                    side = domain.lower if value - domain.lower < domain.upper - value else domain.upper
+                else:
+                    near, side = value - domain.lower < 1e-5 * (start - domain.lower), domain.lower
+                if near:
+                    found.append(f"{name} = {value:.4g} is at its bound {side:g}; its standard error is not meaningful.")
+        return found
+
+    def _shrinkage_problems(self) -> list[str]:
+        high = self.shrinkage[lambda s: s > 30]
+        if high.empty:
+            return []
+        listed = ", ".join(f"{name} {value:.0f} %" for name, value in high.items())
+        return [f"Shrinkage above 30 % ({listed}): plots of these random effects and of individual predictions can mislead."]
+
+    def table(self, **options):
+        """The parameter table; see :func:`nlme.table`."""
+        from nlme.report.table import table
+
+        return table(self, **options)
+
+    def save(self, path) -> None:
+        """Write the fit to one file that :func:`nlme.load` opens; see :mod:`nlme.estimation.storage`."""
+        from nlme.estimation.storage import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{type(self.model).__name__}, {self.method!r}",
+            f"  objective {self.objective:.3f}   AIC {self.aic:.2f}   BIC {self.bic:.2f}   "
+            f"{len(self.values)} subjects, {self.n_observations} observations",
+            f"  {self.verdict}",
+        ]
+        return "\n".join(lines + [f"  ! {m}" for m in self.messages])
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("nlme", "jax", "jaxlib", "equinox", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def require_finite(values: np.ndarray, status: np.ndarray, layout: Layout, model: Model, where: str) -> None:
+    """Refuse to go on from an objective that is not a number, naming the subjects and the likely cause.
+
+    Raises
+    ------
+    FitError
+        Any subject's objective is not finite, or its ODE was not solved.
+    """
+    bad = np.flatnonzero(~np.isfinite(values) | (status != SOLVED))
+    if not len(bad):
+        return
+    subjects = list(layout.population)
+    lines = []
+    for i in bad[:5]:
+        why = SOLVER_SENTENCES.get(int(status[i])) or _why_not_finite(model, layout, i)
+        lines.append(f"  subject {subjects[i].id}: {why}")
+    more = [f"  ... and {len(bad) - 5} more subjects"] if len(bad) > 5 else []
+    raise FitError("\n".join([f"The objective is not a finite number {where}:", *lines, *more]))
+
+
+def _why_not_finite(model: Model, layout: Layout, i: int) -> str:
+    """What is wrong with one subject's density at eta = 0."""
+    from nlme.marginal.foce import FOCEI
+    from nlme.marginal.base import Subject
+
+    data = jax.tree.map(lambda x: x[i], layout.arrays)
+    zero = jnp.zeros(len(layout.anatomy.effects))
+    at = Subject(FOCEI(), layout.anatomy, data, model, zero, 0).moments(model, zero)
+    mean, variance, z = np.asarray(at.mean), np.asarray(at.variance), np.asarray(at.transformed)
+    subject = list(layout.population)[i]
+    real = layout.positions[i] >= 0
+
+    def place(bad):
+        j = layout.positions[i][np.flatnonzero(bad & real)[0]]
+        return f"row {subject.rows[j]} (time {subject.time[j]:g}, DV {subject.dv[j]:g})"
+
+    if (~np.isfinite(z) & real).any():
+        return f"{place(~np.isfinite(z))}: the observation has no logarithm, and the error model is log-normal; DV must be positive."
+    if (~np.isfinite(mean) & real).any():
+        return f"{place(~np.isfinite(mean))}: the prediction is {mean[~np.isfinite(mean) & real][0]} at the starting values."
+    if ((variance <= 0) & real).any():
+        return (
+            f"{place(variance <= 0)}: the residual variance is 0, because the prediction is 0 and the error has no additive part. "
+            f"Add one (nlme.combined), or leave the record out (MDV = 1)."
+        )
+    return "the prediction is finite at eta = 0, but not where its random effects were searched; try other starting values."

@@ -1,0 +1,9 @@
+"""Pictures of a fit. Every function returns a matplotlib Figure that shows itself in a notebook and saves with ``savefig``."""
+
+from nlme.plots.goodness import goodness_of_fit
+from nlme.plots.history import objective_history
+from nlme.plots.individuals import individual_fits
+from nlme.plots.random_effects import eta_covariates, eta_distributions
+from nlme.plots.scenarios import counterfactual
+
+__all__ = ["counterfactual", "eta_covariates", "eta_distributions", "goodness_of_fit", "individual_fits", "objective_history"]

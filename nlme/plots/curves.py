@@ -1,0 +1,81 @@
+"""Predicted curves on a fine grid of times, for the pictures of single subjects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from nlme.errors import DataError
+
+POINTS = 120  # per subject, apart from dose times
+
+
+def fine_curves(fit, population) -> pd.DataFrame:
+    """Population and individual predictions on a fine grid, from each subject's first record to its last.
+
+    Parameters
+    ----------
+    fit : Fit, for its model and etas
+    population : the subjects wanted, a part of the fit's own
+
+    Returns
+    -------
+    DataFrame with columns ID TIME ENDPOINT PRED IPRED, the endpoints one after another
+        Where a subject's clock restarts within its record a grid has no place, and the predictions at its observations stand
+        instead, for all subjects.
+    """
+    from nlme.estimation.fit import predict
+
+    try:
+        grid = population.with_times(_grid)
+    except DataError:
+        return at_observations(fit, population)
+    typical = predict(fit.model, grid)
+    individual = predict(fit.model, grid, eta=fit.eta.loc[list(population.ids)])
+    parts = [
+        pd.DataFrame(
+            {
+                "ID": typical["ID"],
+                "TIME": typical["TIME"],
+                "ENDPOINT": endpoint,
+                "PRED": typical[endpoint],
+                "IPRED": individual[endpoint],
+            }
+        )
+        for endpoint in dict.fromkeys(fit.predictions["ENDPOINT"])
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def at_observations(fit, population) -> pd.DataFrame:
+    """The same columns at the observation times only."""
+    rows = fit.predictions
+    columns = ["ID", "TIME", "ENDPOINT", "PRED", "IPRED"]
+    return rows.loc[rows["ID"].isin(list(population.ids)), columns].sort_values("TIME", kind="stable")
+
+
+def dose_times(subject) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of every dose of a subject, additional doses included, up to its last record (end = start: a bolus).
+
+    A dose at steady state counts once; the doses that led to it lie before the record.
+    """
+    starts, ends = [], []
+    last = float(np.max(subject.time))
+    for k in np.flatnonzero((subject.evid == 1) | (subject.evid == 4)):
+        duration = float(subject.duration[k])
+        if subject.rate[k] > 0:
+            duration = float(subject.amt[k] / subject.rate[k])
+        for repeat in range(int(subject.addl[k]) + 1):
+            start = float(subject.time[k] + repeat * subject.ii[k])
+            if start <= last:
+                starts.append(start)
+                ends.append(min(start + max(duration, 0.0), last))
+    return np.array(starts), np.array(ends)
+
+
+def _grid(subject) -> np.ndarray:
+    """Even times over the record, and just before each dose, so that a trough is drawn before its peak."""
+    first, last = float(np.min(subject.time)), float(np.max(subject.time))
+    even = np.linspace(first, last, POINTS)
+    before = dose_times(subject)[0] - 1e-6 * max(last - first, 1e-12)
+    return np.unique(np.concatenate([even, subject.time[subject.is_observation], before[before >= first]]))

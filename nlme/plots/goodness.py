@@ -1,0 +1,111 @@
+"""Goodness of fit: observations against predictions, conditional weighted residuals against time and prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nlme.plots.smoothing import lowess
+from nlme.plots.style import (
+    IDENTITY,
+    OBSERVED,
+    TREND,
+    axis_label,
+    dense,
+    known_units,
+    log_axis,
+    new_figure,
+    picture,
+    wants_log,
+)
+
+
+@picture
+def goodness_of_fit(fit, units: Mapping[str, str] | None = None) -> Figure:
+    """DV against PRED, DV against IPRED, CWRES against time, CWRES against PRED.
+
+    One endpoint gives two rows of two panels, several endpoints one row of four each. Dashed: identity, or zero and +-1.96;
+    solid: local trend (lowess). The axes of DV are logarithmic when all values are positive and span more than 30-fold.
+
+    Parameters
+    ----------
+    fit : Fit
+    units : units by endpoint name and "time", for the labels; time is in hours unless said otherwise
+    """
+    units = known_units(units)
+    predictions = fit.predictions
+    endpoints = list(dict.fromkeys(predictions["ENDPOINT"]))
+    if len(endpoints) == 1:
+        figure = new_figure(5.8)
+        grid = figure.subplots(2, 2).reshape(1, 4)
+    else:
+        figure = new_figure(2.6 * len(endpoints), width=10.5)
+        grid = figure.subplots(len(endpoints), 4, squeeze=False)
+    for panels, name in zip(grid, endpoints, strict=True):
+        _row(panels, predictions[predictions["ENDPOINT"] == name], name, units)
+    return figure
+
+
+def _row(panels, rows: pd.DataFrame, name: str, units: Mapping[str, str]) -> None:
+    unit = units.get(name)
+    observed, pred, ipred = rows["DV"], rows["PRED"], rows["IPRED"]
+    log = wants_log(observed, pred, ipred)
+    _agreement(panels[0], pred, observed, log)
+    panels[0].set(xlabel=axis_label("Population prediction", unit), ylabel=axis_label(f"Observed {name}", unit))
+    _agreement(panels[1], ipred, observed, log)
+    panels[1].set(xlabel=axis_label("Individual prediction", unit), ylabel=axis_label(f"Observed {name}", unit))
+    _residuals(panels[2], rows["TIME"], rows["CWRES"], False)
+    panels[2].set(xlabel=axis_label("Time", units.get("time")), ylabel=f"CWRES of {name}")
+    _residuals(panels[3], pred, rows["CWRES"], log)
+    panels[3].set(xlabel=axis_label("Population prediction", unit), ylabel=f"CWRES of {name}")
+
+
+def _agreement(axes: Axes, predicted: pd.Series, observed: pd.Series, log: bool) -> None:
+    """Observations over predictions on equal axes, so that the identity line is the diagonal."""
+    axes.plot(predicted, observed, **{**OBSERVED, **dense(len(observed))})
+    both = np.concatenate([predicted, observed])
+    both = both[np.isfinite(both)]
+    low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
+    if log:
+        margin = (high / low) ** 0.04
+        low, high = low / margin, high * margin
+    else:
+        margin = 0.04 * (high - low) or 1.0
+        low, high = low - margin, high + margin
+    axes.plot([low, high], [low, high], **IDENTITY, zorder=3)
+    if log:
+        x, y = lowess(np.log(predicted), np.log(observed))
+        axes.plot(np.exp(x), np.exp(y), **TREND, zorder=4)
+    else:
+        axes.plot(*lowess(predicted, observed), **TREND, zorder=4)
+    axes.set(xlim=(low, high), ylim=(low, high))
+    if log:
+        log_axis(axes, "both")
+    else:
+        for axis in (axes.xaxis, axes.yaxis):  # the same ticks on both, as the diagonal asks
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_aspect("equal", adjustable="box")
+
+
+def _residuals(axes: Axes, x: pd.Series, residual: pd.Series, log: bool) -> None:
+    """Residuals around zero; the faint lines hold 95 % of standard normal ones. The axis is symmetric."""
+    axes.plot(x, residual, **{**OBSERVED, **dense(len(x))})
+    axes.axhline(0.0, **IDENTITY)
+    for level in (-1.96, 1.96):
+        axes.axhline(level, **{**IDENTITY, "linewidth": 0.6, "linestyle": (0, (1, 3))})
+    if log:
+        place, trend = lowess(np.log(x), residual)
+        place = np.exp(place)
+    else:
+        place, trend = lowess(x, residual)
+    axes.plot(place, trend, **TREND, zorder=4)
+    finite = residual[np.isfinite(residual)]
+    reach = max(2.5, 1.08 * float(np.abs(finite).max())) if len(finite) else 2.5
+    axes.set_ylim(-reach, reach)
+    if log:
+        log_axis(axes, "x")

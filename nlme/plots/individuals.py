@@ -1,0 +1,143 @@
+"""Individual fits: every subject's observations with its own and the typical curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nlme.plots.curves import at_observations, dose_times, fine_curves
+from nlme.plots.style import (
+    CENSORED,
+    DOSE,
+    INDIVIDUAL,
+    INK,
+    OBSERVED,
+    POPULATION,
+    axis_label,
+    known_units,
+    log_axis,
+    new_figure,
+    picture,
+    wants_log,
+)
+
+
+@picture
+def individual_fits(
+    fit,
+    columns: int = 4,
+    max_subjects: int = 12,
+    subjects: Sequence | None = None,
+    units: Mapping[str, str] | None = None,
+    fine: bool = True,
+) -> Figure:
+    """One panel per subject: observations (circles), individual (solid) and population (dashed) prediction, doses.
+
+    Several endpoints make one row of panels each. Triangles at the foot of a panel are doses, bars infusions; filled triangles pointing down
+    are observations below or above the limit of quantification, drawn at DV. The values are on a logarithmic axis when all
+    are positive and span more than 30-fold.
+
+    Parameters
+    ----------
+    fit : Fit
+    columns : panels side by side
+    max_subjects : the first so many are drawn
+    subjects : IDs to draw instead of the first ones
+    units : units by endpoint name and "time"; time is in hours unless said otherwise
+    fine : curves on a fine grid of times; otherwise through the predictions at the observations
+
+    Raises
+    ------
+    DataError
+        An ID that the population does not have.
+    """
+    units = known_units(units)
+    population = fit.population
+    if subjects is None:
+        chosen = list(population)[:max_subjects]
+    else:
+        chosen = [population.subject(identity) for identity in subjects]
+    shown = population.filter(lambda subject: any(subject.id == one.id for one in chosen))
+    curves = fine_curves(fit, shown) if fine else at_observations(fit, shown)
+    observed = _observed(fit)
+    endpoints = list(dict.fromkeys(observed["ENDPOINT"]))
+    columns = max(1, min(columns, len(chosen)))
+    blocks = [chosen[k : k + columns] for k in range(0, len(chosen), columns)]
+    lines = len(blocks) * len(endpoints)
+    figure = new_figure(0.5 + 1.75 * lines, width=max(3.6, 2.0 * columns))
+    grid = figure.subplots(lines, columns, squeeze=False)
+    logs = {name: wants_log(observed.loc[observed["ENDPOINT"] == name, "DV"]) for name in endpoints}
+    for line, panels in enumerate(grid):
+        block, endpoint = blocks[line // len(endpoints)], endpoints[line % len(endpoints)]
+        for k, axes in enumerate(panels):
+            if k >= len(block):
+                axes.set_visible(False)
+                continue
+            person = block[k]
+            _panel(axes, person, _of(observed, person, endpoint), _of(curves, person, endpoint), logs[endpoint])
+            axes.set_title(f"ID {person.id}", loc="left", pad=3)
+        panels[0].set_ylabel(axis_label(endpoint, units.get(endpoint)))
+    _label_feet(grid, axis_label("Time", units.get("time")))
+    _legend(figure, bool((observed["CENS"] != 0).any()))
+    return figure
+
+
+def _observed(fit) -> pd.DataFrame:
+    """Observations with their censoring flag: predictions and records are both in file order."""
+    rows = fit.predictions[["ID", "TIME", "ENDPOINT", "DV"]].copy()
+    rows["CENS"] = np.concatenate([subject.cens[subject.is_observation] for subject in fit.population])
+    return rows
+
+
+def _of(rows: pd.DataFrame, person, endpoint: str) -> pd.DataFrame:
+    return rows[(rows["ID"] == person.id) & (rows["ENDPOINT"] == endpoint)]
+
+
+def _panel(axes: Axes, person, observed: pd.DataFrame, curve: pd.DataFrame, log: bool) -> None:
+    drawn = curve[(curve["PRED"] > 0) & (curve["IPRED"] > 0)] if log else curve
+    axes.plot(drawn["TIME"], drawn["PRED"], **POPULATION)
+    axes.plot(drawn["TIME"], drawn["IPRED"], **INDIVIDUAL)
+    censored = observed["CENS"] != 0
+    axes.plot(observed["TIME"][~censored], observed["DV"][~censored], **OBSERVED, zorder=4)
+    axes.plot(observed["TIME"][censored], observed["DV"][censored], **CENSORED, zorder=4)
+    foot = axes.get_xaxis_transform()
+    for start, end in zip(*dose_times(person), strict=True):
+        axes.plot([start], [0.0], transform=foot, **DOSE, clip_on=False, zorder=5)
+        if end > start:
+            axes.plot([start, end], [0.0, 0.0], transform=foot, color=INK, linewidth=3.0, clip_on=False, solid_capstyle="butt", zorder=1)
+    if log:
+        # On a logarithmic axis a curve may fall far below the last observation; the observations rule the view.
+        seen = np.concatenate([observed["DV"], drawn["IPRED"][drawn["TIME"].isin(observed["TIME"])]])
+        seen = seen[np.isfinite(seen) & (seen > 0)]
+        if seen.size:
+            axes.set_ylim(seen.min() / 2, max(seen.max(), drawn["IPRED"].max() if len(drawn) else 0.0) * 1.5)
+        log_axis(axes, "y")
+    else:
+        axes.margins(y=0.08)
+
+
+def _label_feet(grid: np.ndarray, label: str) -> None:
+    """The time label under the lowest visible panel of each column."""
+    for column in grid.T:
+        visible = [axes for axes in column if axes.get_visible()]
+        if visible:
+            visible[-1].set_xlabel(label)
+
+
+def _legend(figure: Figure, censored: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    entries = [
+        Line2D([], [], label="observed", **OBSERVED),
+        Line2D([], [], label="individual prediction", **INDIVIDUAL),
+        Line2D([], [], label="population prediction", **POPULATION),
+        Line2D([], [], label="dose", **DOSE),
+    ]
+    if censored:
+        entries.insert(1, Line2D([], [], label="censored", **CENSORED))
+    narrow = figure.get_figwidth() < 6
+    figure.legend(handles=entries, loc="outside upper left", ncols=2 if narrow else len(entries), columnspacing=1.4)

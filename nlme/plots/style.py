@@ -1,0 +1,137 @@
+"""The one look of all pictures: colours that stay apart in print, axes that name their unit, when an axis is logarithmic.
+
+Colours are from Okabe & Ito's palette for colour-blind readers. Blue and vermilion also differ in lightness, and lines
+differ in dash and width, so that a black-and-white print loses nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Mapping
+
+import matplotlib
+import matplotlib.ticker
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#222222"
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+GREY = "#8A8A8A"
+PALE = "#C9D9E6"
+
+OBSERVED = dict(linestyle="none", marker="o", markersize=4, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.8)
+CENSORED = dict(linestyle="none", marker="v", markersize=5, markerfacecolor=GREY, markeredgecolor=INK, markeredgewidth=0.6)
+DOSE = dict(color=INK, linestyle="none", marker="^", markersize=4.5)
+IDENTITY = dict(color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
+TREND = dict(color=VERMILION, linewidth=1.8, linestyle="-")
+INDIVIDUAL = dict(color=BLUE, linewidth=1.5, linestyle="-")
+POPULATION = dict(color=VERMILION, linewidth=1.2, linestyle=(0, (4, 2)))
+
+_RC = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-4, 5),
+    "axes.unicode_minus": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+    "svg.fonttype": "path",  # the letters travel with the file: a page opened offline needs no fonts
+    "svg.hashsalt": "nlme",  # the same picture gives the same file
+}
+
+DEFAULT_UNITS = {"time": "h"}
+WIDTH = 7.2  # inches: the text width of an A4 page
+MANY_POINTS = 3000  # beyond this, points are drawn as an image inside a vector file
+
+
+class Picture(Figure):
+    """A Figure that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return _bytes(self, "png")
+
+
+def picture(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Decorator of every drawing function: the house style holds inside, the user's own settings outside."""
+
+    @functools.wraps(draw)
+    def drawn(*args, **options):
+        with matplotlib.rc_context(_RC):
+            return draw(*args, **options)
+
+    return drawn
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """Empty figure, sizes in inches, whose layout makes room for its labels."""
+    figure = Picture(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an SVG document (vector lines, letters as outlines)."""
+    return _bytes(figure, "svg").decode()
+
+
+def _bytes(figure: Figure, form: str) -> bytes:
+    out = io.BytesIO()
+    with matplotlib.rc_context(_RC):
+        figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None)
+    return out.getvalue()
+
+
+def axis_label(what: str, unit: str | None) -> str:
+    """'Time (h)', or 'Time' where no unit is known."""
+    return f"{what} ({unit})" if unit else what
+
+
+def known_units(units: Mapping[str, str] | None) -> dict[str, str]:
+    """The units given, over the default (time in hours)."""
+    return {**DEFAULT_UNITS, **(units or {})}
+
+
+def wants_log(*values) -> bool:
+    """Whether these values are read better on a logarithmic axis: all positive, and 5 to 95 % spanning more than 30-fold."""
+    joined = np.concatenate([np.ravel(np.asarray(v, dtype=float)) for v in values])
+    joined = joined[np.isfinite(joined)]
+    if joined.size == 0 or joined.min() <= 0:
+        return False
+    low, high = np.quantile(joined, [0.05, 0.95])
+    return high > 30 * low
+
+
+def dense(count: int) -> dict:
+    """Extra marker settings for ``count`` points: smaller and fainter as they crowd, an image inside SVG when very many."""
+    if count <= 300:
+        return {}
+    size = 3.0 if count <= 1500 else 2.2
+    return dict(markersize=size, alpha=0.7 if count <= 1500 else 0.45, rasterized=count > MANY_POINTS)
+
+
+def log_axis(axes: Axes, which: str) -> None:
+    """Make an axis ('x', 'y' or 'both') logarithmic, with plain numbers at its ticks."""
+    for name in "xy" if which == "both" else which:
+        getattr(axes, f"set_{name}scale")("log")
+        axis = getattr(axes, f"{name}axis")
+        axis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        low, high = sorted(getattr(axes, f"get_{name}lim")())
+        # less than two decades would show one labelled tick; label 2 and 5 as well
+        subs = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
+        axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs))
+        axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
