@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,10 +37,19 @@ def declared_covariates(covariates: Mapping[str, str | None] | Iterable[str] | s
     return {str(name): None for name in covariates}
 
 
+def code_of(value: Any) -> int | float | str:
+    """A code as written in a file, so that 1, 1.0 and "1" are the same."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return str(value).strip()
+    return int(number) if np.isfinite(number) and number == int(number) else number
+
+
 def codes_of(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """Numbers 0, 1, 2 ... for the words of a categorical column (NaN for None), and where a word is none of them."""
-    order = {str(c): float(i) for i, c in enumerate(categories)}
-    values = np.array([np.nan if w is None else order.get(str(w).strip(), -1.0) for w in words], dtype=np.float64)
+    order = {code_of(c): float(i) for i, c in enumerate(categories)}
+    values = np.array([np.nan if w is None else order.get(code_of(w), -1.0) for w in words], dtype=np.float64)
     unknown = values == -1.0
     values[unknown] = np.nan
     return values, unknown

@@ -54,7 +54,6 @@ def population_frame(population: Population) -> pd.DataFrame:
     frame = pd.DataFrame(columns)
     frame.attrs["nlme"] = {
         "covariates": {n: i.unit for n, i in population.covariates.items()},
-        "columns": {n: i.column or n for n, i in population.covariates.items()},
         "time_varying": [n for n, i in population.covariates.items() if not i.constant],
         "categories": {n: list(i.categories) for n, i in population.covariates.items() if i.categories},
         "dvid": None if population.dvid is None else dict(zip(population.dvid, population.endpoints, strict=True)),

@@ -14,7 +14,7 @@ import numpy as np
 
 from nlme.data import clock
 from nlme.data.columns import COLUMNS, DATES, MISSING, Header
-from nlme.data.covariates import CovariateInfo, changes_within, codes_of, filled
+from nlme.data.covariates import CovariateInfo, changes_within, code_of, codes_of, filled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,6 @@ class Options:
     endpoints: Sequence[str] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     compartments: Sequence[str] | int | None = None
-    covariate_columns: Mapping[str, str] = field(default_factory=dict)
     decimal: str = "."
 
     def fill_of(self, name: str) -> str | float | None:
@@ -266,26 +265,17 @@ def _compartments(series: pd.Series | None, n: int, bad: dict) -> tuple[np.ndarr
     return np.where(np.isnan(values) | bad["CMT"], 0.0, values), names
 
 
-def _code(value: Any) -> int | float | str:
-    """A DVID value so that 1, 1.0 and "1" are the same."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return str(value).strip()
-    return int(number) if number == int(number) else number
-
-
 def _endpoints(series: pd.Series | None, observed: np.ndarray, options: Options, n: int):
     """DVID codes, endpoint indices, names, code of each name, unknown DVIDs, and observations that ``dvid`` leaves out."""
     nothing = np.zeros(n, dtype=bool)
     codes = np.full(n, None, dtype=object)
-    wanted = None if options.dvid is None else {_code(k): v for k, v in options.dvid.items()}
+    wanted = None if options.dvid is None else {code_of(k): v for k, v in options.dvid.items()}
     if series is None:
         names = tuple(dict.fromkeys(v for v in (wanted or {}).values() if v is not None)) or tuple(options.endpoints or ("DV",))
         unknown = observed if len(names) > 1 and wanted is not None else nothing
         return codes, np.zeros(n), names, None, unknown, nothing
     text, missing = as_text(series)
-    lookup = {t: _code(t) for t in text[~missing].unique()}
+    lookup = {t: code_of(t) for t in text[~missing].unique()}
     codes[~missing] = [lookup[t] for t in text[~missing]]
     seen = list(dict.fromkeys(codes[observed & ~missing]))
     if wanted is None:
@@ -312,6 +302,5 @@ def _covariate(name: str, series: pd.Series, column: str, first: np.ndarray, opt
         values, wrong = as_numbers(series, options.decimal)
     values = np.where(wrong, values, filled(values, first, options.fill_of(name), name))
     constant = not changes_within(values, first).any()
-    column = options.covariate_columns.get(name, column)
     info = CovariateInfo(name, options.covariates.get(name), constant, None if categories is None else tuple(map(str, categories)), column)
     return values, info, wrong

@@ -1,0 +1,24 @@
+"""Data as values: NONMEM-style tables in and out, rules about them, subjects, populations and regimens."""
+
+from nlme.data.checks import RULES, Rule
+from nlme.data.covariates import CovariateInfo
+from nlme.data.population import Population, Subject
+from nlme.data.readers import check, read_nonmem
+from nlme.data.regimen import Dose, Regimen, dose
+from nlme.data.violations import CheckReport, DataWarning, Violation
+
+__all__ = [
+    "RULES",
+    "CheckReport",
+    "CovariateInfo",
+    "DataWarning",
+    "Dose",
+    "Population",
+    "Regimen",
+    "Rule",
+    "Subject",
+    "Violation",
+    "check",
+    "dose",
+    "read_nonmem",
+]
