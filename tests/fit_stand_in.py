@@ -62,12 +62,21 @@ class _Population(list):
         self.endpoints = endpoints
         self.covariates = {
             "wt": SimpleNamespace(name="wt", unit="kg", constant=True, categories=None),
-            "sex": SimpleNamespace(name="sex", unit=None, constant=True, categories=(0.0, 1.0)),
+            "sex": SimpleNamespace(name="sex", unit=None, constant=True, categories=("female", "male")),
         }
-        self.ids = [subject.id for subject in subjects]
+        self.ids = tuple(subject.id for subject in subjects)
         self.subjects = tuple(subjects)
         self.n_observations = int(sum(subject.is_observation.sum() for subject in subjects))
         self.hash = "3f" * 32
+
+    def filter(self, keep):
+        return _Population([subject for subject in self if keep(subject)], self.endpoints)
+
+    def subject(self, identity):
+        return next(subject for subject in self if subject.id == identity)
+
+    def summary(self):
+        return [("subjects", str(len(self))), ("observations", str(self.n_observations))]
 
 
 def _row(name, value, kind="fixed effect", **rest):

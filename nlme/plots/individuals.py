@@ -37,9 +37,9 @@ def individual_fits(
 ) -> Figure:
     """One panel per subject: observations (circles), individual (solid) and population (dashed) prediction, doses.
 
-    Several endpoints make one row of panels each. Triangles at the foot of a panel are doses, bars infusions; filled triangles pointing down
-    are observations below or above the limit of quantification, drawn at DV. The values are on a logarithmic axis when all
-    are positive and span more than 30-fold.
+    Several endpoints make one row of panels each. At the foot of a panel, triangles are doses and bars infusions; filled
+    triangles pointing down are observations below or above the limit of quantification, drawn at DV. The values are on a
+    logarithmic axis when all are positive and span more than 30-fold.
 
     Parameters
     ----------
@@ -108,7 +108,9 @@ def _panel(axes: Axes, person, observed: pd.DataFrame, curve: pd.DataFrame, log:
     for start, end in zip(*dose_times(person), strict=True):
         axes.plot([start], [0.0], transform=foot, **DOSE, clip_on=False, zorder=5)
         if end > start:
-            axes.plot([start, end], [0.0, 0.0], transform=foot, color=INK, linewidth=3.0, clip_on=False, solid_capstyle="butt", zorder=1)
+            axes.plot(
+                [start, end], [0.0, 0.0], transform=foot, color=INK, linewidth=3.0, clip_on=False, solid_capstyle="butt", zorder=1
+            )
     if log:
         # On a logarithmic axis a curve may fall far below the last observation; the observations rule the view.
         seen = np.concatenate([observed["DV"], drawn["IPRED"][drawn["TIME"].isin(observed["TIME"])]])

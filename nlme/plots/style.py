@@ -113,7 +113,7 @@ def wants_log(*values) -> bool:
     if joined.size == 0 or joined.min() <= 0:
         return False
     low, high = np.quantile(joined, [0.05, 0.95])
-    return high > 30 * low
+    return bool(high > 30 * low)
 
 
 def dense(count: int) -> dict:

@@ -163,7 +163,8 @@ def rtf(header: Row, rows: Sequence[Row], notes: Sequence[str] = (), left: Colle
     body += [line(row, _RULE["bottom"] if k == len(rows) else "", False) for k, row in enumerate(rows, 1)]
     title = [rf"\pard{{\b {_rtf_escape(caption)}}}\par"] if caption else []
     below = [rf"\pard{{\fs16 {_rtf_escape(note)}}}\par" for note in notes]
-    head = r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Calibri;}}\paperw16838\paperh11906\landscape\margl1134\margr1134\f0\fs20"
+    paper = r"\paperw16838\paperh11906\landscape\margl1134\margr1134"  # A4 across, margins of 2 cm
+    head = r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Calibri;}}" + paper + r"\f0\fs20"
     return "\n".join([head, *title, *body, *below, "}"]) + "\n"
 
 
