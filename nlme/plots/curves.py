@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from nlme.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 POINTS = 120  # per subject, apart from dose times
 
 
-def fine_curves(fit, population) -> pd.DataFrame:
+def fine_curves(fit, population) -> dict[str, pd.DataFrame]:
     """Population and individual predictions on a fine grid, from each subject's first record to its last.
 
     Parameters
@@ -20,11 +24,11 @@ def fine_curves(fit, population) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame with columns ID TIME ENDPOINT PRED IPRED, the endpoints one after another
-        Where a subject's clock restarts within its record a grid has no place, and the predictions at its observations stand
+    dict from endpoint to a DataFrame with columns ID TIME PRED IPRED
+        Where a subject's clock restarts within its record a grid has no place, and the predictions at the observations stand
         instead, for all subjects.
     """
-    from nlme.estimation.fit import predict
+    from nlme.simulation.predict import predict
 
     try:
         grid = population.with_times(_grid)
@@ -32,26 +36,17 @@ def fine_curves(fit, population) -> pd.DataFrame:
         return at_observations(fit, population)
     typical = predict(fit.model, grid)
     individual = predict(fit.model, grid, eta=fit.eta.loc[list(population.ids)])
-    parts = [
-        pd.DataFrame(
-            {
-                "ID": typical["ID"],
-                "TIME": typical["TIME"],
-                "ENDPOINT": endpoint,
-                "PRED": typical[endpoint],
-                "IPRED": individual[endpoint],
-            }
-        )
+    return {
+        endpoint: typical[["ID", "TIME"]].assign(PRED=typical[endpoint], IPRED=individual[endpoint])
         for endpoint in dict.fromkeys(fit.predictions["ENDPOINT"])
-    ]
-    return pd.concat(parts, ignore_index=True)
+    }
 
 
-def at_observations(fit, population) -> pd.DataFrame:
-    """The same columns at the observation times only."""
-    rows = fit.predictions
-    columns = ["ID", "TIME", "ENDPOINT", "PRED", "IPRED"]
-    return rows.loc[rows["ID"].isin(list(population.ids)), columns].sort_values("TIME", kind="stable")
+def at_observations(fit, population) -> dict[str, pd.DataFrame]:
+    """The same at the observation times only."""
+    rows = fit.predictions[fit.predictions["ID"].isin(list(population.ids))].sort_values("TIME", kind="stable")
+    columns = ["ID", "TIME", "PRED", "IPRED"]
+    return {endpoint: rows.loc[rows["ENDPOINT"] == endpoint, columns] for endpoint in dict.fromkeys(fit.predictions["ENDPOINT"])}
 
 
 def dose_times(subject) -> tuple[np.ndarray, np.ndarray]:

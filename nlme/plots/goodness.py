@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -23,6 +23,9 @@ from nlme.plots.style import (
     picture,
     wants_log,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @picture

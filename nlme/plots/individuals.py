@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -24,6 +24,9 @@ from nlme.plots.style import (
     picture,
     wants_log,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @picture
@@ -64,13 +67,13 @@ def individual_fits(
     shown = population.filter(lambda subject: any(subject.id == one.id for one in chosen))
     curves = fine_curves(fit, shown) if fine else at_observations(fit, shown)
     observed = _observed(fit)
-    endpoints = list(dict.fromkeys(observed["ENDPOINT"]))
+    endpoints = list(observed)
     columns = max(1, min(columns, len(chosen)))
     blocks = [chosen[k : k + columns] for k in range(0, len(chosen), columns)]
     lines = len(blocks) * len(endpoints)
     figure = new_figure(0.5 + 1.75 * lines, width=max(3.6, 2.0 * columns))
     grid = figure.subplots(lines, columns, squeeze=False)
-    logs = {name: wants_log(observed.loc[observed["ENDPOINT"] == name, "DV"]) for name in endpoints}
+    logs = {name: wants_log(observed[name]["DV"]) for name in endpoints}
     for line, panels in enumerate(grid):
         block, endpoint = blocks[line // len(endpoints)], endpoints[line % len(endpoints)]
         for k, axes in enumerate(panels):
@@ -78,23 +81,23 @@ def individual_fits(
                 axes.set_visible(False)
                 continue
             person = block[k]
-            _panel(axes, person, _of(observed, person, endpoint), _of(curves, person, endpoint), logs[endpoint])
+            _panel(axes, person, _of(observed[endpoint], person), _of(curves[endpoint], person), logs[endpoint])
             axes.set_title(f"ID {person.id}", loc="left", pad=3)
         panels[0].set_ylabel(axis_label(endpoint, units.get(endpoint)))
     _label_feet(grid, axis_label("Time", units.get("time")))
-    _legend(figure, bool((observed["CENS"] != 0).any()))
+    _legend(figure, any((rows["CENS"] != 0).any() for rows in observed.values()))
     return figure
 
 
-def _observed(fit) -> pd.DataFrame:
-    """Observations with their censoring flag: predictions and records are both in file order."""
-    rows = fit.predictions[["ID", "TIME", "ENDPOINT", "DV"]].copy()
-    rows["CENS"] = np.concatenate([subject.cens[subject.is_observation] for subject in fit.population])
-    return rows
+def _observed(fit) -> dict[str, pd.DataFrame]:
+    """Observations by endpoint, with their censoring flag: predictions and records are both in file order."""
+    censored = np.concatenate([subject.cens[subject.is_observation] for subject in fit.population])
+    rows = fit.predictions[["ID", "TIME", "ENDPOINT", "DV"]].assign(CENS=censored)
+    return {endpoint: rows[rows["ENDPOINT"] == endpoint] for endpoint in dict.fromkeys(rows["ENDPOINT"])}
 
 
-def _of(rows: pd.DataFrame, person, endpoint: str) -> pd.DataFrame:
-    return rows[(rows["ID"] == person.id) & (rows["ENDPOINT"] == endpoint)]
+def _of(rows: pd.DataFrame, person) -> pd.DataFrame:
+    return rows[rows["ID"] == person.id]
 
 
 def _panel(axes: Axes, person, observed: pd.DataFrame, curve: pd.DataFrame, log: bool) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from nlme.errors import DataError, name_error
 from nlme.plots.style import BLUE, INK, OBSERVED, VERMILION, axis_label, known_units, log_axis, new_figure, picture, wants_log
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LOOKS = (
     dict(color=BLUE, linewidth=1.5, linestyle="-"),

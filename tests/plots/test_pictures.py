@@ -102,8 +102,8 @@ def test_individual_fits_draw_the_fine_curves_they_are_given(fit, monkeypatch):
         parts = []
         for subject in population:
             own = concentration(time, subject.amt[0], *fit.individual.loc[subject.id])
-            parts.append(pd.DataFrame({"ID": subject.id, "TIME": time, "ENDPOINT": "conc", "PRED": 2 * own, "IPRED": own}))
-        return pd.concat(parts)
+            parts.append(pd.DataFrame({"ID": subject.id, "TIME": time, "PRED": 2 * own, "IPRED": own}))
+        return {"conc": pd.concat(parts)}
 
     monkeypatch.setattr(importlib.import_module("nlme.plots.individuals"), "fine_curves", curves)
     panels = plots.individual_fits(fit, subjects=[7]).axes
