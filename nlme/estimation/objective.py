@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nlme.language.layout import SubjectData
 from nlme.language.model import Model
-from nlme.language.solution import Anatomy
+from nlme.language.anatomy import Anatomy
 from nlme.marginal.base import Method, Subject
 from nlme.marginal.mode import find_mode, with_derivative
 from nlme.parameters.inventory import Inventory

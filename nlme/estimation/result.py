@@ -21,7 +21,7 @@ from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
-from nlme.language.solution import rows_of
+from nlme.language.anatomy import rows_of
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory, ParameterRow
 from nlme.structure.solvers import SENTENCES as SOLVER_SENTENCES

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from nlme.language.layout import SubjectData
 from nlme.language.model import Model
-from nlme.language.solution import Anatomy, Solution, observation_row
+from nlme.language.anatomy import Anatomy, observation_row
+from nlme.language.solution import Solution
 
 
 class Moments(NamedTuple):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.language.model import Model
-from nlme.language.solution import Anatomy, individual_row, named
+from nlme.language.anatomy import Anatomy, individual_row, named
 from nlme.typing import Named
 
 _PROBES = (-0.3, 0.2, 0.5)

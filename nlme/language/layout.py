@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 from nlme.data.population import Population, Subject
 from nlme.errors import DataError, ModelError, name_error
 from nlme.language.model import Model
-from nlme.language.solution import Anatomy, anatomy_of
+from nlme.language.anatomy import Anatomy, anatomy_of
 from nlme.structure.events import (
     BOLUS,
     FILL,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -22,7 +21,8 @@ from jaxtyping import Array, Float, Int
 from nlme.language.density import Moments, effects_from, moments
 from nlme.language.layout import SubjectData
 from nlme.language.model import Model
-from nlme.language.solution import Anatomy, expand
+from nlme.language.anatomy import Anatomy
+from nlme.language.solution import Expansion
 from nlme.structure.solvers import Tolerances
 
 
@@ -88,10 +88,10 @@ class Subject:
         self._solution = self._expand(model, b, order)
         self._typical = None if method.interaction else self._expand(model, jnp.zeros_like(b), min(order, 1))
 
-    def _expand(self, model, b, order) -> Callable:
+    def _expand(self, model, b, order) -> Expansion:
         data = self.data
         eta = effects_from(model, b)
-        return expand(model, self.anatomy, eta, data.covariates, data.timeline, order, self.method.ode)
+        return Expansion(model, self.anatomy, eta, data.covariates, data.timeline, order, self.method.ode)
 
     def moments(self, model: Model, b: Float[Array, " q"]) -> Moments:
         """Moments at ``b``; without interaction the variances are those at b = 0."""
@@ -136,6 +136,26 @@ class Subject:
         a = jnp.where(self.data.mask[:, None], a, 0.0)
         c = jnp.where(self.data.mask[:, None], slopes.c, 0.0)
         return a.T @ a + 0.5 * c.T @ c + jnp.eye(self.effects)
+
+    def third(self, model: Model, b: Float[Array, " q"], hessian: Float[Array, "q q"]) -> Float[Array, ""]:
+        """Zero in value; in derivative, the part of d log det(d2 Phi/db2) that third derivatives of the states make.
+
+        sum_k dPhi/dS . D3S[v_k, v_k, d],  H^-1 = sum_k v_k v_k',  d the displacement: with this term added, the gradient of
+        log det of the second derivatives is exact although the expansion is of second order.
+        """
+        if self._solution.exact or not self.effects:
+            return jnp.zeros(())
+        inverse_factor = jnp.linalg.inv(jnp.linalg.cholesky(jax.lax.stop_gradient(hessian)))
+        omega = jax.lax.stop_gradient(model.random().cholesky)
+        eta = effects_from(model, b)
+        term = self._solution.third(model, eta, inverse_factor @ omega.T)
+
+        def phi(states):
+            at = moments(model, self.anatomy, self.data, self._solution(model, eta)._replace(states=states))
+            return self.phi(at, jnp.log(at.variance), b)
+
+        weight = jax.lax.stop_gradient(jax.grad(phi)(self._solution(model, eta).states))
+        return jnp.sum(weight * term)
 
     def curvature(self, model: Model, b: Float[Array, " q"]) -> Curvature:
         """Phi with gradient, exact and expected Hessian at ``b``, from one evaluation of the moments' second-order jet."""

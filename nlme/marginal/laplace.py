@@ -2,7 +2,8 @@
 
     -2 log L = 2 Phi(b^) + log det d2Phi/db2 (b^)
 
-Its gradient needs third derivatives.  For closed forms they are taken by JAX.  Source: Wolfinger (1993),
+Its gradient needs third derivatives of the states, but only contracted with H^-1: the second derivatives along the directions
+of H^-1, differentiated once more (``Subject.third``).  Source: Wolfinger (1993),
 doi:10.1093/biomet/80.4.791; Wang (2007), doi:10.1007/s10928-007-9060-6.
 """
 
@@ -20,8 +21,7 @@ class Laplace(Method):
     """Laplace approximation with interaction (NONMEM ``METHOD=1 LAPLACE INTER``)."""
 
     title: ClassVar[str] = "Laplace approximation"
-    order: ClassVar[int] = 3
 
     def objective(self, subject, model, b):
         at = subject.curvature(model, b)
-        return 2.0 * at.value + log_det(at.hessian)
+        return 2.0 * at.value + log_det(at.hessian) + subject.third(model, b, at.hessian)

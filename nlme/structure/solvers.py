@@ -103,6 +103,7 @@ def integrate(
 
     def step(carry):
         s, y, slope, h, last_full, before, count, status = carry
+        h = jax.lax.stop_gradient(h)  # the choice of steps is never differentiated
         trial = jnp.minimum(h, 1.0 - s)
         closing = h >= 1.0 - s
         slopes = [slope]
@@ -112,7 +113,7 @@ def integrate(
         local = trial * sum(c * k for c, k in zip(weights, slopes, strict=True))
         size = jnp.maximum(jnp.abs(y), jnp.abs(moved))
         scale = tolerances.absolute + tolerances.relative * jnp.maximum(size, size[:, :1])
-        error = jnp.sqrt(jnp.mean(jnp.square(local / scale)))
+        error = jax.lax.stop_gradient(jnp.sqrt(jnp.mean(jnp.square(local / scale))))
         finite = jnp.isfinite(error)
         error = jnp.where(finite, jnp.maximum(error, 1e-8), 1e8)
         accept = error <= 1.0

@@ -1,0 +1,201 @@
+"""What a model is made of, found by tracing its methods once on abstract numbers, with every mistake named."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from nlme.errors import ModelError
+from nlme.language.dependence import dependence
+from nlme.language.model import Model, covariate_units
+from nlme.observation.residual import Residual
+from nlme.parameters.covariance import Covariance
+from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
+from nlme.typing import Named
+
+
+@dataclasses.dataclass(frozen=True)
+class Anatomy:
+    """What a model is made of, found by calling its methods on abstract values."""
+
+    effects: tuple[str, ...]
+    covariates: tuple[str, ...]
+    individual: tuple[str, ...]
+    states: tuple[str, ...]
+    endpoints: tuple[str, ...]
+    linear: bool  # closed form or matrix exponential (or no dynamics at all)
+    structure: str  # name of the structure's class
+    rules: tuple[str, ...]  # dose rules in use: lag, bioavailability, duration, rate
+    carriers: tuple[bool, ...]  # which individual parameters depend on a random effect
+    direct: tuple[int, ...]  # elements of the flat population parameters that the dynamics use directly
+    transforms: tuple[str, ...] = ()  # endpoint -> scale of its residual
+
+
+def named(kind: str, names, values) -> Named:
+    return Named(dict(zip(names, values, strict=True)), kind)
+
+
+def individual_row(model: Model, eta: Named, cov: Named) -> dict[str, Any]:
+    """``model.individual`` for one row, checked: a dict of scalars."""
+    out = model.individual(eta, cov)
+    if isinstance(out, Named):
+        out = dict(out.items())
+    if not isinstance(out, dict) or not out:
+        raise ModelError(
+            f"{type(model).__name__}.individual must return a dict of individual parameters, such as dict(cl=..., v=...); "
+            f"it returned {type(out).__name__}{' (is the return missing?)' if out is None else ''}."
+        )
+    checked = {}
+    for name, value in out.items():
+        try:
+            value = jnp.asarray(value, dtype=jnp.float64)
+        except (TypeError, ValueError):
+            raise ModelError(
+                f"{type(model).__name__}.individual: {name!r} must be a number; got {type(value).__name__}."
+            ) from None
+        if value.shape != ():
+            raise ModelError(
+                f"{type(model).__name__}.individual: {name!r} must be one number per subject; got an array of shape {value.shape} "
+                f"(a network returns a vector: take an element, net(...)[0])."
+            )
+        checked[name] = value
+    return checked
+
+
+def structure_of(model: Model, ind: dict[str, Any]) -> Structure | None:
+    """``model.dynamics`` for one row, checked."""
+    structure = model.dynamics(Named(ind, "individual parameter", "individual()"))
+    if structure is not None and not isinstance(structure, Structure):
+        raise ModelError(
+            f"{type(model).__name__}.dynamics must return a structure such as nlme.pk.OneCompartment(...) or nlme.ODE(...), "
+            f"or None; it returned {type(structure).__name__}."
+        )
+    return structure
+
+
+def rows_of(model: Model, anatomy: Anatomy, eta: Float[Array, " q"], covariates: dict[str, Float[Array, " K"]], rows: int):
+    """Individual parameters of every parameter row: dict of (K,) arrays."""
+    effects = named("random effect", anatomy.effects, [eta[k] for k in range(len(anatomy.effects))])
+
+    def of_row(values):
+        return individual_row(model, effects, Named(values, "covariate"))
+
+    if rows == 1:
+        return jax.tree.map(lambda x: x[None], of_row({k: v[0] for k, v in covariates.items()}))
+    return jax.vmap(of_row)(covariates)
+
+
+def used_parameters(function, arrays, *others) -> list[int]:
+    """Positions in the flat parameter vector of the leaves of ``arrays`` that reach any output of ``function``."""
+    leaves = jax.tree.leaves(arrays)
+    reach = dependence(function, arrays, *others)
+    used, start = [], 0
+    for k, leaf in enumerate(leaves):
+        size = int(np.prod(leaf.shape, dtype=int))
+        if any(row[k] for row in reach):
+            used.extend(range(start, start + size))
+        start += size
+    return used
+
+
+def observation_row(model: Model, ind: dict[str, Any], names: tuple[str, ...], state: Float[Array, " s"], t) -> dict[str, Residual]:
+    """``model.observe`` for one record, checked: a dict from endpoint to its distribution."""
+    out = model.observe(
+        Named(ind, "individual parameter", "individual()"),
+        Named({s: state[k] for k, s in enumerate(names)}, "state", "The structure"),
+        t,
+    )
+    if not isinstance(out, dict) or not out:
+        raise ModelError(
+            f'{type(model).__name__}.observe must return a dict from endpoint to error model, such as {{"conc": '
+            f"nlme.additive(f, add=self.add)}}; it returned {type(out).__name__}."
+        )
+    for name, value in out.items():
+        if not isinstance(value, Residual):
+            raise ModelError(
+                f"{type(model).__name__}.observe: endpoint {name!r} must be an error model (nlme.additive, proportional, "
+                f"combined, power, lognormal); got {type(value).__name__}."
+            )
+        if jnp.shape(value.mean) != () or jnp.shape(value.variance) != ():
+            raise ModelError(
+                f"{type(model).__name__}.observe: endpoint {name!r} must predict one number; got shapes "
+                f"{jnp.shape(value.mean)} (mean) and {jnp.shape(value.variance)} (variance)."
+            )
+    return out
+
+
+def anatomy_of(model: Model) -> Anatomy:
+    """Look at a model by tracing each of its methods once, on abstract numbers.
+
+    Raises
+    ------
+    ModelError
+        Any of the methods is missing, misspells a name or returns something of the wrong form.
+    """
+    covariates = tuple(covariate_units(model))
+    omega = model.random()
+    if omega is not None and not isinstance(omega, Covariance):
+        raise ModelError(f"{type(model).__name__}.random must return a covariance field; it returned {type(omega).__name__}.")
+    effects = omega.names if omega is not None else ()
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+    arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float64), arrays)
+    scalar = jax.ShapeDtypeStruct((), jnp.float64)
+    found: dict[str, Any] = {}
+
+    def individual(eta, arrays, cov):
+        ind = individual_row(
+            eqx.combine(arrays, rest), named("random effect", effects, eta), Named(cov, "covariate")
+        )
+        found["individual"] = tuple(ind)
+        return [ind[k] for k in ind]
+
+    etas, cov = [scalar] * len(effects), {name: scalar for name in covariates}
+    reach = dependence(individual, etas, arrays, cov)
+    names = found["individual"]
+    carriers = tuple(any(row[: len(effects)]) for row in reach)
+
+    def dynamics(arrays, ind):
+        structure = structure_of(eqx.combine(arrays, rest), dict(zip(names, ind, strict=True)))
+        found["structure"] = "" if structure is None else type(structure).__name__
+        found["states"] = () if structure is None else structure.states
+        found["linear"] = structure is None or isinstance(structure, LinearStructure)
+        found["rules"] = ()
+        if structure is None:
+            return []
+        found["rules"] = tuple(rule for rule in DOSE_RULES if getattr(structure, rule) is not None)
+        out = [structure.rule_vector(rule, 0.0) for rule in found["rules"]] + list(structure.start())
+        ones = (jnp.asarray(1.0),) * len(structure.states)
+        if found["linear"]:
+            return [*out, *structure.advance(ones, ones, jnp.asarray(1.0))]
+        return [*out, *structure.flow(jnp.asarray(0.0), ones)]
+
+    ind = [scalar] * len(names)
+    direct = used_parameters(dynamics, arrays, ind)
+
+    def observe(arrays, ind, state, t):
+        out = observation_row(eqx.combine(arrays, rest), dict(zip(names, ind, strict=True)), found["states"], state, t)
+        found["endpoints"] = tuple(out)
+        found["transforms"] = tuple(out[k].transform for k in out)
+        return [(r.mean, r.variance) for r in out.values()]
+
+    state = jax.ShapeDtypeStruct((len(found["states"]),), jnp.float64)
+    jax.eval_shape(observe, arrays, ind, state, scalar)
+    return Anatomy(
+        effects=tuple(effects),
+        covariates=covariates,
+        individual=names,
+        states=tuple(found["states"]),
+        endpoints=found["endpoints"],
+        linear=found["linear"],
+        structure=found["structure"],
+        rules=found["rules"],
+        carriers=carriers,
+        direct=tuple(direct),
+        transforms=found["transforms"],
+    )
