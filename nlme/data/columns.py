@@ -112,9 +112,7 @@ def _rename(match: _Matching, rename: Mapping[str, str]) -> None:
     match.names[:] = before
 
 
-def read_header(
-    names: Iterable[str], rename: Mapping[str, str], covariates: Iterable[str], time_given: bool = True
-) -> Header:
+def read_header(names: Iterable[str], rename: Mapping[str, str], covariates: Iterable[str]) -> Header:
     """Match the names in a file to NONMEM's columns and to the covariates asked for."""
     match = _Matching([str(n).strip().lstrip("#").strip().strip('"') for n in names])
     _rename(match, rename)
@@ -144,7 +142,8 @@ def read_header(
         else:
             guess = _suggestion(column, match.names)
             if guess is not None and guess.upper() not in reserved:
-                doubts.append((column.name, f"{guess} is not read", f"if it is the {column.meaning}: rename={{{guess!r}: '{column.name}'}}"))
+                remedy = f"if it is the {column.meaning}: rename={{{guess!r}: '{column.name}'}}"
+                doubts.append((column.name, f"{guess} is not read", remedy))
 
     dates = [d for d in DATES if d in nonmem]
     if len(dates) > 1:
@@ -154,7 +153,8 @@ def read_header(
     for name in wanted_covariates:
         position = match.find(name)
         if position is None:
-            match.faults.append((name, _offer(name, match.names), f"write the covariate as in the file, or rename={{'...': {name!r}}}"))
+            remedy = f"write the covariate as in the file, or rename={{'...': {name!r}}}"
+            match.faults.append((name, _offer(name, match.names), remedy))
         else:
             found[name] = position
     used = set(nonmem.values()) | set(found.values())

@@ -404,8 +404,9 @@ class Population(Sequence):
     def _repr_html_(self) -> str:
         import html
 
-        rows = "".join(f"<tr><th style='text-align:left'>{html.escape(a)}</th><td style='text-align:left'>{html.escape(b)}</td></tr>" for a, b in self.summary())
-        return f"<table><caption>Population</caption>{rows}</table>"
+        left = "style='text-align:left'"
+        rows = [f"<tr><th {left}>{html.escape(a)}</th><td {left}>{html.escape(b)}</td></tr>" for a, b in self.summary()]
+        return f"<table><caption>Population</caption>{''.join(rows)}</table>"
 
 
 def _bytes(pieces: list[np.ndarray], kind: str) -> bytes:
@@ -429,9 +430,8 @@ def _merged(s: Subject, keep: np.ndarray, new: Mapping[str, Any], ties: str, cal
     at = np.asarray(new["time"], dtype=np.float64)
     m = len(at)
     blank = {**_FLOATS, **{k: 0 if v is None else v for k, v in _WHOLES.items()}, "endpoint": -1, "time": 0.0}
-    columns = {
-        name: np.concatenate([getattr(s, name)[keep], np.broadcast_to(new.get(name, blank[name]), (m,))]) for name in RECORD_FIELDS
-    }
+    added = {name: np.broadcast_to(new.get(name, blank[name]), (m,)) for name in RECORD_FIELDS}
+    columns = {name: np.concatenate([getattr(s, name)[keep], added[name]]) for name in RECORD_FIELDS}
     columns["occasion"][len(columns["time"]) - m :] = value_at(s.time, s.occasion, at) if len(s) else 0
     covariates = {k: np.concatenate([v[keep], value_at(s.time, v, at)]) for k, v in s.covariates.items()}
     extra = {k: np.concatenate([v[keep], _nothing(m, v.dtype)]) for k, v in s.extra.items()}
@@ -452,4 +452,3 @@ def _merged(s: Subject, keep: np.ndarray, new: Mapping[str, Any], ties: str, cal
 def _nothing(n: int, dtype: np.dtype) -> np.ndarray:
     """n missing entries that can follow an extra column of this type."""
     return np.full(n, np.nan) if dtype.kind in "fiub" else np.full(n, None, dtype=object)
-

@@ -1,27 +1,23 @@
-"""``read_nonmem`` and ``check``: from a file or a DataFrame to a population, or to the list of what is wrong with it."""
+"""``read_nonmem``: from a file or a DataFrame to a population."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nlme.data.checks import allowed_rules, header_violations, run_rules
-from nlme.data.columns import MISSING, read_header
-from nlme.data.covariates import declared_covariates
+from nlme.data.checks import examine
+from nlme.data.columns import MISSING
 from nlme.data.population import Population, subjects_from_columns
-from nlme.data.records import Options, Records, parse
-from nlme.data.violations import CheckReport, DataWarning, Violation, screen
+from nlme.data.records import Records
+from nlme.data.violations import DataWarning, screen
 from nlme.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Source = "str | os.PathLike | pd.DataFrame | Population"
 
 
 def read_nonmem(
@@ -34,7 +30,7 @@ def read_nonmem(
     dvid: Mapping[Any, str | None] | None = None,
     rename: Mapping[str, str] | None = None,
     compartments: Sequence[str] | int | None = None,
-    allow: Sequence[str] = (),
+    allow: Sequence[str] | str = (),
     ignore: str | None = None,
     decimal: str = ".",
     separator: str | None = None,
@@ -86,137 +82,14 @@ def read_nonmem(
     DataWarning
         For what is allowed but often a mistake.
     """
-    options = _options(data, covariates, time_varying, categories, fill, dvid, rename, compartments, decimal)
-    records, report = _examined(data, options, allowed_rules(allow), ignore, separator)
+    records, report = examine(
+        data, covariates, time_varying, categories, fill, dvid, rename, compartments, allow, ignore, decimal, separator
+    )
     if report.errors:
         raise DataError(screen(report.errors, report.source), report.errors)
     if report.warnings:
         warnings.warn(screen(report.warnings, report.source), DataWarning, stacklevel=2)
     return _population(records)
-
-
-def check(
-    data: str | os.PathLike | pd.DataFrame | Population,
-    *,
-    covariates: Mapping[str, str | None] | Iterable[str] | None = None,
-    time_varying: Sequence[str] | str | None = None,
-    categories: Mapping[str, Sequence[str]] | None = None,
-    fill: Mapping[str, str | float] | str | float | None = None,
-    dvid: Mapping[Any, str | None] | None = None,
-    rename: Mapping[str, str] | None = None,
-    compartments: Sequence[str] | int | None = None,
-    allow: Sequence[str] = (),
-    ignore: str | None = None,
-    decimal: str = ".",
-    separator: str | None = None,
-) -> CheckReport:
-    """Everything that is wrong with a data set, without reading it as a population.
-
-    The arguments are those of :func:`read_nonmem`.  The result prints on one screen; it is a sequence of ``Violation`` values
-    (rule, rows, subjects, column, seen, remedy, level), with ``.ok``, ``.errors`` and ``.warnings``.
-    """
-    if isinstance(data, Population):
-        data = data.to_frame()
-    options = _options(data, covariates, time_varying, categories, fill, dvid, rename, compartments, decimal)
-    return _examined(data, options, allowed_rules(allow), ignore, separator)[1]
-
-
-def _options(data, covariates, time_varying, categories, fill, dvid, rename, compartments, decimal) -> Options:
-    """The arguments in one value; a frame made by ``Population.to_frame`` brings its own for those not given."""
-    known = getattr(data, "attrs", {}).get("nlme", {}) if not isinstance(data, (str, os.PathLike)) else {}
-    names = {str(c).upper() for c in data.columns} if known else set()
-    wanted = declared_covariates(covariates)
-    if covariates is None and known:
-        wanted = {n: unit for n, unit in known["covariates"].items() if n.upper() in names}
-    varying = known.get("time_varying", ()) if time_varying is None else time_varying
-    if isinstance(varying, str) and varying != "auto":
-        varying = (varying,)
-    words = dict(known.get("categories", {}) if categories is None else categories)
-    codes = known.get("dvid") if dvid is None else dict(dvid)
-    strangers = [n for n in (*(varying if varying != "auto" else ()), *words, *(fill if isinstance(fill, Mapping) else ())) if n not in wanted]
-    if strangers and not (known and covariates is None):
-        raise DataError(
-            f"{strangers[0]!r} is declared as time-varying, categorical or to be filled, but it is not among the covariates "
-            f"({', '.join(wanted) or 'none given'}): covariates=[{', '.join(repr(n) for n in (*wanted, strangers[0]))}]."
-        )
-    return Options(
-        covariates=wanted, time_varying=varying, categories={n: w for n, w in words.items() if n in wanted}, fill=fill, dvid=codes,
-        endpoints=known.get("endpoints") if dvid is None else None, rename=dict(rename or {}), compartments=compartments, decimal=decimal,
-    )  # fmt: skip
-
-
-def _examined(data, options: Options, allow, ignore, separator) -> tuple[Records | None, CheckReport]:
-    cells, source = _cells(data, separator)
-    rows = np.arange(1, len(cells) + 1)
-    header = read_header(cells.columns, options.rename, options.covariates)
-    found = header_violations(header)
-    if ignore is not None and len(cells):
-        start = cells.iloc[:, 0].astype(str).str.strip()
-        drop = start.str.match(r"[A-Za-z@]") if ignore == "@" else start.str.startswith(ignore)
-        cells, rows = cells[~drop.to_numpy(dtype=bool)], rows[~drop.to_numpy(dtype=bool)]
-    if not len(cells):
-        found.append(Violation("no records", "there are no records", (), (), "", f"{len(cells.columns)} columns, no rows", "a header and one row per record"))
-    if any(v.level == "error" for v in found):
-        return None, CheckReport(tuple(sorted(found, key=lambda v: v.level != "error")), source, len(cells), 0)
-    records = parse(cells, header, options, rows)
-    found = [*run_rules(records, allow), *found]
-    found.sort(key=lambda v: v.level != "error")
-    return records, CheckReport(tuple(found), source, len(cells), len(set(records.id)))
-
-
-def _cells(data: Any, separator: str | None) -> tuple[pd.DataFrame, str]:
-    """The cells of the source (text, when it is a file) and what to call it in messages."""
-    import pandas as pd
-
-    if isinstance(data, pd.DataFrame):
-        frame = data
-        if not isinstance(frame.columns, pd.RangeIndex) and frame.index.names != [None]:
-            frame = frame.reset_index()  # ID or TIME may have been put into the index
-        return frame, "the data frame"
-    if not isinstance(data, (str, os.PathLike)):
-        raise DataError(f"A data set is the path of a file or a pandas DataFrame, not {type(data).__name__}.")
-    path = Path(data)
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.csv"))[:8] if path.parent.is_dir() else []
-        raise DataError(f"There is no file {path}." + (f" In {path.parent} there are: {', '.join(near)}." if near else ""))
-    return _text_cells(path, separator), path.name
-
-
-def _text_cells(path: Path, separator: str | None) -> pd.DataFrame:
-    import pandas as pd
-
-    opener = "gzip" if path.suffix == ".gz" else None
-    try:
-        text = _opened(path, opener)
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name} is not a text file in UTF-8; save it as CSV UTF-8.") from None
-    lines = text.split("\n", 1)
-    if not text.strip():
-        raise DataError(f"{path.name} is empty: it needs a header and one row per record.")
-    head = lines[0]
-    if separator is None:
-        counts = {c: head.count(c) for c in (",", ";", "\t")}
-        best = max(counts, key=counts.get)
-        separator = best if counts[best] else r"\s+"
-    import io
-
-    try:
-        frame = pd.read_csv(
-            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False,
-            engine="c", on_bad_lines="error", skip_blank_lines=True,
-        )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise DataError(f"{path.name} cannot be read as a table: {str(error).strip()}. Every row needs as many cells as the header.") from None
-    return frame
-
-
-def _opened(path: Path, opener: str | None) -> str:
-    import gzip
-
-    if opener == "gzip":
-        with gzip.open(path, "rt", encoding="utf-8-sig") as file:
-            return file.read().replace("\r\n", "\n")
-    return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
 
 
 def _population(r: Records) -> Population:

@@ -45,8 +45,8 @@ class Options:
 class Records:
     """Columns of n records; see ``Subject`` for their meaning.
 
-    ``bad[column]`` marks cells that could not be read, ``present`` the NONMEM columns of the file, ``first`` the first record
-    of every run of equal IDs and ``group`` numbers these runs.
+    ``bad[column]`` marks cells that could not be read; ``first`` is the first record of every run of equal IDs and ``group``
+    numbers these runs; ``elapsed`` says that times were counted from dates or clock times.
     """
 
     cells: pd.DataFrame
@@ -65,6 +65,7 @@ class Records:
     info: dict[str, CovariateInfo]
     bad: dict[str, np.ndarray]
     unknown_dvid: np.ndarray
+    elapsed: bool = False
     ambiguous_dates: bool = False
     clock_mixture: np.ndarray | None = None
 
@@ -143,7 +144,6 @@ def identities(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 def parse(cells: pd.DataFrame, header: Header, options: Options, rows: np.ndarray) -> Records:
     """Type every column that is read; ``rows`` are the row numbers that messages will name."""
     n = len(cells)
-    nothing = np.zeros(n, dtype=bool)
     bad: dict[str, np.ndarray] = {}
 
     def column(name: str) -> pd.Series | None:
@@ -165,7 +165,7 @@ def parse(cells: pd.DataFrame, header: Header, options: Options, rows: np.ndarra
     first = np.ones(n, dtype=bool)
     first[1:] = identity[1:] != identity[:-1]
 
-    time, either, mixture = _times(column, header, options, first, bad)
+    time, elapsed, either, mixture = _times(column, header, options, first, bad)
     a = {
         "time": time,
         "amt": numbers("AMT", 0.0),
@@ -197,12 +197,16 @@ def parse(cells: pd.DataFrame, header: Header, options: Options, rows: np.ndarra
     return Records(
         cells=cells, header=header, options=options, row=rows, id=identity, first=first, group=np.cumsum(first) - 1, arrays=a,
         cmt_name=cmt_name, dvid=dvid, endpoints=endpoints, dvid_codes=codes, covariates=covariates, info=info, bad=bad,
-        unknown_dvid=unknown if n else nothing, ambiguous_dates=either, clock_mixture=mixture,
+        unknown_dvid=unknown, elapsed=elapsed, ambiguous_dates=either, clock_mixture=mixture,
     )  # fmt: skip
 
 
-def _times(column, header: Header, options: Options, first: np.ndarray, bad: dict) -> tuple[np.ndarray, bool, np.ndarray | None]:
-    """Times as numbers, or hours since the subject's first record when there are dates or clock times."""
+def _times(column, header: Header, options: Options, first: np.ndarray, bad: dict) -> tuple:
+    """Times as numbers, or hours since the subject's first record when there are dates or clock times.
+
+    Also returned: whether they were counted so, whether month and day of the dates could be exchanged, and where a plain
+    number stands among clock times.
+    """
     import pandas as pd
 
     series = column("TIME")
@@ -211,7 +215,7 @@ def _times(column, header: Header, options: Options, first: np.ndarray, bad: dic
     if pd.api.types.is_datetime64_any_dtype(series):
         days = (series - pd.Timestamp("1900-01-01", tz=series.dt.tz)).dt.total_seconds().to_numpy(dtype=float) / 86400.0
         bad["TIME"] = np.zeros(n, dtype=bool)
-        return clock.since_first(days, np.zeros(n), first), False, None
+        return clock.since_first(days, np.zeros(n), first), True, False, None
     values, wrong = as_numbers(series, options.decimal)
     hours = np.full(n, np.nan)
     if wrong.any():
@@ -220,16 +224,16 @@ def _times(column, header: Header, options: Options, first: np.ndarray, bad: dic
         days = clock.stamp_days(text)
         if np.isfinite(days).any():
             bad["TIME"] = np.isnan(days) & ~as_text(series)[1]
-            return clock.since_first(days, np.zeros(n), first), False, None
+            return clock.since_first(days, np.zeros(n), first), True, False, None
         wrong = wrong & np.isnan(hours)
     clocks = np.isfinite(hours)
     bad["TIME"] = wrong
     if date_name is None and not clocks.any():
-        return values, False, None
+        return values, False, False, None
     mixture = np.isfinite(values) & clocks.any()
     hours = np.where(clocks, hours, values)
     if date_name is None:
-        return clock.since_first(np.zeros(n), hours, first), False, mixture
+        return clock.since_first(np.zeros(n), hours, first), True, False, mixture
     dates = column(date_name)
     if pd.api.types.is_datetime64_any_dtype(dates):
         stamp = dates - pd.Timestamp("1900-01-01", tz=dates.dt.tz)
@@ -237,7 +241,7 @@ def _times(column, header: Header, options: Options, first: np.ndarray, bad: dic
     else:
         days, either = clock.day_numbers(as_text(dates)[0], date_name)
     bad[date_name] = np.isnan(days)
-    return clock.since_first(days, hours, first), either, mixture
+    return clock.since_first(days, hours, first), True, either, mixture
 
 
 def _events(column, numbers, a: dict, bad: dict, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -302,5 +306,6 @@ def _covariate(name: str, series: pd.Series, column: str, first: np.ndarray, opt
         values, wrong = as_numbers(series, options.decimal)
     values = np.where(wrong, values, filled(values, first, options.fill_of(name), name))
     constant = not changes_within(values, first).any()
-    info = CovariateInfo(name, options.covariates.get(name), constant, None if categories is None else tuple(map(str, categories)), column)
+    words = None if categories is None else tuple(map(str, categories))
+    info = CovariateInfo(name, options.covariates.get(name), constant, words, column)
     return values, info, wrong

@@ -169,7 +169,8 @@ def dose(
     """
     if rate is not None and duration is not None:
         raise DataError("dose: give the rate or the duration of an infusion, not both.")
-    if into is not None and (not isinstance(into, (str, int, np.integer)) or into == "" or (not isinstance(into, str) and into < 1)):
+    numbered = isinstance(into, (int, np.integer)) and not isinstance(into, bool) and into >= 1
+    if into is not None and not numbered and not (isinstance(into, str) and into):
         raise DataError(f"dose: into must be the name or the number (from 1 on) of a compartment, got {into!r}.")
     if int(ss) not in (0, 1, 2):
         raise DataError(f"dose: ss must be True, False or 2, got {ss!r}.")

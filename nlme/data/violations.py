@@ -136,7 +136,8 @@ def screen(violations: Sequence[Violation], source: str, size: str = "") -> str:
     if not violations:
         return f"No problem found in {source}" + (f" ({size})." if size else ".")
     errors = sum(v.level == "error" for v in violations)
-    counts = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in ((errors, "problem"), (len(violations) - errors, "warning")) if n]
+    kinds = ((errors, "problem"), (len(violations) - errors, "warning"))
+    counts = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in kinds if n]
     out = textwrap.wrap(f"{' and '.join(counts)} in {source} (rows are counted from 1 after the header):", WIDTH)
     for i, violation in enumerate(violations):
         label = f"{i + 1}. "

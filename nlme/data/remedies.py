@@ -1,0 +1,176 @@
+"""What to tell about an offending record: what was seen, and the remedy where it depends on what was seen.
+
+Each function takes the records, the column concerned and the indices of the offending records.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from nlme.data.clock import IN_WORDS
+from nlme.data.columns import COLUMNS, DATES
+from nlme.data.records import Records, as_text
+from nlme.errors import name_error
+
+Message = Callable[[Records, str, np.ndarray], str]
+
+
+def shown(text: str) -> str:
+    """A cell as messages show it."""
+    return "(blank)" if text == "" else text
+
+
+def cells(*columns: str) -> Message:
+    """Shows several columns of the first offending record."""
+
+    def seen(r: Records, column: str, at: np.ndarray) -> str:
+        here = [c for c in columns if r.has(c)] or [column]
+        return f"row {r.row[at[0]]}: " + ", ".join(f"{c} = {shown(r.text(c, at[0]))}" for c in here)
+
+    return seen
+
+
+def cell(r: Records, column: str, at: np.ndarray) -> str:
+    """Shows the first offending cell."""
+    return f"row {r.row[at[0]]}: {column} = {shown(r.text(column, at[0]))}"
+
+
+# -- cells ---------------------------------------------------------------------------------------------------------
+
+
+def number(r: Records, column: str, at: np.ndarray) -> str:
+    """The remedy for a cell that is no number, by what it looks like."""
+    text = r.text(column, at[0])
+    if re.fullmatch(r"[-+]?\d+,\d+", text):
+        return f"write a decimal point ({text.replace(',', '.')}), or read with decimal=','."
+    if column in r.covariates:
+        return f"write numbers, or declare the words: categories={{{column!r}: {words(r, column)}}}."
+    if column == "DV" and re.match(r"[<>]", text):
+        limit = "1" if text[0] == "<" else "-1"
+        return f"write the limit of quantification in DV ({text[1:].strip()}) and {limit} in a column CENS, or set MDV = 1."
+    if column == "TIME":
+        return "write numbers (24.5) or clock times hh:mm (08:30), with a column DATE when they pass midnight."
+    if COLUMNS[column].whole:
+        return f"{column} is a whole number: {COLUMNS[column].meaning}."
+    start = re.match(r"[-+]?\d*\.?\d+", text)
+    if start:
+        return f"write the number alone ({start.group()}), without unit or sign; '.' or blank when it is missing."
+    return "write a number; '.' or blank when it is missing."
+
+
+def words(r: Records, column: str) -> str:
+    """The words of a covariate column, as Python writes a list."""
+    text, missing = as_text(r.cells.iloc[:, r.header.covariates[column]])
+    found = sorted(text[~missing].unique())
+    return "[" + ", ".join(repr(w) for w in found[:6]) + (", ...]" if len(found) > 6 else "]")
+
+
+def category(r: Records, column: str, at: np.ndarray) -> str:
+    known = ", ".join(map(str, r.options.categories[column]))
+    return f"the categories are {known}; correct the word, or add it to categories."
+
+
+def date(r: Records, column: str, at: np.ndarray) -> str:
+    others = ", ".join(f"{d} {IN_WORDS[d]}" for d in DATES if d != column)
+    return f"{column} is {IN_WORDS[column]} (or a day number); rename the column for another order: {others}."
+
+
+# -- order ---------------------------------------------------------------------------------------------------------
+
+
+def comes_back(r: Records, column: str, at: np.ndarray) -> str:
+    i = at[0]
+    earlier = np.flatnonzero(r.id[:i] == r.id[i])[-1]
+    return f"ID {r.id[i]} ends in row {r.row[earlier]}, ID {r.id[i - 1]} follows, ID {r.id[i]} is back in row {r.row[i]}"
+
+
+def goes_back(r: Records, column: str, at: np.ndarray) -> str:
+    i = at[0]
+    return f"row {r.row[i]}: TIME = {r.text('TIME', i)} after {r.text('TIME', i - 1)} in row {r.row[i - 1]}"
+
+
+def sort_times(r: Records, column: str, at: np.ndarray) -> str:
+    if ":" in r.text("TIME", at[0]) and not any(r.has(d) for d in DATES):
+        return "clock times that pass midnight need a column DATE; otherwise sort the file by ID and TIME."
+    return "sort the file by ID and TIME (dose before observation at equal times), or correct the time."
+
+
+def twice(r: Records, column: str, at: np.ndarray) -> str:
+    i = at[0]
+    same = np.flatnonzero((r.group == r.group[i]) & (r.time == r.time[i]) & (r.evid == r.evid[i]) & (r.endpoint == r.endpoint[i]))
+    other = same[same < i][-1]
+    what = "DV" if r.is_observation[i] else "AMT"
+    values = f"{what} = {shown(r.text(what, other))} and {shown(r.text(what, i))}"
+    return f"rows {r.row[other]} and {r.row[i]}: TIME = {r.text('TIME', i)}, {values}"
+
+
+# -- doses, observations, endpoints --------------------------------------------------------------------------------
+
+
+def amount(r: Records, column: str, at: np.ndarray) -> str:
+    if r.has("EVID"):
+        return "EVID = 1 if the row is a dose; AMT = 0 (or '.') if it is not. A dose and an observation need a row each."
+    return "a dose and an observation at the same time need a row each."
+
+
+def value(r: Records, column: str, at: np.ndarray) -> str:
+    if np.any(r.cens[at] != 0):
+        return "a censored value has its limit of quantification in DV."
+    return "write the value, or MDV = 1 (or EVID = 2) for a row without one. NONMEM would read a blank as 0."
+
+
+def endpoint(r: Records, column: str, at: np.ndarray) -> str:
+    if not r.has("DVID"):
+        return "add a column DVID, or name one endpoint only: dvid={1: 'conc'}."
+    text = r.text("DVID", at[0]) or "..."
+    key = text if text.lstrip("-").isdigit() else repr(text)
+    known = "".join(f"{k!r}: {v!r}, " for k, v in (r.options.dvid or {}).items())
+    return f"name it: dvid={{{known}{key}: 'name'}}; with None in place of a name these rows are left out."
+
+
+def compartment(r: Records, column: str, at: np.ndarray) -> str:
+    known = r.options.compartments
+    if known is None:
+        return "CMT is a whole number from 1 on, or a name; '.', blank or 0 for the default compartment."
+    if isinstance(known, int):
+        return f"the compartments are 1 to {known}."
+    name = r.cmt_name[at[0]]
+    if name is not None:
+        return name_error("compartment", str(name), known)
+    return "the compartments are " + ", ".join(f"{i} ({c})" for i, c in enumerate(known, start=1)) + "."
+
+
+# -- covariates ----------------------------------------------------------------------------------------------------
+
+
+def missing_covariate(r: Records, column: str, at: np.ndarray) -> str:
+    values = r.covariates[column]
+    empty = [g for g in np.unique(r.group[at]) if np.isnan(values[r.group == g]).all()]
+    if len(empty) and np.isnan(values).all():
+        return f"the column is empty: write values, or leave {column!r} out of the covariates."
+    if len(empty):
+        middle = f"{np.nanmedian(values):.4g}"
+        who = "a subject has" if len(empty) == 1 else f"{len(empty)} subjects have"
+        return f"{who} no {column} at all: write it, or fill with a number, such as the median: fill={{{column!r}: {middle}}}."
+    if r.first[at].any():
+        return f"write the value, or carry the next one backward: fill={{{column!r}: 'nocb'}}. NONMEM would read 0."
+    return f"write the value, or carry the last one forward: fill={{{column!r}: 'locf'}}. NONMEM would read 0."
+
+
+def changing(r: Records, column: str, at: np.ndarray) -> str:
+    i = at[0]
+    start = np.flatnonzero((r.group == r.group[i]) & ~np.isnan(r.covariates[column]))[0]
+    before, after = r.text(column, start), r.text(column, i)
+    return f"subject {r.id[i]}: {column} = {before} in row {r.row[start]}, {after} in row {r.row[i]}"
+
+
+def declare_varying(r: Records, column: str, at: np.ndarray) -> str:
+    return f"if it varies in time: time_varying=[{column!r}]; otherwise give each subject one value."
+
+
+def unobserved(r: Records, column: str, at: np.ndarray) -> str:
+    count = int((r.group == r.group[at[0]]).sum())
+    return f"subject {r.id[at[0]]}: {count} record{'' if count == 1 else 's'}, none with EVID = 0 and MDV = 0"

@@ -1,0 +1,334 @@
+"""The rules a data set must keep, as data: each has a name, a sentence, a test on whole columns, and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nlme.data import remedies as say
+from nlme.data.columns import DATES
+from nlme.data.covariates import changes_within
+from nlme.data.records import Records, as_text
+from nlme.data.violations import Violation
+
+Mask = np.ndarray
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule about the records.
+
+    ``test(records)`` gives a mask of the offending records of ``column``, or a dict from column to such a mask.  ``remedy`` and
+    ``seen`` are texts, or functions of (records, column, offending indices).  ``level`` is "error" or "warning"; a rule that
+    ``may_be_allowed`` becomes a warning on demand.
+    """
+
+    name: str
+    sentence: str
+    column: str
+    test: Callable[[Records], Mask | dict[str, Mask]]
+    remedy: str | say.Message
+    seen: say.Message = say.cell
+    level: str = "error"
+    may_be_allowed: bool = False
+
+    def broken(self, r: Records, allowed: bool = False) -> list[Violation]:
+        """The violations of this rule, one for each column concerned."""
+        level = "warning" if allowed and self.may_be_allowed else self.level
+        found = self.test(r)
+        out = []
+        for column, mask in (found if isinstance(found, dict) else {self.column: found}).items():
+            at = np.flatnonzero(mask)
+            if not len(at):
+                continue
+            remedy = self.remedy(r, column, at) if callable(self.remedy) else self.remedy
+            if self.may_be_allowed and level == "error":
+                remedy += f" If it is meant: allow=[{self.name!r}]."
+            out.append(
+                Violation(
+                    rule=self.name,
+                    sentence=self.sentence.format(column=column),
+                    rows=tuple(int(i) for i in r.row[at]),
+                    subjects=tuple(dict.fromkeys(r.id[at])),
+                    column=column,
+                    seen=self.seen(r, column, at),
+                    remedy=remedy,
+                    level=level,
+                )
+            )
+        return out
+
+
+# -- tests: which records offend -----------------------------------------------------------------------------------
+
+
+def _none(r: Records) -> Mask:
+    return np.zeros(len(r), dtype=bool)
+
+
+def _bad_numbers(r: Records) -> dict[str, Mask]:
+    return {c: m for c, m in r.bad.items() if c not in ("ID", "CMT", *DATES) and c not in r.options.categories}
+
+
+def _unknown_categories(r: Records) -> dict[str, Mask]:
+    return {c: m for c, m in r.bad.items() if c in r.options.categories and c in r.covariates}
+
+
+def _bad_dates(r: Records) -> dict[str, Mask]:
+    return {c: r.is_bad(c) for c in DATES if r.has(c)}
+
+
+def _month_or_day(r: Records) -> Mask:
+    mask = _none(r)
+    mask[:1] = r.ambiguous_dates and r.has("DATE")
+    return mask
+
+
+def _mixed_times(r: Records) -> Mask:
+    return _none(r) if r.clock_mixture is None else r.clock_mixture
+
+
+def _no_time(r: Records) -> Mask:
+    return as_text(r.cells.iloc[:, r.header.nonmem["TIME"]])[1]
+
+
+def _negative_time(r: Records) -> Mask:
+    return _none(r) if r.elapsed else r.time < 0
+
+
+def _comes_back(r: Records) -> Mask:
+    seen: set = set()
+    again = []
+    for identity in r.id[r.first]:
+        again.append(identity in seen and identity != "")
+        seen.add(identity)
+    return np.array(again, dtype=bool)[r.group]
+
+
+def _time_goes_back(r: Records) -> Mask:
+    reset = (r.evid == 3) | (r.evid == 4)  # after a reset the clock may start again
+    mask = _none(r)
+    mask[1:] = (r.time[1:] < r.time[:-1]) & ~r.first[1:] & ~reset[1:]
+    return mask
+
+
+def _endless(r: Records) -> Mask:
+    """Steady state of a constant infusion: AMT = 0, RATE > 0, SS."""
+    return (r.amt == 0) & (r.rate > 0) & (r.ss > 0)
+
+
+def _no_amount(r: Records) -> Mask:
+    return r.is_dose & (r.amt <= 0) & ~_endless(r) & ~r.is_bad("AMT")
+
+
+def _amount_elsewhere(r: Records) -> Mask:
+    return (r.amt != 0) & np.isin(r.evid, (0, 2, 3)) & ~r.is_bad("EVID")
+
+
+def _dose_with_value(r: Records) -> Mask:
+    """Without EVID and MDV, a row with an amount and an observed value would be a dose and lose the value."""
+    if r.has("EVID") or r.has("MDV"):
+        return _none(r)
+    text, missing = as_text(r.cells.iloc[:, r.header.nonmem["DV"]])
+    return r.is_dose & ~missing & ~text.isin(["0", "0.0", "0.00"]).to_numpy(dtype=bool)
+
+
+def _no_value(r: Records) -> Mask:
+    return r.is_observation & np.isnan(r.dv) & ~r.is_bad("DV")
+
+
+def _wrong_limit(r: Records) -> Mask:
+    return r.is_observation & (((r.cens == 1) & (r.limit >= r.dv)) | ((r.cens == -1) & (r.limit <= r.dv)))
+
+
+def _equal_to_earlier(r: Records, names: Sequence[str], among: Mask) -> Mask:
+    """Records of one subject that agree with an earlier one since the last reset in time, compartment and the named columns."""
+    epoch = np.cumsum((r.evid == 3) | (r.evid == 4))  # a clock that starts again repeats its times
+    columns = [r.group, epoch, r.time, *(np.nan_to_num(r.arrays[n], nan=-9e99) for n in names)]
+    if any(c is not None for c in r.cmt_name):
+        columns.append(np.unique(r.cmt_name.astype(str), return_inverse=True)[1])
+    at = np.flatnonzero(among & np.isfinite(r.time))
+    keys = np.column_stack(columns)[at]
+    order = np.lexsort((at, *keys.T[::-1]))
+    equal = np.all(keys[order][1:] == keys[order][:-1], axis=1)
+    mask = _none(r)
+    mask[at[order[1:][equal]]] = True
+    return mask
+
+
+def _same_record(r: Records) -> Mask:
+    columns = ("evid", "amt", "rate", "duration", "ii", "addl", "ss", "cmt", "dv", "endpoint", "mdv", "cens")
+    return _equal_to_earlier(r, columns, (r.evid == 1) | r.is_observation)
+
+
+def _same_time(r: Records) -> Mask:
+    return _equal_to_earlier(r, ("endpoint", "cmt"), r.is_observation) & ~_same_record(r)
+
+
+def _unobserved(r: Records) -> Mask:
+    """The last record of every subject that has no observation, when others have one."""
+    mask = _none(r)
+    if r.is_observation.any():
+        count = np.bincount(r.group, weights=r.is_observation)
+        last = np.append(np.flatnonzero(r.first)[1:] - 1, len(r) - 1)
+        mask[last[count == 0]] = True
+    return mask
+
+
+def _unknown_compartment(r: Records) -> Mask:
+    known = r.options.compartments
+    mask = r.is_bad("CMT").copy()
+    if known is None:
+        return mask
+    mask |= r.cmt > (known if isinstance(known, int) else len(known))
+    named = np.array([c is not None for c in r.cmt_name], dtype=bool)
+    return mask | (named & ~np.isin(r.cmt_name.astype(str), [] if isinstance(known, int) else list(known)))
+
+
+def _missing_covariates(r: Records) -> dict[str, Mask]:
+    return {name: np.isnan(v) & ~r.is_bad(name) for name, v in r.covariates.items()}
+
+
+def _changing_covariates(r: Records) -> dict[str, Mask]:
+    return {n: changes_within(v, r.first) for n, v in r.covariates.items() if not r.options.may_vary(n)}
+
+
+def _comment_marks(r: Records) -> Mask:
+    at = [i for i in r.header.extra if r.header.names[i].upper() == "C"]
+    if not at:
+        return _none(r)
+    return (as_text(r.cells.iloc[:, at[0]])[0].str.upper() == "C").to_numpy(dtype=bool)
+
+
+def _not_among(*values: float, column: str) -> Callable[[Records], Mask]:
+    return lambda r: ~np.isin(r.arrays[column.lower()], values) & ~r.is_bad(column)
+
+
+# -- the rules -----------------------------------------------------------------------------------------------------
+
+RULES: tuple[Rule, ...] = (
+    Rule("text in numbers", "{column} holds something that is not a number", "", _bad_numbers, say.number),
+    Rule("unknown category", "{column} holds a word that is not among its categories", "", _unknown_categories, say.category),
+    Rule("no ID", "a record has no ID", "ID", lambda r: r.is_bad("ID"), "every row needs the ID of its subject."),
+    Rule(
+        "ID comes back", "an ID comes back after another subject's rows", "ID", _comes_back,
+        "sort the file by ID and TIME; NONMEM would silently take these rows for a new subject.", say.comes_back,
+    ),
+    Rule("bad date", "{column} holds something that is not a date", "", _bad_dates, say.date),
+    Rule(
+        "month or day", "nothing in DATE shows whether the month or the day comes first", "DATE", _month_or_day,
+        "DATE was read as month/day/year (NONMEM's rule); for day/month/year: rename={'DATE': 'DAT1'}.", level="warning",
+    ),
+    Rule(
+        "mixed times", "some TIME are clock times, others plain numbers", "TIME", _mixed_times,
+        "write all of them as hh:mm, or all as numbers.",
+    ),
+    Rule("missing time", "a record has no TIME", "TIME", _no_time, "write the time, or leave the row out."),
+    Rule(
+        "negative time", "TIME is negative", "TIME", _negative_time,
+        "count time from the subject's first record: add the same number to all times of the subject.",
+    ),
+    Rule("unsorted time", "TIME goes back within a subject", "TIME", _time_goes_back, say.sort_times, say.goes_back),
+    Rule(
+        "unknown EVID", "EVID is not one of 0, 1, 2, 3, 4", "EVID", _not_among(0, 1, 2, 3, 4, column="EVID"),
+        "0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose; codes of other programs (101 ...) must be translated.",
+    ),
+    Rule(
+        "unknown MDV", "MDV is not 0 or 1", "MDV", _not_among(0, 1, column="MDV"),
+        "0 for an observation, 1 for every other record.",
+    ),
+    Rule(
+        "MDV on a dose", "MDV is 0 on a record that is not an observation", "MDV",
+        lambda r: (r.evid != 0) & (r.mdv == 0) & ~r.is_bad("MDV") & ~r.is_bad("EVID"),
+        "MDV = 1 there; an observation at the time of a dose needs a row of its own.", say.cells("EVID", "AMT", "MDV"),
+    ),
+    Rule(
+        "dose without amount", "a dose record has no positive amount", "AMT", _no_amount,
+        "write the amount in AMT; EVID = 0 if the row is an observation, EVID = 2 if it is neither.",
+        say.cells("EVID", "AMT", "MDV"),
+    ),
+    Rule(
+        "amount on an observation", "an amount stands on a record that is not a dose", "AMT", _amount_elsewhere,
+        say.amount, say.cells("EVID", "MDV", "AMT", "DV"),
+    ),
+    Rule(
+        "dose and value in one row", "a row has an amount and an observed value", "DV", _dose_with_value,
+        "such a row is a dose and its DV would be lost: write two rows, the dose with DV = '.', then the observation.",
+        say.cells("AMT", "DV"),
+    ),
+    Rule(
+        "RATE and DUR", "RATE and DUR are both given", "RATE", lambda r: (r.rate != 0) & (r.duration != 0),
+        "keep one: RATE in amount per time, or DUR in time; 0 or '.' in the other.", say.cells("AMT", "RATE", "DUR"),
+    ),
+    Rule(
+        "unknown RATE", "RATE is negative, but not -1 or -2", "RATE", lambda r: (r.rate < 0) & (r.rate != -1) & (r.rate != -2),
+        "a positive rate; 0 for a bolus; -1 or -2 when the model has the rate or the duration.",
+    ),
+    Rule("negative DUR", "DUR is negative", "DUR", lambda r: r.duration < 0, "the duration of an infusion, 0 for a bolus."),
+    Rule(
+        "rate without dose", "RATE or DUR stands on a record that is not a dose", "RATE",
+        lambda r: ~r.is_dose & ((r.rate != 0) | (r.duration != 0)),
+        "it is not used there: an infusion starts at a dose record (EVID = 1, AMT) and stops by itself.",
+        say.cells("EVID", "AMT", "RATE", "DUR"), level="warning",
+    ),
+    Rule(
+        "unknown SS", "SS is not 0, 1 or 2", "SS", _not_among(0, 1, 2, column="SS"),
+        "1: steady state, 2: steady state added to what is there, 0: no.",
+    ),
+    Rule("negative II", "II is negative", "II", lambda r: r.ii < 0, "the dosing interval is positive."),
+    Rule("negative ADDL", "ADDL is negative", "ADDL", lambda r: r.addl < 0, "the number of additional doses, 0 for none."),
+    Rule(
+        "II without ADDL or SS", "II is given, but neither ADDL nor SS", "II",
+        lambda r: (r.ii > 0) & (r.addl == 0) & (r.ss == 0) & ~r.is_bad("ADDL") & ~r.is_bad("SS"),
+        "II alone repeats nothing: ADDL = number of additional doses, or SS = 1 for steady state; otherwise II = 0.",
+        say.cells("II", "ADDL", "SS"),
+    ),
+    Rule(
+        "ADDL without II", "ADDL is given, but no dosing interval II", "ADDL",
+        lambda r: (r.addl > 0) & (r.ii == 0) & ~r.is_bad("II"),
+        "write the interval between the doses in II.", say.cells("ADDL", "II"),
+    ),
+    Rule(
+        "SS without II", "SS is given, but no dosing interval II", "SS",
+        lambda r: (r.ss > 0) & (r.ii == 0) & ~_endless(r) & ~r.is_bad("II"),
+        "write the dosing interval in II (only a constant infusion, AMT = 0 and RATE > 0, has none).",
+        say.cells("SS", "II", "AMT", "RATE"),
+    ),
+    Rule("unknown CMT", "CMT names no compartment", "CMT", _unknown_compartment, say.compartment),
+    Rule(
+        "missing DV", "an observation has no DV", "DV", _no_value, say.value, say.cells("TIME", "EVID", "MDV", "DV", "CENS"),
+    ),
+    Rule("unknown DVID", "DVID names no endpoint", "DVID", lambda r: r.unknown_dvid, say.endpoint),
+    Rule(
+        "unknown CENS", "CENS is not 0, 1 or -1", "CENS", _not_among(-1, 0, 1, column="CENS"),
+        "0: observed, 1: below DV (DV is the limit of quantification), -1: above DV.",
+    ),
+    Rule(
+        "LIMIT", "LIMIT is on the wrong side of DV", "LIMIT", _wrong_limit,
+        "with CENS = 1 the value lies between LIMIT and DV, so LIMIT is the smaller; with CENS = -1 the larger.",
+        say.cells("CENS", "LIMIT", "DV"),
+    ),
+    Rule("missing covariate", "covariate {column} is missing", "", _missing_covariates, say.missing_covariate),
+    Rule(
+        "changing covariate", "covariate {column} changes within a subject", "", _changing_covariates, say.declare_varying,
+        say.changing,
+    ),
+    Rule(
+        "duplicated record", "a record is there twice", "TIME", _same_record, "delete one of the two.", say.twice,
+        may_be_allowed=True,
+    ),
+    Rule(
+        "two values at one time", "two observations at the same time of the same endpoint", "DV", _same_time,
+        "fine for replicates; otherwise correct the time, or tell the endpoints apart by DVID.", say.twice, level="warning",
+    ),
+    Rule(
+        "no observation", "a subject has no observation", "DV", _unobserved,
+        "it says nothing about the parameters; leave it out if it should not count.", say.unobserved, level="warning",
+    ),
+    Rule(
+        "comment marks", "a column C marks rows, which are read all the same", "C", _comment_marks,
+        "leave them out, as NONMEM's IGNORE=C does: ignore='C'.", lambda r, c, at: f"C in row {r.row[at[0]]}", level="warning",
+    ),
+)  # fmt: skip
