@@ -1,0 +1,153 @@
+"""The report page: complete, self-contained, escaped, and honest about problems."""
+
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+from fit_stand_in import theophylline_fit
+
+from nlme.plots import curves, individuals
+from nlme.report.page import report
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+@pytest.fixture(autouse=True)
+def _curves_at_observations(monkeypatch):
+    """The stand-in has no model to predict with."""
+    monkeypatch.setattr(individuals, "fine_curves", curves.at_observations)
+
+
+class _Reader(HTMLParser):
+    """Text, tags and attributes of a page; raises where tags do not nest."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.text, self.references, self.tags, self.sections = [], [], [], [], []
+        self.feed(page)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.references += [value for name, value in attributes.items() if name in ("src", "href")]
+        if tag == "section":
+            self.sections.append(attributes["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+
+def _read(path):
+    page = path.read_text(encoding="utf-8")
+    return page, _Reader(page)
+
+
+@pytest.fixture
+def good(tmp_path):
+    return _read(report(theophylline_fit(), tmp_path / "new" / "folder" / "good.html", units={"conc": "mg/L"}))
+
+
+@pytest.fixture
+def bad(tmp_path):
+    return _read(report(theophylline_fit(endpoints=("conc", "effect"), problems=True), tmp_path / "bad.html"))
+
+
+def test_every_section_is_there(good):
+    _, reader = good
+    expected = "parameters precision goodness individuals effects covariates attention search again".split()
+    assert reader.sections == expected
+    assert [link for link in reader.references if link.startswith("#")] == [f"#{name}" for name in expected]
+    text = " ".join(reader.text)
+    for piece in ("Theophylline after one oral dose", "104.322", "362.92", "FOCEI()", "Clearance", "CV 25.8 %", "3f" * 32):
+        assert piece in text
+    assert "class Theophylline" in text  # the model as it was written
+
+
+def test_nothing_is_fetched_from_elsewhere(good, bad):
+    for page, reader in (good, bad):
+        assert all(link.startswith(("#", "data:image/svg+xml;base64,")) for link in reader.references)
+        assert not {"script", "link", "iframe", "object"} & set(reader.tags)
+        assert "@import" not in page and "url(" not in page
+
+
+def test_figures_are_readable_vector_images_without_outside_references(good):
+    _, reader = good
+    images = [base64.b64decode(link.partition(",")[2]) for link in reader.references if link.startswith("data:")]
+    assert len(images) == 5
+    for image in images:
+        assert ElementTree.fromstring(image).tag.endswith("svg")
+        assert not re.findall(rb'href="(?!#|data:)', image)
+
+
+def test_a_good_fit_says_so(good):
+    page, reader = good
+    assert 'class="verdict good"' in page and "✓" in page
+    assert "Every subject's mode was found" in " ".join(reader.text)
+
+
+def test_problems_come_first(bad):
+    page, _ = bad
+    assert 'class="verdict bad"' in page
+    verdict = page.index("The search stopped before it converged.")
+    mode = page.index("1 of 12 subjects has no mode")
+    singular = page.index("The information matrix is singular")
+    assert verdict < mode < singular < page.index('id="parameters"')
+    assert "Subjects without a mode" in page and "the mode search stopped at 60 iterations" in page
+
+
+def test_a_doubtful_covariance_is_a_problem(tmp_path):
+    fit = theophylline_fit()
+    fit.covariance.condition_number, fit.covariance.verdict = 2.4e4, "Strongly correlated: condition number 2.4e+04."
+    page = report(fit, tmp_path / "x.html", max_subjects=1).read_text(encoding="utf-8")
+    assert 'class="verdict warn"' in page
+    assert page.index(fit.covariance.verdict) < page.index('id="parameters"')
+
+
+def test_text_from_outside_is_escaped(bad, tmp_path):
+    page, reader = bad
+    assert "<3>" not in page and "&lt;3&gt; &amp; others" in page
+    assert any("<3>" in text for text in reader.text)
+    page, reader = _read(report(theophylline_fit(), tmp_path / "x.html", max_subjects=1, title='<script>alert("x")</script>'))
+    assert "script" not in reader.tags and '<script>alert("x")</script>' in " ".join(reader.text)
+
+
+def test_strong_correlations_are_named_and_weights_left_out(tmp_path):
+    fit = theophylline_fit(weights=200)
+    fit.covariance.correlation.loc["v", "cl"] = fit.covariance.correlation.loc["cl", "v"] = -0.97
+    page, reader = _read(report(fit, tmp_path / "x.html", max_subjects=1))
+    assert "v and cl (-0.97)" in page
+    assert "net.layers" not in page and "200 network weights" in page
+    assert len(page) < 3e6
+
+
+def test_large_residuals_are_listed_largest_first(tmp_path):
+    fit = theophylline_fit()
+    fit.predictions.loc[[5, 40, 77], "CWRES"] = [4.4, -9.25, 5.5]
+    page = report(fit, tmp_path / "x.html", max_subjects=1).read_text(encoding="utf-8")
+    assert page.index(">-9.25<") < page.index(">5.50<") < page.index(">4.40<")
+
+
+def test_without_covariates_or_random_effects_their_sections_are_left_out(tmp_path):
+    fit = theophylline_fit()
+    fit.population.covariates = {}
+    _, reader = _read(report(fit, tmp_path / "x.html", max_subjects=1))
+    assert "covariates" not in reader.sections and "effects" in reader.sections
+    fit.eta, fit.shrinkage = fit.eta.iloc[:, :0], fit.shrinkage.iloc[:0]
+    _, reader = _read(report(fit, tmp_path / "y.html", max_subjects=1))
+    assert "effects" not in reader.sections
+
+
+def test_many_subjects_are_not_all_drawn(tmp_path):
+    page, reader = _read(report(theophylline_fit(subjects=40), tmp_path / "x.html", max_subjects=20))
+    assert "The first 20 of 40 subjects." in page and "Individual fits, continued (2)." in page
