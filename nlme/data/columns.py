@@ -51,7 +51,7 @@ COLUMNS = {
 
 REQUIRED = ("ID", "TIME", "DV")
 DATES = ("DATE", "DAT1", "DAT2", "DAT3")
-MISSING = ("", ".", "NA", "NAN", "<NA>", "NONE", "NAT")
+MISSING = ("", ".", "NA", "NAN")
 """Cells (any case, spaces stripped) that mean *no value*."""
 
 

@@ -68,8 +68,10 @@ def carry_backward(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     return carry_forward(values[::-1], last[::-1])[::-1]
 
 
-def filled(values: np.ndarray, first: np.ndarray, how: str | float | None, name: str) -> np.ndarray:
-    """Missing covariate values filled as asked: "locf", "nocb", or a number.
+def filled(
+    values: np.ndarray, first: np.ndarray, how: str | float | None, name: str, categories: Iterable[str] = ()
+) -> np.ndarray:
+    """Missing covariate values filled as asked: "locf", "nocb", a number, or one of the categories.
 
     Raises
     ------
@@ -82,11 +84,14 @@ def filled(values: np.ndarray, first: np.ndarray, how: str | float | None, name:
         return carry_forward(values, first)
     if how == "nocb":
         return carry_backward(values, first)
+    order = {code_of(c): i for i, c in enumerate(categories)}
+    if code_of(how) in order:
+        how = order[code_of(how)]
     if isinstance(how, (int, float)) and np.isfinite(how):
         return np.where(np.isnan(values), float(how), values)
     raise DataError(
         f"fill for covariate {name!r} is {how!r}; it can be 'locf' (last value carried forward), "
-        "'nocb' (next value carried backward) or a number."
+        "'nocb' (next value carried backward), a number, or one of its categories."
     )
 
 

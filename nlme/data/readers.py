@@ -38,7 +38,7 @@ def read_nonmem(
     """Read a NONMEM-style data set: one row per record, one subject after another.
 
     The columns are NONMEM's, in any case: ID TIME DV AMT RATE DUR EVID MDV CMT II ADDL SS DVID CENS LIMIT OCC and
-    DATE/DAT1/DAT2/DAT3.  '.', blank and NA mean missing.  Clock times (8:30) and dates become hours since the subject's first
+    DATE/DAT1/DAT2/DAT3.  '.', blank, NA and NaN mean missing.  Clock times (8:30) and dates become hours since the subject's first
     record.  Without EVID and MDV a record with an amount is a dose and no observation, as in NONMEM.
 
     Parameters
@@ -52,8 +52,8 @@ def read_nonmem(
     categories
         Words of categorical covariates in the order of their numbers 0, 1, 2: ``{"sex": ["male", "female"]}``.
     fill
-        What to do about missing covariates: "locf" (last value carried forward), "nocb" (next value carried backward) or a
-        number; a dict says it for each covariate.  Without it they are violations.
+        What to do about missing covariates: "locf" (last value carried forward), "nocb" (next value carried backward), a number
+        or a category; a dict says it for each covariate.  Without it they are violations.
     dvid
         Endpoint name of each DVID value, ``{1: "conc", 2: "pca"}``; None as a name leaves those observations out.  Without it,
         endpoints are named by their DVID value, or "DV" when there is one.

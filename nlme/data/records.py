@@ -300,11 +300,12 @@ def _covariate(name: str, series: pd.Series, column: str, first: np.ndarray, opt
     categories = options.categories.get(name)
     if categories is not None:
         text, missing = as_text(series)
+        missing = missing & ~text.isin([str(c) for c in categories]).to_numpy(dtype=bool)  # NA may be a category
         words = np.where(missing, None, text.to_numpy(dtype=object))
         values, wrong = codes_of(words, categories)
     else:
         values, wrong = as_numbers(series, options.decimal)
-    values = np.where(wrong, values, filled(values, first, options.fill_of(name), name))
+    values = np.where(wrong, values, filled(values, first, options.fill_of(name), name, categories or ()))
     constant = not changes_within(values, first).any()
     words = None if categories is None else tuple(map(str, categories))
     info = CovariateInfo(name, options.covariates.get(name), constant, words, column)

@@ -152,9 +152,12 @@ def missing_covariate(r: Records, column: str, at: np.ndarray) -> str:
     if len(empty) and np.isnan(values).all():
         return f"the column is empty: write values, or leave {column!r} out of the covariates."
     if len(empty):
-        middle = f"{np.nanmedian(values):.4g}"
+        middle, which = f"{np.nanmedian(values):.4g}", "a number, such as the median"
+        if column in r.options.categories:
+            codes, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+            middle, which = repr(str(r.options.categories[column][int(codes[counts.argmax()])])), "the most frequent"
         who = "a subject has" if len(empty) == 1 else f"{len(empty)} subjects have"
-        return f"{who} no {column} at all: write it, or fill with a number, such as the median: fill={{{column!r}: {middle}}}."
+        return f"{who} no {column} at all: write it, or fill with {which}: fill={{{column!r}: {middle}}}."
     if r.first[at].any():
         return f"write the value, or carry the next one backward: fill={{{column!r}: 'nocb'}}. NONMEM would read 0."
     return f"write the value, or carry the last one forward: fill={{{column!r}: 'locf'}}. NONMEM would read 0."
