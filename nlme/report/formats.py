@@ -142,13 +142,13 @@ def _latex_row(cells: Row) -> str:
     return " & ".join([first, *(latex_escape(cell) for cell in cells[1:])]) + r" \\"
 
 
-_TWIPS_PER_SIGN = 115  # 10 point Calibri, generously
+_TWIPS_PER_SIGN = 112  # 9 point, generously: the reader may have another font
 _RULE = {"top": r"\clbrdrt\brdrs\brdrw15", "thin": r"\clbrdrb\brdrs\brdrw8", "bottom": r"\clbrdrb\brdrs\brdrw15"}
 
 
 def rtf(header: Row, rows: Sequence[Row], notes: Sequence[str] = (), left: Collection[int] = (0,), caption: str = "") -> str:
     """A Rich Text Format document with one real table, which word processors open, insert and paste as a table."""
-    widths = [min(max(len(row[k]) for row in [header, *rows]), 34) * _TWIPS_PER_SIGN + 220 for k in range(len(header))]
+    widths = [min(max(len(row[k]) for row in [header, *rows]), 34) * _TWIPS_PER_SIGN + 300 for k in range(len(header))]
     edges = [sum(widths[: k + 1]) for k in range(len(widths))]
 
     def line(cells: Row, rules: str, bold: bool) -> str:
@@ -162,9 +162,9 @@ def rtf(header: Row, rows: Sequence[Row], notes: Sequence[str] = (), left: Colle
     body = [line(header, _RULE["top"] + _RULE["thin"], True)]
     body += [line(row, _RULE["bottom"] if k == len(rows) else "", False) for k, row in enumerate(rows, 1)]
     title = [rf"\pard{{\b {_rtf_escape(caption)}}}\par"] if caption else []
-    below = [rf"\pard{{\fs16 {_rtf_escape(note)}}}\par" for note in notes]
+    below = [rf"\pard{{\fs15 {_rtf_escape(note)}}}\par" for note in notes]
     paper = r"\paperw16838\paperh11906\landscape\margl1134\margr1134"  # A4 across, margins of 2 cm
-    head = r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Calibri;}}" + paper + r"\f0\fs20"
+    head = r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Calibri;}}" + paper + r"\f0\fs18"
     return "\n".join([head, *title, *body, *below, "}"]) + "\n"
 
 
