@@ -152,12 +152,16 @@ def _count(n: int, word: str) -> str:
     return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
 def _span(values: np.ndarray, name: str = "", unit: str | None = None) -> str:
     known = values[~np.isnan(values)]
     if not len(known):
         return ""
-    low, high = known.min(), known.max()
-    text = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    low, high = _number(known.min()), _number(known.max())
+    text = low if low == high else f"{low} to {high}"
     return " ".join(w for w in (name, text, unit) if w)
 
 

@@ -38,8 +38,9 @@ def read_nonmem(
     """Read a NONMEM-style data set: one row per record, one subject after another.
 
     The columns are NONMEM's, in any case: ID TIME DV AMT RATE DUR EVID MDV CMT II ADDL SS DVID CENS LIMIT OCC and
-    DATE/DAT1/DAT2/DAT3.  '.', blank, NA and NaN mean missing.  Clock times (8:30) and dates become hours since the subject's first
-    record.  Without EVID and MDV a record with an amount is a dose and no observation, as in NONMEM.
+    DATE/DAT1/DAT2/DAT3.  '.', blank, NA and NaN mean missing.  Clock times (8:30) and dates become hours since the subject's
+    first record (the calendar itself is not kept).  Without EVID and MDV a record with an amount is a dose and no observation,
+    as in NONMEM.
 
     Parameters
     ----------

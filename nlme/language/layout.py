@@ -284,6 +284,8 @@ def _stack(anatomy: Anatomy, population: Population, subjects: list[dict[str, An
     """Pad every subject's arrays to the largest and stack them."""
     n = len(subjects)
     n_events = max(len(s["events"]) for s in subjects)
+    incoming = [[k for k, e in enumerate(s["events"]) if e.kind in (BOLUS, START, FILL)] for s in subjects]
+    doses = np.zeros((n, max(1, max(map(len, incoming)))), int)
     n_fills = max(1, max(len(s["fills"]) for s in subjects))
     rows = max(int(s["rows"][-1]) + 1 for s in subjects)
     lengths = [max(len(s["groups"][e]) for s in subjects) for e in range(len(anatomy.endpoints))]
@@ -318,6 +320,8 @@ def _stack(anatomy: Anatomy, population: Population, subjects: list[dict[str, An
         event["epoch"][i, used:] = events[-1].epoch
         event["row"][i, used:] = event["row"][i, used - 1]
         event["record"][i, used:] = 1
+        silent = next(k for k, e in enumerate(events) if e.kind == NOTHING)
+        doses[i] = incoming[i] + [silent] * (doses.shape[1] - len(incoming[i]))
         for k, values in enumerate(s["fills"]):
             for name, value in zip(_FILL_FIELDS, values, strict=True):
                 fill[name][i, k] = value
@@ -337,6 +341,7 @@ def _stack(anatomy: Anatomy, population: Population, subjects: list[dict[str, An
     timeline = Timeline(
         start=start,
         **event,
+        doses=doses,
         sample=sample,
         sample_row=sample_row,
         sample_time=sample_time,

@@ -47,6 +47,7 @@ class Timeline(eqx.Module):
     fill: Int[Array, " E"]  # slot in `fills`
     adds: Int[Array, " E"]  # 1: the fill is added to what is there (SS = 2)
     ahead: Float[Array, " E"]  # of an infusion in a steady-state train: how long before the record's own dose it began
+    doses: Int[Array, " D"]  # the events that bring something in: boluses, starts of infusions, fills (padding: one that does not)
     sample: Int[Array, " T"]  # event after which sample t is taken
     sample_row: Int[Array, " T"]  # parameter row of the sample's record
     sample_time: Float[Array, " T"]

@@ -42,6 +42,10 @@ class Columns:
         pairs = tuple((i, j) for i in range(directions) for j in range(i, directions) if carries[i] or carries[j])
         return cls(directions, pairs)
 
+    def __post_init__(self):
+        if self.pairs and {i for pair in self.pairs for i in pair} != set(range(self.directions)):
+            raise ValueError("every direction of a jet with second derivatives must be in one of its pairs")
+
     @property
     def count(self) -> int:
         return 1 + self.directions + len(self.pairs)
@@ -53,6 +57,12 @@ class Columns:
     @functools.cached_property
     def right(self) -> np.ndarray:
         return np.array([j for _, j in self.pairs], dtype=int)
+
+    @functools.cached_property
+    def _found(self) -> np.ndarray:
+        """Where among (left, right) members of the pairs each direction is found."""
+        members = np.concatenate([self.left, self.right])
+        return np.array([int(np.flatnonzero(members == i)[0]) for i in range(self.directions)])
 
     def constant(self, value: Float[Array, "..."]) -> Float[Array, "... C"]:
         """A packed array whose derivatives are all zero."""
@@ -72,17 +82,22 @@ class Columns:
         first = packed[:, 1 : 1 + self.directions].T
 
         def slope(x, v):
-            return jax.jvp(function, (x,), (v,))[1]
+            return jax.jvp(function, (x,), (v,))
 
-        columns = [function(value)[None], jax.vmap(slope, (None, 0))(value, first)]
-        if self.pairs:
-            second = packed[:, 1 + self.directions :].T
+        if not self.pairs:
+            y, y_first = jax.vmap(slope, (None, 0), (None, 0))(value, first)
+            return jnp.concatenate([y[None], y_first]).T
+        second = packed[:, 1 + self.directions :].T
 
-            def bend(x_i, x_j, x_ij):
-                return jax.jvp(slope, (value, x_i), (x_j, x_ij))[1]
+        def bend(x_i, x_j, x_ij):
+            return jax.jvp(slope, (value, x_i), (x_j, x_ij))
 
-            columns.append(jax.vmap(bend)(first[self.left], first[self.right], second))
-        return jnp.concatenate(columns).T
+        # one trace of `function` gives the value, both first derivatives of every pair, and the second
+        (y, y_left), (y_right, y_second) = jax.vmap(bend, out_axes=((None, 0), (0, 0)))(
+            first[self.left], first[self.right], second
+        )
+        y_first = jnp.concatenate([y_left, y_right])[self._found]
+        return jnp.concatenate([y[None], y_first, y_second]).T
 
 
 class Polynomial:

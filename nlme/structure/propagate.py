@@ -1,35 +1,26 @@
-"""The states of one subject at its samples, as jets: one scan over the events of its timeline.
+"""The states of one subject at its samples, as jets.
 
 The inputs of the solution (individual parameters of every parameter row, and population parameters that the dynamics use
 directly) come as one packed vector, and so does everything computed from them: event times (a lag moves its dose), infusion
-rates, initial states.  Between events the structure moves the states, by its closed form or by the solver; at an event,
-amounts are added, rates switched, compartments emptied.  Every derivative of the result is that of this one computation.
+rates, initial states.  Every derivative of the result is that of this one computation.
+
+In general it is one scan over the events: between events the structure moves the states, by its closed form or by the solver;
+at an event, amounts are added, rates switched, compartments emptied.  A linear structure with constant parameters and few
+doses per sample is summed dose by dose instead (``nlme.structure.superposition``), which vectorises better.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from nlme.structure.base import LinearStructure, Structure
-from nlme.structure.events import (
-    BOLUS,
-    FILL,
-    GIVEN_DURATION,
-    GIVEN_RATE,
-    MODELLED_DURATION,
-    MODELLED_RATE,
-    START,
-    STOP,
-    Timeline,
-)
+from nlme.structure.base import LinearStructure
+from nlme.structure.dosing import StructureAt, changes_infusions, course, doses, linear_steady_state
+from nlme.structure.events import BOLUS, FILL, START, STOP, Timeline
 from nlme.structure.jets import Columns
 from nlme.structure.solvers import NO_STEADY_STATE, SOLVED, Tolerances, integrate
-
-StructureAt = Callable[[Float[Array, " m"], Int[Array, ""]], Structure]
+from nlme.structure.superposition import superpose, worthwhile
 
 _CYCLES = 2000  # doses given to a non-linear system before its steady state is declared absent
 
@@ -55,10 +46,18 @@ def propagate(
     """
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
-    moving = bool(probe.lag is not None or (timeline.infusions and _changes_infusions(probe)))
-    mover = _Mover(structure_at, packed, columns, tolerances, size, isinstance(probe, LinearStructure))
+    linear = isinstance(probe, LinearStructure)
+    if linear and worthwhile(timeline):
+        return superpose(structure_at, packed, columns, timeline), jnp.asarray(SOLVED)
+    moving = bool(probe.lag is not None or (timeline.infusions and changes_infusions(probe)))
+    mover = _Mover(structure_at, packed, columns, tolerances, size, linear)
 
-    time, amount, rate, running = _doses(structure_at, packed, columns, timeline)
+    def moved(z):
+        at = doses(structure_at, z, timeline)
+        return jnp.concatenate([at.time, at.amount, at.rate, at.left])
+
+    time, amount, rate, left = jnp.split(columns.apply(moved, packed), 4)
+    running = left[:, 0] > 0.0
     order = jnp.arange(timeline.time.shape[0])
     row = timeline.row
     if moving:
@@ -102,68 +101,6 @@ def propagate(
     carry, states = jax.lax.scan(event, carry, jnp.arange(timeline.time.shape[0]))
     where = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
     return states[where[timeline.sample]], carry[-1]
-
-
-def _changes_infusions(structure: Structure) -> bool:
-    return any(getattr(structure, rule) is not None for rule in ("bioavailability", "duration", "rate"))
-
-
-def _infusion(given, how, amount, bioavailability, duration, rate):
-    """(rate, duration) of an infusion of ``amount``, by whichever of the two the record or the model gives."""
-    scaled = amount * bioavailability
-    length = jnp.where(how == GIVEN_DURATION, given, jnp.where(how == MODELLED_DURATION, duration, 1.0))
-    speed = jnp.where(how == GIVEN_RATE, given, jnp.where(how == MODELLED_RATE, rate, 1.0))
-    by_rate = (how == GIVEN_RATE) | (how == MODELLED_RATE)
-    return jnp.where(by_rate, speed, scaled / length), jnp.where(by_rate, scaled / speed, length)
-
-
-def _doses(structure_at, packed, columns, timeline):
-    """Jets of (time, amount, rate) of every event, with lag, bioavailability and modelled infusions applied.
-
-    The last result says which events happen at all: an infusion of a steady-state train that began ``ahead`` of the record's
-    own dose is still running at the record's time only if it is long enough.
-    """
-    events = timeline.time.shape[0]
-
-    def compute(z):
-        rules = _rules(structure_at, z, timeline.rows)
-
-        def pick(which):
-            return rules[which][timeline.dose_row, timeline.compartment]
-
-        dose = (timeline.kind == BOLUS) | (timeline.kind == START) | (timeline.kind == STOP)
-        train = timeline.ahead > 0.0
-        lag = jnp.where(dose, pick("lag"), 0.0)
-        time = timeline.time + jnp.where(train & (timeline.kind == START), 0.0, lag)
-        amount = timeline.amount * pick("bioavailability")
-        rate = jnp.zeros(events)
-        length = jnp.zeros(events)
-        if timeline.infusions:
-            rate, length = _infusion(
-                timeline.given, timeline.how, timeline.amount, pick("bioavailability"), pick("duration"), pick("rate")
-            )
-            time = time + jnp.where(timeline.kind == STOP, length - timeline.ahead, 0.0)
-        left = jnp.where(train, lag + length - timeline.ahead, 1.0)
-        # an infusion of a train that has ended is dropped; its stop must not lie before the record
-        time = jnp.where(left > 0.0, time, timeline.time)
-        return jnp.concatenate([time, amount, rate, left])
-
-    flat = columns.apply(compute, packed)
-    time, amount, rate, left = (flat[k * events : (k + 1) * events] for k in range(4))
-    return time, amount, rate, left[:, 0] > 0.0
-
-
-def _rules(structure_at, z, rows: int) -> dict[str, Float[Array, "rows s"]]:
-    """Dose rules of every parameter row, with their neutral values where the structure has none."""
-    neutral = {"lag": 0.0, "bioavailability": 1.0, "duration": 1.0, "rate": 1.0}
-
-    def of_row(k):
-        structure = structure_at(z, k)
-        return {which: structure.rule_vector(which, default) for which, default in neutral.items()}
-
-    if rows == 1:
-        return jax.tree.map(lambda x: x[None], of_row(0))
-    return jax.vmap(of_row)(jnp.arange(rows))
 
 
 def _rows_after_sorting(timeline: Timeline, order):
@@ -215,58 +152,18 @@ class _Mover:
 def _fills(structure_at, mover: _Mover, columns, packed, timeline):
     """Jets of the steady states of every fill slot: (slots, states, C), and how their search ended.
 
-    A linear structure solves (1 - M) a = b, with M the map over one dosing interval and b its response to one dose; a
-    non-linear one is dosed until nothing changes any more, derivatives included.
+    A linear structure's is solved for; a non-linear one is dosed until nothing changes any more, derivatives included.
     """
-    size = mover.size
-    slots = timeline.fills
-
-    def course(z, f):
-        rules = _rules(structure_at, z, timeline.rows)
-        at = (slots.row[f], slots.compartment[f])
-        rate, length = _infusion(
-            slots.given[f], slots.how[f], slots.amount[f], *(rules[r][at] for r in ("bioavailability", "duration", "rate"))
-        )
-        infused = slots.how[f] >= 0
-        here = jnp.arange(size) == slots.compartment[f]
-        lag = rules["lag"][at]
-        bolus = jnp.where(here & ~infused, slots.amount[f] * rules["bioavailability"][at], 0.0)
-        interval = slots.interval[f]
-        constant = interval <= 0.0  # a constant infusion: its steady state does not depend on the interval used
-        interval = jnp.where(constant, 1.0, interval)
-        rate = jnp.where(constant, slots.given[f], rate)
-        length = jnp.where(infused, jnp.where(constant, 1.0, length), 0.0)
-        always = jnp.floor(jax.lax.stop_gradient(length / interval))  # infusions that never stop before the next begins
-        extra = length - always * interval
-        rate = jnp.where(here & infused, rate, 0.0)
-        return bolus, rate, always, extra, interval, lag
+    size, slots = mover.size, timeline.fills
 
     def linear(f):
-        def solve(z):
-            structure = structure_at(z, slots.row[f])
-            bolus, rate, always, extra, interval, lag = course(z, f)
-
-            def cycle(state, scale):
-                state = tuple(state + scale * bolus)
-                state = structure.advance(state, tuple(scale * rate * (always + 1.0)), extra)
-                return jnp.stack(structure.advance(state, tuple(scale * rate * always), interval - extra))
-
-            response = cycle(jnp.zeros(size), 1.0)
-            decay = jax.vmap(lambda e: cycle(e, 0.0), out_axes=1)(jnp.eye(size))
-            trough = jnp.linalg.solve(jnp.eye(size) - decay, response)
-            if structure.lag is None:
-                return trough
-            # at the record's time the system is `lag` before the next dose of the train
-            state = tuple(trough + bolus)
-            remaining = interval - lag
-            infused = jnp.minimum(remaining, extra)
-            state = structure.advance(state, tuple(rate * (always + 1.0)), infused)
-            return jnp.stack(structure.advance(state, tuple(rate * always), remaining - infused))
-
-        return columns.apply(solve, packed), SOLVED
+        return columns.apply(lambda z: linear_steady_state(structure_at, z, timeline, f, size), packed), SOLVED
 
     def dosed(f):
-        flat = columns.apply(lambda z: jnp.concatenate([jnp.atleast_1d(x) for x in course(z, f)]), packed)
+        def flat_course(z):
+            return jnp.concatenate([jnp.atleast_1d(x) for x in course(structure_at, z, timeline, f, size)])
+
+        flat = columns.apply(flat_course, packed)
         bolus, rate = flat[:size], flat[size : 2 * size]
         always, extra, interval, lag = flat[2 * size :]
         zero = jnp.zeros_like(extra)

@@ -97,6 +97,8 @@ def integrate(
     weights = np.array(tableau.error)
     alpha, beta = 0.7 / tableau.order, 0.4 / tableau.order
 
+    flow = jax.jit(flow)  # traced once for all stages
+
     def unfinished(carry):
         s, _, _, _, _, _, _, status = carry
         return (s < 1.0) & (status == SOLVED)
