@@ -56,8 +56,8 @@ _HOMES = {
     "nlme.estimation.bayes": ("sample",),
     "nlme.simulation.predict": ("predict",),
     "nlme.simulation.simulate": ("simulate",),
-    "nlme.report.table": ("table",),
-    "nlme.report.page": ("report",),
+    "nlme.reporting.table": ("table",),
+    "nlme.reporting.page": ("report",),
 }
 _HOME_OF = {word: home for home, words in _HOMES.items() for word in words}
 _ROOMS = ("pk", "datasets", "models", "plots")

@@ -25,7 +25,7 @@ FLOORS = [
     ["marginal"],
     ["estimation"],
     ["uncertainty", "simulation", "diagnostics", "selection", "discovery"],
-    ["report", "plots"],
+    ["reporting", "plots"],
     ["cli", "demo"],
 ]
 FRONT_DOORS = {"__init__", "pk"}  # they only give public names to what lies in the rooms
@@ -39,7 +39,7 @@ ARROWS = {
     ("linalg", "typing"),
     ("linalg", "errors"),
     ("linalg", "results"),
-    ("report", "plots"),  # the page shows the pictures
+    ("reporting", "plots"),  # the page shows the pictures
     ("cli", "demo"),
 }
 
@@ -48,13 +48,13 @@ ARROWS = {
 LAZY_UP = {
     ("estimation", "uncertainty"),
     ("estimation", "diagnostics"),
-    ("estimation", "report"),
+    ("estimation", "reporting"),
     ("estimation", "plots"),
 }
 
 # Heavy packages: where their import may be written, and whether only inside a function (so that it loads on first use).
 DOORS = {
-    "pandas": {"data", "report", "estimation", "diagnostics", "uncertainty", "simulation", "selection"},
+    "pandas": {"data", "reporting", "estimation", "diagnostics", "uncertainty", "simulation", "selection"},
     "matplotlib": {"plots"},
     "arviz": {"estimation/bayes"},
     "numpyro.infer": {"estimation/bayes"},
@@ -137,7 +137,7 @@ def _door_violation(entry: Import) -> str | None:
             where = f"nlme/{entry.file}.py:{entry.line} imports {entry.target}"
             if entry.room not in doors and entry.file not in doors:
                 return f"{where}: its doors are {', '.join(sorted(doors))}"
-            if package == "pandas" and entry.when == "load" and entry.room != "report":
+            if package == "pandas" and entry.when == "load" and entry.room != "reporting":
                 return f"{where}: import it inside the function that uses it"
     return None
 
@@ -159,9 +159,9 @@ def test_heavy_packages_have_one_door():
         ("data/readers", "from nlme.parameters import domains", False),  # the same floor
         ("structure/ode", "from ..language import model", False),  # upwards, relative
         ("structure/ode", "from .base import Structure", True),
-        ("estimation/fit", "from nlme.report import table", False),
-        ("estimation/fit", "def f():\n    from nlme.report import table", True),  # on first use
-        ("marginal/foce", "def f():\n    from nlme.report import table", False),
+        ("estimation/fit", "from nlme.reporting import table", False),
+        ("estimation/fit", "def f():\n    from nlme.reporting import table", True),  # on first use
+        ("marginal/foce", "def f():\n    from nlme.reporting import table", False),
         ("report/page", "import nlme", False),  # the front door
         ("cli", "import nlme", True),
         ("cupboard/x", "from nlme import errors", False),  # a room that is not on the map

@@ -290,7 +290,7 @@ class Fit(Evaluated):
 
     def table(self, **options):
         """The parameter table; see :func:`nlme.table`."""
-        from nlme.report.table import table
+        from nlme.reporting.table import table
 
         return table(self, **options)
 

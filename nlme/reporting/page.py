@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from nlme.errors import DataError
-from nlme.report.formats import html_table
-from nlme.report.numbers import MISSING, fixed_point, seconds, significant
-from nlme.report.style import STYLE
-from nlme.report.table import table
+from nlme.reporting.formats import html_table
+from nlme.reporting.numbers import MISSING, fixed_point, seconds, significant
+from nlme.reporting.style import STYLE
+from nlme.reporting.table import table
 
 MANY_SUBJECTS = 24  # individual fits shown at most
 LARGE_CORRELATION = 0.95

@@ -11,7 +11,7 @@ import pytest
 from fit_stand_in import theophylline_fit
 
 from nlme.plots import curves, individuals
-from nlme.report.page import report
+from nlme.reporting.page import report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from fit_stand_in import theophylline_fit
 
-from nlme.report.table import COLUMNS, ParameterTable, table
+from nlme.reporting.table import COLUMNS, ParameterTable, table
 
 
 @pytest.fixture(scope="module")

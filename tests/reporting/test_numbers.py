@@ -2,7 +2,7 @@
 
 import pytest
 
-from nlme.report.numbers import fixed_point, seconds, significant
+from nlme.reporting.numbers import fixed_point, seconds, significant
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nlme.report import formats
-from nlme.report.numbers import MISSING, fixed_point, significant
+from nlme.reporting.numbers import MISSING, fixed_point, significant
 
 NORMAL_QUANTILE = 1.959963984540054  # 97.5 % point of the standard normal distribution
 

@@ -1,1 +1,0 @@
-"""Tables and pages of a fit. See :func:`nlme.table` and :func:`nlme.report`."""
