@@ -162,7 +162,7 @@ def test_heavy_packages_have_one_door():
         ("estimation/fit", "from nlme.reporting import table", False),
         ("estimation/fit", "def f():\n    from nlme.reporting import table", True),  # on first use
         ("marginal/foce", "def f():\n    from nlme.reporting import table", False),
-        ("report/page", "import nlme", False),  # the front door
+        ("reporting/page", "import nlme", False),  # the front door
         ("cli", "import nlme", True),
         ("cupboard/x", "from nlme import errors", False),  # a room that is not on the map
     ],

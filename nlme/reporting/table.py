@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nlme.report import formats
+from nlme.reporting import formats
 from nlme.reporting.numbers import MISSING, fixed_point, significant
 
 NORMAL_QUANTILE = 1.959963984540054  # 97.5 % point of the standard normal distribution
