@@ -26,6 +26,17 @@ def significant(value: float, digits: int = 4) -> str:
     return f"{value:.{max(digits - 1 - magnitude, 0)}f}"
 
 
+def alike(value: float, model: str) -> str:
+    """``value`` with as many decimals as the text ``model`` has; with four significant digits where that has none to copy.
+
+    >>> alike(-0.000634, "0.01582"), alike(29.0912, "32.00"), alike(2.0e-7, "1.235e-07")
+    ('-0.00063', '29.09', '2.000e-07')
+    """
+    if "." not in model or "e" in model:
+        return significant(value)
+    return fixed_point(value, len(model.partition(".")[2]))
+
+
 def fixed_point(value: float, decimals: int = 1) -> str:
     """``value`` with this many decimals; '–' for NaN or None.
 

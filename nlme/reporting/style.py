@@ -48,7 +48,8 @@ nav a, a { color: var(--blue); }
   figcaption, .wide p { font-size: 8.5pt; }
   .wide { overflow: visible; }
   .wide > table th, .wide > table td { padding: 1.5pt 3.5pt !important; }
-  section > p { break-after: avoid; }
+  section > p { break-after: avoid; break-inside: avoid; }
+  .wide > table { font-size: 8pt; }
   pre.code { font-size: 7.5pt; white-space: pre-wrap; background: none; padding: 0; }
   figure, tr, .verdict, table.heat, table.pairs { break-inside: avoid; }
   figure img { max-height: 235mm; object-fit: contain; object-position: left top; }

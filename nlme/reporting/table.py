@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nlme.reporting import formats
-from nlme.reporting.numbers import MISSING, fixed_point, significant
+from nlme.reporting.numbers import MISSING, alike, fixed_point, significant
 
 NORMAL_QUANTILE = 1.959963984540054  # 97.5 % point of the standard normal distribution
 
@@ -158,6 +158,8 @@ class ParameterTable(pd.DataFrame):
     def display(self) -> pd.DataFrame:
         """The table as text: estimates with four significant digits, SE with three, percentages with one decimal.
 
+        The ends of an interval have as many decimals as its estimate.
+
         Columns without any entry (say, correlations of a diagonal Omega) are left out.
         """
         records = [_display_row(row) for row in self.to_dict("records")]
@@ -209,9 +211,10 @@ class ParameterTable(pd.DataFrame):
 def _display_row(row: dict) -> dict[str, str]:
     """One row as a reader sees it; columns the user dropped count as missing."""
     number = lambda name: row.get(name, np.nan)  # noqa: E731
+    estimate = significant(row["estimate"])
     interval = MISSING
     if not math.isnan(number("lower")):
-        interval = f"[{significant(row['lower'])}, {significant(row['upper'])}]"
+        interval = f"[{alike(row['lower'], estimate)}, {alike(row['upper'], estimate)}]"
     variability = MISSING
     if not math.isnan(number("cv_percent")):
         variability = f"CV {fixed_point(row['cv_percent'])} %"
@@ -223,7 +226,7 @@ def _display_row(row: dict) -> dict[str, str]:
         "Parameter": row.get("parameter", ""),
         "Label": row.get("label", ""),
         "Unit": row.get("unit", ""),
-        "Estimate": significant(row["estimate"]),
+        "Estimate": estimate,
         "SE": "fixed" if row.get("fixed") else significant(number("se"), 3),
         "RSE %": fixed_point(number("rse_percent")),
         "95 % CI": interval,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nlme.reporting.numbers import fixed_point, seconds, significant
+from nlme.reporting.numbers import alike, fixed_point, seconds, significant
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,21 @@ def test_significant_rounds_to_the_digits_it_shows(magnitude, digits):
     shown = significant(value, digits)
     assert abs(float(shown) / value - 1) <= 0.51 * 10.0 ** (1 - digits) / 1.2345678
     assert len(shown.replace(".", "").lstrip("0")) >= digits
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "text"),
+    [
+        (-0.000634, "0.01582", "-0.00063"),
+        (29.0912, "32.00", "29.09"),
+        (-0.001, "32.00", "0.00"),
+        (2.0e-7, "1.235e-07", "2.000e-07"),
+        (123.4, "123456", "123.4"),
+        (float("nan"), "1.0", "–"),
+    ],
+)
+def test_ends_of_an_interval_look_like_its_estimate(value, model, text):
+    assert alike(value, model) == text
 
 
 @pytest.mark.parametrize(
