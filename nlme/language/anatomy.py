@@ -32,7 +32,8 @@ class Anatomy:
     linear: bool  # closed form or matrix exponential (or no dynamics at all)
     structure: str  # name of the structure's class
     rules: tuple[str, ...]  # dose rules in use: lag, bioavailability, duration, rate
-    carriers: tuple[bool, ...]  # which individual parameters depend on a random effect
+    inputs: tuple[str, ...]  # the individual parameters that the dynamics use
+    carriers: tuple[bool, ...]  # which of those inputs depend on a random effect
     direct: tuple[int, ...]  # elements of the flat population parameters that the dynamics use directly
     transforms: tuple[str, ...] = ()  # endpoint -> scale of its residual
 
@@ -153,12 +154,12 @@ def anatomy_of(model: Model) -> Anatomy:
             eqx.combine(arrays, rest), named("random effect", effects, eta), Named(cov, "covariate")
         )
         found["individual"] = tuple(ind)
-        return [ind[k] for k in ind]
+        return list(ind.values())
 
     etas, cov = [scalar] * len(effects), {name: scalar for name in covariates}
     reach = dependence(individual, etas, arrays, cov)
     names = found["individual"]
-    carriers = tuple(any(row[: len(effects)]) for row in reach)
+    carries = {name: any(row[: len(effects)]) for name, row in zip(names, reach, strict=True)}
 
     def dynamics(arrays, ind):
         structure = structure_of(eqx.combine(arrays, rest), dict(zip(names, ind, strict=True)))
@@ -177,6 +178,8 @@ def anatomy_of(model: Model) -> Anatomy:
 
     ind = [scalar] * len(names)
     direct = used_parameters(dynamics, arrays, ind)
+    reach = dependence(lambda ind, arrays: dynamics(arrays, ind), ind, arrays)
+    inputs = tuple(name for k, name in enumerate(names) if any(row[k] for row in reach))
 
     def observe(arrays, ind, state, t):
         out = observation_row(eqx.combine(arrays, rest), dict(zip(names, ind, strict=True)), found["states"], state, t)
@@ -195,7 +198,8 @@ def anatomy_of(model: Model) -> Anatomy:
         linear=found["linear"],
         structure=found["structure"],
         rules=found["rules"],
-        carriers=carriers,
+        inputs=inputs,
+        carriers=tuple(carries[name] for name in inputs),
         direct=tuple(direct),
         transforms=found["transforms"],
     )

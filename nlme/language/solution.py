@@ -110,7 +110,7 @@ class Expansion:
     def _inputs(self, model, eta):
         """Everything the solution depends on: (K n + number of direct parameters,)."""
         table = self._individual(model, eta)
-        return jnp.concatenate([*(table[name] for name in self.anatomy.individual), flatten(model)[0][self._direct]])
+        return jnp.concatenate([*(table[name] for name in self.anatomy.inputs), flatten(model)[0][self._direct]])
 
     def _coordinates(self, model, eta):
         if self._moves is None:
@@ -118,8 +118,9 @@ class Expansion:
         return jnp.concatenate([eta, flatten(model)[0][self._moves]])
 
     def _structure_at(self, z, row):
-        rows, names = self.timeline.rows, self.anatomy.individual
-        ind = {name: z[k * rows + row] for k, name in enumerate(names)}
+        rows, names = self.timeline.rows, self.anatomy.inputs
+        # individual parameters that the dynamics do not use are there by name only
+        ind = dict.fromkeys(self.anatomy.individual, jnp.nan) | {name: z[k * rows + row] for k, name in enumerate(names)}
         flat = self._frozen
         if len(self._direct):
             flat = flat.at[self._direct].set(z[len(names) * rows :])

@@ -67,8 +67,8 @@ class LinearStructure(Structure):
     """A structure whose states move linearly between events, with a known solution (closed form or matrix exponential)."""
 
     @abc.abstractmethod
-    def advance(self, amounts: tuple, rates: tuple, dt) -> tuple:
-        """States after a time ``dt`` with constant input ``rates`` (amount per time into each state)."""
+    def advance(self, amounts: tuple, rates: tuple | None, dt) -> tuple:
+        """States after a time ``dt`` with constant input ``rates`` (amount per time into each state; None: no input)."""
 
     def start(self) -> tuple:
         return tuple(jnp.zeros(()) for _ in self.states)

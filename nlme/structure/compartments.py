@@ -16,36 +16,57 @@ three-compartment cubic by its trigonometric solution, as in Upton (2004), Theor
 
 from __future__ import annotations
 
+import functools
+import math
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 
 from nlme.structure.base import LinearStructure
 from nlme.typing import Scalar
 
-_SERIES = 0.5  # |x| below which (exp(x) - 1) / x is summed as a series
+_SERIES = 1.0  # |x| below which phi_k(x) is summed as a series
 _TERMS = 18
 
 
-def relative_exponential(x):
-    """(exp(x) - 1) / x, exact in value and derivatives at and around x = 0."""
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def phi(k: int, x):
+    """phi_k(x) = sum_n x^n / (n + k)!, so that phi_0 = exp(x) and phi_1(x) = (exp(x) - 1) / x, without cancellation at x = 0.
+
+    Its derivative is phi_k - k phi_(k+1), which keeps derivatives of every order as exact as the value and costs one further
+    evaluation each (Hochbruck & Ostermann 2010, Exponential integrators, doi:10.1017/S0962492910000048, eq. 2.11).
+    """
+    if k == 0:
+        return jnp.exp(x)
     small = jnp.abs(x) < _SERIES
     tame = jnp.where(small, x, 0.0)
     series = jnp.ones_like(tame)
-    for k in range(_TERMS, 1, -1):
-        series = 1.0 + series * tame / k
+    for n in range(_TERMS, 0, -1):
+        series = 1.0 + series * tame / (n + k)
     large = jnp.where(small, 1.0, x)
-    return jnp.where(small, series, (jnp.exp(large) - 1.0) / large)
+    value = jnp.exp(large)
+    for n in range(k):
+        value = (value - 1.0 / math.factorial(n)) / large
+    return jnp.where(small, series / math.factorial(k), value)
+
+
+@phi.defjvp
+def _phi_jvp(k, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    value = phi(k, x)
+    return value, dx * (value if k == 0 else value - k * phi(k + 1, x))
 
 
 def _integral(rate, t):
     """I(rate): integral of exp(-rate s) over 0..t."""
-    return t * relative_exponential(-rate * t)
+    return t * phi(1, -rate * t)
 
 
 def _convolution(slow, ka, t):
     """E(slow, ka): integral of exp(-slow (t - s)) exp(-ka s) over 0..t, symmetric in its rates."""
     low, high = jnp.minimum(slow, ka), jnp.maximum(slow, ka)
-    return jnp.exp(-low * t) * t * relative_exponential((low - high) * t)
+    return jnp.exp(-low * t) * t * phi(1, (low - high) * t)
 
 
 class _Mammillary(LinearStructure):
@@ -57,27 +78,37 @@ class _Mammillary(LinearStructure):
 
     _absorbed = False
 
-    def advance(self, amounts: tuple, rates: tuple, dt) -> tuple:
+    def advance(self, amounts: tuple, rates: tuple | None, dt) -> tuple:
         k10, exchange, eigenvalues = self._disposition()
-        depot = None
+        depot, depot_rate = None, None
         if self._absorbed:
-            (depot, *amounts), (depot_rate, *rates) = amounts, rates
-        total = [jnp.zeros_like(dt)] * len(amounts)
+            depot, *amounts = amounts
+            if rates is not None:
+                depot_rate, *rates = rates
+        total = None
         for i, slow in enumerate(eigenvalues):
-            decay, integral = jnp.exp(-slow * dt), _integral(slow, dt)
-            source = [decay * a + integral * r for a, r in zip(amounts, rates, strict=True)]
+            decay = jnp.exp(-slow * dt)
+            source = [decay * a for a in amounts]
+            if rates is not None:
+                integral = _integral(slow, dt)
+                source = [s + integral * r for s, r in zip(source, rates, strict=True)]
             if self._absorbed:
                 convolution = _convolution(slow, self.ka, dt)
-                source[0] = source[0] + self.ka * depot * convolution + depot_rate * (integral - convolution)
+                source[0] = source[0] + self.ka * depot * convolution
+                if rates is not None:
+                    source[0] = source[0] + depot_rate * (integral - convolution)
             for j, other in enumerate(eigenvalues):
                 if j != i:
                     source = [
                         (moved + other * kept) / (other - slow)
                         for moved, kept in zip(_flow(source, k10, exchange), source, strict=True)
                     ]
-            total = [t + s for t, s in zip(total, source, strict=True)]
+            total = source if total is None else [t + s for t, s in zip(total, source, strict=True)]
         if self._absorbed:
-            total = [jnp.exp(-self.ka * dt) * depot + _integral(self.ka, dt) * depot_rate, *total]
+            absorbed = jnp.exp(-self.ka * dt) * depot
+            if rates is not None:
+                absorbed = absorbed + _integral(self.ka, dt) * depot_rate
+            total = [absorbed, *total]
         return tuple(total)
 
 

@@ -115,7 +115,7 @@ def linear_steady_state(structure_at: StructureAt, z, timeline: Timeline, slot: 
     train = course(structure_at, z, timeline, slot, size)
 
     def advance(state, rates, length):
-        return jnp.stack(structure.advance(tuple(state), tuple(rates), length))
+        return jnp.stack(structure.advance(tuple(state), tuple(rates) if timeline.infusions else None, length))
 
     def cycle(state, scale):
         state = advance(state + scale * train.bolus, scale * train.rate * (train.always + 1.0), train.extra)

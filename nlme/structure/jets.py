@@ -117,4 +117,4 @@ class Polynomial:
         if columns.pairs:
             half = np.where(columns.left == columns.right, 0.5, 1.0)
             weights.append(half * displacement[columns.left] * displacement[columns.right])
-        return self.packed @ jnp.concatenate(weights)
+        return jnp.sum(self.packed * jnp.concatenate(weights), axis=-1)

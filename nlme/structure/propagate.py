@@ -50,7 +50,7 @@ def propagate(
     if linear and worthwhile(timeline):
         return superpose(structure_at, packed, columns, timeline), jnp.asarray(SOLVED)
     moving = bool(probe.lag is not None or (timeline.infusions and changes_infusions(probe)))
-    mover = _Mover(structure_at, packed, columns, tolerances, size, linear)
+    mover = _Mover(structure_at, packed, columns, tolerances, size, linear, timeline.infusions)
 
     def moved(z):
         at = doses(structure_at, z, timeline)
@@ -114,9 +114,9 @@ def _rows_after_sorting(timeline: Timeline, order):
 class _Mover:
     """Moves packed states over an interval between events; lengths of zero leave them as they are."""
 
-    def __init__(self, structure_at, packed, columns, tolerances, size, linear):
+    def __init__(self, structure_at, packed, columns, tolerances, size, linear, infused):
         self.structure_at, self.packed, self.columns, self.tolerances = structure_at, packed, columns, tolerances
-        self.size, self.linear = size, linear
+        self.size, self.linear, self.infused = size, linear, infused
 
     def __call__(self, state, rates, begin, end, row, step):
         """States at ``end`` from states at ``begin`` (packed times), the step to try next, and how the solve ended."""
@@ -129,7 +129,8 @@ class _Mover:
 
             def advance(x):
                 amounts, inputs, t0, t1, z = split(x)
-                return jnp.stack(self.structure_at(z, row).advance(tuple(amounts), tuple(inputs), t1 - t0))
+                rates = tuple(inputs) if self.infused else None
+                return jnp.stack(self.structure_at(z, row).advance(tuple(amounts), rates, t1 - t0))
 
             x = jnp.concatenate([state, rates, begin[None], end[None], self.packed])
             return columns.apply(advance, x), step, SOLVED

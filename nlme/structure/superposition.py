@@ -48,12 +48,12 @@ def superpose(
             fills = jax.vmap(lambda f: linear_steady_state(structure_at, z, timeline, f, size))(slots)
             fills = fills[timeline.fill[events]]
             begins = [jnp.where(kind == FILL, fills[None, :, k], b) for k, b in enumerate(begins)]
-        zero = tuple(jnp.zeros_like(since) for _ in here)
-        total = structure.advance(tuple(begins), zero, since)
+        total = structure.advance(tuple(begins), None, since)
         if timeline.infusions:
             infused = jnp.minimum(since, at.length[None, :])
             rates = tuple(jnp.where(h & (kind == START), at.rate[None, :], 0.0) for h in here)
-            after = structure.advance(structure.advance(zero, rates, infused), zero, since - infused)
+            empty = tuple(jnp.zeros_like(since) for _ in here)
+            after = structure.advance(structure.advance(empty, rates, infused), None, since - infused)
             total = tuple(a + b for a, b in zip(total, after, strict=True))
         return jnp.stack([jnp.sum(jnp.where(counts, x, 0.0), axis=1) for x in total], axis=1).reshape(-1)
 
