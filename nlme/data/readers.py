@@ -87,7 +87,8 @@ def read_nonmem(
         data, covariates, time_varying, categories, fill, dvid, rename, compartments, allow, ignore, decimal, separator
     )
     if report.errors:
-        raise DataError(screen(report.errors, report.source), report.errors)
+        shown = report.errors if records is not None else report.violations  # columns that may be the missing ones are shown too
+        raise DataError(screen(shown, report.source), report.errors)
     if report.warnings:
         warnings.warn(screen(report.warnings, report.source), DataWarning, stacklevel=2)
     return _population(records)

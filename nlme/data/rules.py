@@ -171,9 +171,9 @@ def _unobserved(r: Records) -> Mask:
     """The last record of every subject that has no observation, when others have one."""
     mask = _none(r)
     if r.is_observation.any():
-        count = np.bincount(r.group, weights=r.is_observation)
-        last = np.append(np.flatnonzero(r.first)[1:] - 1, len(r) - 1)
-        mask[last[count == 0]] = True
+        _, first_from_end, subject = np.unique(r.id[::-1].astype(str), return_index=True, return_inverse=True)
+        count = np.bincount(subject, weights=r.is_observation[::-1])
+        mask[len(r) - 1 - first_from_end[count == 0]] = True
     return mask
 
 

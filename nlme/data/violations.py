@@ -62,7 +62,11 @@ class Violation:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH - 4, initial_indent=indent, subsequent_indent=indent + "  ", max_lines=3, placeholder=" ...")
+    tied = text.replace(" = ", "\xa0=\xa0")  # "MDV = 1" stays on one line
+    lines = textwrap.wrap(
+        tied, WIDTH - 4, initial_indent=indent, subsequent_indent=indent + "  ", max_lines=3, placeholder=" ..."
+    )
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def ranges(rows: Iterable[int], most: int = 8) -> str:
