@@ -1,0 +1,1 @@
+"""Networks inside models: small multilayer networks whose weights are population parameters, and penalties on them."""
