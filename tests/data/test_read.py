@@ -284,6 +284,7 @@ def test_filling_with_a_category():
 
 
 def test_pandas_is_only_imported_when_data_are_read():
-    code = "import sys, nlme.data; print('pandas' in sys.modules); nlme.datasets.load('indomethacin'); print('pandas' in sys.modules)"
+    seen = "print('pandas' in sys.modules)"
+    code = f"import sys, nlme.data; {seen}; nlme.datasets.load('indomethacin'); {seen}"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["False", "True"]
