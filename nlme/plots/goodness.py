@@ -33,14 +33,14 @@ def goodness_of_fit(fit, units: Mapping[str, str] | None = None) -> Figure:
     """DV against PRED, DV against IPRED, CWRES against time, CWRES against PRED.
 
     One endpoint gives two rows of two panels, several endpoints one row of four each. Dashed: identity, or zero and +-1.96;
-    solid: local trend (lowess). The axes of DV are logarithmic when all values are positive and span more than 30-fold.
+    solid: local trend (lowess). The axes of DV are logarithmic when all values are positive and span more than 20-fold.
 
     Parameters
     ----------
     fit : Fit
-    units : units by endpoint name and "time", for the labels; time is in hours unless said otherwise
+    units : units by endpoint name and "time", for the labels; the unit of time is otherwise that of the parameters (h for L/h)
     """
-    units = known_units(units)
+    units = known_units(units, fit.parameters)
     predictions = fit.predictions
     endpoints = list(dict.fromkeys(predictions["ENDPOINT"]))
     if len(endpoints) == 1:

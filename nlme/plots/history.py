@@ -23,7 +23,7 @@ def objective_history(fit) -> Figure:
     distance = objective - np.nanmin(objective, initial=np.inf)
     seen = distance > 0
     left.plot(history["iteration"][seen], distance[seen], color=BLUE, **line)
-    left.set(xlabel="Iteration", ylabel=f"Objective − {np.nanmin(objective, initial=np.inf):.3f}")
+    left.set(xlabel="Iteration", ylabel=f"Objective above {np.nanmin(objective, initial=np.inf):.3f}")
     gradient = history["gradient"].to_numpy(dtype=float)
     positive = gradient > 0
     right.plot(history["iteration"][positive], gradient[positive], color=INK, **line)

@@ -42,7 +42,7 @@ def individual_fits(
 
     Several endpoints make one row of panels each. At the foot of a panel, triangles are doses and bars infusions; filled
     triangles pointing down are observations below or above the limit of quantification, drawn at DV. The values are on a
-    logarithmic axis when all are positive and span more than 30-fold.
+    logarithmic axis when all are positive and span more than 20-fold.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def individual_fits(
     columns : panels side by side
     max_subjects : the first so many are drawn
     subjects : IDs to draw instead of the first ones
-    units : units by endpoint name and "time"; time is in hours unless said otherwise
+    units : units by endpoint name and "time"; the unit of time is otherwise that of the parameters (h for L/h)
     fine : curves on a fine grid of times; otherwise through the predictions at the observations
 
     Raises
@@ -58,7 +58,7 @@ def individual_fits(
     DataError
         An ID that the population does not have.
     """
-    units = known_units(units)
+    units = known_units(units, fit.parameters)
     population = fit.population
     if subjects is None:
         chosen = list(population)[:max_subjects]

@@ -12,6 +12,7 @@ from nlme.errors import DataError, name_error
 from nlme.plots.smoothing import lowess
 from nlme.plots.style import BLUE, GREY, IDENTITY, INK, OBSERVED, PALE, TREND, axis_label, dense, new_figure, picture
 
+ACROSS = 5  # covariates side by side
 MANY_VALUES = 6  # a covariate of integers with fewer different values than this is drawn as categories
 
 
@@ -79,14 +80,22 @@ def eta_covariates(fit, covariates: Sequence[str] | None = None) -> Figure:
         if name not in known:
             raise DataError(name_error("covariate", name, known, "The population"))
     eta = fit.eta
-    figure = new_figure(0.35 + 1.9 * eta.shape[1], width=min(10.5, max(3.6, 0.7 + 2.3 * len(names))))
-    grid = figure.subplots(eta.shape[1], len(names), squeeze=False, sharey="row", sharex="col")
-    for column, name in enumerate(names):
+    across = min(len(names), ACROSS)
+    bands = -(-len(names) // across)  # many covariates continue below, all effects again
+    effects = eta.shape[1]
+    figure = new_figure(bands * (0.35 + 1.9 * effects), width=max(3.6, 0.7 + 2.0 * across))
+    grid = figure.subplots(bands * effects, across, squeeze=False, sharey="row")
+    for axes in grid.ravel()[grid.size - effects * across :]:
+        axes.set_visible(False)  # the last band may have room to spare
+    for place, name in enumerate(names):
+        band, column = divmod(place, across)
         info = known[name]
         values = np.array([subject.covariates[name][0] for subject in fit.population], dtype=float)
         categories = _categories(info, values)
         for line, effect in enumerate(eta.columns):
-            axes = grid[line, column]
+            axes = grid[band * effects + line, column]
+            axes.set_visible(True)
+            axes.tick_params(labelbottom=line == effects - 1)
             if categories is None:
                 _scatter(axes, values, eta[effect].to_numpy(dtype=float))
             else:
@@ -94,9 +103,9 @@ def eta_covariates(fit, covariates: Sequence[str] | None = None) -> Figure:
             axes.axhline(0.0, **IDENTITY)
             axes.margins(y=0.08)
         first = "" if info.constant else ", first value"
-        grid[-1, column].set_xlabel(axis_label(f"{name}{first}", info.unit))
-    for line, effect in enumerate(eta.columns):
-        grid[line, 0].set_ylabel(f"η {effect}")
+        grid[band * effects + effects - 1, column].set_xlabel(axis_label(f"{name}{first}", info.unit))
+    for line in range(bands * effects):
+        grid[line, 0].set_ylabel(f"η {eta.columns[line % effects]}")
     return figure
 
 

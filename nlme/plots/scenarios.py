@@ -39,7 +39,7 @@ def counterfactual(
     quantity : column to draw: an endpoint or a state
     observed : frame with columns ID, TIME, DV, drawn as circles (``fit.predictions`` will do)
     subjects : IDs to draw instead of the first ``max_subjects``
-    units : units by quantity and "time"; time is in hours unless said otherwise
+    units : units by quantity and "time", for the labels
 
     Raises
     ------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import matplotlib
 import matplotlib.ticker
@@ -49,14 +49,13 @@ _RC = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "figure.dpi": 110,
-    "savefig.dpi": 160,
+    "savefig.dpi": 180,
     "svg.fonttype": "path",  # the letters travel with the file: a page opened offline needs no fonts
     "svg.hashsalt": "nlme",  # the same picture gives the same file
 }
 
-DEFAULT_UNITS = {"time": "h"}
 WIDTH = 7.2  # inches: the text width of an A4 page
-MANY_POINTS = 3000  # beyond this, points are drawn as an image inside a vector file
+MANY_POINTS = 1000  # beyond this, points are drawn as an image inside a vector file
 
 
 class Picture(Figure):
@@ -101,19 +100,34 @@ def axis_label(what: str, unit: str | None) -> str:
     return f"{what} ({unit})" if unit else what
 
 
-def known_units(units: Mapping[str, str] | None) -> dict[str, str]:
-    """The units given, over the default (time in hours)."""
-    return {**DEFAULT_UNITS, **(units or {})}
+_TIME_UNITS = frozenset(
+    {"s", "min", "h", "hr", "hour", "hours", "d", "day", "days", "week", "weeks", "month", "months", "year", "years"}
+)
+
+
+def known_units(units: Mapping[str, str] | None, parameters: Iterable = ()) -> dict[str, str]:
+    """The units given by the user; the unit of time also from the model.
+
+    The data do not say whether a time is in hours or minutes, but a clearance in L/h or a rate in 1/h does. Without such a
+    parameter, or with two that differ, the axis has no unit rather than a guessed one.
+
+    Parameters
+    ----------
+    units : units by endpoint name and "time"
+    parameters : the fit's parameters, with their units
+    """
+    per = {part.strip(" ()") for row in parameters for part in (row.unit or "").split("/")[1:]} & _TIME_UNITS
+    return {**({"time": per.pop()} if len(per) == 1 else {}), **(units or {})}
 
 
 def wants_log(*values) -> bool:
-    """Whether these values are read better on a logarithmic axis: all positive, and 5 to 95 % spanning more than 30-fold."""
+    """Whether these values are read better on a logarithmic axis: all positive, and 5 to 95 % spanning more than 20-fold."""
     joined = np.concatenate([np.ravel(np.asarray(v, dtype=float)) for v in values])
     joined = joined[np.isfinite(joined)]
     if joined.size == 0 or joined.min() <= 0:
         return False
     low, high = np.quantile(joined, [0.05, 0.95])
-    return bool(high > 30 * low)
+    return bool(high > 20 * low)
 
 
 def dense(count: int) -> dict:

@@ -39,7 +39,7 @@ def report(
     fit : Fit
     path : the file to write, for example "warfarin.html"; its folder is made when absent
     title : heading; the model's name by default
-    units : units by endpoint name and "time", for the axes; time is in hours unless said otherwise
+    units : units by endpoint name and "time", for the axes; the unit of time is otherwise that of the parameters
     max_subjects : how many subjects' fits are drawn
 
     Returns

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from nlme import plots
 from nlme.errors import DataError
 from nlme.plots.curves import dose_times
-from nlme.plots.style import INDIVIDUAL, OBSERVED, PALE, POPULATION, wants_log
+from nlme.plots.style import INDIVIDUAL, OBSERVED, PALE, POPULATION, known_units, wants_log
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,13 @@ def test_wide_positive_data_get_logarithmic_axes(fit):
 
 @pytest.mark.parametrize(
     ("values", "log"),
-    [([1.0, 2.0, 3.0], False), ([0.0, 1.0, 1e4], False), ([1e-2, 1.0, 1e3], True), ([np.nan, 1e-2, 1.0, 1e3], True), ([], False)],
+    [
+        ([1.0, 2.0, 15.0], False),
+        ([0.0, 1.0, 1e4], False),
+        ([1e-2, 1.0, 1e3], True),
+        ([np.nan, 1e-2, 1.0, 1e3], True),
+        ([], False),
+    ],
 )
 def test_wants_log(values, log):
     assert wants_log(values) is log
@@ -246,3 +252,33 @@ def test_a_picture_shows_itself_and_leaves_the_users_settings_alone(fit):
     import sys
 
     assert "matplotlib.pyplot" not in sys.modules or not matplotlib.pyplot.get_fignums()
+
+
+@pytest.mark.parametrize(
+    ("units", "given", "time"),
+    [
+        (["L/h", "1/h", "mg/L", ""], None, "h"),
+        (["L/min", "L"], None, "min"),
+        (["mL/min/kg", "L"], None, "min"),
+        (["L/h", "1/day"], None, None),  # two that differ: no guess
+        (["mg/L", None], None, None),
+        (["L/h"], {"time": "days"}, "days"),
+    ],
+)
+def test_the_unit_of_time_is_that_of_the_parameters(units, given, time):
+    from types import SimpleNamespace
+
+    assert known_units(given, [SimpleNamespace(unit=unit) for unit in units]).get("time") == time
+
+
+def test_many_covariates_continue_in_a_second_band():
+    fit = theophylline_fit()
+    info = fit.population.covariates["wt"]
+    for subject in fit.population:
+        subject.covariates |= {f"x{k}": subject.covariates["wt"] + k for k in range(5)}
+    fit.population.covariates |= {f"x{k}": info for k in range(5)}
+    panels = plots.eta_covariates(fit).axes
+    visible = [axes for axes in panels if axes.get_visible()]
+    assert len(visible) == 7 * 3 and len(panels) == 10 * 3
+    assert [axes.get_ylabel() for axes in panels[::5]] == ["η ka", "η cl", "η v"] * 2
+    np.testing.assert_array_equal(_points(panels[15])[:, 1], fit.eta["ka"])  # the sixth covariate opens the second band
