@@ -234,7 +234,8 @@ def check(
 @_reported
 def describe(model: ModelFile) -> None:
     """Show a model's parameters, domains, units, random effects, inputs and outputs; no data needed."""
-    typer.echo(str(nlme.describe(load_model(model)())))
+    chosen = load_model(model)
+    typer.echo(str(nlme.describe(chosen())))
 
 
 @app.command()
