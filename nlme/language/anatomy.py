@@ -32,6 +32,7 @@ class Anatomy:
     linear: bool  # closed form or matrix exponential (or no dynamics at all)
     structure: str  # name of the structure's class
     rules: tuple[str, ...]  # dose rules in use: lag, bioavailability, duration, rate
+    observed: tuple[int, ...]  # positions of the states that the error model looks at
     inputs: tuple[str, ...]  # the individual parameters that the dynamics use
     carriers: tuple[bool, ...]  # which of those inputs depend on a random effect
     direct: tuple[int, ...]  # elements of the flat population parameters that the dynamics use directly
@@ -187,8 +188,9 @@ def anatomy_of(model: Model) -> Anatomy:
         found["transforms"] = tuple(out[k].transform for k in out)
         return [(r.mean, r.variance) for r in out.values()]
 
-    state = jax.ShapeDtypeStruct((len(found["states"]),), jnp.float64)
-    jax.eval_shape(observe, arrays, ind, state, scalar)
+    state = [scalar] * len(found["states"])
+    reach = dependence(lambda state, arrays, ind, t: observe(arrays, ind, state, t), state, arrays, ind, scalar)
+    observed = tuple(k for k in range(len(state)) if any(row[k] for row in reach))
     return Anatomy(
         effects=tuple(effects),
         covariates=covariates,
@@ -198,6 +200,7 @@ def anatomy_of(model: Model) -> Anatomy:
         linear=found["linear"],
         structure=found["structure"],
         rules=found["rules"],
+        observed=observed,
         inputs=inputs,
         carriers=tuple(carries[name] for name in inputs),
         direct=tuple(direct),

@@ -346,6 +346,7 @@ def _stack(anatomy: Anatomy, population: Population, subjects: list[dict[str, An
         sample_row=sample_row,
         sample_time=sample_time,
         fills=Fills(**fill),
+        dosed=tuple(int(k) for k in np.unique(event["compartment"][event["kind"] != NOTHING])),
         infusions=bool((event["how"] != _BOLUS_HOW).any() or (fill["how"] != _BOLUS_HOW).any()),
         resets=bool(event["reset"].any()),
         steady=any(s["fills"] for s in subjects),

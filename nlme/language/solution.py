@@ -26,6 +26,7 @@ from nlme.structure.events import Timeline
 from nlme.structure.jets import Columns, Polynomial
 from nlme.structure.propagate import propagate
 from nlme.structure.solvers import SOLVED, Tolerances
+from nlme.structure.superposition import worthwhile
 
 
 class Solution(NamedTuple):
@@ -39,8 +40,8 @@ class Solution(NamedTuple):
 class Expansion:
     """The solution of one subject as a function of (model, eta), exact at the point given, differentiable there to ``order``.
 
-    A structure that moves linearly and whose parameters change within the subject is differentiated as it stands, at any
-    point.  Everything else is solved here, once; calling and differentiating the expansion costs no further solves.
+    A linear structure whose parameters change within the subject, or whose doses can be summed, is differentiated as it stands,
+    at any point.  Everything else is solved here, once; calling and differentiating the expansion costs no further solves.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Expansion:
         self.order = order
         self._direct = np.array(anatomy.direct, dtype=int)
         self._frozen, self._rebuild = flatten(_stopped(model))
-        self.exact = not anatomy.states or (anatomy.linear and timeline.rows > 1)
+        self.exact = not anatomy.states or (anatomy.linear and (timeline.rows > 1))
         if self.exact:
             return
         self._moves = None
@@ -71,14 +72,20 @@ class Expansion:
         self._scale = jnp.maximum(jnp.abs(self._point), 1.0)
         columns = Columns.of_order(order, len(carries), carries)
         states, self._status = self._solve(columns, columns.seed(self._point, self._scale))
-        self._polynomial = Polynomial(columns, states)
+        # only the states that are looked at carry their jet on; the others keep their value
+        self._looked = np.array(anatomy.observed if order else range(len(anatomy.states)), dtype=int)
+        self._values = states[:, :, 0]
+        self._polynomial = Polynomial(columns, states[:, self._looked])
 
     def __call__(self, model: Model, eta: Float[Array, " q"]) -> Solution:
         individual = self._individual(model, eta)
         if self.exact:
             return self._exactly(model, eta, individual)
         displacement = (self._coordinates(model, eta) - self._point) / self._scale if self.order else jnp.zeros(0)
-        return Solution(self._polynomial(displacement), individual, self._status)
+        states = self._polynomial(displacement)
+        if len(self._looked) < len(self.anatomy.states):
+            states = self._values.at[:, self._looked].set(states)
+        return Solution(states, individual, self._status)
 
     def third(self, model: Model, eta: Float[Array, " q"], directions: Float[Array, "k q"]) -> Float[Array, "T s"]:
         """sum_k D3S[w_k, w_k, d]: zero in value, with the derivative of the states' second derivatives along ``directions``.

@@ -80,36 +80,42 @@ class _Mammillary(LinearStructure):
 
     def advance(self, amounts: tuple, rates: tuple | None, dt) -> tuple:
         k10, exchange, eigenvalues = self._disposition()
-        depot, depot_rate = None, None
+        rates = (0.0,) * len(amounts) if rates is None else rates
+        depot, depot_rate = 0.0, 0.0
         if self._absorbed:
-            depot, *amounts = amounts
-            if rates is not None:
-                depot_rate, *rates = rates
-        total = None
+            (depot, *amounts), (depot_rate, *rates) = amounts, rates
+        total = [0.0] * len(amounts)
         for i, slow in enumerate(eigenvalues):
-            decay = jnp.exp(-slow * dt)
-            source = [decay * a for a in amounts]
-            if rates is not None:
-                integral = _integral(slow, dt)
-                source = [s + integral * r for s, r in zip(source, rates, strict=True)]
+            decay, integral = _Once(jnp.exp, -slow * dt), _Once(_integral, slow, dt)
+            convolution = _Once(_convolution, slow, getattr(self, "ka", None), dt)
+            source = [decay * a + integral * r for a, r in zip(amounts, rates, strict=True)]
             if self._absorbed:
-                convolution = _convolution(slow, self.ka, dt)
-                source[0] = source[0] + self.ka * depot * convolution
-                if rates is not None:
-                    source[0] = source[0] + depot_rate * (integral - convolution)
+                source[0] = source[0] + self.ka * (convolution * depot) + (integral * depot_rate - convolution * depot_rate)
             for j, other in enumerate(eigenvalues):
                 if j != i:
                     source = [
                         (moved + other * kept) / (other - slow)
                         for moved, kept in zip(_flow(source, k10, exchange), source, strict=True)
                     ]
-            total = source if total is None else [t + s for t, s in zip(total, source, strict=True)]
+            total = [t + s for t, s in zip(total, source, strict=True)]
         if self._absorbed:
-            absorbed = jnp.exp(-self.ka * dt) * depot
-            if rates is not None:
-                absorbed = absorbed + _integral(self.ka, dt) * depot_rate
-            total = [absorbed, *total]
-        return tuple(total)
+            left = _Once(jnp.exp, -self.ka * dt) * depot + _Once(_integral, self.ka, dt) * depot_rate
+            total = [left, *total]
+        return tuple(jnp.broadcast_to(t, jnp.shape(dt)) for t in total)
+
+
+class _Once:
+    """A factor computed when first multiplied by something that is not literally zero: empty compartments cost nothing."""
+
+    def __init__(self, function, *arguments):
+        self._function, self._arguments, self._value = function, arguments, None
+
+    def __mul__(self, other):
+        if isinstance(other, float) and other == 0.0:
+            return 0.0
+        if self._value is None:
+            self._value = self._function(*self._arguments)
+        return self._value * other
 
 
 def _flow(amounts, k10, exchange):

@@ -52,6 +52,7 @@ class Timeline(eqx.Module):
     sample_row: Int[Array, " T"]  # parameter row of the sample's record
     sample_time: Float[Array, " T"]
     fills: Fills
+    dosed: tuple[int, ...] = eqx.field(static=True)  # compartments that any dose of the population enters
     infusions: bool = eqx.field(static=True)
     resets: bool = eqx.field(static=True)
     steady: bool = eqx.field(static=True)

@@ -42,7 +42,8 @@ def superpose(
         here = [(compartment == k)[None, :] for k in range(size)]
         counts = same_epoch & ((since > 0.0) | ((since == 0.0) & earlier)) & (at.left > 0.0)[None, :]
         since = jnp.where(counts, since, 0.0)
-        begins = [jnp.where(h & (kind == BOLUS), at.amount[None, :], 0.0) for h in here]
+        dosed = [k in timeline.dosed for k in range(size)]
+        begins = [jnp.where(h & (kind == BOLUS), at.amount[None, :], 0.0) if d else 0.0 for h, d in zip(here, dosed, strict=True)]
         if timeline.steady:
             slots = jnp.arange(timeline.fills.amount.shape[0])
             fills = jax.vmap(lambda f: linear_steady_state(structure_at, z, timeline, f, size))(slots)
@@ -51,9 +52,9 @@ def superpose(
         total = structure.advance(tuple(begins), None, since)
         if timeline.infusions:
             infused = jnp.minimum(since, at.length[None, :])
-            rates = tuple(jnp.where(h & (kind == START), at.rate[None, :], 0.0) for h in here)
-            empty = tuple(jnp.zeros_like(since) for _ in here)
-            after = structure.advance(structure.advance(empty, rates, infused), None, since - infused)
+            rates = [jnp.where(h & (kind == START), at.rate[None, :], 0.0) if d else 0.0 for h, d in zip(here, dosed, strict=True)]
+            given = structure.advance((0.0,) * size, tuple(rates), infused)
+            after = structure.advance(given, None, since - infused)
             total = tuple(a + b for a, b in zip(total, after, strict=True))
         return jnp.stack([jnp.sum(jnp.where(counts, x, 0.0), axis=1) for x in total], axis=1).reshape(-1)
 
