@@ -18,7 +18,7 @@ def _compilation_cache() -> None:
     if not folder or _jax.config.jax_compilation_cache_dir:
         return
     _jax.config.update("jax_compilation_cache_dir", folder)
-    _jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    _jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     _jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 

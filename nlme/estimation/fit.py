@@ -44,7 +44,7 @@ def evaluate(model: Model, population, method: Method | None = None) -> Evaluate
     method = _method(method)
     layout = lay_out(_checked(model), population)
     inventory = Inventory(model)
-    starts = jnp.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     at = evaluate_subjects(
         method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
     )
@@ -92,18 +92,16 @@ def fit(
     if not len(inventory):
         raise ModelError("Every parameter is fixed, so there is nothing to fit; use nlme.evaluate(model, population, method).")
     clock = time.perf_counter()
-    starts = jnp.zeros((layout.n_subjects, len(layout.anatomy.effects)))
-    search = begin(inventory.unconstrained(model))
+    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    search, trial = _begin(inventory, model)
     history: dict[str, list] = {"iteration": [], "objective": [], "gradient": [], "elapsed": []}
     first_call = 0.0
     best: Evaluation | None = None
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
         try:
             while int(search.status) == SEARCHING:
-                trial = propose(search)
                 at = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, trial, starts)
-                value, gradient, scores = _total(at, penalty, inventory, model, trial)
-                search, accepted = _absorb(search, value, gradient, scores, tolerance, max_evaluations)
+                search, trial, accepted = _advance(search, at, penalty, inventory, model, trial, tolerance, max_evaluations)
                 if best is None:
                     first_call = time.perf_counter() - clock
                     if int(search.status) == BAD_START:
@@ -112,14 +110,14 @@ def fit(
                 if bool(accepted):
                     best, starts = at, at.b
                     elapsed = time.perf_counter() - clock
-                    norm = float(jnp.max(jnp.abs(search.gradient)))
+                    norm = float(np.max(np.abs(np.asarray(search.gradient))))
                     for name, entry in zip(history, (int(search.iterations), float(search.value), norm, elapsed), strict=True):
                         history[name].append(entry)
                     show(int(search.iterations), float(search.value), norm)
         except KeyboardInterrupt:
             if best is None:
                 raise
-    found = inventory.at_unconstrained(model, search.x)
+    found = _model_at(inventory, model, search.x)
     best = _from_scratch(best, method, layout, inventory, model, search.x)
     total = time.perf_counter() - clock
     return Fit(
@@ -135,31 +133,38 @@ def fit(
     )
 
 
-_absorb = jax.jit(absorb, static_argnames=("tolerance", "limit"))
-
-
-def _total(at: Evaluation, penalty: Penalty | None, inventory: Inventory, model: Model, u):
-    """Objective, gradient and scores of the population, penalty added."""
-    value, gradient = jnp.sum(at.value), jnp.sum(at.gradient, axis=0)
-    if penalty is not None:
-        extra, slope = _penalty(penalty, inventory, model, u)
-        value, gradient = value + extra, gradient + slope
-    return value, gradient, at.gradient
+@eqx.filter_jit
+def _begin(inventory: Inventory, model: Model):
+    search = begin(inventory.unconstrained(model))
+    return search, propose(search)
 
 
 @eqx.filter_jit
-def _penalty(penalty, inventory, model, u):
-    return jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
+def _advance(search, at: Evaluation, penalty: Penalty | None, inventory: Inventory, model: Model, u, tolerance, limit):
+    """Take an evaluation at ``u`` in, penalty added; the search, the next point, and whether ``u`` was taken."""
+    value, gradient = jnp.sum(at.value), jnp.sum(at.gradient, axis=0)
+    if penalty is not None:
+        extra, slope = jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
+        value, gradient = value + extra, gradient + slope
+    search, accepted = absorb(search, value, gradient, at.gradient, tolerance, limit)
+    return search, propose(search), accepted
+
+
+@eqx.filter_jit
+def _model_at(inventory: Inventory, model: Model, u) -> Model:
+    return inventory.at_unconstrained(model, u)
 
 
 def _from_scratch(best: Evaluation, method, layout: Layout, inventory, model, u) -> Evaluation:
     """Modes that were followed from step to step, against modes searched from zero: each subject keeps the better."""
-    fresh = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, jnp.zeros_like(best.b))
-    again = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, best.b)
+    starts = (np.zeros(best.b.shape), best.b)
+    fresh, again = (
+        jax.tree.map(np.asarray, evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, b)) for b in starts
+    )
     better = (fresh.value < again.value) & fresh.converged
 
     def choose(a, b):
-        return jnp.where(better.reshape(better.shape + (1,) * (a.ndim - 1)), a, b)
+        return np.where(better.reshape(better.shape + (1,) * (a.ndim - 1)), a, b)
 
     return jax.tree.map(choose, fresh, again)
 
@@ -184,7 +189,7 @@ def _post_hoc(method: Method, layout: Layout, model: Model):
     """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
     searching = FOCE(method.inner_tolerance, method.inner_iterations, method.ode)
     inventory = Inventory(model)
-    starts = jnp.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     u = inventory.unconstrained(model)
     return evaluate_subjects(searching, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False).b
 

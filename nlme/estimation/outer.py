@@ -47,7 +47,7 @@ def begin(x: Float[Array, " P"]) -> Search:
     size = x.shape[0]
     zero = jnp.zeros((), int)
     return Search(
-        x, jnp.asarray(jnp.inf), jnp.zeros(size), jnp.eye(size), jnp.zeros(size), jnp.ones(()), zero, zero, zero, zero, zero
+        x, jnp.array(jnp.inf, float), jnp.zeros(size), jnp.eye(size), jnp.zeros(size), jnp.ones(()), zero, zero, zero, zero, zero
     )
 
 

@@ -77,7 +77,7 @@ class Declaration:
 def as_array(value: Any):
     """A number (or array) as a float64 array; leaves traced values and placeholders of pytree surgery alone."""
     if isinstance(value, (int, float, list, tuple, np.ndarray, np.generic)):
-        return jnp.asarray(value, dtype=jnp.float64)
+        return jnp.asarray(np.asarray(value, dtype=np.float64))  # converted by numpy: nothing to compile
     return value
 
 
