@@ -41,7 +41,7 @@ def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectDat
         return method.objective(subject, model, zero), mode
 
     def curvature(b):
-        return Subject(method, anatomy, data, stopped, b, 2).curvature(stopped, b)
+        return Subject(method, anatomy, data, stopped, b, 2, parameters=False).curvature(stopped, b)
 
     mode = find_mode(curvature, jax.lax.stop_gradient(start), method.inner_tolerance, method.inner_iterations)
     subject = Subject(method, anatomy, data, model, mode.b, method.order)

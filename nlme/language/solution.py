@@ -26,7 +26,9 @@ from nlme.structure.events import Timeline
 from nlme.structure.jets import Columns, Polynomial
 from nlme.structure.propagate import propagate
 from nlme.structure.solvers import SOLVED, Tolerances
-from nlme.structure.superposition import worthwhile
+
+
+_MOST_COLUMNS = 100  # of a linear structure's jet, before reverse differentiation is cheaper
 
 
 class Solution(NamedTuple):
@@ -40,8 +42,9 @@ class Solution(NamedTuple):
 class Expansion:
     """The solution of one subject as a function of (model, eta), exact at the point given, differentiable there to ``order``.
 
-    A linear structure whose parameters change within the subject, or whose doses can be summed, is differentiated as it stands,
-    at any point.  Everything else is solved here, once; calling and differentiating the expansion costs no further solves.
+    ``parameters=False`` says that it will be differentiated in ``eta`` only.  Calling and differentiating the expansion costs no
+    solves, with one exception: a linear structure with very many directions (a network's weights through covariates that change
+    in time) is not expanded, but differentiated as it stands, where one reverse pass serves all of them.
     """
 
     def __init__(
@@ -53,24 +56,28 @@ class Expansion:
         timeline: Timeline,
         order: int,
         tolerances: Tolerances,
+        parameters: bool = True,
     ):
         self.anatomy, self.covariates, self.timeline, self.tolerances = anatomy, covariates, timeline, tolerances
         self.order = order
         self._direct = np.array(anatomy.direct, dtype=int)
         self._frozen, self._rebuild = flatten(_stopped(model))
-        self.exact = not anatomy.states or (anatomy.linear and (timeline.rows > 1))
+        self.exact = not anatomy.states
         if self.exact:
             return
-        self._moves = None
-        if timeline.rows == 1:
-            carries = np.concatenate([np.array(anatomy.carriers, bool), np.zeros(len(self._direct), bool)])
-        else:
-            self._moves = np.array(_moving(model, anatomy, covariates, timeline.rows), dtype=int)
-            q = len(anatomy.effects)
-            carries = np.arange(q + len(self._moves)) < q
+        q = len(anatomy.effects)
+        carries = np.concatenate([np.array(anatomy.carriers, bool), np.zeros(len(self._direct), bool)])
+        self._moves = None  # coordinates are the inputs themselves
+        if timeline.rows > 1 or (not parameters and q < len(carries)):
+            moves = _moving(model, anatomy, covariates, timeline.rows) if parameters else []
+            self._moves = np.array(moves, dtype=int)
+            carries = np.arange(q + len(moves)) < q
+        columns = Columns.of_order(order, len(carries), carries)
+        self.exact = anatomy.linear and columns.count > _MOST_COLUMNS
+        if self.exact:
+            return
         self._point = jax.lax.stop_gradient(self._coordinates(model, eta))
         self._scale = jnp.maximum(jnp.abs(self._point), 1.0)
-        columns = Columns.of_order(order, len(carries), carries)
         states, self._status = self._solve(columns, columns.seed(self._point, self._scale))
         # only the states that are looked at carry their jet on; the others keep their value
         self._looked = np.array(anatomy.observed if order else range(len(anatomy.states)), dtype=int)
