@@ -190,7 +190,7 @@ class _Sampler:
             potential_fn=energy,
             target_accept_prob=target_acceptance,
             max_tree_depth=max_tree_depth,
-            dense_mass=[("population",)],
+            dense_mass=True,
         )
         self._initial = lambda keys, z: kernel.init(keys, warmup, z, (), {})
 

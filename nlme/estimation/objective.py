@@ -13,6 +13,7 @@ from nlme.language.layout import SubjectData
 from nlme.language.model import Model
 from nlme.language.anatomy import Anatomy
 from nlme.marginal.base import Method, Subject
+from nlme.marginal.curvature import curvature_at
 from nlme.marginal.mode import find_mode, with_derivative
 from nlme.parameters.inventory import Inventory
 
@@ -41,7 +42,7 @@ def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectDat
         return method.objective(subject, model, zero), mode
 
     def curvature(b):
-        return Subject(method, anatomy, data, stopped, b, 2, parameters=False).curvature(stopped, b)
+        return curvature_at(method, anatomy, data, stopped, b)
 
     mode = find_mode(curvature, jax.lax.stop_gradient(start), method.inner_tolerance, method.inner_iterations)
     subject = Subject(method, anatomy, data, model, mode.b, method.order)

@@ -343,6 +343,8 @@ def _stack(anatomy: Anatomy, population: Population, subjects: list[dict[str, An
         **event,
         doses=doses,
         sample=sample,
+        sample_clock=np.take_along_axis(event["time"], sample, axis=1),
+        sample_epoch=np.take_along_axis(event["epoch"], sample, axis=1),
         sample_row=sample_row,
         sample_time=sample_time,
         fills=Fills(**fill),

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 from nlme.language.anatomy import Anatomy, rows_of, structure_of, used_parameters
 from nlme.language.model import Model
 from nlme.structure.events import Timeline
-from nlme.structure.jets import Columns, Polynomial
+from nlme.structure.jets import Columns, Jet, Polynomial
 from nlme.structure.propagate import propagate
 from nlme.structure.solvers import SOLVED, Tolerances
 
@@ -39,12 +39,57 @@ class Solution(NamedTuple):
     status: Int[Array, ""]
 
 
-class Expansion:
+class _Solver:
+    """One subject's solution from the inputs of its structure."""
+
+    def __init__(self, model: Model, anatomy: Anatomy, covariates, timeline: Timeline, tolerances: Tolerances):
+        self.anatomy, self.covariates, self.timeline, self.tolerances = anatomy, covariates, timeline, tolerances
+        self._direct = np.array(anatomy.direct, dtype=int)
+        self._frozen, self._rebuild = flatten(_stopped(model))
+
+    def _individual(self, model, eta):
+        return rows_of(model, self.anatomy, eta, self.covariates, self.timeline.rows)
+
+    def _inputs(self, model, eta):
+        """Everything the solution depends on: (K n + number of direct parameters,)."""
+        table = self._individual(model, eta)
+        return jnp.concatenate([*(table[name] for name in self.anatomy.inputs), flatten(model)[0][self._direct]])
+
+    def _structure_at(self, z, row):
+        rows, names = self.timeline.rows, self.anatomy.inputs
+        # individual parameters that the dynamics do not use are there by name only
+        ind = dict.fromkeys(self.anatomy.individual, jnp.nan) | {name: z[k * rows + row] for k, name in enumerate(names)}
+        flat = self._frozen
+        if len(self._direct):
+            flat = flat.at[self._direct].set(z[len(names) * rows :])
+        return structure_of(self._rebuild(flat), ind)
+
+
+class EffectsJet(_Solver):
+    """Jets of the states in the random effects alone, for searches that need no derivative in the parameters."""
+
+    def __call__(self, model: Model, effects: Float[Array, "q C"], columns: Columns) -> tuple[Jet, Int[Array, ""]]:
+        """Jet of the observed states (T, s) from packed random effects, and how the solve ended."""
+        if not self.anatomy.states:
+            nothing = jnp.zeros((self.timeline.sample.shape[0], 0, columns.count))
+            return columns.unpack(nothing), jnp.asarray(SOLVED)
+        inputs = columns.apply(lambda eta: self._inputs(model, eta), effects)
+        jet, status = propagate(self._structure_at, inputs, columns, self.timeline, self.tolerances)
+        return jet.at((slice(None), np.array(self.anatomy.observed, dtype=int))), status
+
+    def solution(self, model: Model, eta: Float[Array, " q"], observed: Float[Array, "T s"]) -> Solution:
+        """The solution with these observed states; the states that are not observed are left as NaN."""
+        states = jnp.full((observed.shape[0], len(self.anatomy.states)), jnp.nan)
+        states = states.at[:, np.array(self.anatomy.observed, dtype=int)].set(observed)
+        return Solution(states, self._individual(model, eta), jnp.asarray(SOLVED))
+
+
+class Expansion(_Solver):
     """The solution of one subject as a function of (model, eta), exact at the point given, differentiable there to ``order``.
 
-    ``parameters=False`` says that it will be differentiated in ``eta`` only.  Calling and differentiating the expansion costs no
-    solves, with one exception: a linear structure with very many directions (a network's weights through covariates that change
-    in time) is not expanded, but differentiated as it stands, where one reverse pass serves all of them.
+    Calling and differentiating the expansion costs no solves, with one exception: a linear structure with very many directions
+    (a network's weights through covariates that change in time) is not expanded, but differentiated as it stands, where one
+    reverse pass serves all of them.
     """
 
     def __init__(
@@ -56,22 +101,18 @@ class Expansion:
         timeline: Timeline,
         order: int,
         tolerances: Tolerances,
-        parameters: bool = True,
     ):
-        self.anatomy, self.covariates, self.timeline, self.tolerances = anatomy, covariates, timeline, tolerances
+        super().__init__(model, anatomy, covariates, timeline, tolerances)
         self.order = order
-        self._direct = np.array(anatomy.direct, dtype=int)
-        self._frozen, self._rebuild = flatten(_stopped(model))
         self.exact = not anatomy.states
         if self.exact:
             return
         q = len(anatomy.effects)
         carries = np.concatenate([np.array(anatomy.carriers, bool), np.zeros(len(self._direct), bool)])
         self._moves = None  # coordinates are the inputs themselves
-        if timeline.rows > 1 or (not parameters and q < len(carries)):
-            moves = _moving(model, anatomy, covariates, timeline.rows) if parameters else []
-            self._moves = np.array(moves, dtype=int)
-            carries = np.arange(q + len(moves)) < q
+        if timeline.rows > 1:
+            self._moves = np.array(_moving(model, anatomy, covariates, timeline.rows), dtype=int)
+            carries = np.arange(q + len(self._moves)) < q
         columns = Columns.of_order(order, len(carries), carries)
         self.exact = anatomy.linear and columns.count > _MOST_COLUMNS
         if self.exact:
@@ -81,8 +122,8 @@ class Expansion:
         states, self._status = self._solve(columns, columns.seed(self._point, self._scale))
         # only the states that are looked at carry their jet on; the others keep their value
         self._looked = np.array(anatomy.observed if order else range(len(anatomy.states)), dtype=int)
-        self._values = states[:, :, 0]
-        self._polynomial = Polynomial(columns, states[:, self._looked])
+        self._values = states.value
+        self._polynomial = Polynomial(columns, states.at((slice(None), self._looked)))
 
     def __call__(self, model: Model, eta: Float[Array, " q"]) -> Solution:
         individual = self._individual(model, eta)
@@ -113,35 +154,18 @@ class Expansion:
         def contracted(point):
             packed = jnp.concatenate([point[:, None], first.T, jnp.zeros_like(first.T)], axis=1)
             states, _ = self._solve(columns, packed)
-            return jnp.sum(states[..., 1 + count :], axis=-1)
+            return jnp.sum(states.second, axis=0)
 
         slopes = jax.lax.stop_gradient(jax.jacfwd(contracted)(self._point))
         return slopes @ (self._coordinates(model, eta) - self._point)
-
-    def _individual(self, model, eta):
-        return rows_of(model, self.anatomy, eta, self.covariates, self.timeline.rows)
-
-    def _inputs(self, model, eta):
-        """Everything the solution depends on: (K n + number of direct parameters,)."""
-        table = self._individual(model, eta)
-        return jnp.concatenate([*(table[name] for name in self.anatomy.inputs), flatten(model)[0][self._direct]])
 
     def _coordinates(self, model, eta):
         if self._moves is None:
             return self._inputs(model, eta)
         return jnp.concatenate([eta, flatten(model)[0][self._moves]])
 
-    def _structure_at(self, z, row):
-        rows, names = self.timeline.rows, self.anatomy.inputs
-        # individual parameters that the dynamics do not use are there by name only
-        ind = dict.fromkeys(self.anatomy.individual, jnp.nan) | {name: z[k * rows + row] for k, name in enumerate(names)}
-        flat = self._frozen
-        if len(self._direct):
-            flat = flat.at[self._direct].set(z[len(names) * rows :])
-        return structure_of(self._rebuild(flat), ind)
-
     def _solve(self, columns: Columns, packed):
-        """Packed states from packed coordinates."""
+        """Jet of the states from packed coordinates."""
         if self._moves is not None:
             q = len(self.anatomy.effects)
 
@@ -156,7 +180,7 @@ class Expansion:
             return Solution(jnp.zeros((self.timeline.sample.shape[0], 0)), individual, jnp.asarray(SOLVED))
         packed = self._inputs(model, eta)[:, None]
         states, status = propagate(self._structure_at, packed, Columns(), self.timeline, self.tolerances)
-        return Solution(states[:, :, 0], individual, status)
+        return Solution(states.value, individual, status)
 
 
 def _stopped(model: Model) -> Model:

@@ -79,21 +79,11 @@ class Method(abc.ABC):
 class Subject:
     """One subject's density around an expansion point: everything below is a function of (model, b) and differentiable.
 
-    ``order`` is the number of derivatives that the expansion carries; ``parameters=False`` promises that only those in ``b`` will
-    be asked for.
+    ``order`` is the number of derivatives that the expansion carries.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        anatomy: Anatomy,
-        data: SubjectData,
-        model: Model,
-        b: Float[Array, " q"],
-        order: int,
-        parameters: bool = True,
-    ):
-        self.method, self.anatomy, self.data, self._parameters = method, anatomy, data, parameters
+    def __init__(self, method: Method, anatomy: Anatomy, data: SubjectData, model: Model, b: Float[Array, " q"], order: int):
+        self.method, self.anatomy, self.data = method, anatomy, data
         self.effects = len(anatomy.effects)
         self._solution = self._expand(model, b, order)
         self._typical = None if method.interaction else self._expand(model, jnp.zeros_like(b), min(order, 1))
@@ -101,9 +91,7 @@ class Subject:
     def _expand(self, model, b, order) -> Expansion:
         data = self.data
         eta = effects_from(model, b)
-        return Expansion(
-            model, self.anatomy, eta, data.covariates, data.timeline, order, self.method.ode, self._parameters
-        )
+        return Expansion(model, self.anatomy, eta, data.covariates, data.timeline, order, self.method.ode)
 
     def moments(self, model: Model, b: Float[Array, " q"]) -> Moments:
         """Moments at ``b``; without interaction the variances are those at b = 0."""

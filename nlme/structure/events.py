@@ -49,8 +49,10 @@ class Timeline(eqx.Module):
     ahead: Float[Array, " E"]  # of an infusion in a steady-state train: how long before the record's own dose it began
     doses: Int[Array, " D"]  # the events that bring something in: boluses, starts of infusions, fills (padding: one that does not)
     sample: Int[Array, " T"]  # event after which sample t is taken
+    sample_clock: Float[Array, " T"]  # its time on the clock of the events
+    sample_epoch: Int[Array, " T"]
     sample_row: Int[Array, " T"]  # parameter row of the sample's record
-    sample_time: Float[Array, " T"]
+    sample_time: Float[Array, " T"]  # as in the data
     fills: Fills
     dosed: tuple[int, ...] = eqx.field(static=True)  # compartments that any dose of the population enters
     infusions: bool = eqx.field(static=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,19 +75,18 @@ class Columns:
         first = jnp.diag(scale) if self.directions else jnp.zeros((value.shape[0], 0))
         return jnp.concatenate([value[:, None], first, jnp.zeros((value.shape[0], len(self.pairs)))], axis=-1)
 
-    def apply(self, function: Callable, packed: Float[Array, "m C"]) -> Float[Array, "n C"]:
-        """``function`` from (m,) to (n,) applied to a jet, as a jet."""
+    def parts(self, function: Callable, packed: Float[Array, "m C"]) -> Jet:
+        """``function`` from (m,) to an array, applied to a jet; the result in its three parts."""
         value = packed[:, 0]
         if not self.directions:
-            return function(value)[:, None]
+            return Jet(function(value), None, None)
         first = packed[:, 1 : 1 + self.directions].T
 
         def slope(x, v):
             return jax.jvp(function, (x,), (v,))
 
         if not self.pairs:
-            y, y_first = jax.vmap(slope, (None, 0), (None, 0))(value, first)
-            return jnp.concatenate([y[None], y_first]).T
+            return Jet(*jax.vmap(slope, (None, 0), (None, 0))(value, first), None)
         second = packed[:, 1 + self.directions :].T
 
         def bend(x_i, x_j, x_ij):
@@ -96,8 +96,42 @@ class Columns:
         (y, y_left), (y_right, y_second) = jax.vmap(bend, out_axes=((None, 0), (0, 0)))(
             first[self.left], first[self.right], second
         )
-        y_first = jnp.concatenate([y_left, y_right])[self._found]
-        return jnp.concatenate([y[None], y_first, y_second]).T
+        members = [(y_left, y_right)[k // len(self.pairs)][k % len(self.pairs)] for k in self._found]
+        return Jet(y, jnp.stack(members), y_second)
+
+    def apply(self, function: Callable, packed: Float[Array, "m C"]) -> Float[Array, "n C"]:
+        """``function`` from (m,) to (n,) applied to a jet, as a packed array."""
+        return self.parts(function, packed).packed()
+
+    def unpack(self, packed: Float[Array, "... C"]) -> Jet:
+        """The parts of a packed array."""
+        columns = jnp.moveaxis(packed, -1, 0)
+        first = columns[1 : 1 + self.directions] if self.directions else None
+        return Jet(columns[0], first, columns[1 + self.directions :] if self.pairs else None)
+
+
+class Jet(NamedTuple):
+    """A value with its first derivatives (D, ...) and second derivatives (pairs, ...); None where they are not carried.
+
+    Unlike a packed array its parts are separate, which lets XLA compute each of them as one vectorised loop.
+    """
+
+    value: Float[Array, "..."]
+    first: Float[Array, "D ..."] | None
+    second: Float[Array, "P ..."] | None
+
+    def packed(self) -> Float[Array, "... C"]:
+        """The columns side by side on a last axis."""
+        parts = [self.value[None], *(part for part in (self.first, self.second) if part is not None)]
+        return jnp.moveaxis(jnp.concatenate(parts), 0, -1)
+
+    def at(self, index) -> Jet:
+        """The jet of ``value[index]``."""
+        return Jet(
+            self.value[index],
+            None if self.first is None else self.first[(slice(None), *index)],
+            None if self.second is None else self.second[(slice(None), *index)],
+        )
 
 
 class Polynomial:
@@ -106,15 +140,18 @@ class Polynomial:
     value + sum_i y_i d_i + 1/2 sum_ij y_ij d_i d_j, where pairs that the jet does not carry are taken as zero.
     """
 
-    def __init__(self, columns: Columns, packed: Float[Array, "... C"]):
-        self.columns, self.packed = columns, packed
+    def __init__(self, columns: Columns, jet: Jet):
+        self.columns, self.jet = columns, jet
 
     def __call__(self, displacement: Float[Array, " D"]) -> Float[Array, "..."]:
-        columns = self.columns
-        weights = [jnp.ones(1)]
-        if columns.directions:
-            weights.append(displacement)
-        if columns.pairs:
+        columns, (total, first, second) = self.columns, self.jet
+        if first is not None:
+            total = total + _weighted(displacement, first)
+        if second is not None:
             half = np.where(columns.left == columns.right, 0.5, 1.0)
-            weights.append(half * displacement[columns.left] * displacement[columns.right])
-        return jnp.sum(self.packed * jnp.concatenate(weights), axis=-1)
+            total = total + _weighted(half * displacement[columns.left] * displacement[columns.right], second)
+        return total
+
+
+def _weighted(weights: Float[Array, " k"], terms: Float[Array, "k ..."]) -> Float[Array, "..."]:
+    return jnp.sum(weights.reshape(-1, *(1,) * (terms.ndim - 1)) * terms, axis=0)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from nlme.structure.base import LinearStructure
 from nlme.structure.dosing import StructureAt, changes_infusions, course, doses, linear_steady_state
 from nlme.structure.events import BOLUS, FILL, START, STOP, Timeline
-from nlme.structure.jets import Columns
+from nlme.structure.jets import Columns, Jet
 from nlme.structure.solvers import NO_STEADY_STATE, SOLVED, Tolerances, integrate
 from nlme.structure.superposition import superpose, worthwhile
 
@@ -31,8 +31,8 @@ def propagate(
     columns: Columns,
     timeline: Timeline,
     tolerances: Tolerances,
-) -> tuple[Float[Array, "T s C"], Int[Array, ""]]:
-    """Jets of the states at the samples of one subject.
+) -> tuple[Jet, Int[Array, ""]]:
+    """Jet of the states at the samples of one subject.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def propagate(
 
     Returns
     -------
-    (T, states, C) packed states, and how the solve ended (see ``solvers.SENTENCES``)
+    jet of the states (T, s), and how the solve ended (see ``solvers.SENTENCES``)
     """
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
@@ -100,7 +100,7 @@ def propagate(
     )
     carry, states = jax.lax.scan(event, carry, jnp.arange(timeline.time.shape[0]))
     where = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
-    return states[where[timeline.sample]], carry[-1]
+    return columns.unpack(states[where[timeline.sample]]), carry[-1]
 
 
 def _rows_after_sorting(timeline: Timeline, order):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from nlme.structure.dosing import StructureAt, doses, linear_steady_state
 from nlme.structure.events import BOLUS, FILL, START, Timeline
-from nlme.structure.jets import Columns
+from nlme.structure.jets import Columns, Jet
 
 _BREAK_EVEN = 6  # one event of the scan costs about as much as this many (sample, dose) pairs here (measured)
 
@@ -25,13 +25,13 @@ def worthwhile(timeline: Timeline) -> bool:
 
 def superpose(
     structure_at: StructureAt, packed: Float[Array, "m C"], columns: Columns, timeline: Timeline
-) -> Float[Array, "T s C"]:
-    """Jets of the states at the samples."""
+) -> Jet:
+    """Jet of the states (T, s) at the samples."""
     events, samples = timeline.doses, timeline.sample
     kind = timeline.kind[events][None, :]
     compartment = timeline.compartment[events]
-    sampled = timeline.time[samples][:, None]
-    same_epoch = timeline.epoch[samples][:, None] == timeline.epoch[events][None, :]
+    sampled = timeline.sample_clock[:, None]
+    same_epoch = timeline.sample_epoch[:, None] == timeline.epoch[events][None, :]
     earlier = events[None, :] <= samples[:, None]
 
     def states(z):
@@ -56,7 +56,6 @@ def superpose(
             given = structure.advance((0.0,) * size, tuple(rates), infused)
             after = structure.advance(given, None, since - infused)
             total = tuple(a + b for a, b in zip(total, after, strict=True))
-        return jnp.stack([jnp.sum(jnp.where(counts, x, 0.0), axis=1) for x in total], axis=1).reshape(-1)
+        return jnp.stack([jnp.sum(jnp.where(counts, x, 0.0), axis=1) for x in total], axis=1)
 
-    flat = columns.apply(states, packed)
-    return flat.reshape(samples.shape[0], -1, columns.count)
+    return columns.parts(states, packed)

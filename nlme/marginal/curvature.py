@@ -1,0 +1,81 @@
+"""Phi of one subject with its gradient and Hessians in the random effects, by forward jets alone: what a search for modes needs.
+
+The states' jet in the standardised effects b is pushed through the error model to the jets of m_j and log g_j, and with
+r = z - m, w = 1/g, a = dm/db, c = dlog g/db
+
+    dPhi_i    = sum_j [ -r w a_i + 1/2 (1 - r^2 w) c_i ] + b_i
+    d2Phi_ik  = sum_j [ w a_i a_k + r w (a_i c_k + c_i a_k) + 1/2 r^2 w c_i c_k - r w m_ik + 1/2 (1 - r^2 w) (log g)_ik ] + (i = k)
+
+``Subject.curvature`` gives the same numbers as functions that can be differentiated in the population parameters.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from nlme.language.anatomy import Anatomy
+from nlme.language.density import moments
+from nlme.language.layout import SubjectData
+from nlme.language.model import Model
+from nlme.language.solution import EffectsJet
+from nlme.marginal.base import Curvature, Method, Subject
+from nlme.structure.jets import Columns, Jet
+
+
+def curvature_at(method: Method, anatomy: Anatomy, data: SubjectData, model: Model, b: Float[Array, " q"]) -> Curvature:
+    """Phi, its gradient, and its exact and expected Hessian at ``b``."""
+    q = len(anatomy.effects)
+    columns = Columns.of_order(2, q)
+    factor = model.random().cholesky if q else jnp.zeros((0, 0))
+    effects = jnp.concatenate([(factor @ b)[:, None], factor, jnp.zeros((q, len(columns.pairs)))], axis=1)
+    solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
+    states, status = solver(model, effects, columns)
+    shape = states.value.shape
+
+    def observed(x):
+        eta = x[x.shape[0] - q :]
+        m = moments(model, anatomy, data, solver.solution(model, eta, x[: x.shape[0] - q].reshape(shape)))
+        return jnp.stack([m.mean, jnp.log(m.variance)])
+
+    flat = states.packed().reshape(-1, columns.count)
+    jet = columns.parts(observed, jnp.concatenate([flat, effects]))
+    at = moments(model, anatomy, data, solver.solution(model, effects[:, 0], states.value))
+    mean, log_variance = jet.at((0,)), jet.at((1,))
+    if not method.interaction:
+        zero = jnp.zeros(q)
+        typical = Subject(method, anatomy, data, model, zero, 0).moments(model, zero)
+        log_variance = Jet(jnp.log(typical.variance), *(None if x is None else jnp.zeros_like(x) for x in log_variance[1:]))
+        at = at._replace(variance=typical.variance)
+    return _assemble(columns, data, mean, log_variance, at, b)._replace(status=status)
+
+
+def _assemble(columns: Columns, data: SubjectData, mean: Jet, log_variance: Jet, at, b) -> Curvature:
+    mask = data.mask
+    weight = jnp.where(mask, 1.0 / at.variance, 0.0)
+    residual = jnp.where(mask, at.transformed - at.mean, 0.0)
+    pull, surplus = residual * weight, 0.5 * jnp.where(mask, 1.0 - residual**2 * weight, 0.0)
+    terms = residual * pull + jnp.where(mask, log_variance.value - 2.0 * at.log_jacobian, 0.0)
+    value = 0.5 * jnp.sum(terms) + 0.5 * b @ b
+    q = columns.directions
+    if not q:
+        return Curvature(value, jnp.zeros(0), jnp.zeros((0, 0)), jnp.zeros((0, 0)), None)
+    a, c = mean.first, log_variance.first
+    gradient = jnp.sum(surplus * c - pull * a, axis=1) + b
+    a_i, a_k, c_i, c_k = a[columns.left], a[columns.right], c[columns.left], c[columns.right]
+    both = c_i * c_k
+    expected = weight * a_i * a_k + jnp.where(mask, 0.5 * both, 0.0)
+    exact = (
+        weight * a_i * a_k
+        + pull * (a_i * c_k + c_i * a_k)
+        + 0.5 * residual * pull * both
+        - pull * mean.second
+        + surplus * log_variance.second
+    )
+    eye = jnp.eye(q)
+
+    def symmetric(pairs):
+        matrix = jnp.zeros((q, q)).at[columns.left, columns.right].set(pairs)
+        return matrix + matrix.T - matrix * eye + eye
+
+    return Curvature(value, gradient, symmetric(jnp.sum(exact, axis=1)), symmetric(jnp.sum(expected, axis=1)), None)
