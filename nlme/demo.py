@@ -1,0 +1,167 @@
+"""``nlme demo``: every part of the library once, on real clinical data.
+
+Four parts, independent of each other and run side by side in processes of their own; each returns what it has to say and writes
+its files into the folder given.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+
+def theophylline(folder: Path) -> str:
+    """FOCEI fit of an oral one-compartment model: table, pictures, report; the same model as an ODE; another dosing."""
+    import nlme
+    from nlme import datasets, plots
+    from nlme.models.theophylline import Theophylline
+
+    population = datasets.load("theophylline")
+    fit = nlme.fit(Theophylline(), population, nlme.FOCEI(), progress=False)
+    table = nlme.table(fit)
+    table.to_csv(folder / "theophylline.csv")
+    for form in ("latex", "html", "markdown", "rtf"):
+        suffix = {"latex": "tex", "markdown": "md"}.get(form, form)
+        (folder / f"theophylline.{suffix}").write_text(getattr(table, f"to_{form}")(), encoding="utf-8")
+    units = {"conc": "mg/L", "time": "h"}
+    nlme.report(fit, folder / "theophylline.html", units=units)
+    plots.goodness_of_fit(fit, units=units).savefig(folder / "theophylline_goodness_of_fit.png", dpi=150)
+    plots.individual_fits(fit, units=units).savefig(folder / "theophylline_individuals.png", dpi=150)
+    fit.save(folder / "theophylline.nlme")
+
+    twice = nlme.dose(160, into="depot").every(12, n=4)
+    hours = [0.5 * k for k in range(97)]
+    scenarios = {
+        "as given": nlme.predict(fit, population.with_times(hours)),
+        "160 mg every 12 h": nlme.predict(fit, population.with_doses(twice).with_times(hours)),
+    }
+    scenarios["160 mg every 12 h"].to_csv(folder / "theophylline_160mg_every_12h.csv", index=False)
+    picture = plots.counterfactual(scenarios, "conc", observed=fit.predictions, units=units)
+    picture.savefig(folder / "theophylline_160mg_every_12h.png", dpi=150)
+    trough = scenarios["160 mg every 12 h"].query("TIME == 48")["conc"]
+    return (
+        f"{fit}\n\n{table}\n\n"
+        f"The same 12 people, each with their own estimated parameters, on 160 mg every 12 h: "
+        f"concentration after 48 h {trough.min():.1f} to {trough.max():.1f} mg/L."
+    )
+
+
+def phenobarbital(folder: Path) -> str:
+    """Neonates with covariates, the same model as a closed form and as an ODE."""
+    import nlme
+    from nlme import datasets
+    from nlme.models.phenobarbital import Phenobarbital
+
+    population = datasets.load("phenobarbital")
+    fit = nlme.fit(Phenobarbital(), population, nlme.FOCEI(), progress=False)
+
+    class AsODE(Phenobarbital):
+        """The same model, its dynamics a differential equation."""
+
+        def dynamics(self, ind):
+            return nlme.ODE(lambda t, a: dict(central=-ind.cl / ind.v * a.central), states=("central",))
+
+    values = {name: getattr(fit.model, name) for name in Phenobarbital.__dataclass_fields__}
+    ode = nlme.evaluate(AsODE(**values), population, nlme.FOCEI())
+    nlme.table(fit).to_csv(folder / "phenobarbital.csv")
+    nlme.report(fit, folder / "phenobarbital.html", units={"conc": "mg/L", "time": "h"})
+    return (
+        f"{fit}\n\n{nlme.table(fit)}\n\n"
+        f"Closed form {fit.objective:.6f}, the same dynamics as an ODE {ode.objective:.6f}."
+    )
+
+
+def quinidine(folder: Path) -> str:
+    """136 patients, covariates that change in time: a published covariate model against a network in its place."""
+    import nlme
+    from nlme import datasets
+    from nlme.models.quinidine import Quinidine
+    from nlme.models.quinidine_deep import PENALTY, QuinidineDeep
+
+    population = datasets.load("quinidine")
+    published = nlme.fit(Quinidine(), population, nlme.FOCEI(), progress=False)
+    deep = nlme.fit(QuinidineDeep(), population, nlme.FOCEI(), penalty=PENALTY, progress=False)
+    nlme.report(deep, folder / "quinidine_deep.html", units={"conc": "mg/L", "time": "h"})
+    weights = sum(row.kind == "weight" for row in deep.parameters)
+    return (
+        f"Published covariate model: objective {published.objective:.2f} with {published.n_parameters} parameters.\n"
+        f"A network of {weights} weights on the covariates in its place: objective {deep.objective:.2f} "
+        f"(the penalty of {deep.penalty:.2f} on its weights is not part of it).\n{deep.verdict}"
+    )
+
+
+def indomethacin(folder: Path) -> str:
+    """Bayesian universal ODE: a learned elimination inside a two-compartment model, with its posterior band."""
+    import numpy as np
+
+    import nlme
+    from nlme import datasets, plots
+    from nlme.models.indomethacin_ude import IndomethacinUDE, learned, priors
+
+    population = datasets.load("indomethacin")
+    ode = nlme.Tolerances(relative=1e-6, absolute=1e-8)
+    posterior = nlme.sample(
+        IndomethacinUDE(), population, priors(), key=1, warmup=150, draws=150, chains=1, ode=ode, progress=False
+    )
+    concentration = np.geomspace(0.05, 2.7, 60)
+    curves = learned(IndomethacinUDE(), posterior, concentration)
+    picture = plots.learned_function(
+        concentration, curves, x_label="Concentration (mg/L)", y_label="Clearance (L/h)", title="Learned elimination"
+    )
+    picture.savefig(folder / "indomethacin_learned_elimination.png", dpi=150)
+    posterior.to_netcdf(folder / "indomethacin_posterior.nc")
+    low, middle, high = np.quantile(curves, [0.05, 0.5, 0.95], axis=0)
+    at = [int(np.argmin(np.abs(concentration - c))) for c in (0.1, 2.0)]
+    lines = [
+        f"  at {concentration[k]:.1f} mg/L: clearance {middle[k]:.1f} L/h (90 % credible {low[k]:.1f} to {high[k]:.1f})" for k in at
+    ]
+    notes = [f"  ! {message}" for message in posterior.attrs.get("messages", ())]
+    return "\n".join(["Posterior of the learned elimination, 150 draws:", *lines, *notes])
+
+
+PARTS: tuple[tuple[str, Callable[[Path], str]], ...] = (
+    ("Theophylline: closed form, FOCEI, report, another dosing of the same people", theophylline),
+    ("Indomethacin: a Bayesian universal ODE", indomethacin),
+    ("Quinidine: a neural covariate model (DeepNLME)", quinidine),
+    ("Phenobarbital in neonates: covariates, closed form against ODE", phenobarbital),
+)
+
+
+def run(out: Path) -> None:
+    """Run every part, print what it says as it ends, and list what was written."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    clock = time.perf_counter()
+    print(f"nlme demo: {len(PARTS)} parts on real trials, {_workers()} at a time; files go to {out}", flush=True)
+    context = multiprocessing.get_context("spawn")
+    failed = []
+    with concurrent.futures.ProcessPoolExecutor(_workers(), mp_context=context) as pool:
+        pending = {pool.submit(_part, part, out): title for title, part in PARTS}
+        for done in concurrent.futures.as_completed(pending):
+            title = pending[done]
+            print(f"\n{'=' * 100}\n{title}   ({time.perf_counter() - clock:.0f} s)\n{'=' * 100}", flush=True)
+            try:
+                print(done.result(), flush=True)
+            except Exception as error:  # one part that fails must not hide the others
+                failed.append(title)
+                print(f"failed: {type(error).__name__}: {error}", flush=True)
+    written = ", ".join(sorted(path.name for path in out.iterdir()))
+    print(f"\nDone in {time.perf_counter() - clock:.0f} s. Written to {out}: {written}")
+    print(f"Open {out / 'theophylline.html'} in a browser.")
+    if failed:
+        raise SystemExit(1)
+
+
+def _part(part: Callable[[Path], str], out: Path) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say stands in the part's own text
+        return part(out)
+
+
+def _workers() -> int:
+    return max(1, min(2, os.cpu_count() or 1))
