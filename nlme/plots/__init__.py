@@ -3,7 +3,16 @@
 from nlme.plots.goodness import goodness_of_fit
 from nlme.plots.history import objective_history
 from nlme.plots.individuals import individual_fits
+from nlme.plots.learned import learned_function
 from nlme.plots.random_effects import eta_covariates, eta_distributions
 from nlme.plots.scenarios import counterfactual
 
-__all__ = ["counterfactual", "eta_covariates", "eta_distributions", "goodness_of_fit", "individual_fits", "objective_history"]
+__all__ = [
+    "counterfactual",
+    "eta_covariates",
+    "eta_distributions",
+    "goodness_of_fit",
+    "individual_fits",
+    "learned_function",
+    "objective_history",
+]

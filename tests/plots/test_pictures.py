@@ -282,3 +282,16 @@ def test_many_covariates_continue_in_a_second_band():
     assert len(visible) == 7 * 3 and len(panels) == 10 * 3
     assert [axes.get_ylabel() for axes in panels[::5]] == ["η ka", "η cl", "η v"] * 2
     np.testing.assert_array_equal(_points(panels[15])[:, 1], fit.eta["ka"])  # the sixth covariate opens the second band
+
+
+def test_learned_function_draws_median_and_bands():
+    x = np.geomspace(0.05, 2.7, 40)
+    curves = 8.0 + np.random.default_rng(5).normal(size=(400, 1)) * x
+    axes = plots.learned_function(x, curves, "Concentration (mg/L)", "Clearance (L/h)", "Learned").axes[0]
+    np.testing.assert_array_equal(axes.lines[-1].get_xydata(), np.stack([x, np.median(curves, axis=0)], axis=1))
+    edges = axes.collections[0].get_paths()[0].get_extents()
+    assert edges.y0 == pytest.approx(np.quantile(curves, 0.05, axis=0).min())
+    assert edges.y1 == pytest.approx(np.quantile(curves, 0.95, axis=0).max())
+    assert axes.get_xscale() == "log" and _labels(axes) == ("Concentration (mg/L)", "Clearance (L/h)")
+    with pytest.raises(DataError, match=r"\(draws, 40\).*\(40, 400\)"):
+        plots.learned_function(x, curves.T)
