@@ -70,5 +70,9 @@ class LinearStructure(Structure):
     def advance(self, amounts: tuple, rates: tuple | None, dt) -> tuple:
         """States after a time ``dt`` with constant input ``rates`` (amount per time into each state; None: no input)."""
 
+    def infused(self, rates: tuple, during, after) -> tuple:
+        """States of an empty system ``after`` the end of an infusion that went on ``during`` a time (``after`` may be 0)."""
+        return self.advance(self.advance((0.0,) * len(rates), rates, during), None, after)
+
     def start(self) -> tuple:
         return tuple(jnp.zeros(()) for _ in self.states)

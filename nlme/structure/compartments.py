@@ -79,29 +79,57 @@ class _Mammillary(LinearStructure):
     _absorbed = False
 
     def advance(self, amounts: tuple, rates: tuple | None, dt) -> tuple:
-        k10, exchange, eigenvalues = self._disposition()
         rates = (0.0,) * len(amounts) if rates is None else rates
         depot, depot_rate = 0.0, 0.0
         if self._absorbed:
             (depot, *amounts), (depot_rate, *rates) = amounts, rates
+        absorbs = not (_empty([depot]) and _empty([depot_rate]))
         total = [0.0] * len(amounts)
-        for i, slow in enumerate(eigenvalues):
+        for slow, project in self._modes():
             decay, integral = _Once(jnp.exp, -slow * dt), _Once(_integral, slow, dt)
-            convolution = _Once(_convolution, slow, getattr(self, "ka", None), dt)
-            source = [decay * a + integral * r for a, r in zip(amounts, rates, strict=True)]
-            if self._absorbed:
-                source[0] = source[0] + self.ka * (convolution * depot) + (integral * depot_rate - convolution * depot_rate)
-            for j, other in enumerate(eigenvalues):
-                if j != i:
-                    source = [
-                        (moved + other * kept) / (other - slow)
-                        for moved, kept in zip(_flow(source, k10, exchange), source, strict=True)
-                    ]
-            total = [t + s for t, s in zip(total, source, strict=True)]
+            parts = [(decay, project(amounts)), (integral, project(rates))]
+            if absorbs:
+                # what left the depot entered the central compartment
+                convolution = _Once(_convolution, slow, self.ka, dt)
+                entered = self.ka * (convolution * depot) + (integral * depot_rate - convolution * depot_rate)
+                parts.append((_Once(lambda entered=entered: entered), project([1.0] + [0.0] * (len(amounts) - 1))))
+            for factor, vector in parts:
+                total = [t + factor * x for t, x in zip(total, vector, strict=True)]
         if self._absorbed:
             left = _Once(jnp.exp, -self.ka * dt) * depot + _Once(_integral, self.ka, dt) * depot_rate
             total = [left, *total]
         return tuple(jnp.broadcast_to(t, jnp.shape(dt)) for t in total)
+
+    def infused(self, rates: tuple, during, after) -> tuple:
+        if self._absorbed and not _empty(rates[:1]):
+            return super().infused(rates, during, after)
+        total = [0.0] * len(rates[self._absorbed :])
+        for slow, project in self._modes():
+            factor = _Once(lambda slow=slow: jnp.exp(-slow * after) * _integral(slow, during))
+            total = [t + factor * x for t, x in zip(total, project(rates[self._absorbed :]), strict=True)]
+        total = [0.0, *total] if self._absorbed else total
+        return tuple(jnp.broadcast_to(t, jnp.shape(after)) for t in total)
+
+    def _modes(self):
+        """(eigenvalue l_i, projection x -> P_i x) of every mode of the disposition."""
+        k10, exchange, eigenvalues = self._disposition()
+        for i, slow in enumerate(eigenvalues):
+
+            def project(vector, slow=slow, i=i):
+                if _empty(vector):
+                    return vector
+                for j, other in enumerate(eigenvalues):
+                    if j != i:
+                        flow = _flow(vector, k10, exchange)
+                        vector = [(moved + other * kept) / (other - slow) for moved, kept in zip(flow, vector, strict=True)]
+                return vector
+
+            yield slow, project
+
+
+def _empty(values) -> bool:
+    """Whether these are literally zero: compartments that nothing ever enters."""
+    return all(isinstance(v, float) and v == 0.0 for v in values)
 
 
 class _Once:
@@ -111,7 +139,7 @@ class _Once:
         self._function, self._arguments, self._value = function, arguments, None
 
     def __mul__(self, other):
-        if isinstance(other, float) and other == 0.0:
+        if _empty([other]):
             return 0.0
         if self._value is None:
             self._value = self._function(*self._arguments)

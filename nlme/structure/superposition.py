@@ -53,8 +53,7 @@ def superpose(
         if timeline.infusions:
             infused = jnp.minimum(since, at.length[None, :])
             rates = [jnp.where(h & (kind == START), at.rate[None, :], 0.0) if d else 0.0 for h, d in zip(here, dosed, strict=True)]
-            given = structure.advance((0.0,) * size, tuple(rates), infused)
-            after = structure.advance(given, None, since - infused)
+            after = structure.infused(tuple(rates), infused, since - infused)
             total = tuple(a + b for a, b in zip(total, after, strict=True))
         return jnp.stack([jnp.sum(jnp.where(counts, x, 0.0), axis=1) for x in total], axis=1)
 
