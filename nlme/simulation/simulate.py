@@ -1,0 +1,115 @@
+"""New observations: of the same people under another dosing, or of new people from the model."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from nlme.errors import DataError
+from nlme.estimation.result import Evaluated
+from nlme.language.model import Model
+from nlme.observation.residual import Residual
+from nlme.simulation.predict import Records, effects_of, model_of
+from nlme.structure.solvers import Tolerances
+
+CHOICES = ("estimated", "new", "typical")
+
+
+def simulate(
+    model: Model | Evaluated, population=None, *, key, eta="estimated", replicates: int = 1, noise: bool = True
+):
+    """Simulated observations at every record of ``population`` that is not a dose.
+
+    With a fit and ``eta="estimated"`` (the default) each subject keeps its own estimated random effects, so that
+    ``simulate(fit, fit.population.with_doses(...), key=1)`` says what another dosing would have done to the same people.
+
+    Parameters
+    ----------
+    model : a fit, or a model with its own values
+    population : subjects, covariates, doses and times; a fit's own by default
+    key : seed, an int or a JAX key; the same key gives the same numbers
+    eta : "estimated" (a fit's modes), "new" (drawn from Omega, fresh in each replicate), "typical" (zero), or random effects as
+        :func:`nlme.predict` takes them
+    replicates : number of simulated data sets
+    noise : add residual error; without it DV is the individual prediction
+
+    Returns
+    -------
+    DataFrame
+        REPLICATE, ID, TIME, ENDPOINT, IPRED, DV, and the random effects used (one column each, ``eta.NAME``)
+
+    Raises
+    ------
+    DataError
+        "estimated" without a fit, a subject without random effects, or an unknown ``eta``.
+    """
+    import pandas as pd
+
+    if population is None and isinstance(model, Evaluated):
+        population = model.population
+    if population is None:
+        raise DataError("simulate needs a population: nlme.simulate(model, population, key=1).")
+    if replicates < 1:
+        raise DataError(f"replicates must be at least 1; got {replicates}.")
+    own = model_of(model)
+    omega = own.random()
+    names = omega.names if omega is not None else ()
+    ode = model.method.ode if isinstance(model, Evaluated) else Tolerances()
+    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    fixed = None if isinstance(eta, str) and eta == "new" else _chosen(model, population, eta)
+    frames, at = [], None
+    for replicate in range(1, replicates + 1):
+        key, draw, error = jax.random.split(key, 3)
+        used = fixed
+        if used is None:
+            standard = jax.random.normal(draw, (len(population), len(names)))
+            used = np.asarray(standard @ omega.cholesky.T) if names else np.zeros((len(population), 0))
+        if at is None or fixed is None:
+            at = Records(own, population, used, ode)
+        frames.append(_observations(at, used, names, replicate, error if noise else None))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _chosen(model, population, eta) -> np.ndarray:
+    if not isinstance(eta, str):
+        return effects_of(model_of(model), population, eta)
+    if eta == "typical":
+        return effects_of(model_of(model), population, None)
+    if eta != "estimated":
+        raise DataError(f"eta must be one of {', '.join(map(repr, CHOICES))}, a DataFrame or an array; got {eta!r}.")
+    if not isinstance(model, Evaluated):
+        raise DataError("eta='estimated' needs a fit, whose subjects have estimated random effects; a model has none. Use eta='new'.")
+    return effects_of(model, population, None)
+
+
+def _observations(at: Records, eta, names, replicate: int, key):
+    import pandas as pd
+
+    evid, endpoint = at.column("evid"), at.column("endpoint")
+    endpoints, named = list(at.outputs), np.array([*at.population.endpoints, ""], dtype=object)[endpoint]
+    parts = []
+    for k, name in enumerate(endpoints):
+        prediction, mean, variance = at.outputs[name]
+        # an observation belongs to its endpoint; a record to predict (EVID 2) to every endpoint
+        own = (endpoint < 0) | (named == name) | (len(endpoints) == 1)
+        rows = np.flatnonzero((evid == 2) | ((evid == 0) & own))
+        value = prediction[rows]
+        if key is not None:
+            key, draw = jax.random.split(key)
+            residual = Residual(mean[rows], variance[rows], at.layout.anatomy.transforms[k])
+            value = np.asarray(residual.sample(jax.random.normal(draw, (len(rows),))))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "REPLICATE": replicate,
+                    "ID": [at.ids[r] for r in rows],
+                    "TIME": at.column("time")[rows],
+                    "ENDPOINT": name,
+                    "IPRED": prediction[rows],
+                    "DV": value,
+                    **{f"eta.{n}": eta[at.subject[rows], q] for q, n in enumerate(names)},
+                    "_order": rows,
+                }
+            )
+        )
+    return pd.concat(parts).sort_values("_order", kind="stable").drop(columns="_order")
