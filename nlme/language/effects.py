@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,20 +19,37 @@ def effect_transforms(model: Model, population, anatomy: Anatomy) -> dict[str, s
     Decides whether a table may show a variance as a coefficient of variation.
     """
     subject = next(iter(population))
-    cov = Named({name: jnp.asarray(subject.covariates[name][0]) for name in anatomy.covariates}, "covariate")
+    return transforms_at(model, anatomy, {name: subject.covariates[name][0] for name in anatomy.covariates})
 
-    def at(k, x):
-        eta = jnp.zeros(len(anatomy.effects)).at[k].set(x)
-        ind = individual_row(model, named("random effect", anatomy.effects, list(eta)), cov)
-        return np.array([float(ind[name]) for name in anatomy.individual])
 
+def transforms_at(model: Model, anatomy: Anatomy, covariates: dict[str, float]) -> dict[str, str]:
+    """The same at given covariates; "unknown" where the individual parameters are not numbers there."""
+    cov = Named({name: jnp.asarray(float(value)) for name, value in covariates.items()}, "covariate")
+
+    @jax.jit
+    def table(etas):
+        def at(eta):
+            ind = individual_row(model, named("random effect", anatomy.effects, list(eta)), cov)
+            return jnp.stack(list(ind.values()))
+
+        return jax.vmap(at)(etas)
+
+    count = len(anatomy.effects)
+    if not count:
+        return {}
+    etas = np.zeros((1 + count * len(_PROBES), count))
+    for k in range(count):
+        etas[1 + k * len(_PROBES) : 1 + (k + 1) * len(_PROBES), k] = _PROBES
+    values = np.asarray(table(jnp.asarray(etas)))
+    base, x = values[0], np.array(_PROBES)[:, None]
     found = {}
-    base = at(0, 0.0) if anatomy.effects else np.zeros(0)
     for k, effect in enumerate(anatomy.effects):
-        moved = np.array([at(k, x) for x in _PROBES])
-        depends = np.any(moved != base, axis=0)
+        moved = values[1 + k * len(_PROBES) : 1 + (k + 1) * len(_PROBES)]
+        depends = np.any((moved != base) | ~np.isfinite(moved), axis=0)
         moved, start = moved[:, depends], base[depends]
-        x = np.array(_PROBES)[:, None]
+        if not (np.all(np.isfinite(moved)) and np.all(np.isfinite(start))):
+            found[effect] = "unknown"
+            continue
         with np.errstate(divide="ignore", invalid="ignore"):
             lognormal = start.size and np.allclose(moved / start, np.exp(x), rtol=1e-9)
         normal = start.size and np.allclose((moved - start) / x, ((moved - start) / x)[0], rtol=1e-7)

@@ -1,0 +1,202 @@
+"""A model explains itself: parameters, random effects, what every equation takes in and gives out; without data."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import inspect
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.errors import ModelError
+from nlme.language.anatomy import Anatomy, anatomy_of, individual_row, named, observation_row
+from nlme.language.dependence import dependence
+from nlme.language.effects import transforms_at
+from nlme.language.model import Model, covariate_units
+from nlme.parameters.inventory import Inventory
+from nlme.typing import Named
+
+_SCALES = {"identity": "normal on the scale of the data", "log": "normal on the log scale"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """Sections of (title, header, rows); prints as text and, in a notebook, as HTML."""
+
+    name: str
+    summary: str
+    sections: tuple[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]], ...]
+
+    def __str__(self) -> str:
+        lines = [self.name, *([f"  {self.summary}"] if self.summary else [])]
+        for title, header, rows in self.sections:
+            widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+            lines += ["", title]
+            for row in (header, *rows) if any(header) else rows:
+                lines.append("  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        def cells(tag, row):
+            return "".join(f"<{tag} style='text-align:left;padding:2px 12px 2px 0'>{html.escape(c)}</{tag}>" for c in row)
+
+        parts = [f"<h3>{html.escape(self.name)}</h3><p>{html.escape(self.summary)}</p>"]
+        for title, header, rows in self.sections:
+            body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+            head = f"<tr>{cells('th', header)}</tr>" if any(header) else ""
+            parts.append(f"<h4>{html.escape(title)}</h4><table>{head}{body}</table>")
+        return "<div>" + "".join(parts) + "</div>"
+
+
+def describe(model: Model | type[Model]) -> Description:
+    """What a model is made of, found by tracing its methods; no data are needed.
+
+    Parameters
+    ----------
+    model : a model or its class
+
+    Returns
+    -------
+    Description
+        Parameters with domains and units, random effects and how they enter, covariates, individual parameters and what each
+        depends on, the structure with its compartment numbers, and the error model of every endpoint.
+
+    Raises
+    ------
+    ModelError
+        The model is not well formed; the message names the method and the word.
+    """
+    if isinstance(model, type) and issubclass(model, Model):
+        model = model()
+    if not isinstance(model, Model):
+        raise ModelError(f"describe takes a model or its class; got {type(model).__name__}.")
+    anatomy = anatomy_of(model)
+    sections = [_parameters(model), *_networks(model)]
+    if anatomy.effects:
+        sections.append(_effects(model, anatomy))
+    if anatomy.covariates:
+        units = covariate_units(model)
+        rows = tuple((name, units[name] or "-") for name in anatomy.covariates)
+        sections.append(("Covariates", ("name", "unit"), rows))
+    sections.append(_individual(model, anatomy))
+    if anatomy.states:
+        sections.append(_structure(model, anatomy))
+    sections.append(_endpoints(model, anatomy))
+    summary = (inspect.getdoc(type(model)) or "").split("\n\n")[0].replace("\n", " ")
+    if summary.startswith(f"{type(model).__name__}("):  # written by dataclasses, not by the author
+        summary = ""
+    return Description(type(model).__name__, summary, tuple(sections))
+
+
+def _parameters(model: Model):
+    rows, weights = [], 0
+    for row in Inventory(model).rows(model):
+        if row.kind == "weight":
+            weights += 1
+            continue
+        rows.append((row.name, f"{row.value:.4g}", row.domain, row.unit or "-", row.label or "-"))
+    if weights:
+        rows.append((f"({weights} network weights)", "", "real", "-", "-"))
+    return "Parameters (fixed effects, variances, residual error)", ("name", "value", "domain", "unit", "label"), tuple(rows)
+
+
+def _networks(model: Model):
+    found = []
+    for field in dataclasses.fields(model):
+        value = getattr(model, field.name)
+        if isinstance(value, eqx.Module) and hasattr(value, "weights") and hasattr(value, "inputs"):
+            inputs, outputs = value.weights[0].shape[1], value.weights[-1].shape[0]
+            hidden = " - ".join(str(w.shape[0]) for w in value.weights[:-1]) or "none"
+            count = sum(int(np.size(leaf)) for leaf in jax.tree.leaves((value.weights, value.biases)))
+            names = ", ".join(map(str, value.inputs)) or f"{inputs} numbers"
+            found.append((field.name, names, hidden, str(outputs), value.activation, str(count)))
+    header = ("name", "inputs", "hidden", "outputs", "activation", "weights")
+    return [("Networks", header, tuple(found))] if found else []
+
+
+def _effects(model: Model, anatomy: Anatomy):
+    omega = model.random()
+    variances = np.diagonal(np.asarray(omega.matrix))
+    correlation = np.asarray(omega.correlation)
+    transforms = transforms_at(model, anatomy, dict.fromkeys(anatomy.covariates, 1.0))
+    rows = []
+    for k, name in enumerate(anatomy.effects):
+        block = next(b for b in omega.blocks if k in b)
+        others = [f"{anatomy.effects[j]} ({correlation[k, j]:.2g})" for j in block if j != k]
+        rows.append((name, f"{variances[k]:.4g}", transforms[name], ", ".join(others) or "-"))
+    return "Random effects", ("name", "variance", "enters", "correlated with"), tuple(rows)
+
+
+def _individual(model: Model, anatomy: Anatomy):
+    """Individual parameters and the effects, covariates and population parameters that reach each."""
+    labels, pieces = _leaf_names(model)
+    scalar = jax.ShapeDtypeStruct((), jnp.float64)
+
+    def individual(etas, cov, leaves):
+        own = eqx.combine(jax.tree.unflatten(pieces.tree, leaves), pieces.rest)
+        return list(individual_row(own, named("random effect", anatomy.effects, etas), Named(cov, "covariate")).values())
+
+    etas, cov = [scalar] * len(anatomy.effects), {name: scalar for name in anatomy.covariates}
+    reach = dependence(individual, etas, cov, pieces.shapes)
+    words = [*(f"eta.{n}" for n in anatomy.effects), *(f"cov.{n}" for n in sorted(anatomy.covariates)), *labels]
+    rows = tuple((name, _listed(words, row)) for name, row in zip(anatomy.individual, reach, strict=True))
+    return "Individual parameters", ("name", "depends on"), rows
+
+
+def _structure(model: Model, anatomy: Anatomy):
+    rows = [("kind", anatomy.structure + ("" if anatomy.linear else " (solved numerically)"))]
+    rows.append(("compartments", ", ".join(f"{k + 1} = {name}" for k, name in enumerate(anatomy.states))))
+    rows.append(("doses enter", f"{anatomy.states[0]} unless the data say otherwise"))
+    rows.append(("takes", ", ".join(anatomy.inputs) or "-"))
+    if anatomy.direct:
+        labels, pieces = _leaf_names(model)
+        sizes = [int(np.prod(shape.shape, dtype=int)) for shape in pieces.shapes]
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        rows.append(("parameters used directly", ", ".join(dict.fromkeys(labels[owner[k]] for k in anatomy.direct))))
+    if anatomy.rules:
+        rows.append(("dose rules", ", ".join(anatomy.rules)))
+    return "Dynamics", ("", ""), tuple(rows)
+
+
+def _endpoints(model: Model, anatomy: Anatomy):
+    labels, pieces = _leaf_names(model)
+    scalar = jax.ShapeDtypeStruct((), jnp.float64)
+
+    def observe(ind, states, t, leaves):
+        own = eqx.combine(jax.tree.unflatten(pieces.tree, leaves), pieces.rest)
+        ind = dict(zip(anatomy.individual, ind, strict=True))
+        out = observation_row(own, ind, anatomy.states, states, t)
+        return [out[name].mean for name in out] + [out[name].variance for name in out]
+
+    count = len(anatomy.endpoints)
+    reach = dependence(observe, [scalar] * len(anatomy.individual), [scalar] * len(anatomy.states), scalar, pieces.shapes)
+    words = [*anatomy.individual, *anatomy.states, "t", *labels]
+    rows = tuple(
+        (name, _SCALES[anatomy.transforms[k]], _listed(words, reach[k]), _listed(words, reach[count + k]))
+        for k, name in enumerate(anatomy.endpoints)
+    )
+    return "Observations", ("endpoint", "error", "mean depends on", "variance depends on"), rows
+
+
+def _listed(words: list[str], reached: list[bool]) -> str:
+    return ", ".join(dict.fromkeys(w for w, r in zip(words, reached, strict=True) if r)) or "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaves:
+    tree: object
+    rest: Model
+    shapes: list
+
+
+def _leaf_names(model: Model) -> tuple[list[str], _Leaves]:
+    """Name of the field behind every numeric leaf of a model, and the pieces to put it together again."""
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+    paths, tree = jax.tree_util.tree_flatten_with_path(arrays)
+    names = [jax.tree_util.keystr(path[:1]).lstrip(".") for path, _ in paths]
+    return names, _Leaves(tree, rest, [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for _, leaf in paths])
