@@ -30,6 +30,8 @@ import jax.numpy as jnp
 import nlme
 from nlme.typing import Scalar
 
+REFERENCE = 0.5  # mg/L, the concentration at which `cl` is the clearance
+
 
 class IndomethacinUDE(nlme.Model):
     """Central and peripheral compartment; the clearance as a function of concentration is learned."""
@@ -55,7 +57,8 @@ class IndomethacinUDE(nlme.Model):
 
     def clearance(self, concentration):
         """Typical clearance (L/h) at a concentration (mg/L)."""
-        return self.cl * jnp.exp(self.net(jnp.log(concentration + 0.01))[0])
+        shape = self.net(jnp.log(concentration + 0.01)) - self.net(jnp.log(REFERENCE + 0.01))
+        return self.cl * jnp.exp(shape[0])
 
     def dynamics(self, ind):
         def rhs(t, a):

@@ -19,7 +19,7 @@ Units
 | q2, q2_age                   | Cl2 = 2.05 - 0.0301 (age - 40)                                                             |
 | q3, q3_age                   | Cl3 = 0.076 - 0.00113 (age - 40)                                                           |
 | omega                        | coefficients of variation 26, 29, 66, 14, 36, 41 % (V1 V2 V3 Cl1 Cl2 Cl3), squared         |
-| prop                         | not taken from the paper: about what a fit to these data gives                             |
+| prop                         | not taken from the paper: FOCEI fit of this model to these data                            |
 """
 
 import jax.numpy as jnp
@@ -45,10 +45,8 @@ class Remifentanil(nlme.Model):
     v2_lbm: Scalar = nlme.real(0.108, unit="L/kg", label="LBM on rapid peripheral volume")
     q2_age: Scalar = nlme.real(-0.0301, unit="L/min/year", label="Age on rapid exchange")
     q3_age: Scalar = nlme.real(-0.00113, unit="L/min/year", label="Age on slow exchange")
-    omega: nlme.Covariance = nlme.covariance(
-        cl=0.14**2, v1=0.26**2, q2=0.36**2, v2=0.29**2, q3=0.41**2, v3=0.66**2
-    )
-    prop: Scalar = nlme.positive(0.2, label="Proportional error")
+    omega: nlme.Covariance = nlme.covariance(cl=0.14**2, v1=0.26**2, q2=0.36**2, v2=0.29**2, q3=0.41**2, v3=0.66**2)
+    prop: Scalar = nlme.positive(0.12, label="Proportional error")
 
     covariates = {"age": "years", "lbm": "kg"}
 

@@ -86,8 +86,15 @@ def exact(model, population) -> np.ndarray:
     return np.array(values)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.__name__)
-@pytest.mark.parametrize("form", [Lines, Doses, DosesODE], ids=lambda f: f.__name__)
+CASES = [
+    pytest.param(form, method, id=f"{form.__name__}-{method.__name__}", marks=[pytest.mark.slow] * slow)
+    for form in (Lines, Doses, DosesODE)
+    for method in METHODS
+    for slow in [form is DosesODE and method in (nlme.FO, nlme.FOCE)]
+]
+
+
+@pytest.mark.parametrize(("form", "method"), CASES)
 def test_every_method_is_exact(form, method):
     model, population = form(), subjects(1, dose=form is not Lines)
     found = nlme.evaluate(model, population, method(ode=TIGHT))
