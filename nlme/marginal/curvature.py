@@ -31,17 +31,13 @@ def curvature_at(method: Method, anatomy: Anatomy, data: SubjectData, model: Mod
     effects = jnp.concatenate([(factor @ b)[:, None], factor, jnp.zeros((q, len(columns.pairs)))], axis=1)
     solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
     states, status = solver(model, effects, columns)
-    shape = states.value.shape
 
-    def observed(x):
-        eta = x[x.shape[0] - q :]
-        m = moments(model, anatomy, data, solver.solution(model, eta, x[: x.shape[0] - q].reshape(shape)))
-        return jnp.stack([m.mean, jnp.log(m.variance)])
+    def observed(states, eta):
+        m = moments(model, anatomy, data, solver.solution(model, eta, states))
+        return m.mean, jnp.log(m.variance)
 
-    flat = states.packed().reshape(-1, columns.count)
-    jet = columns.parts(observed, jnp.concatenate([flat, effects]))
+    mean, log_variance = columns.push(observed, states, columns.unpack(effects))
     at = moments(model, anatomy, data, solver.solution(model, effects[:, 0], states.value))
-    mean, log_variance = jet.at((0,)), jet.at((1,))
     if not method.interaction:
         zero = jnp.zeros(q)
         typical = Subject(method, anatomy, data, model, zero, 0).moments(model, zero)

@@ -75,29 +75,36 @@ class Columns:
         first = jnp.diag(scale) if self.directions else jnp.zeros((value.shape[0], 0))
         return jnp.concatenate([value[:, None], first, jnp.zeros((value.shape[0], len(self.pairs)))], axis=-1)
 
-    def parts(self, function: Callable, packed: Float[Array, "m C"]) -> Jet:
-        """``function`` from (m,) to an array, applied to a jet; the result in its three parts."""
-        value = packed[:, 0]
+    def push(self, function: Callable, *jets: Jet):
+        """``function`` of arrays applied to their jets: the jet of its result, or of each array of a tuple."""
+        values = tuple(jet.value for jet in jets)
         if not self.directions:
-            return Jet(function(value), None, None)
-        first = packed[:, 1 : 1 + self.directions].T
+            return jax.tree.map(lambda y: Jet(y, None, None), function(*values))
+        first = tuple(jet.first for jet in jets)
 
         def slope(x, v):
-            return jax.jvp(function, (x,), (v,))
+            return jax.jvp(function, x, v)
 
         if not self.pairs:
-            return Jet(*jax.vmap(slope, (None, 0), (None, 0))(value, first), None)
-        second = packed[:, 1 + self.directions :].T
+            y, y_first = jax.vmap(slope, (None, 0), (None, 0))(values, first)
+            return jax.tree.map(lambda y, d: Jet(y, d, None), y, y_first)
+        second = tuple(jet.second for jet in jets)
 
         def bend(x_i, x_j, x_ij):
-            return jax.jvp(slope, (value, x_i), (x_j, x_ij))
+            return jax.jvp(slope, (values, x_i), (x_j, x_ij))
 
         # one trace of `function` gives the value, both first derivatives of every pair, and the second
-        (y, y_left), (y_right, y_second) = jax.vmap(bend, out_axes=((None, 0), (0, 0)))(
-            first[self.left], first[self.right], second
-        )
-        members = [(y_left, y_right)[k // len(self.pairs)][k % len(self.pairs)] for k in self._found]
-        return Jet(y, jnp.stack(members), y_second)
+        left, right = (tuple(f[side] for f in first) for side in (self.left, self.right))
+        (y, y_left), (y_right, y_second) = jax.vmap(bend, out_axes=((None, 0), (0, 0)))(left, right, second)
+
+        def found(y_left, y_right):
+            return jnp.stack([(y_left, y_right)[k // len(self.pairs)][k % len(self.pairs)] for k in self._found])
+
+        return jax.tree.map(lambda y, a, b, c: Jet(y, found(a, b), c), y, y_left, y_right, y_second)
+
+    def parts(self, function: Callable, packed: Float[Array, "m C"]) -> Jet:
+        """``function`` from (m,) to an array, applied to a packed array."""
+        return self.push(function, self.unpack(packed))
 
     def apply(self, function: Callable, packed: Float[Array, "m C"]) -> Float[Array, "n C"]:
         """``function`` from (m,) to (n,) applied to a jet, as a packed array."""

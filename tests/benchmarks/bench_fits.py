@@ -1,0 +1,102 @@
+"""Whole fits: a small trial from a cold process, and 1,200 subjects.
+
+Cold processes are started anew with an empty compilation cache, then with the one the first has filled.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+_SCRIPT = """
+import time; start = time.perf_counter()
+import nlme
+from nlme import datasets
+from nlme.models.theophylline import Theophylline
+population = datasets.load("theophylline")
+fit = nlme.fit(Theophylline(), population, nlme.FOCEI(), progress=False)
+first = time.perf_counter() - start
+again = []
+for _ in range(5):
+    begin = time.perf_counter()
+    nlme.fit(Theophylline(), population, nlme.FOCEI(), progress=False)
+    again.append(time.perf_counter() - begin)
+print(first, min(again), fit.objective)
+"""
+
+
+def run():
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"NLME_CACHE": cache}
+        cold = _process(environment)
+        warm = _process(environment)
+    yield "theophylline FOCEI, cold process, empty compilation cache", f"{cold[0]:.2f} s", "target 8 s"
+    yield "theophylline FOCEI, cold process, filled compilation cache", f"{warm[0]:.2f} s", "target 4 s"
+    yield "theophylline FOCEI, fit after compilation", f"{warm[1]:.3f} s", "target 0.2 s"
+    yield from _many_subjects(1200)
+
+
+def _process(environment) -> list[float]:
+    out = subprocess.run([sys.executable, "-c", _SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    return [float(x) for x in out.stdout.split()]
+
+
+def _many_subjects(count: int):
+    import jax
+
+    import nlme
+    from nlme.estimation.objective import evaluate_subjects
+    from nlme.language.layout import lay_out
+    from nlme.models.theophylline import Theophylline
+    from nlme.parameters.inventory import Inventory
+
+    times = [0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 18, 24]
+    model = Theophylline()
+    drawn = nlme.simulate(model, _population(count, times), key=1, eta="new")
+    population = _population(count, times, drawn["DV"].to_numpy().reshape(count, len(times)))
+    layout, inventory = lay_out(model, population), Inventory(model)
+    u = inventory.unconstrained(model)
+
+    def call(shift, starts):
+        begin = time.perf_counter()
+        at = jax.block_until_ready(
+            evaluate_subjects(nlme.FOCEI(), layout.anatomy, inventory, model, layout.arrays, u + shift, starts)
+        )
+        return time.perf_counter() - begin, at
+
+    first, at = call(0.0, np.zeros((count, 3)))
+    yield f"FOCEI, {count} subjects, value and gradient: first call", f"{first:.2f} s", "with compilation"
+    later = min(call(0.01 * k, at.b)[0] for k in range(1, 8))
+    yield f"FOCEI, {count} subjects, value and gradient: later calls", f"{1e3 * later:.1f} ms", "target 20 ms"
+    nlme.fit(model, population, nlme.FOCEI(), progress=False)
+    begin = time.perf_counter()
+    fit = nlme.fit(model, population, nlme.FOCEI(), progress=False)
+    yield (
+        f"FOCEI, {count} subjects, whole fit",
+        f"{time.perf_counter() - begin:.2f} s",
+        f"target 3 s; {len(fit.history)} iterations",
+    )
+
+
+def _population(count: int, times, values=None):
+    """One oral dose of 320 mg each, sampled at ``times``."""
+    import nlme
+
+    n = len(times)
+    subjects = [
+        nlme.Subject(
+            id=i + 1,
+            time=[0.0, *times],
+            evid=[1] + [0] * n,
+            amt=[320.0] + [0.0] * n,
+            cmt=[1] * (1 + n),
+            dv=None if values is None else [np.nan, *values[i]],
+        )
+        for i in range(count)
+    ]
+    return nlme.Population(tuple(subjects), ("conc",), {})
