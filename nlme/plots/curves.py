@@ -11,7 +11,7 @@ from nlme.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-POINTS = 120  # per subject, apart from dose times
+POINTS = 120  # per subject, about, spread over the intervals between doses and observations
 
 
 def fine_curves(fit, population) -> dict[str, pd.DataFrame]:
@@ -69,8 +69,16 @@ def dose_times(subject) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _grid(subject) -> np.ndarray:
-    """Even times over the record, and just before each dose, so that a trough is drawn before its peak."""
+    """Times that follow what happens: between any two doses or observations, evenly and also crowding towards the earlier one.
+
+    A record may run over months with its doses in two of its days; there an even grid would miss every peak. The time just
+    before each dose is among them, so that a trough is drawn before its peak.
+    """
     first, last = float(np.min(subject.time)), float(np.max(subject.time))
-    even = np.linspace(first, last, POINTS)
-    before = dose_times(subject)[0] - 1e-6 * max(last - first, 1e-12)
-    return np.unique(np.concatenate([even, subject.time[subject.is_observation], before[before >= first]]))
+    starts, ends = dose_times(subject)
+    knots = np.unique(np.concatenate([[first, last], starts, ends, subject.time[subject.is_observation]]))
+    count = int(np.clip(POINTS // len(knots), 3, 40))
+    shares = np.concatenate([np.linspace(0, 1, count), np.geomspace(1e-3, 1, count)])
+    between = knots[:-1, None] + np.diff(knots)[:, None] * shares
+    before = starts - 1e-6 * max(last - first, 1e-12)
+    return np.unique(np.concatenate([knots, between.ravel(), before[before >= first]]))

@@ -58,14 +58,31 @@ def individual_fits(
     DataError
         An ID that the population does not have.
     """
-    units = known_units(units, fit.parameters)
-    population = fit.population
     if subjects is None:
-        chosen = list(population)[:max_subjects]
+        chosen = list(fit.population)[:max_subjects]
     else:
-        chosen = [population.subject(identity) for identity in subjects]
-    shown = population.filter(lambda subject: any(subject.id == one.id for one in chosen))
-    curves = fine_curves(fit, shown) if fine else at_observations(fit, shown)
+        chosen = [fit.population.subject(identity) for identity in subjects]
+    return _draw(fit, chosen, _curves(fit, chosen, fine), columns, known_units(units, fit.parameters))
+
+
+@picture
+def individual_fit_pages(
+    fit, per_page: int, columns: int = 4, max_subjects: int = 12, units: Mapping[str, str] | None = None
+) -> list[Figure]:
+    """The same as :func:`individual_fits` in several figures of at most ``per_page`` subjects; the model is solved once."""
+    chosen = list(fit.population)[:max_subjects]
+    curves = _curves(fit, chosen, fine=True)
+    units = known_units(units, fit.parameters)
+    return [_draw(fit, chosen[k : k + per_page], curves, columns, units) for k in range(0, len(chosen), per_page)]
+
+
+def _curves(fit, chosen: Sequence, fine: bool) -> dict[str, pd.DataFrame]:
+    wanted = {subject.id for subject in chosen}
+    shown = fit.population.filter(lambda subject: subject.id in wanted)
+    return fine_curves(fit, shown) if fine else at_observations(fit, shown)
+
+
+def _draw(fit, chosen: Sequence, curves: dict[str, pd.DataFrame], columns: int, units: Mapping[str, str]) -> Figure:
     observed = _observed(fit)
     endpoints = list(observed)
     columns = max(1, min(columns, len(chosen)))

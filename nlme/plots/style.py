@@ -100,9 +100,7 @@ def axis_label(what: str, unit: str | None) -> str:
     return f"{what} ({unit})" if unit else what
 
 
-_TIME_UNITS = frozenset(
-    {"s", "min", "h", "hr", "hour", "hours", "d", "day", "days", "week", "weeks", "month", "months", "year", "years"}
-)
+_TIME_UNITS = frozenset("s min h hr hour hours d day days week weeks month months".split())  # years are ages, not times
 
 
 def known_units(units: Mapping[str, str] | None, parameters: Iterable = ()) -> dict[str, str]:

@@ -82,7 +82,7 @@ def _header(fit, heading: str) -> str:
     if rest.strip():
         parts.append(f'<pre class="doc">{html.escape(rest.strip())}</pre>')
     problems = _problems(fit)
-    state = "bad" if not fit.converged else ("warn" if problems else "good")
+    state = "bad" if not fit.converged else ("warn" if problems or fit.messages else "good")
     mark = {"good": "✓", "warn": "!", "bad": "✗"}[state]
     listed = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
     verdict = f'<span class="mark">{mark}</span> {html.escape(fit.verdict)}'
@@ -185,23 +185,17 @@ def _goodness(fit, units) -> str:
 
 
 def _individuals(fit, units, max_subjects: int) -> str:
-    from nlme.plots import individual_fits
+    from nlme.plots.individuals import individual_fit_pages
 
     total = len(fit.population)
     shown = min(total, max_subjects)
     which = "All subjects." if shown == total else f"The first {shown} of {total} subjects."
-    chosen = [subject.id for subject in fit.population][:shown]
-    # Pages of three or four rows: a figure may not be cut in two when it is printed.
-    per_page = 16 if len(fit.predictions["ENDPOINT"].unique()) == 1 else 8
-    pages = [chosen[k : k + per_page] for k in range(0, shown, per_page)]
-    text = "Circles: observations. Solid: individual prediction. Dashed: population prediction. At the foot: doses."
-    return "\n".join(
-        _figure(
-            individual_fits(fit, subjects=page, units=units),
-            f"{which} {text}" if k == 0 else f"Individual fits, continued ({k + 1}).",
-        )
-        for k, page in enumerate(pages)
-    )
+    text = f"{which} Circles: observations. Solid: individual prediction. Dashed: population prediction. At the foot: doses."
+    # A figure may not be cut in two when it is printed: at most four rows of panels.
+    per_page = 16 if fit.predictions["ENDPOINT"].nunique() == 1 else 8
+    pages = individual_fit_pages(fit, per_page, max_subjects=shown, units=units)
+    captions = [text] + [f"Individual fits, continued ({k})." for k in range(2, len(pages) + 1)]
+    return "\n".join(_figure(page, caption) for page, caption in zip(pages, captions, strict=True))
 
 
 def _random_effects(fit) -> str:

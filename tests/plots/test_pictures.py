@@ -260,6 +260,7 @@ def test_a_picture_shows_itself_and_leaves_the_users_settings_alone(fit):
         (["L/h", "1/h", "mg/L", ""], None, "h"),
         (["L/min", "L"], None, "min"),
         (["mL/min/kg", "L"], None, "min"),
+        (["L/min/year", "L/year", "L/min"], None, "min"),  # an effect of age
         (["L/h", "1/day"], None, None),  # two that differ: no guess
         (["mg/L", None], None, None),
         (["L/h"], {"time": "days"}, "days"),
@@ -295,3 +296,27 @@ def test_learned_function_draws_median_and_bands():
     assert axes.get_xscale() == "log" and _labels(axes) == ("Concentration (mg/L)", "Clearance (L/h)")
     with pytest.raises(DataError, match=r"\(draws, 40\).*\(40, 400\)"):
         plots.learned_function(x, curves.T)
+
+
+def test_the_grid_of_times_sees_peaks_in_a_long_record(fit):
+    from types import SimpleNamespace
+
+    from nlme.plots.curves import _grid
+
+    time = np.array([0.0, 3.0, 4000.0, 4002.0])
+    subject = SimpleNamespace(
+        time=time,
+        evid=np.array([1, 0, 1, 0]),
+        amt=np.array([100.0, 0.0, 100.0, 0.0]),
+        rate=np.zeros(4),
+        duration=np.zeros(4),
+        addl=np.zeros(4, int),
+        ii=np.zeros(4),
+        is_observation=np.array([False, True, False, True]),
+    )
+    grid = _grid(subject)
+    assert np.isin(time, grid).all() and (np.diff(grid) > 0).all() and grid[0] == 0 and grid[-1] == 4002
+    for dose in (0.0, 4000.0):
+        assert ((grid > dose) & (grid < dose + 2)).sum() > 20
+    assert ((grid < 4000) & (grid > 3999)).any()  # the trough before the second dose
+    assert len(grid) < 400

@@ -114,6 +114,14 @@ def test_a_doubtful_covariance_is_a_problem(tmp_path):
     assert page.index(fit.covariance.verdict) < page.index('id="parameters"')
 
 
+def test_a_remark_inside_the_verdict_is_not_repeated_but_seen(tmp_path):
+    fit = theophylline_fit()
+    fit.messages = ["Shrinkage above 30 % (v 64 %)."]
+    fit.verdict = "Converged, with 1 remark: Shrinkage above 30 % (v 64 %)."
+    page = report(fit, tmp_path / "x.html", max_subjects=1).read_text(encoding="utf-8")
+    assert 'class="verdict warn"' in page and page.count("Shrinkage above 30 %") == 1
+
+
 def test_text_from_outside_is_escaped(bad, tmp_path):
     page, reader = bad
     assert "<3>" not in page and "&lt;3&gt; &amp; others" in page
