@@ -65,7 +65,9 @@ def _integral(rate, t):
 
 def _convolution(slow, ka, t):
     """E(slow, ka): integral of exp(-slow (t - s)) exp(-ka s) over 0..t, symmetric in its rates."""
-    low, high = jnp.minimum(slow, ka), jnp.maximum(slow, ka)
+    # not minimum and maximum: at a tie they halve the derivatives of both, and the second derivatives of E come out wrong
+    ordered = slow <= ka
+    low, high = jnp.where(ordered, slow, ka), jnp.where(ordered, ka, slow)
     return jnp.exp(-low * t) * t * phi(1, (low - high) * t)
 
 
