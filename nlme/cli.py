@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import shutil
 import sys
 import textwrap
 import traceback
@@ -266,6 +267,10 @@ def fit(
     result = nlme.fit(instance, population, getattr(nlme, METHODS[method.lower()])(), fixed=_names(fixed))
     folder = out or Path(f"{chosen.__name__.lower()}-fit")
     written = write(result, folder, units=_pairs(units, "--units"))
+    source = Path(inspect.getfile(chosen))
+    if source.resolve().parent != folder.resolve():
+        shutil.copy(source, folder)  # nlme.load, run in the folder, finds the model's class there
+    written.append(source.name)
     typer.echo(repr(result.table()))
     typer.echo(f"\n{result.verdict}")
     for message in result.messages:

@@ -173,8 +173,9 @@ def test_a_fit_writes_everything(model_file, tmp_path):
     assert len(predictions) == 132 and predictions["IPRED"].notna().all()
     assert len(pd.read_csv(out / "individual.csv")) == 12
     assert "Absorption rate" in result.stdout and "Written to" in result.stdout
-    again = nlme.load(out / "fit.nlme")
-    assert float(again.model.cl) == pytest.approx(parameters.loc["cl", "estimate"], rel=1e-12)
+    script = "import nlme; print(float(nlme.load('fit.nlme').model.cl))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=out)
+    assert float(done.stdout) == pytest.approx(parameters.loc["cl", "estimate"], rel=1e-12), done.stderr
 
 
 def test_describe(model_file):
