@@ -13,6 +13,7 @@ from structures import STRUCTURES
 
 import nlme
 from nlme.structure.compartments import phi
+from nlme.structure.jets import Columns
 
 ROWS = pytest.mark.parametrize("name", list(STRUCTURES))
 
@@ -32,17 +33,22 @@ def by_exponential(row, p, amounts, rates, t) -> np.ndarray:
 
 @functools.cache
 def by_form(name):
-    """The same by the closed form: a compiled function, and one with its first and second derivatives in the parameters."""
+    """The same by the closed form, and its jet: value, first (s, p) and second derivatives (s, p, p) in the parameters."""
     row = STRUCTURES[name]
 
     def moved(p, amounts, rates, t):
         structure = row.closed(dict(zip(row.parameters, p, strict=True)))
         return jnp.stack(structure.advance(tuple(amounts), tuple(rates), t))
 
-    def derivatives(p, *rest):
-        return moved(p, *rest), jax.jacfwd(moved)(p, *rest), jax.jacfwd(jax.jacfwd(moved))(p, *rest)
+    columns = Columns.of_order(2, len(row.parameters))
 
-    return jax.jit(moved), jax.jit(derivatives)
+    def jet(p, *rest):
+        found = columns.push(lambda p: moved(p, *rest), columns.unpack(columns.seed(p, jnp.ones_like(p))))
+        bend = jnp.zeros((*found.value.shape, len(p), len(p)))
+        bend = bend.at[:, columns.left, columns.right].set(found.second.T).at[:, columns.right, columns.left].set(found.second.T)
+        return found.value, found.first.T, bend
+
+    return jax.jit(moved), jax.jit(jet)
 
 
 def draws(row, count=6, seed=3):
@@ -108,7 +114,8 @@ def differences(f, p, scale):
         return sum(corners) / (4 * h * h * step[i] * step[j])
 
     slope = [(4 * first(k, 0.5) - first(k, 1.0)) / 3 for k in range(size)]
-    bend = [[(4 * second(i, j, 0.5) - second(i, j, 1.0)) / 3 for j in range(size)] for i in range(size)]
+    bend = {(i, j): (4 * second(i, j, 0.5) - second(i, j, 1.0)) / 3 for i in range(size) for j in range(i + 1)}
+    bend = [[bend[max(i, j), min(i, j)] for j in range(size)] for i in range(size)]
     return np.stack(slope, axis=-1), np.moveaxis(np.array(bend), -1, 0)
 
 
