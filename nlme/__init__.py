@@ -61,7 +61,7 @@ _HOMES = {
     "nlme.reporting.page": ("report",),
 }
 _HOME_OF = {word: home for home, words in _HOMES.items() for word in words}
-_ROOMS = ("pk", "datasets", "models", "plots")
+_ROOMS = ("pk", "pd", "datasets", "models", "plots")
 __all__ = [*_HOME_OF, *_ROOMS]
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nlme.structure.arrivals import Arriving, refuse_steady_state
 from nlme.structure.base import LinearStructure
 from nlme.structure.dosing import StructureAt, changes_infusions, course, doses, linear_steady_state
 from nlme.structure.events import BOLUS, FILL, START, STOP, Timeline
@@ -50,7 +51,11 @@ def propagate(
     if linear and worthwhile(timeline):
         return superpose(structure_at, packed, columns, timeline), jnp.asarray(SOLVED)
     moving = bool(probe.lag is not None or (timeline.infusions and changes_infusions(probe)))
-    mover = _Mover(structure_at, packed, columns, tolerances, size, linear, timeline.infusions)
+
+    def mover_of(structure_at, packed):
+        return _Mover(structure_at, packed, columns, tolerances, size, linear, timeline.infusions)
+
+    mover = mover_of(structure_at, packed)
 
     def moved(z):
         at = doses(structure_at, z, timeline)
@@ -64,6 +69,11 @@ def propagate(
         order = jnp.argsort(jax.lax.stop_gradient(time[:, 0]), stable=True)
         time, amount, rate = time[order], amount[order], rate[order]
         row = _rows_after_sorting(timeline, order) if timeline.rows > 1 else row[order]
+    where = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
+    arriving = isinstance(probe, Arriving)
+    receives = jnp.asarray(probe.receives() if arriving else (False,) * size)
+    if arriving and timeline.steady:
+        refuse_steady_state(probe)
     fills, status = (None, SOLVED)
     if timeline.steady:
         fills, status = _fills(structure_at, mover, columns, packed, timeline)
@@ -71,18 +81,24 @@ def propagate(
     def event(carry, e):
         state, rates, before, step, epoch, status = carry
         k = order[e]
-        state, step, ended = mover(state, rates, before, time[e], row[e], step)
+        move = mover
+        if arriving:
+            given = (where[timeline.doses] < e) & (timeline.epoch[timeline.doses] == epoch)
+            move = mover_of(*_with_doses_given(structure_at, packed, timeline, given, time[where], amount[where]))
+        state, step, ended = move(state, rates, before, time[e], row[e], step)
         here = (jnp.arange(size) == timeline.compartment[k])[:, None]
         if timeline.resets:
             emptied = timeline.reset[k] == 1
-            state, rates = jnp.where(emptied, 0.0, state), jnp.where(emptied, 0.0, rates)
+            # back to the initial states, as NONMEM does (A_0 is evaluated again at a reset record)
+            state, rates = jnp.where(emptied, start, state), jnp.where(emptied, 0.0, rates)
             epoch = epoch + timeline.reset[k]
         valid = (timeline.epoch[k] == epoch) & (running[k] if timeline.steady else True)
         kind = jnp.where(valid, timeline.kind[k], 0)
         if timeline.steady:
             filled = fills[timeline.fill[k]]
             state = jnp.where(kind == FILL, filled + jnp.where(timeline.adds[k] == 1, state, 0.0), state)
-        state = state + jnp.where(here & (kind == BOLUS), amount[e], 0.0)
+        enters = here & (kind == BOLUS) & (~receives[:, None] if arriving else True)
+        state = state + jnp.where(enters, amount[e], 0.0)
         if timeline.infusions:
             change = jnp.where(kind == START, 1.0, jnp.where(kind == STOP, -1.0, 0.0))
             rates = rates + jnp.where(here, change * rate[e], 0.0)
@@ -99,7 +115,6 @@ def propagate(
         jnp.asarray(status),
     )
     carry, states = jax.lax.scan(event, carry, jnp.arange(timeline.time.shape[0]))
-    where = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
     return columns.unpack(states[where[timeline.sample]]), carry[-1]
 
 
@@ -109,6 +124,18 @@ def _rows_after_sorting(timeline: Timeline, order):
     position = jnp.where(timeline.record[order] == 1, jnp.arange(events), events - 1)
     following = jnp.flip(jax.lax.cummin(jnp.flip(position)))
     return timeline.row[order][following]
+
+
+def _with_doses_given(structure_at, packed, timeline: Timeline, given, time, amount):
+    """The structure while the ``given`` doses are on their way, and its packed inputs: times and amounts of doses join them."""
+    events, inputs = timeline.doses, packed.shape[0]
+    given = given & (timeline.kind[events] == BOLUS)
+
+    def arriving_at(z, row):
+        times, amounts = jnp.split(z[inputs:], 2)
+        return structure_at(z[:inputs], row).receiving(times, amounts, timeline.compartment[events], given)
+
+    return arriving_at, jnp.concatenate([packed, time[events], amount[events]])
 
 
 class _Mover:
