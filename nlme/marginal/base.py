@@ -56,7 +56,7 @@ class Method(abc.ABC):
     ode : tolerances of the ODE solver
     """
 
-    inner_tolerance: float = 1e-11
+    inner_tolerance: float = 1e-10
     inner_iterations: int = 100
     ode: Tolerances = Tolerances()
 
