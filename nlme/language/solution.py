@@ -28,7 +28,7 @@ from nlme.structure.propagate import propagate
 from nlme.structure.solvers import SOLVED, Tolerances
 
 
-_MOST_COLUMNS = 100  # of a linear structure's jet, before reverse differentiation is cheaper
+_MOST_COLUMNS = 60  # of a linear structure's jet, before reverse differentiation is cheaper
 
 
 class Solution(NamedTuple):
