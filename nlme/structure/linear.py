@@ -50,7 +50,7 @@ class Linear(LinearStructure):
 
         nlme.pk.Linear(("depot", "central"), flows={("depot", "central"): ka, ("central", None): cl / v})
 
-    The result is exact to rounding for steps up to 3e7 / (largest rate); longer steps give NaN.
+    The relative error of a step t is about 1e-15 (1 + largest rate x t); steps beyond 3e7 / (largest rate) give NaN.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _check_edges(which: str, edges, states: Iterable[str], leaves: bool) -> None
             )
         for name in (come,) if to is None and leaves else edge:
             if name not in states:
-                raise ModelError(f"nlme.pk.Linear, {which}: " + name_error("state", name, states, "The system"))
+                raise ModelError(f"nlme.pk.Linear, {which}: " + name_error("state", str(name), states, "The system"))
         if come == to:
             raise ModelError(f"nlme.pk.Linear, {which}: {edge!r} goes from a state to itself.")
 
