@@ -1,12 +1,13 @@
-"""``nlme demo``: every part of the library once, on real clinical data.
+"""``nlme demo``: the library on real clinical data.
 
-Four parts, independent of each other and run side by side in processes of their own; each returns what it has to say and writes
+Three parts, independent of each other and run side by side in processes of their own; each returns what it has to say and writes
 its files into the folder given.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import multiprocessing
 import os
 import time
@@ -66,7 +67,7 @@ def phenobarbital(folder: Path) -> str:
         def dynamics(self, ind):
             return nlme.ODE(lambda t, a: dict(central=-ind.cl / ind.v * a.central), states=("central",))
 
-    values = {name: getattr(fit.model, name) for name in Phenobarbital.__dataclass_fields__}
+    values = {field.name: getattr(fit.model, field.name) for field in dataclasses.fields(fit.model)}
     ode = nlme.evaluate(AsODE(**values), population, nlme.FOCEI())
     nlme.table(fit).to_csv(folder / "phenobarbital.csv")
     nlme.report(fit, folder / "phenobarbital.html", units={"conc": "mg/L", "time": "h"})
@@ -95,38 +96,8 @@ def quinidine(folder: Path) -> str:
     )
 
 
-def indomethacin(folder: Path) -> str:
-    """Bayesian universal ODE: a learned elimination inside a two-compartment model, with its posterior band."""
-    import numpy as np
-
-    import nlme
-    from nlme import datasets, plots
-    from nlme.models.indomethacin_ude import IndomethacinUDE, learned, priors
-
-    population = datasets.load("indomethacin")
-    ode = nlme.Tolerances(relative=1e-6, absolute=1e-8)
-    posterior = nlme.sample(
-        IndomethacinUDE(), population, priors(), key=1, warmup=150, draws=150, chains=1, ode=ode, progress=False
-    )
-    concentration = np.geomspace(0.05, 2.7, 60)
-    curves = learned(IndomethacinUDE(), posterior, concentration)
-    picture = plots.learned_function(
-        concentration, curves, x_label="Concentration (mg/L)", y_label="Clearance (L/h)", title="Learned elimination"
-    )
-    picture.savefig(folder / "indomethacin_learned_elimination.png", dpi=150)
-    posterior.to_netcdf(folder / "indomethacin_posterior.nc")
-    low, middle, high = np.quantile(curves, [0.05, 0.5, 0.95], axis=0)
-    at = [int(np.argmin(np.abs(concentration - c))) for c in (0.1, 2.0)]
-    lines = [
-        f"  at {concentration[k]:.1f} mg/L: clearance {middle[k]:.1f} L/h (90 % credible {low[k]:.1f} to {high[k]:.1f})" for k in at
-    ]
-    notes = [f"  ! {message}" for message in posterior.attrs.get("messages", ())]
-    return "\n".join(["Posterior of the learned elimination, 150 draws:", *lines, *notes])
-
-
 PARTS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("Theophylline: closed form, FOCEI, report, another dosing of the same people", theophylline),
-    ("Indomethacin: a Bayesian universal ODE", indomethacin),
     ("Quinidine: a neural covariate model (DeepNLME)", quinidine),
     ("Phenobarbital in neonates: covariates, closed form against ODE", phenobarbital),
 )
