@@ -2,11 +2,12 @@
 
     p(theta, b | y)  proportional to  p(theta) prod_i N(b_i; 0, I) prod_j p(y_ij | theta, eta_i = L b_i),   Omega = L L'
 
-The random effects are non-centred (b is sampled, not eta), so that a small Omega makes no funnel.  Population parameters move in
-the unconstrained coordinates of ``nlme.parameters.priors``, with a dense mass matrix; random effects with a diagonal one.
+Population parameters are in the unconstrained coordinates of ``nlme.parameters.priors``; random effects are non-centred as far as
+the data leave them open, so that a small Omega makes no funnel, and the sampler moves in coordinates that whiten both together
+(``nlme.estimation.whitening``), with a diagonal mass matrix adapted there.
 
 Sources: Hoffman & Gelman (2014), J Mach Learn Res 15:1593 (NUTS, in the implementation of NumPyro: Phan, Pradhan & Jankowiak
-2019, arXiv:1912.11554); Betancourt & Girolami (2015), doi:10.1201/b18502-5 (non-centring).
+2019, arXiv:1912.11554).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from nlme.estimation.fit import _checked
 from nlme.estimation.joint import Failures, log_joint, pointwise, potential
 from nlme.estimation.progress import Progress
 from nlme.estimation.result import versions
+from nlme.estimation.whitening import Coordinates, coordinates
 from nlme.language.density import effects_from
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from arviz import InferenceData
 
 _CHUNK = 25  # iterations between two lines of progress
-_SPREADS = (0.5, 0.1, 0.02, 0.0)  # distance from the model's values within which chains start, in unconstrained coordinates
+_SPREADS = (2.0, 1.0, 0.25, 0.0)  # distance from the mode within which chains start, in about standard deviations
 
 
 def sample(
@@ -62,7 +64,7 @@ def sample(
 
     Parameters
     ----------
-    model : the model; chains start around its values
+    model : the model; the search for the mode, around which the chains start, begins at its values
     population : the data
     priors : name -> NumPyro distribution for every free parameter, see :mod:`nlme.parameters.priors`; none is assumed
     key : seed, an int or a JAX key
@@ -99,20 +101,25 @@ def sample(
     starting, key = jax.random.split(key)
     clock = time.perf_counter()
     failures = None if layout.anatomy.linear else Failures()  # closed forms cannot fail
+    at = jax.jit(lambda: coordinates(prior, layout, model, ode))()
 
-    def log_density(z):
-        at, value = prior.model_and_density(z["population"])
-        density, status = log_joint(at, layout.anatomy, layout.arrays, _effects(z, layout), 1, ode)
-        return value + density, status
+    def log_density(w):
+        u, y = at(w)
+        here, density = prior.model_and_density(u)
+        b, jacobian = at.standard(here, y)
+        likelihood, status = log_joint(here, layout.anatomy, layout.arrays, b, 1, ode)
+        return density + jacobian + likelihood, status
 
     energy = potential(log_density, failures)
     with _Line(progress, f"{type(model).__name__}, NUTS") as show:
         sampler = _Sampler(energy, warmup, target_acceptance, max_tree_depth)
-        sampler.begin(lambda key, spread: _starting_point(model, prior, layout, key, spread), starting, key, chains)
+        sampler.begin(lambda key, spread: _starting_point(at, key, spread), starting, key, chains)
+        compiled = time.perf_counter()
         sampler.run(warmup, show, "warm-up")
         failed_in_warmup, half = failures.take() if failures else 0, time.perf_counter()
         kept = sampler.run(draws, show, "sampling", interruptible=True)
         failed, end = failures.take() if failures else 0, time.perf_counter()
+        kept = kept._replace(w=_positions(prior, at, kept.w))
         messages = _messages(kept, prior, draws, max_tree_depth, failed)
         found = _inference_data(model, prior, layout, ode, kept)
     found.attrs.update(
@@ -120,7 +127,8 @@ def sample(
         messages=messages,
         failed_solves=failed,
         failed_solves_in_warmup=failed_in_warmup,
-        seconds_in_warmup=round(half - clock, 2),  # with compilation
+        seconds_before=round(compiled - clock, 2),  # compilation and the search for the mode
+        seconds_in_warmup=round(half - compiled, 2),
         seconds_in_sampling=round(end - half, 2),
         data_hash=population.hash,
         **{f"version_{name}": version for name, version in versions().items()},
@@ -171,7 +179,7 @@ class _Line(Progress):
 class _Draws(NamedTuple):
     """What is kept of every iteration: (iterations, chains, ...), on the host with chains first."""
 
-    z: dict
+    w: dict
     energy: Any
     potential: Any
     steps: Any
@@ -188,9 +196,9 @@ class _Sampler:
 
         kernel = NUTS(
             potential_fn=energy,
+            step_size=0.1,  # where adaptation begins; the coordinates are about standard normal
             target_accept_prob=target_acceptance,
             max_tree_depth=max_tree_depth,
-            dense_mass=True,
         )
         self._initial = lambda keys, z: kernel.init(keys, warmup, z, (), {})
 
@@ -223,7 +231,7 @@ class _Sampler:
         Raises
         ------
         FitError
-            Not even the model's own values have a finite density.
+            Not even the centre has a finite density.
         """
 
         @jax.jit
@@ -234,9 +242,10 @@ class _Sampler:
         for spread in _SPREADS:
             self._state = first(starting, key, spread)
             if np.all(np.isfinite(np.asarray(self._state.potential_energy))):
+                jax.block_until_ready(self._advance(self._state, 0))  # compiled here, so that compilation is timed apart
                 return
         raise FitError(
-            "The posterior density is not finite at the model's own values. nlme.evaluate(model, population) names the subjects "
+            "The posterior density is not finite near the model's own values. nlme.evaluate(model, population) names the subjects "
             "and records that stand in the way."
         )
 
@@ -257,20 +266,24 @@ class _Sampler:
         return jax.tree.map(lambda *x: np.moveaxis(np.concatenate(x), 0, 1), *pieces)
 
 
-def _effects(z: dict, layout: Layout):
-    return z["effects"] if layout.anatomy.effects else jnp.zeros((layout.n_subjects, 0))
-
-
-def _starting_point(model: Model, prior: Priors, layout: Layout, key, spread) -> dict:
-    """A point within ``spread`` of the model's values with b = 0."""
-    centre = {"population": prior.unconstrained(model)}
-    if layout.anatomy.effects:
-        centre["effects"] = jnp.zeros((layout.n_subjects, len(layout.anatomy.effects)))
-    keys = jax.random.split(key, len(centre))
+def _starting_point(at: Coordinates, key, spread) -> dict:
+    """A point within ``spread`` of the centre, in every coordinate."""
+    shapes = {"population": at.u.shape} | ({"effects": at.y.shape} if at.y.size else {})
+    keys = jax.random.split(key, len(shapes))
     return {
-        name: x + spread * jax.random.uniform(k, x.shape, minval=-1.0, maxval=1.0)
-        for k, (name, x) in zip(keys, centre.items(), strict=True)
+        name: spread * jax.random.uniform(k, shape, minval=-1.0, maxval=1.0)
+        for k, (name, shape) in zip(keys, shapes.items(), strict=True)
     }
+
+
+def _positions(prior: Priors, at: Coordinates, w: dict) -> dict[str, np.ndarray]:
+    """Unconstrained parameters u (chains, draws, P) and standardised random effects b (chains, draws, N, q) of all draws."""
+
+    def one(w):
+        u, y = at(w)
+        return {"u": u, "b": at.standard(prior.model_and_density(u)[0], y)[0]}
+
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(jax.vmap(one)))(w))
 
 
 def _messages(kept: _Draws, prior: Priors, wanted: int, max_tree_depth: int, failed: int) -> list[str]:
@@ -288,9 +301,10 @@ def _messages(kept: _Draws, prior: Priors, wanted: int, max_tree_depth: int, fai
             f"may miss them. Raise target_acceptance (0.95), start nearer (at a fit), or reconsider priors that allow absurd values."
         )
     weights = np.concatenate([np.full(site.size, "weight" in site.entry.kinds) for site in prior.sites])
-    coordinates = {"population parameters": kept.z["population"][:, :, ~weights]}
-    if "effects" in kept.z:
-        coordinates["random effects"] = kept.z["effects"].reshape(chains, draws, -1)
+    coordinates = {
+        "population parameters": kept.w["u"][:, :, ~weights],
+        "random effects": kept.w["b"].reshape(chains, draws, -1),
+    }
     for what, values in coordinates.items():
         if draws < 4 or not values.shape[-1]:
             continue
@@ -368,9 +382,8 @@ def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept
     inventory = prior.inventory
     entries = [e for e in inventory.entries if not all(n in inventory.fixed for n in e.names)]
 
-    def at(z):
-        one, _ = prior.model_and_density(z["population"])
-        b = _effects(z, layout)
+    def at(w):
+        (one, _), b = prior.model_and_density(w["u"]), w["b"]
         eta = jax.vmap(effects_from, (None, 0))(one, b)
         terms, _ = jax.vmap(lambda data, b: pointwise(one, layout.anatomy, data, b, 0, ode))(layout.arrays, b)
         spreads = {
@@ -379,8 +392,8 @@ def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept
         return [e.natural(one) for e in entries], spreads, eta, terms
 
     # one draw of all chains at a time: 1,000 draws at once would need 1,000 times the memory of a solve
-    by_draw = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 0, 1), kept.z)
-    found = eqx.filter_jit(lambda z: jax.lax.map(jax.vmap(at), z))(by_draw)
+    by_draw = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 0, 1), kept.w)
+    found = eqx.filter_jit(lambda w: jax.lax.map(jax.vmap(at), w))(by_draw)
     natural, spreads, eta, terms = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, 1), found)
 
     variables: dict[str, tuple] = {}

@@ -1,61 +1,67 @@
-"""A learned function with its uncertainty: what a network inside a model has become."""
+"""A learned function with its posterior band."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
 from nlme.errors import DataError
-from nlme.plots.style import BLUE, INK, log_axis, new_figure, picture, wants_log
-
-FAINT_CURVES = 12  # single draws, to show what shape a curve inside the band has
+from nlme.plots.style import BLUE, INK, POPULATION, log_axis, new_figure, picture, wants_log
 
 
 @picture
 def learned_function(
-    x: ArrayLike,
-    curves: ArrayLike,
+    x,
+    curves,
+    *,
+    reference=None,
+    reference_label: str = "reference",
+    observed=None,
     x_label: str = "",
     y_label: str = "",
     title: str = "",
-    observed: ArrayLike | None = None,
+    levels: tuple[float, ...] = (0.5, 0.9),
+    shown: int = 12,
 ) -> Figure:
-    """Posterior of a function: median, pointwise 50 % and 90 % bands, a few single draws.
+    """Posterior of a function of one variable: median, credible bands at every point, and some of the draws.
 
     Parameters
     ----------
-    x : (n,) places
-    curves : (draws, n) the function at those places, one row per posterior draw
-    x_label, y_label, title : texts, the labels with their units
-    observed : values of x in the data, as ticks at the foot: outside them the band shows the prior more than the data
+    x : (points,) where the function was evaluated
+    curves : (draws, points) its values, one row for every posterior draw (see :func:`nlme.posterior_models`)
+    reference : (points,) a curve to compare with, such as the truth of a simulation or the model without a network
+    observed : values of x in the data, drawn as ticks: beyond them the curve is the prior's
+    levels : probabilities of the bands, pointwise
+    shown : how many of the draws to draw
 
     Raises
     ------
     DataError
-        Curves that do not have one column per place.
+        ``curves`` does not have one column for every point, or holds numbers that are not finite.
     """
     x, curves = np.asarray(x, dtype=float), np.asarray(curves, dtype=float)
-    if curves.ndim != 2 or curves.shape[1] != x.shape[0]:
-        raise DataError(f"learned_function needs curves of shape (draws, {len(x)}), one column per place; got {curves.shape}.")
-    low, first, middle, third, high = np.quantile(curves, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
+    if curves.ndim != 2 or x.shape != curves.shape[1:]:
+        raise DataError(f"learned_function: curves is (draws, {x.size}) for the {x.size} points given; got {curves.shape}.")
+    if not np.isfinite(curves).all():
+        bad = int((~np.isfinite(curves).all(axis=1)).sum())
+        raise DataError(f"learned_function: {bad} of {len(curves)} draws of the curve are not finite.")
     figure = new_figure(3.4, width=5.2)
-    axes = figure.subplots()
-    axes.fill_between(x, low, high, color=BLUE, alpha=0.15, linewidth=0, label="90 %")
-    axes.fill_between(x, first, third, color=BLUE, alpha=0.25, linewidth=0, label="50 %")
-    some = np.linspace(0, len(curves) - 1, min(FAINT_CURVES, len(curves))).round().astype(int)
-    for k in some:
-        axes.plot(x, curves[k], color=INK, alpha=0.25, linewidth=0.5)
-    axes.plot(x, middle, color=BLUE, linewidth=2.0, label="median")
-    axes.set(xlabel=x_label, ylabel=y_label, title=title)
-    if observed is not None:
-        values = np.asarray(observed, dtype=float)
-        foot = axes.get_xaxis_transform()
-        axes.plot(
-            values, np.zeros_like(values), linestyle="none", marker="|", color=INK, markersize=6, transform=foot, clip_on=False
-        )
-    axes.margins(x=0)
+    axes = figure.add_subplot()
+    for k, level in enumerate(sorted(levels, reverse=True)):
+        low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        axes.fill_between(x, low, high, color=BLUE, alpha=0.16 + 0.14 * k, linewidth=0, label=f"{100 * level:g} % credible")
+    for curve in curves[:: max(1, len(curves) // max(shown, 1))][:shown]:
+        axes.plot(x, curve, color=INK, linewidth=0.4, alpha=0.35)
+    axes.plot(x, np.median(curves, axis=0), color=BLUE, linewidth=1.8, label="median")
+    if reference is not None:
+        axes.plot(x, np.broadcast_to(reference, x.shape), **POPULATION, label=reference_label)
+    axes.set(xlabel=x_label, ylabel=y_label, title=title, xlim=(x.min(), x.max()))
+    axes.set_ylim(bottom=0 if curves.min() >= 0 else None)
     if wants_log(x):
         log_axis(axes, "x")
-    figure.legend(loc="outside upper right", ncols=3)
+    if observed is not None:
+        axes.plot(np.asarray(observed, float), np.full(np.size(observed), 0.015), "|", color=INK, markersize=5, alpha=0.5,
+                  transform=axes.get_xaxis_transform(), clip_on=True)  # fmt: skip
+        axes.set_xlim(x.min(), x.max())
+    axes.legend(loc="best")
     return figure

@@ -1,0 +1,276 @@
+"""Coordinates in which a joint posterior of parameters and random effects is about standard normal.
+
+Two changes of variables, both fixed before sampling starts:
+
+**Partial centring.**  Where a subject's data say much about its random effects, eta is what they determine; where they say
+little, the standardised b = eta / sd keeps clear of the funnel.  So y_k = eta_k / (sd_k^c_k r_k^(1 - c_k)), with r_k the standard
+deviation of the model given and c_k the share of effect k's variance that the data leave, between 0 and 1
+(Papaspiliopoulos, Roberts & Skoeld 2007, doi:10.1214/088342307000000014; Gorinova, Moore & Hoffman 2020, ICML).
+
+**Whitening.**  With x = (u, y_1 .. y_N), u the unconstrained population parameters, the information (expected Hessian of minus
+the log posterior) is an arrow,
+
+        | A   B_1' .. B_N' |
+    H = | B_1 D_1          |        S = A - sum_i B_i' D_i^-1 B_i
+        | ..        ..     |
+        | B_N          D_N |
+
+and x = x^ + H^(-1/2) w, at a mode x^, costs no more than the subjects' blocks:
+
+    u = u^ + S^(-T/2) w_u,        y_i = y_i^ - D_i^-1 B_i (u - u^) + D_i^(-T/2) w_i
+
+This takes away the ridges along which typical values and random effects trade off.  The mode is found by Fisher scoring with
+Levenberg-Marquardt damping (Fahrmeir & Tutz 2001, Multivariate Statistical Modelling Based on Generalized Linear Models, 2nd ed.,
+appendix B.4).  Any centre and any matrices make valid coordinates; good ones make a fast sampler.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import cho_solve, solve_triangular
+from jaxtyping import Array, Float, Int
+
+from nlme.language.density import effects_from, moments
+from nlme.language.layout import Layout, SubjectData
+from nlme.language.model import Model
+from nlme.language.solution import Expansion
+from nlme.parameters.priors import Priors
+from nlme.structure.solvers import SOLVED, Tolerances
+
+_LIMIT = 60
+_TOLERANCE = 1e-4  # expected further gain in log density
+
+
+class Centring(NamedTuple):
+    """How far each random effect is centred: c_k (0 centred, 1 not) and the reference r_k."""
+
+    exponent: Float[Array, " q"]
+    reference: Float[Array, " q"]
+
+    def standard(self, model: Model, y: Float[Array, " q"]):
+        """b of one subject, and log |db / dy|."""
+        if not y.shape[0]:
+            return y, jnp.zeros(())
+        omega = model.random()
+        scale = omega.sd**self.exponent * self.reference ** (1.0 - self.exponent)
+        factor = omega.cholesky
+        b = solve_triangular(factor, scale * y, lower=True)
+        return b, jnp.sum(jnp.log(scale)) - jnp.sum(jnp.log(jnp.diagonal(factor)))
+
+
+class Coordinates(NamedTuple):
+    """The map from w to (u, b), with its centre."""
+
+    centring: Centring
+    u: Float[Array, " P"]
+    y: Float[Array, "N q"]
+    spread: Float[Array, "P P"]  # S^(-T/2)
+    follow: Float[Array, "N q P"]  # D_i^-1 B_i
+    scatter: Float[Array, "N q q"]  # D_i^(-T/2)
+    iterations: Int[Array, ""]  # of the search for the mode
+
+    def __call__(self, w: dict) -> tuple[Float[Array, " P"], Float[Array, "N q"]]:
+        """(u, y) at w = {"population": (P,), "effects": (N, q)}; without random effects "effects" is left out."""
+        moved = self.spread @ w["population"]
+        if "effects" not in w:
+            return self.u + moved, self.y
+        return self.u + moved, self.y - self.follow @ moved + jnp.einsum("nij,nj->ni", self.scatter, w["effects"])
+
+    def standard(self, model: Model, y: Float[Array, "N q"]):
+        """(b, log |db / dy|) of all subjects."""
+        b, jacobian = jax.vmap(self.centring.standard, (None, 0))(model, y)
+        return b, jnp.sum(jacobian)
+
+
+class _Arrow(NamedTuple):
+    """Minus the log posterior of x with its gradient and information at one point."""
+
+    value: Float[Array, ""]
+    gradient_u: Float[Array, " P"]
+    gradient_y: Float[Array, "N q"]
+    a: Float[Array, "P P"]
+    b: Float[Array, "N q P"]
+    d: Float[Array, "N q q"]
+
+
+class _Search(NamedTuple):
+    trial: tuple  # (u, y) to look at next
+    point: tuple  # the best so far
+    here: _Arrow  # what is known there
+    centring: Centring
+    damping: Float[Array, ""]
+    gain: Float[Array, ""]  # in log density, that the next step promises
+    count: Int[Array, ""]
+
+
+def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) -> Coordinates:
+    """Coordinates for the posterior of ``model``'s free parameters; its values are where the search for the mode begins."""
+    n, q, size = layout.n_subjects, len(layout.anatomy.effects), prior.size
+    start = (prior.unconstrained(model), jnp.zeros((n, q)))
+
+    def at(u, y, centring) -> _Arrow:
+        value, gradient, information = jax.vmap(lambda data, y: _subject(prior, layout, data, centring, u, y, ode))(
+            layout.arrays, y
+        )
+        slope, bend = jax.grad(_minus_prior)(u, prior), jax.hessian(_minus_prior)(u, prior)
+        return _Arrow(
+            jnp.sum(value) + _minus_prior(u, prior),
+            jnp.sum(gradient[:, :size], axis=0) + slope,
+            gradient[:, size:],
+            jnp.sum(information[:, :size, :size], axis=0) + _positive_part(bend),
+            information[:, size:, :size],
+            information[:, size:, size:],
+        )
+
+    # the joint density has no useful mode in the spread of the random effects, which stays at the model's
+    moving = np.concatenate([np.full(site.size, site.part == "value") for site in prior.sites])
+    reference = model.random().sd if q else jnp.ones(0)
+
+    def going(search):
+        return (search.gain > _TOLERANCE) & (search.count < _LIMIT)
+
+    def step(search: _Search) -> _Search:
+        there = at(*search.trial, search.centring)
+        better = (there.value < search.here.value) & jnp.all(jnp.isfinite(there.gradient_u))
+        # the first look is not centred and says how far to centre, the second begins the search
+        begins = search.count == 1
+        point, here = jax.tree.map(
+            lambda new, old: jnp.where(better | begins, new, old), (search.trial, there), (search.point, search.here)
+        )
+        damping = jnp.where(better, search.damping * 0.2, jnp.maximum(search.damping * 8.0, 1e-3))
+        damping = jnp.where(search.count < 2, 1e-3, jnp.where(damping < 1e-6, 0.0, damping))
+        du, dy, gain = _scoring_step(_held(here, moving), damping)
+        # no step of more than two units of the unconstrained scale
+        shorter = jnp.minimum(1.0, 2.0 / jnp.maximum(jnp.max(jnp.abs(du)), 1e-300))
+        trial = (point[0] + shorter * du, point[1] + shorter * dy)
+        first = search.count == 0
+        return _Search(
+            jax.tree.map(lambda old, new: jnp.where(first, old, new), start, trial),
+            point,
+            here,
+            search.centring._replace(exponent=jnp.where(first, _shares_left(there), search.centring.exponent)),
+            damping,
+            jnp.where(first, jnp.inf, gain),
+            search.count + 1,
+        )
+
+    nothing = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(at, *start, Centring(jnp.ones(q), reference))
+    )._replace(value=jnp.asarray(jnp.inf))
+    search = _Search(
+        start, start, nothing, Centring(jnp.ones(q), reference), jnp.asarray(1e-3), jnp.asarray(jnp.inf), jnp.zeros((), int)
+    )
+    # one loop holds the only copy of the solve, to keep compilation short
+    search = jax.lax.while_loop(going, step, search)
+    here, (u, y) = search.here, search.point
+    factor_s, factor_d, follow = _factors(here, 0.0)
+    scatter = jax.vmap(lambda f: solve_triangular(f, jnp.eye(q), lower=True, trans=1))(factor_d) if q else here.d
+    spread = solve_triangular(factor_s, jnp.eye(size), lower=True, trans=1)
+    return Coordinates(search.centring, u, y, spread, follow, scatter, search.count)
+
+
+def _shares_left(at: _Arrow) -> Float[Array, " q"]:
+    """Share of the variance of every random effect that a subject's data leave, on average."""
+    if not at.d.shape[-1]:
+        return jnp.ones(0)
+    left = jax.vmap(lambda d: jnp.diagonal(jnp.linalg.inv(d)))(at.d)
+    return jnp.clip(jnp.nan_to_num(jnp.mean(left, axis=0), nan=1.0), 0.0, 1.0)
+
+
+def _subject(prior: Priors, layout: Layout, data: SubjectData, centring: Centring, u, y, ode: Tolerances):
+    """Minus log p(observations, y | u) of one subject with its gradient and information in x = (u, y)."""
+    anatomy, size = layout.anatomy, prior.size
+    x = jnp.concatenate([u, y])
+
+    def parts(x):
+        model, _ = prior.model_and_density(x[:size])
+        b, jacobian = centring.standard(model, x[size:])
+        return model, b, jacobian
+
+    model, b, _ = parts(x)
+    expansion = Expansion(model, anatomy, effects_from(model, b), data.covariates, data.timeline, 1, ode)
+
+    def values(x):
+        model, b, _ = parts(x)
+        m = moments(model, anatomy, data, expansion(model, effects_from(model, b)))
+        return (m.mean, jnp.log(m.variance)), m
+
+    (mean, log_variance), push, m = jax.linearize(values, x, has_aux=True)
+    slope_mean, slope_variance = jax.vmap(push)(jnp.eye(x.shape[0]))
+
+    def keep(terms):
+        return jnp.where(data.mask, terms, 0.0)
+
+    residual = m.transformed - mean
+    weighted, squared = keep(residual / m.variance), keep(jnp.square(residual) / m.variance)
+    a, c = keep(slope_mean / jnp.sqrt(m.variance)), keep(slope_variance)
+    value = 0.5 * jnp.sum(squared + keep(log_variance - 2.0 * m.log_jacobian))
+    gradient = -keep(slope_mean) @ weighted + 0.5 * c @ keep(1.0 - squared)
+    information = a @ a.T + 0.5 * c @ c.T
+
+    def effects(x):
+        _, b, jacobian = parts(x)
+        return 0.5 * b @ b - jacobian
+
+    own, slope = jax.value_and_grad(effects)(x)
+    value = jnp.where(m.status == SOLVED, value + own, jnp.inf)
+    return value, gradient + slope, information + _effects_information(parts, centring, x, size)
+
+
+def _effects_information(parts, centring: Centring, x, size: int):
+    """Information in x of the random effects' own distribution: of y given the spread, and of the spread."""
+    if x.shape[0] == size:
+        return jnp.zeros((size, size))
+
+    def log_variance(u):  # of y
+        omega = parts(jnp.concatenate([u, x[size:]]))[0].random()
+        return 2.0 * (1.0 - centring.exponent) * jnp.log(omega.sd)
+
+    of_y = jax.jacfwd(lambda y: parts(jnp.concatenate([x[:size], y]))[1])(x[size:])
+    of_u = jax.jacfwd(log_variance)(x[:size])
+    return jax.scipy.linalg.block_diag(0.5 * of_u.T @ of_u, of_y.T @ of_y)
+
+
+def _minus_prior(u, prior: Priors):
+    return -prior.model_and_density(u)[1]
+
+
+def _positive_part(matrix):
+    """The nearest positive semidefinite matrix, and a little more on the diagonal."""
+    values, vectors = jnp.linalg.eigh(0.5 * (matrix + matrix.T))
+    return (vectors * jnp.maximum(values, 0.0)) @ vectors.T + 1e-6 * jnp.eye(matrix.shape[0])
+
+
+def _factors(at: _Arrow, damping):
+    """Cholesky factors of S and of every D_i, and D_i^-1 B_i, with the diagonal of H raised by ``damping``."""
+    if at.d.shape[-1]:
+        factor_d = jnp.linalg.cholesky(at.d * (1.0 + damping * jnp.eye(at.d.shape[-1])))
+        follow = jax.vmap(lambda f, b: cho_solve((f, True), b))(factor_d, at.b)
+    else:
+        factor_d, follow = at.d, at.b
+    s = at.a * (1.0 + damping * jnp.eye(at.a.shape[0])) - jnp.einsum("nqp,nqr->pr", at.b, follow)
+    # rounding may leave S a little indefinite where data and prior say next to nothing
+    return jnp.linalg.cholesky(s + 1e-9 * jnp.diag(jnp.diagonal(at.a))), factor_d, follow
+
+
+def _held(at: _Arrow, moving: np.ndarray) -> _Arrow:
+    """The same problem with only the coordinates ``moving`` of u free to move."""
+    return at._replace(
+        gradient_u=jnp.where(moving, at.gradient_u, 0.0),
+        a=jnp.where(moving[:, None] & moving[None, :], at.a, jnp.eye(len(moving))),
+        b=jnp.where(moving, at.b, 0.0),
+    )
+
+
+def _scoring_step(at: _Arrow, damping):
+    """(du, dy) = -H^-1 gradient, and the gain in log density it promises."""
+    factor_s, factor_d, follow = _factors(at, damping)
+    du = -cho_solve((factor_s, True), at.gradient_u - jnp.einsum("nqp,nq->p", follow, at.gradient_y))
+    dy = -follow @ du
+    if at.d.shape[-1]:
+        dy = dy - jax.vmap(lambda f, g: cho_solve((f, True), g))(factor_d, at.gradient_y)
+    return du, dy, -0.5 * (at.gradient_u @ du + jnp.sum(at.gradient_y * dy))
