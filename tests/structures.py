@@ -65,9 +65,10 @@ def _oral(disposition):
     return blocks
 
 
-_ONE = {"cl": 1.3, "v": 9.0}
-_TWO = {"cl": 1.3, "v1": 9.0, "q": 2.1, "v2": 14.0}
-_THREE = {"cl": 1.3, "v1": 9.0, "q2": 2.1, "v2": 14.0, "q3": 0.4, "v3": 31.0}
+# half-lives of hours, so that a steady state is reached within few doses
+_ONE = {"cl": 2.6, "v": 9.0}
+_TWO = {"cl": 2.6, "v1": 9.0, "q": 3.1, "v2": 8.0}
+_THREE = {"cl": 2.6, "v1": 9.0, "q2": 3.1, "v2": 8.0, "q3": 0.9, "v3": 5.0}
 _PERIPHERAL = ("peripheral1", "peripheral2")
 
 STRUCTURES = {
