@@ -288,7 +288,7 @@ def test_many_covariates_continue_in_a_second_band():
 def test_learned_function_draws_median_and_bands():
     x = np.geomspace(0.05, 2.7, 40)
     curves = 8.0 + np.random.default_rng(5).normal(size=(400, 1)) * x
-    axes = plots.learned_function(x, curves, "Concentration (mg/L)", "Clearance (L/h)", "Learned").axes[0]
+    axes = plots.learned_function(x, curves, x_label="Concentration (mg/L)", y_label="Clearance (L/h)", title="Learned").axes[0]
     np.testing.assert_array_equal(axes.lines[-1].get_xydata(), np.stack([x, np.median(curves, axis=0)], axis=1))
     edges = axes.collections[0].get_paths()[0].get_extents()
     assert edges.y0 == pytest.approx(np.quantile(curves, 0.05, axis=0).min())
