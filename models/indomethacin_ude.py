@@ -38,12 +38,12 @@ REFERENCE = 0.5  # mg/L: `cl` is the clearance there, which leaves the network t
 #: Options of :func:`nlme.sample` for a first look, well under a minute; take ten times the warm-up and draws for results.
 #: The ODE's tolerance is that of a likelihood known to 1e-3, and a solve that needs more steps is at absurd parameters.
 QUICK = dict(
-    warmup=120,
-    draws=75,
+    warmup=150,
+    draws=150,
     chains=4,
     target_acceptance=0.85,
     max_tree_depth=5,
-    ode=nlme.Tolerances(relative=1e-4, absolute=1e-5, max_steps=200),
+    ode=nlme.Tolerances(relative=1e-4, absolute=1e-5, max_steps=60),
 )
 
 

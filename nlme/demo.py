@@ -1,6 +1,6 @@
 """``nlme demo``: the library on real clinical data.
 
-Three parts, independent of each other and run side by side in processes of their own; each returns what it has to say and writes
+Four parts, independent of each other and run side by side in processes of their own; each returns what it has to say and writes
 its files into the folder given.
 """
 
@@ -96,7 +96,38 @@ def quinidine(folder: Path) -> str:
     )
 
 
+def indomethacin(folder: Path) -> str:
+    """Bayesian universal ODE: elimination learned by a network inside the equations, with its posterior band."""
+    import numpy as np
+
+    import nlme
+    from nlme import datasets, plots
+    from nlme.models.indomethacin_ude import QUICK, IndomethacinUDE, learned, priors
+
+    population = datasets.load("indomethacin")
+    posterior = nlme.sample(IndomethacinUDE(), population, priors(), key=1, progress=False, **QUICK)
+    observed = population.to_frame().query("EVID == 0")["DV"].astype(float)
+    concentration = np.geomspace(observed.min(), observed.max(), 60)
+    curves = learned(IndomethacinUDE(), posterior, concentration)
+    picture = plots.learned_function(
+        concentration,
+        curves,
+        observed=observed,
+        x_label="Concentration (mg/L)",
+        y_label="Clearance (L/h)",
+        title="Indomethacin: learned clearance of a typical person",
+    )
+    picture.savefig(folder / "indomethacin_learned_clearance.png", dpi=150)
+    lines = ["Typical clearance (L/h), posterior median and 90 % credible interval:"]
+    for at in (0.1, 0.5, 2.0):
+        low, middle, high = np.quantile(learned(IndomethacinUDE(), posterior, [at]), [0.05, 0.5, 0.95])
+        lines.append(f"  at {at:3.1f} mg/L   {middle:5.2f}   ({low:.2f} to {high:.2f})")
+    lines.append("A first look of {draws} draws in each of {chains} chains. What the sampler says about it:".format(**QUICK))
+    return "\n".join(lines + [f"  {message}" for message in posterior.attrs["messages"]])
+
+
 PARTS: tuple[tuple[str, Callable[[Path], str]], ...] = (
+    ("Indomethacin: a Bayesian universal ODE, its elimination learned", indomethacin),
     ("Theophylline: closed form, FOCEI, report, another dosing of the same people", theophylline),
     ("Quinidine: a neural covariate model (DeepNLME)", quinidine),
     ("Phenobarbital in neonates: covariates, closed form against ODE", phenobarbital),

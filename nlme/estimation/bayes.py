@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 25  # iterations between two lines of progress
 _SPREADS = (2.0, 1.0, 0.25, 0.0)  # distance from the mode within which chains start, in about standard deviations
+_HUGE = 1e12  # above the energy of any point worth starting from
 
 
 def sample(
@@ -226,23 +227,27 @@ class _Sampler:
         self._advance = advance
 
     def begin(self, starting_point: Callable, starting, key, chains: int) -> None:
-        """Start every chain at ``starting_point(key, spread)``, at the widest spread where all densities are finite.
+        """Start every chain at ``starting_point(key, spread)``, at the widest spread that all of them can leave.
 
         Raises
         ------
         FitError
             Not even the centre has a finite density.
         """
+        from numpyro.infer.util import ParamInfo
 
         @jax.jit
         def first(starting, key, spread):
             start = jax.vmap(starting_point, (0, None))(jax.random.split(starting, chains), spread)
-            return self._initial(jax.random.split(key, chains), start)
+            # The energy of the start is not computed but taken as huge, so that the first transition leaves it: computing it
+            # would mean to compile the density, which is most of a program's compile time, once more.
+            unknown = ParamInfo(start, jnp.full(chains, _HUGE, dtype=jnp.float64), jax.tree.map(jnp.zeros_like, start))
+            return self._initial(jax.random.split(key, chains), unknown)
 
         for spread in _SPREADS:
-            self._state = first(starting, key, spread)
-            if np.all(np.isfinite(np.asarray(self._state.potential_energy))):
-                jax.block_until_ready(self._advance(self._state, 0))  # compiled here, so that compilation is timed apart
+            state, _ = self._advance(first(starting, key, spread), 1)
+            if np.all(np.asarray(state.potential_energy) < _HUGE):
+                self._state = state
                 return
         raise FitError(
             "The posterior density is not finite near the model's own values. nlme.evaluate(model, population) names the subjects "
@@ -308,7 +313,9 @@ def _messages(kept: _Draws, prior: Priors, wanted: int, max_tree_depth: int, fai
     for what, values in coordinates.items():
         if draws < 4 or not values.shape[-1]:
             continue
-        disagreement, size = float(np.max(split_gelman_rubin(values))), float(np.min(effective_sample_size(values)))
+        with np.errstate(invalid="ignore", divide="ignore"):  # a coordinate that never moved is worth no draw at all
+            disagreement = float(np.max(split_gelman_rubin(values)))
+            size = float(np.min(np.nan_to_num(effective_sample_size(values))))
         if not disagreement <= 1.01:
             found.append(
                 f"The chains do not agree on the {what} yet (largest split R-hat {disagreement:.3f}; 1.01 is the usual limit): "

@@ -83,6 +83,7 @@ def potential(log_density: Callable, failures: Failures | None = None) -> Callab
     ``log_density(z)`` returns (value, status of the solves) for a pytree z of arrays; ``failures`` counts failed solves.
     """
 
+    @jax.jit  # traced once for all the programs a sampler makes of it
     def compute(z):
         (value, status), gradient = jax.value_and_grad(log_density, has_aux=True)(z)
         finite = jnp.isfinite(value) & jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient)]))
