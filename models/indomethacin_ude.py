@@ -39,10 +39,9 @@ REFERENCE = 0.5  # mg/L: `cl` is the clearance there, which leaves the network t
 #: The ODE's tolerance is that of a likelihood known to 1e-3, and a solve that needs more steps is at absurd parameters.
 QUICK = dict(
     warmup=150,
-    draws=150,
+    draws=100,
     chains=4,
-    target_acceptance=0.85,
-    max_tree_depth=5,
+    max_tree_depth=(5, 7),  # short trajectories while the step size is not known yet
     ode=nlme.Tolerances(relative=1e-4, absolute=1e-5, max_steps=60),
 )
 

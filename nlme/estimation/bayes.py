@@ -55,7 +55,7 @@ def sample(
     chains: int = 4,
     fixed: Iterable[str] = (),
     target_acceptance: float = 0.8,
-    max_tree_depth: int = 10,
+    max_tree_depth: int | tuple[int, int] = 10,
     ode: Tolerances = Tolerances(),
     progress: bool | None = None,
 ) -> InferenceData:
@@ -72,7 +72,7 @@ def sample(
     warmup, draws, chains : iterations of adaptation, iterations kept, and number of chains, which run side by side
     fixed : names of parameters to hold at the model's values
     target_acceptance : a higher one makes smaller, safer steps (raise it when transitions diverge)
-    max_tree_depth : a transition takes at most 2^depth - 1 steps
+    max_tree_depth : a transition takes at most 2^depth - 1 steps; a pair gives the depth in warm-up and afterwards
     ode : tolerances of the ODE solver
     progress : show a line of progress; by default where the output is a terminal or a notebook
 
@@ -121,7 +121,7 @@ def sample(
         kept = sampler.run(draws, show, "sampling", interruptible=True)
         failed, end = failures.take() if failures else 0, time.perf_counter()
         kept = kept._replace(w=_positions(prior, at, kept.w))
-        messages = _messages(kept, prior, draws, max_tree_depth, failed)
+        messages = _messages(kept, prior, draws, np.ravel(max_tree_depth)[-1], failed)
         found = _inference_data(model, prior, layout, ode, kept)
     found.attrs.update(
         model=type(model).__name__,
@@ -192,7 +192,7 @@ class _Draws(NamedTuple):
 class _Sampler:
     """NumPyro's NUTS over all chains at once, run some iterations at a time by one compiled program."""
 
-    def __init__(self, energy: Callable, warmup: int, target_acceptance: float, max_tree_depth: int):
+    def __init__(self, energy: Callable, warmup: int, target_acceptance: float, max_tree_depth: int | tuple[int, int]):
         from numpyro.infer import NUTS
 
         kernel = NUTS(
