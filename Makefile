@@ -13,19 +13,20 @@ OUT ?= demo-out
 
 BIN := .venv/bin
 READY := .venv/.installed
+TESTABLE := .venv/.installed-test
 
 .PHONY: demo test test-all bench clean
 
 demo: $(READY)
 	@$(BIN)/nlme demo --out $(OUT)
 
-test: $(READY)
+test: $(TESTABLE)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
-test-all: $(READY)
+test-all: $(TESTABLE)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "slow or not slow"
 
-bench: $(READY)
+bench: $(TESTABLE)
 	@$(BIN)/python tests/benchmarks
 
 clean:
@@ -34,12 +35,16 @@ clean:
 
 # pip is always run as `python -m pip` (no long shebang lines) and retried after an upgrade of itself, for the one case
 # where a venv brings a pip that does not know editable installs from pyproject.toml.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 $(READY): pyproject.toml
 	@if [ -z "$(PYTHON)" ] && [ ! -x $(BIN)/python ]; then \
 		echo "nlme needs Python 3.11 or later with venv (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; fi
 	@[ -x $(BIN)/python ] || { echo "Making .venv ..."; $(PYTHON) -m venv .venv; }
 	@echo "Installing nlme into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]' || { \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'; }
+	@$(PIP) -e . || { $(PIP) --upgrade pip && $(PIP) -e .; }
+	@touch $@
+
+$(TESTABLE): $(READY)
+	@echo "Installing what the tests need ..."
+	@$(PIP) -e '.[test]'
 	@touch $@
