@@ -1,58 +1,74 @@
-"""Residual error models: what an observation's distribution is, given its prediction.
+"""Residual error models: what a continuous observation's distribution is, given its prediction.
 
 Every model here is Gaussian on some scale h of the data:  h(y) ~ N(mean, variance), so that one density serves all:
 
     log p(y) = -1/2 [ (h(y) - mean)^2 / variance + log variance + log 2 pi ] + log |h'(y)|
 
-| constructor                            | h    | mean  | variance                   |
-|----------------------------------------|------|-------|----------------------------|
-| ``additive(f, add)``                   | y    | f     | add^2                      |
-| ``proportional(f, prop)``              | y    | f     | (prop f)^2                 |
-| ``combined(f, add, prop)``             | y    | f     | add^2 + (prop f)^2         |
-| ``combined(f, add, prop, form="sd")``  | y    | f     | (add + prop f)^2           |
-| ``power(f, prop, exponent)``           | y    | f     | (prop f^exponent)^2        |
-| ``lognormal(f, sd)``                   | log y| log f | sd^2                       |
+| constructor                            | h                   | mean  | variance                   |
+|----------------------------------------|---------------------|-------|----------------------------|
+| ``additive(f, add)``                   | y                   | f     | add^2                      |
+| ``proportional(f, prop)``              | y                   | f     | (prop f)^2                 |
+| ``combined(f, add, prop)``             | y                   | f     | add^2 + (prop f)^2         |
+| ``combined(f, add, prop, form="sd")``  | y                   | f     | (add + prop f)^2           |
+| ``power(f, prop, exponent)``           | y                   | f     | (prop f^exponent)^2        |
+| ``lognormal(f, sd)``                   | log y               | log f | sd^2                       |
+| ``logitnormal(f, sd, lower, upper)``   | log((y - l)/(u - y))| h(f)  | sd^2                       |
+| ``boxcox(f, sd, lam)``                 | (y^lam - 1)/lam     | h(f)  | sd^2                       |
+| ``yeojohnson(f, sd, lam)``             | see :func:`yeojohnson` | h(f) | sd^2                     |
 
-All arguments named ``add``, ``prop``, ``sd`` are standard deviations.
+All arguments named ``add``, ``prop``, ``sd`` are standard deviations, those of the last four rows on the scale h.  The likelihood
+is always that of the data on their original scale, so objectives of different scales can be compared and ``lam`` be estimated.
 """
 
 from __future__ import annotations
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
+from nlme.observation.base import Law, Observation, Record, Terms
+from nlme.observation.transforms import TRANSFORMS
 from nlme.typing import Scalar
 
-TRANSFORMS = {
-    "identity": (lambda y: y, lambda y: jnp.zeros_like(y)),
-    "log": (lambda y: jnp.log(y), lambda y: -jnp.log(y)),
-}
 
-
-class Residual(eqx.Module):
-    """h(y) ~ N(mean, variance) for one record, with h named by ``transform`` ("identity" or "log")."""
+class Residual(Observation):
+    """h(y) ~ N(mean, variance) for one record, with h a row of ``TRANSFORMS`` and ``shape`` its parameters."""
 
     mean: Scalar
     variance: Scalar
     transform: str = eqx.field(static=True, default="identity")
+    shape: Float[Array, " k"] = eqx.field(default_factory=lambda: jnp.zeros(0))
+
+    def law(self) -> Law:
+        row = TRANSFORMS[self.transform]
+        return Law(row.words, normal=True, plain=not row.shaped)
+
+    def parts(self) -> dict[str, Scalar]:
+        shape = {name: self.shape[k] for k, name in enumerate(TRANSFORMS[self.transform].shaped)}
+        return {"mean": self.mean, "variance": self.variance, **shape}
 
     def transformed(self, y):
         """h(y)."""
-        return TRANSFORMS[self.transform][0](y)
+        return TRANSFORMS[self.transform].forward(y, self.shape)
 
     def log_jacobian(self, y):
         """log |h'(y)|, which puts the likelihood on the original scale of the data."""
-        return TRANSFORMS[self.transform][1](y)
+        return TRANSFORMS[self.transform].log_slope(y, self.shape)
+
+    def terms(self, record: Record) -> Terms:
+        y = record.y
+        return Terms(self.mean, self.variance, self.transformed(y), self.log_jacobian(y), jnp.ones_like(y, dtype=bool))
+
+    def back(self, z):
+        return TRANSFORMS[self.transform].inverse(z, self.shape)
 
     def prediction(self):
-        """The mean (log-normal: the median) on the scale of the data."""
-        return jnp.exp(self.mean) if self.transform == "log" else self.mean
+        """The mean (on another scale than the data's: the median) on the scale of the data."""
+        return self.back(self.mean)
 
-    def sample(self, standard_normal):
-        """An observation on the scale of the data from a standard normal draw."""
-        value = self.mean + jnp.sqrt(self.variance) * standard_normal
-        return jnp.exp(value) if self.transform == "log" else value
+    def sample(self, normal, key=None):
+        return self.back(self.mean + jnp.sqrt(self.variance) * normal)
 
 
 def additive(f, add) -> Residual:
@@ -94,5 +110,43 @@ def power(f, prop, exponent) -> Residual:
 
 def lognormal(f, sd) -> Residual:
     """log y = log f + sd e, for f > 0 and y > 0; f is the median of y."""
+    return _on_scale("log", f, sd)
+
+
+def logitnormal(f, sd, lower=0.0, upper=1.0) -> Residual:
+    """logit y = logit f + sd e, logit y = log((y - lower) / (upper - y)), for f and y inside the bounds; f is the median of y.
+
+    Raises
+    ------
+    ModelError
+        ``lower`` is not below ``upper``.
+    """
+    if isinstance(lower, (int, float)) and isinstance(upper, (int, float)) and not lower < upper:
+        raise ModelError(f"logitnormal(..., lower={lower:g}, upper={upper:g}): lower must be below upper.")
+    return _on_scale("logit", f, sd, lower, upper)
+
+
+def boxcox(f, sd, lam) -> Residual:
+    """h(y) = h(f) + sd e, h(y) = (y^lam - 1) / lam (lam = 0: log y), for f > 0 and y > 0; f is the median of y.
+
+    The density is that of the normal h(y) as it stands, though h(y) cannot pass -1/lam: the mass beyond, next to nothing unless sd
+    is large, is not divided out (nor is it by NONMEM's dynamic transform of both sides).  Source: Box & Cox (1964),
+    doi:10.1111/j.2517-6161.1964.tb00553.x; Dosne, Bergstrand & Karlsson (2016), doi:10.1007/s10928-015-9460-y.
+    """
+    return _on_scale("box-cox", f, sd, lam)
+
+
+def yeojohnson(f, sd, lam) -> Residual:
+    """h(y) = h(f) + sd e for data of either sign; f is the median of y.
+
+    h(y) = ((1 + y)^lam - 1) / lam for y >= 0 and -((1 - y)^(2 - lam) - 1) / (2 - lam) for y < 0, with their limits, log(1 + y) and
+    -log(1 - y), at lam = 0 and 2.  lam = 1 is no transform.  Source: Yeo & Johnson (2000), doi:10.1093/biomet/87.4.954.
+    """
+    return _on_scale("yeo-johnson", f, sd, lam)
+
+
+def _on_scale(transform: str, f, sd, *shape) -> Residual:
     f = jnp.asarray(f)
-    return Residual(jnp.log(f), jnp.square(sd) * jnp.ones_like(f), "log")
+    shape = jnp.stack([jnp.asarray(s, dtype=float) for s in shape]) if shape else jnp.zeros(0)
+    mean = TRANSFORMS[transform].forward(f, shape)
+    return Residual(mean, jnp.square(sd) * jnp.ones_like(f), transform, shape)

@@ -1,0 +1,69 @@
+"""Can these observations come from these distributions?  What can be said before any number is computed, is said here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nlme.data.population import Population
+from nlme.errors import DataError
+from nlme.language.anatomy import Anatomy
+
+
+def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[int], model: str) -> None:
+    """Refuse observations that their endpoint's distribution cannot give.
+
+    Raises
+    ------
+    DataError
+        A censored record of an endpoint that says nothing of censoring, a value outside the whole numbers that the endpoint can
+        take, two records of an autocorrelated endpoint at one time.
+    """
+    for k, (name, law) in enumerate(zip(anatomy.endpoints, anatomy.laws, strict=True)):
+        if not law.censoring:
+            _refuse(
+                population, endpoint_of, k, lambda s: s.cens != 0,
+                f"censored (CENS is not 0), and {model}.observe does not say what that means for endpoint {name!r} ({law.words}). "
+                + (
+                    "Code an event at an unknown time since the record before as DV = 2, without CENS."
+                    if law.link == "hazard"
+                    else "Give it to nlme.censored(...), or leave the records out: drop the rows, or set MDV = 1 on them."
+                ),
+            )
+        if law.whole is not None:
+            lowest, highest = law.whole
+            many = f"{lowest:g} to {highest:g}" if np.isfinite(highest) else f"{lowest:g} or above"
+            _refuse(
+                population, endpoint_of, k,
+                lambda s, lo=lowest, hi=highest: ~((s.dv == np.round(s.dv)) & (s.dv >= lo) & (s.dv <= hi)),
+                f"not a whole number {many}, and endpoint {name!r} of {model} is {law.words}.",
+            )
+        if law.link == "ar1":
+            _refuse(
+                population, endpoint_of, k,
+                lambda s, k=k: _repeated(s, endpoint_of, k),
+                f"at the time of the record before: residuals of endpoint {name!r} would be correlated by exp(-decay 0) = 1 there. "
+                "Keep one of the two, or take nlme.ar1 away.",
+            )
+
+
+def _repeated(subject, endpoint_of, k: int) -> np.ndarray:
+    mine = subject.is_observation & (np.array([*endpoint_of, -1])[subject.endpoint] == k)
+    found = np.zeros(len(mine), bool)
+    at = np.flatnonzero(mine)
+    found[at[1:]] = np.diff(subject.time[at]) == 0
+    return found
+
+
+def _refuse(population: Population, endpoint_of: list[int], k: int, wrong, why: str) -> None:
+    """Raise, naming the first rows where ``wrong(subject)`` among the observations of endpoint ``k``."""
+    rows, first = [], None
+    for subject in population:
+        mine = subject.is_observation & np.isfinite(subject.dv) & (np.array([*endpoint_of, -1])[subject.endpoint] == k)
+        bad = np.flatnonzero(mine & wrong(subject))
+        rows.extend(int(subject.rows[j]) for j in bad)
+        if first is None and len(bad):
+            first = f"subject {subject.id}, time {subject.time[bad[0]]:g}, DV {subject.dv[bad[0]]:g}"
+    if rows:
+        listed = ", ".join(map(str, rows[:5])) + (" ..." if len(rows) > 5 else "")
+        count = "1 observation is" if len(rows) == 1 else f"{len(rows)} observations are"
+        raise DataError(f"{count} {why} Row{'s' if len(rows) > 1 else ''} {listed}; the first: {first}.")

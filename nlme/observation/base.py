@@ -1,0 +1,106 @@
+"""What every observation model answers: what one record adds to a log density, what it predicts, how it is drawn.
+
+    log p(y) = [normal] log N(z; mean, variance) + log_factor
+
+A model whose data are normal on some scale z = h(y) fills the first part and puts log |h'(y)| into ``log_factor``; any other puts
+its whole log density there.  Methods that linearise (FO, FOCE, FOCEI) need the first part; Laplace's and all that sample need
+only the sum.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from nlme.typing import Scalar
+
+
+class Record(NamedTuple):
+    """One observation as the data give it: DV, CENS (1: below DV, -1: above DV) and LIMIT (NaN where there is none)."""
+
+    y: Scalar
+    cens: Scalar
+    limit: Scalar
+
+
+class Terms(NamedTuple):
+    """log p(y) = [normal] log N(transformed; mean, variance) + log_factor; (0, 1, 0) where ``normal`` is False."""
+
+    mean: Float[Array, "..."]
+    variance: Float[Array, "..."]
+    transformed: Float[Array, "..."]
+    log_factor: Float[Array, "..."]
+    normal: Bool[Array, "..."]
+
+
+def not_normal(log_density: Scalar) -> Terms:
+    """The terms of a record that has no normal part."""
+    zero, one = jnp.zeros_like(log_density), jnp.ones_like(log_density)
+    return Terms(zero, one, zero, log_density, jnp.zeros_like(log_density, dtype=bool))
+
+
+def log_density(terms: Terms) -> Float[Array, "..."]:
+    """log p(y), all constants included."""
+    square = jnp.square(terms.transformed - terms.mean) / terms.variance
+    normal = -0.5 * (square + jnp.log(terms.variance) + math.log(2.0 * math.pi))
+    return jnp.where(terms.normal, normal, 0.0) + terms.log_factor
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """What is known of an endpoint's distribution before any number is.
+
+    Attributes
+    ----------
+    words : the distribution in words, for descriptions and messages
+    normal : methods that linearise may be used
+    plain : ``log_factor`` does not depend on any parameter
+    link : "" if records are independent given the random effects, else how one looks at the one before ("ar1", "hazard")
+    censoring : the model says what a record with CENS = 1 or -1 means
+    whole : (lowest, highest) of whole-numbered data, or None
+    """
+
+    words: str
+    normal: bool = False
+    plain: bool = False
+    link: str = ""
+    censoring: bool = False
+    whole: tuple[float, float] | None = None
+
+
+class Observation(eqx.Module):
+    """Distribution of one endpoint's observation at one time, given the individual parameters and the states."""
+
+    @abc.abstractmethod
+    def law(self) -> Law:
+        """What does not depend on numbers."""
+
+    @abc.abstractmethod
+    def parts(self) -> dict[str, Scalar]:
+        """The numbers that make the distribution, by name."""
+
+    @abc.abstractmethod
+    def terms(self, record: Record) -> Terms:
+        """What ``record`` adds to the log density; differentiable in the parts."""
+
+    @abc.abstractmethod
+    def prediction(self) -> Scalar:
+        """The prediction on the scale of the data."""
+
+    @abc.abstractmethod
+    def sample(self, normal: Scalar, key) -> Scalar:
+        """An observation from a standard normal draw, and a key for what needs more (a linked law: from what its link drew)."""
+
+    def carried(self) -> Scalar:
+        """What the link between records needs: the decay of a correlation, a cumulative hazard."""
+        return jnp.zeros(())
+
+    def back(self, z: Scalar) -> Scalar:
+        """The value on the scale of the data where the normal part stands at ``z``; NaN without a normal part."""
+        return jnp.full_like(z, jnp.nan)
