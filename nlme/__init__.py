@@ -1,7 +1,8 @@
 """nlme: nonlinear mixed-effects pharmacometrics on JAX.
 
 Importing the package switches JAX to float64 and its persistent compilation cache on (``~/.cache/nlme``; set the environment
-variable ``NLME_CACHE`` to another folder, or to nothing to switch it off; a cache configured by the user is left alone).
+variable ``NLME_CACHE`` to another folder, or to nothing to switch it off; a cache configured by the user is left alone).  The environment
+variable ``NLME_DEVICES`` makes that many devices of a CPU's cores, for ``nlme.fit(..., sharding="all")``.
 """
 
 import importlib as _importlib
@@ -11,6 +12,8 @@ from pathlib import Path as _Path
 import jax as _jax
 
 _jax.config.update("jax_enable_x64", True)
+if _os.environ.get("NLME_DEVICES"):
+    _jax.config.update("jax_num_cpu_devices", int(_os.environ["NLME_DEVICES"]))
 
 
 def _compilation_cache() -> None:
@@ -43,7 +46,9 @@ _HOMES = {
     "nlme.data.regimen": ("dose",),
     "nlme.structure.ode": ("ODE",),
     "nlme.structure.solvers": ("Tolerances",),
-    "nlme.observation.residual": ("additive", "proportional", "combined", "power", "lognormal"),
+    "nlme.observation.residual": ("additive", "proportional", "combined", "power", "lognormal", "logitnormal", "boxcox", "yeojohnson"),
+    "nlme.observation.discrete": ("binary", "ordered", "poisson", "negative_binomial"),
+    "nlme.observation.custom": ("loglik",),
     "nlme.neural.network": ("MLP", "mlp", "standardise"),
     "nlme.neural.penalties": ("L2",),
     "nlme.language.model": ("Model",),

@@ -31,6 +31,7 @@ from nlme.estimation.whitening import Coordinates, coordinates
 from nlme.language.density import effects_from
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
+from nlme.language.ragged import over_subjects
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory
 from nlme.parameters.priors import Priors
@@ -365,7 +366,7 @@ def _inference_data(model: Model, prior: Priors, layout: Layout, ode: Tolerances
             "n_steps": steps,
             "tree_depth": np.ceil(np.log2(steps + 1)).astype(int),
         },
-        observed_data={"DV": np.asarray(layout.arrays.observed)[who, place]},
+        observed_data={"DV": layout.observed[who, place]},
         constant_data={
             "ID": np.array([subjects[i].id for i in who]),
             "TIME": np.array([subjects[i].time[j] for i, j in zip(who, record, strict=True)], dtype=float),
@@ -392,7 +393,7 @@ def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept
     def at(w):
         (one, _), b = prior.model_and_density(w["u"]), w["b"]
         eta = jax.vmap(effects_from, (None, 0))(one, b)
-        terms, _ = jax.vmap(lambda data, b: pointwise(one, layout.anatomy, data, b, 0, ode))(layout.arrays, b)
+        _, terms = over_subjects(lambda data, b: ((), pointwise(one, layout.anatomy, data, b, 0, ode)[0]), layout.arrays, b)
         spreads = {
             ".".join(e.path): (e.get(one).sd, e.get(one).correlation) for e in entries if isinstance(e.get(one), Covariance)
         }

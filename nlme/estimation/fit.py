@@ -18,6 +18,7 @@ from nlme.estimation.progress import Progress
 from nlme.estimation.result import Evaluated, Fit, require_finite, versions
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
+from nlme.language.ragged import mesh_of
 from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCE, FOCEI
 from nlme.parameters.inventory import Inventory
@@ -25,7 +26,7 @@ from nlme.parameters.inventory import Inventory
 Penalty = Callable[[Model], jax.Array]
 
 
-def evaluate(model: Model, population, method: Method | None = None) -> Evaluated:
+def evaluate(model: Model, population, method: Method | None = None, *, sharding=None) -> Evaluated:
     """The objective at the model's own values, with the mode of every subject; nothing is estimated.
 
     Parameters
@@ -33,6 +34,8 @@ def evaluate(model: Model, population, method: Method | None = None) -> Evaluate
     model : a model with the values wanted
     population : the data (see :func:`nlme.read_nonmem`)
     method : FO(), FOCE(), FOCEI() (the default) or Laplace()
+    sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list.  What is computed
+        does not depend on it.  The cores of a CPU are one device unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
 
     Raises
     ------
@@ -42,7 +45,7 @@ def evaluate(model: Model, population, method: Method | None = None) -> Evaluate
         The objective is not a finite number; subjects and records are named.
     """
     method = _method(method)
-    layout = lay_out(_checked(model), population)
+    layout = lay_out(_checked(model), population, mesh=mesh_of(sharding))
     inventory = Inventory(model)
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     at = evaluate_subjects(
@@ -62,6 +65,7 @@ def fit(
     tolerance: float = 1e-7,
     max_evaluations: int = 1000,
     progress: bool | None = None,
+    sharding=None,
 ) -> Fit:
     """Maximum likelihood estimates of a model's parameters.
 
@@ -78,6 +82,7 @@ def fit(
     tolerance : the search ends when the expected further decrease of the objective is below this
     max_evaluations : limit of evaluations of objective and gradient
     progress : show a line of progress; by default where the output is a terminal or a notebook
+    sharding : JAX devices over which the subjects are spread, see :func:`evaluate`
 
     Raises
     ------
@@ -87,7 +92,7 @@ def fit(
         The objective is not finite at the starting values; subjects and records are named.
     """
     method = _method(method)
-    layout = lay_out(_checked(model), population)
+    layout = lay_out(_checked(model), population, mesh=mesh_of(sharding))
     inventory = Inventory(model, fixed)
     if not len(inventory):
         raise ModelError("Every parameter is fixed, so there is nothing to fit; use nlme.evaluate(model, population, method).")

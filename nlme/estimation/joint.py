@@ -8,7 +8,6 @@ polynomial, exact to first order there, is what JAX differentiates (see ``nlme.l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -18,8 +17,9 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, Int
 
 from nlme.language.anatomy import Anatomy
-from nlme.language.density import effects_from, moments
+from nlme.language.density import effects_from, log_densities, moments
 from nlme.language.layout import SubjectData
+from nlme.language.ragged import Ragged, over_subjects
 from nlme.language.model import Model
 from nlme.language.solution import Expansion
 from nlme.structure.solvers import SOLVED, Tolerances
@@ -35,16 +35,19 @@ def pointwise(
     eta = effects_from(model, b)
     solution = Expansion(model, anatomy, eta, data.covariates, data.timeline, order, tolerances)(model, eta)
     m = moments(model, anatomy, data, solution)
-    terms = jnp.square(m.transformed - m.mean) / m.variance + jnp.log(m.variance) + math.log(2.0 * math.pi)
-    return jnp.where(data.mask, m.log_jacobian - 0.5 * terms, 0.0), m.status
+    return jnp.where(data.mask, log_densities(m), 0.0), m.status
 
 
 def log_joint(
-    model: Model, anatomy: Anatomy, arrays: SubjectData, b: Float[Array, "N q"], order: int, tolerances: Tolerances
+    model: Model, anatomy: Anatomy, arrays: Ragged, b: Float[Array, "N q"], order: int, tolerances: Tolerances
 ) -> tuple[Float[Array, ""], Int[Array, ""]]:
     """log p(y, b | theta) of all subjects without the constant of the random effects, and the worst ending of their solves."""
-    terms, status = jax.vmap(lambda data, b: pointwise(model, anatomy, data, b, order, tolerances))(arrays, b)
-    return jnp.sum(terms) - 0.5 * jnp.sum(jnp.square(b)), jnp.max(status)
+    def of_subject(data, b):
+        terms, status = pointwise(model, anatomy, data, b, order, tolerances)
+        return (jnp.sum(terms), status), ()
+
+    (total, status), _ = over_subjects(of_subject, arrays, b)
+    return jnp.sum(total) - 0.5 * jnp.sum(jnp.square(b)), jnp.max(status)
 
 
 class Failures:

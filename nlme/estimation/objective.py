@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.language.layout import SubjectData
+from nlme.language.ragged import Ragged, over_subjects
 from nlme.language.model import Model
 from nlme.language.anatomy import Anatomy
 from nlme.marginal.base import Method, Subject
@@ -32,6 +33,7 @@ class Evaluation(NamedTuple):
 
 def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, start: Float[Array, " q"]):
     """(objective, mode) of one subject; the objective is differentiable in ``model``."""
+    method.require(anatomy)
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
     stopped = eqx.combine(jax.lax.stop_gradient(arrays), rest)
     zero = jnp.zeros_like(start)
@@ -52,7 +54,7 @@ def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectDat
 
 @eqx.filter_jit
 def evaluate_subjects(
-    method: Method, anatomy: Anatomy, inventory: Inventory, model: Model, arrays: SubjectData, u, starts, gradient: bool = True
+    method: Method, anatomy: Anatomy, inventory: Inventory, model: Model, arrays: Ragged, u, starts, gradient: bool = True
 ) -> Evaluation:
     """Every subject's objective (and gradient) at the unconstrained parameters ``u``; ``starts`` (N, q) begin the modes."""
 
@@ -60,8 +62,9 @@ def evaluate_subjects(
         return one_subject(method, anatomy, inventory.at_unconstrained(model, u), data, start)
 
     if gradient:
-        (value, mode), slope = jax.vmap(jax.value_and_grad(objective, has_aux=True), (None, 0, 0))(u, arrays, starts)
+        derived = jax.value_and_grad(objective, has_aux=True)
+        ((value, mode), slope), _ = over_subjects(lambda data, start: (derived(u, data, start), ()), arrays, starts)
     else:
-        value, mode = jax.vmap(objective, (None, 0, 0))(u, arrays, starts)
+        (value, mode), _ = over_subjects(lambda data, start: (objective(u, data, start), ()), arrays, starts)
         slope = None
     return Evaluation(value, slope, *mode)

@@ -8,7 +8,9 @@ With m, g the conditional mean and variance, a = dm/db in standardised effects (
     CWRES = [a a' + diag g]^(-1/2)  (z - m(b^) + a b^)         at b^
 
 PRED, IPRED, CPRED, RES and IRES are on the scale of the data, weighted residuals on the scale z = h(y) of the error model.
-The inverse square root is the symmetric one.  Source: Hooker, Staatz & Karlsson (2007), doi:10.1007/s11095-007-9361-x.
+The inverse square root is the symmetric one.  RES and IRES of a record with CENS are NaN.  Weighted residuals and CPRED of an
+observation that is not normal on any scale (a count, an event, a censored value) are NaN; it takes no part in those of the
+others.  Those of an endpoint with a memory are given the record before.  Source: Hooker, Staatz & Karlsson (2007), doi:10.1007/s11095-007-9361-x.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.language.layout import Layout
+from nlme.language.ragged import over_subjects
 from nlme.language.model import Model
 from nlme.marginal.base import Method, Subject
 
@@ -30,36 +33,38 @@ def _slopes(method: Method, anatomy, model: Model, arrays, b):
     def of_subject(data, b):
         subject = Subject(method, anatomy, data, model, b, 1)
         slopes = subject.slopes(model, b)
-        return slopes.moments, slopes.a
+        conditional = slopes.moments.mean - slopes.a @ b
+        back = subject.back_transformed(model, b, conditional)
+        series = {"at": slopes.moments._replace(status=None), "a": slopes.a, "centre": conditional, "shown": back}
+        return None, series | {"y": data.observed, "cens": data.cens}
 
-    return jax.vmap(of_subject)(arrays, b)
+    return over_subjects(of_subject, arrays, b)[1]
 
 
 def prediction_table(method: Method, model: Model, layout: Layout, b) -> dict[str, np.ndarray]:
     """The columns above for every observation, in the order of the data file."""
     full = method if method.interaction else _with_interaction(method)
     zero = jnp.zeros_like(b)
-    typical, a_typical = jax.tree.map(np.asarray, _slopes(full, layout.anatomy, model, layout.arrays, zero))
-    at, a = jax.tree.map(np.asarray, _slopes(full, layout.anatomy, model, layout.arrays, b))
-    b = np.asarray(b)
+    zeros, found = (jax.tree.map(np.asarray, _slopes(full, layout.anatomy, model, layout.arrays, at)) for at in (zero, b))
+    typical, at, a = zeros["at"], found["at"], found["a"]
     rows: dict[str, list] = {name: [] for name in ("subject", "record", "DV", *COLUMNS)}
     for i in range(layout.n_subjects):
         use = np.flatnonzero(layout.positions[i] >= 0)
         use = use[np.argsort(layout.positions[i, use], kind="stable")]
-        z, y = at.transformed[i, use], np.asarray(layout.arrays.observed[i])[use]
-        conditional = at.mean[i, use] - a[i, use] @ b[i]
-        log_scale = np.isin(use, _log_samples(layout))
+        z, y, normal = at.transformed[i, use], found["y"][i, use], at.normal[i, use]
+        known = np.where(found["cens"][i, use] == 0, y, np.nan)
+        iwres = (z - at.mean[i, use]) / np.sqrt(at.variance[i, use])
         rows["subject"].append(np.full(len(use), i))
         rows["record"].append(layout.positions[i, use])
         rows["DV"].append(y)
         rows["PRED"].append(typical.prediction[i, use])
         rows["IPRED"].append(at.prediction[i, use])
-        rows["RES"].append(y - typical.prediction[i, use])
-        rows["IRES"].append(y - at.prediction[i, use])
-        rows["IWRES"].append((z - at.mean[i, use]) / np.sqrt(at.variance[i, use]))
-        rows["WRES"].append(_whiten(z - typical.mean[i, use], a_typical[i, use], typical.variance[i, use]))
-        rows["CPRED"].append(np.where(log_scale, np.exp(np.where(log_scale, conditional, 0.0)), conditional))
-        rows["CWRES"].append(_whiten(z - conditional, a[i, use], at.variance[i, use]))
+        rows["RES"].append(known - typical.prediction[i, use])
+        rows["IRES"].append(known - at.prediction[i, use])
+        rows["IWRES"].append(np.where(normal, iwres, np.nan))
+        rows["WRES"].append(_whiten(z - typical.mean[i, use], zeros["a"][i, use], typical.variance[i, use], normal))
+        rows["CPRED"].append(np.where(normal, found["shown"][i, use], np.nan))
+        rows["CWRES"].append(_whiten(z - found["centre"][i, use], a[i, use], at.variance[i, use], normal))
     return {name: np.concatenate(values) for name, values in rows.items()}
 
 
@@ -69,12 +74,8 @@ def _with_interaction(method: Method) -> Method:
     return FOCEI(method.inner_tolerance, method.inner_iterations, method.ode)
 
 
-def _log_samples(layout: Layout) -> np.ndarray:
-    """Samples of endpoints whose error model is on the log scale."""
-    spans = zip(layout.arrays.spans, layout.anatomy.transforms, strict=True)
-    return np.concatenate([np.arange(a, b) for (a, b), h in spans if h == "log"] or [np.zeros(0, int)])
-
-
-def _whiten(residual: np.ndarray, a: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(a @ a.T + np.diag(variance))
-    return vectors @ ((vectors.T @ residual) / np.sqrt(values))
+def _whiten(residual: np.ndarray, a: np.ndarray, variance: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    white = np.full(len(residual), np.nan)
+    values, vectors = np.linalg.eigh(a[normal] @ a[normal].T + np.diag(variance[normal]))
+    white[normal] = vectors @ ((vectors.T @ residual[normal]) / np.sqrt(values))
+    return white

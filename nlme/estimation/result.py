@@ -67,7 +67,15 @@ class Evaluated:
     @property
     def objective_full(self) -> float:
         """-2 log L with all constants, as Monolix, nlme and lme4 print it."""
-        return self.objective + self.n_observations * math.log(2 * math.pi)
+        return self.objective + self._n_normal * math.log(2 * math.pi)
+
+    @functools.cached_property
+    def _n_normal(self) -> int:
+        """Observations whose 1/2 log 2 pi the objective leaves out: those with a normal density on some scale."""
+        if all(law.normal and not law.censoring for law in self.layout.anatomy.laws):
+            return self.n_observations
+        normal = ~self.predictions["IWRES"].isna()
+        return int(normal.sum())
 
     @property
     def n_observations(self) -> int:
@@ -144,7 +152,7 @@ class Evaluated:
         import pandas as pd
 
         anatomy = self.layout.anatomy
-        first = {name: value[:, :1] for name, value in self.layout.arrays.covariates.items()}
+        first = {name: np.array([[s.covariates[name][0]] for s in self.population], dtype=float) for name in anatomy.covariates}
         table = jax.vmap(lambda eta, cov: rows_of(self.model, anatomy, eta, cov, 1))(jnp.asarray(self._eta), first)
         return pd.DataFrame({name: np.asarray(v)[:, 0] for name, v in table.items()}, index=self._index())
 
@@ -161,7 +169,7 @@ class Evaluated:
     @property
     def epsilon_shrinkage(self) -> float:
         """100 (1 - sd(IWRES)) %."""
-        return float(100.0 * (1.0 - np.std(self.predictions["IWRES"], ddof=1)))
+        return float(100.0 * (1.0 - np.nanstd(self.predictions["IWRES"], ddof=1)))
 
     def _index(self):
         import pandas as pd
@@ -348,21 +356,30 @@ def _why_not_finite(model: Model, layout: Layout, i: int) -> str:
     from nlme.marginal.foce import FOCEI
     from nlme.marginal.base import Subject
 
-    data = jax.tree.map(lambda x: x[i], layout.arrays)
+    data, records = layout.subject(i)
     zero = jnp.zeros(len(layout.anatomy.effects))
     at = Subject(FOCEI(), layout.anatomy, data, model, zero, 0).moments(model, zero)
     mean, variance, z = np.asarray(at.mean), np.asarray(at.variance), np.asarray(at.transformed)
     subject = list(layout.population)[i]
-    real = layout.positions[i] >= 0
+    real = records >= 0
 
     def place(bad):
-        j = layout.positions[i][np.flatnonzero(bad & real)[0]]
+        j = records[np.flatnonzero(bad & real)[0]]
         return f"row {subject.rows[j]} (time {subject.time[j]:g}, DV {subject.dv[j]:g})"
 
     if (~np.isfinite(z) & real).any():
-        return f"{place(~np.isfinite(z))}: the observation has no logarithm, and the error model is log-normal; DV must be positive."
+        sample = np.flatnonzero(~np.isfinite(z) & real)[0]
+        endpoint = next(k for k, (a, b) in enumerate(data.spans) if a <= sample < b)
+        law = layout.anatomy.laws[endpoint]
+        if "log scale" in law.words:
+            return f"{place(~np.isfinite(z))}: the observation has no logarithm, and the error model is log-normal; DV must be positive."
+        return f"{place(~np.isfinite(z))}: the error model is {law.words}, which has no place for this value."
     if (~np.isfinite(mean) & real).any():
         return f"{place(~np.isfinite(mean))}: the prediction is {mean[~np.isfinite(mean) & real][0]} at the starting values."
+    factor = np.asarray(at.log_factor)
+    if (~np.isfinite(factor) & real).any():
+        bad = ~np.isfinite(factor)
+        return f"{place(bad)}: the log density of this observation is {factor[bad & real][0]} at eta = 0 (impossible under the model)."
     if ((variance <= 0) & real).any():
         return (
             f"{place(variance <= 0)}: the residual variance is 0, because the prediction is 0 and the error has no additive part. "

@@ -37,6 +37,7 @@ from jaxtyping import Array, Float, Int
 from nlme.language.density import effects_from, moments
 from nlme.language.layout import Layout, SubjectData
 from nlme.language.model import Model
+from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
 from nlme.parameters.priors import Priors
 from nlme.structure.solvers import SOLVED, Tolerances
@@ -113,8 +114,8 @@ def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) ->
     start = (prior.unconstrained(model), jnp.zeros((n, q)))
 
     def at(u, y, centring) -> _Arrow:
-        value, gradient, information = jax.vmap(lambda data, y: _subject(prior, layout, data, centring, u, y, ode))(
-            layout.arrays, y
+        (value, gradient, information), _ = over_subjects(
+            lambda data, y: (_subject(prior, layout, data, centring, u, y, ode), ()), layout.arrays, y
         )
         slope, bend = jax.grad(_minus_prior)(u, prior), jax.hessian(_minus_prior)(u, prior)
         return _Arrow(
@@ -197,20 +198,20 @@ def _subject(prior: Priors, layout: Layout, data: SubjectData, centring: Centrin
     def values(x):
         model, b, _ = parts(x)
         m = moments(model, anatomy, data, expansion(model, effects_from(model, b)))
-        return (m.mean, jnp.log(m.variance)), m
+        return (m.mean - m.transformed, jnp.log(m.variance), m.log_factor), m
 
-    (mean, log_variance), push, m = jax.linearize(values, x, has_aux=True)
-    slope_mean, slope_variance = jax.vmap(push)(jnp.eye(x.shape[0]))
+    (minus_residual, log_variance, log_factor), push, m = jax.linearize(values, x, has_aux=True)
+    slope_mean, slope_variance, slope_factor = jax.vmap(push)(jnp.eye(x.shape[0]))
 
     def keep(terms):
         return jnp.where(data.mask, terms, 0.0)
 
-    residual = m.transformed - mean
-    weighted, squared = keep(residual / m.variance), keep(jnp.square(residual) / m.variance)
+    weighted, squared = keep(-minus_residual / m.variance), keep(jnp.square(minus_residual) / m.variance)
     a, c = keep(slope_mean / jnp.sqrt(m.variance)), keep(slope_variance)
-    value = 0.5 * jnp.sum(squared + keep(log_variance - 2.0 * m.log_jacobian))
-    gradient = -keep(slope_mean) @ weighted + 0.5 * c @ keep(1.0 - squared)
-    information = a @ a.T + 0.5 * c @ c.T
+    value = 0.5 * jnp.sum(squared + keep(log_variance - 2.0 * log_factor))
+    gradient = -keep(slope_mean) @ weighted + 0.5 * c @ keep(1.0 - squared) - jnp.sum(keep(slope_factor), axis=1)
+    score = keep(jnp.where(m.normal, 0.0, slope_factor))  # of a sample that is not normal; its square has the information's mean
+    information = a @ a.T + 0.5 * c @ c.T + score @ score.T
 
     def effects(x):
         _, b, jacobian = parts(x)

@@ -15,12 +15,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from nlme.data.population import Population, Subject
 from nlme.errors import DataError, ModelError, name_error
 from nlme.language.model import Model
 from nlme.language.anatomy import Anatomy, anatomy_of
+from nlme.language.observed import check_observed
+from nlme.language.ragged import Part, Ragged, padded_members, size_classes
 from nlme.structure.events import (
     BOLUS,
     FILL,
@@ -50,6 +53,8 @@ class SubjectData(eqx.Module):
     timeline: Timeline
     covariates: dict[str, Float[Array, " K"]]
     observed: Float[Array, " T"]
+    cens: Float[Array, " T"]  # 0; 1: below ``observed``; -1: above it
+    limit: Float[Array, " T"]  # the other end of a censored interval; NaN: none
     mask: Bool[Array, " T"]
     spans: tuple[tuple[int, int], ...] = eqx.field(static=True)
 
@@ -58,12 +63,14 @@ class SubjectData(eqx.Module):
 class Layout:
     """A model and a population that fit together.
 
-    ``arrays`` has a leading axis over subjects; ``positions[i, t]`` is the record of subject i behind sample t (-1: padding).
+    ``arrays`` holds the subjects by size class (see ``nlme.language.ragged``).  In the widest arrangement of samples, where
+    endpoint e owns ``spans[e]``, ``positions[i, t]`` is the record of subject i behind sample t (-1: none).
     """
 
     anatomy: Anatomy
     population: Population
-    arrays: SubjectData
+    arrays: Ragged
+    spans: tuple[tuple[int, int], ...]
     positions: np.ndarray
 
     @property
@@ -73,6 +80,24 @@ class Layout:
     @property
     def n_observations(self) -> int:
         return int((self.positions >= 0).sum())
+
+    @property
+    def observed(self) -> np.ndarray:
+        """(N, T) observations, NaN where a subject has none."""
+        found = np.full(self.positions.shape, np.nan)
+        for i, subject in enumerate(self.population):
+            real = self.positions[i] >= 0
+            found[i, real] = subject.dv[self.positions[i, real]]
+        return found
+
+    def subject(self, i: int) -> tuple[SubjectData, np.ndarray]:
+        """The arrays of one subject, and the record behind each of its own samples (-1: padding)."""
+        for part in self.arrays.parts:
+            where = np.flatnonzero(np.asarray(part.members) == i)
+            if len(where):
+                data = jax.tree.map(lambda x: x[where[0]], part.data)  # noqa: B023 (used at once)
+                return data, self.positions[i, np.asarray(part.places)]
+        raise IndexError(i)
 
 
 @dataclasses.dataclass
@@ -95,22 +120,46 @@ class _Event:
     index: int = -1  # record behind this event, for samples
 
 
-def lay_out(model: Model, population: Population, samples: str = "observations") -> Layout:
+def lay_out(model: Model, population: Population, samples: str = "observations", mesh: Mesh | None = None) -> Layout:
     """The padded arrays of ``population`` for ``model``.
 
-    ``samples``: "observations" for the likelihood, "records" to sample every record (doses too).
+    ``samples``: "observations" for the likelihood, "records" to sample every record (doses too).  ``mesh``: devices over which
+    the subjects are spread.
 
     Raises
     ------
     ModelError
         A covariate or endpoint of the model is not in the data, a dose goes to a compartment that the structure does not have,
         a modelled rate or duration is asked for by the data and not given by the model.
+    DataError
+        An observation cannot come from its endpoint's distribution (``nlme.language.observed``).
     """
     anatomy = anatomy_of(model)
     _check_covariates(model, anatomy, population)
     endpoint_of = _match_endpoints(model, anatomy, population)
+    if samples == "observations":
+        check_observed(population, anatomy, endpoint_of, type(model).__name__)
     subjects = [_subject(s, anatomy, endpoint_of, samples, type(model).__name__) for s in population]
-    return _stack(anatomy, population, subjects)
+    groups = len(anatomy.endpoints)
+    lengths = [max(len(s["groups"][e]) for s in subjects) for e in range(groups)]
+    edges = np.r_[0, np.cumsum(lengths)]
+    spans = tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    positions = np.full((len(subjects), int(edges[-1])), -1)
+    sizes = np.array([len(s["events"]) + sum(map(len, s["groups"])) for s in subjects])
+    parts, order = [], []
+    for members in size_classes(sizes):
+        data, own = _stack(anatomy, [subjects[i] for i in members])
+        places = np.concatenate([np.arange(a, a + d - c) for (a, _), (c, d) in zip(spans, data.spans, strict=True)]).astype(int)
+        positions[np.ix_(members, places)] = own
+        filled, chunks = padded_members(members, int(sizes[members].max()), 1 if mesh is None else mesh.size)
+        take = np.searchsorted(members, filled)
+        data = jax.tree.map(lambda x: jnp.asarray(x[take]), data)  # noqa: B023 (used at once)
+        parts.append(Part(data, jnp.asarray(filled), jnp.asarray(places), chunks))
+        order.append(filled)
+    back = np.zeros(len(subjects), int)
+    for k, i in enumerate(np.concatenate(order)):
+        back[i] = k
+    return Layout(anatomy, population, Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh), spans, positions)
 
 
 def _check_covariates(model: Model, anatomy: Anatomy, population: Population) -> None:
@@ -280,8 +329,8 @@ def _still_running(length: float, how: int, interval: float, anatomy: Anatomy) -
     return max(count, 1) + 1 if modelled else max(count - 1, 0)
 
 
-def _stack(anatomy: Anatomy, population: Population, subjects: list[dict[str, Any]]) -> Layout:
-    """Pad every subject's arrays to the largest and stack them."""
+def _stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData, np.ndarray]:
+    """Pad every subject's arrays to the largest and stack them; and the record behind every sample."""
     n = len(subjects)
     n_events = max(len(s["events"]) for s in subjects)
     incoming = [[k for k, e in enumerate(s["events"]) if e.kind in (BOLUS, START, FILL)] for s in subjects]
@@ -306,7 +355,13 @@ def _stack(anatomy: Anatomy, population: Population, subjects: list[dict[str, An
     }
     sample, sample_row = np.zeros((2, n, total), int)
     sample_time = np.zeros((n, total))
-    observed = np.ones((n, total))
+    observed, cens, limit = np.ones((n, total)), np.zeros((n, total)), np.full((n, total), np.nan)
+    # what padding holds must be a value that the endpoint can take
+    possible = np.ones(len(anatomy.endpoints))
+    for s in subjects:
+        for e, group in enumerate(s["groups"]):
+            values = s["subject"].dv[[record for _, record in group]]
+            possible[e] = next(iter(values[np.isfinite(values)]), possible[e])
     positions = np.full((n, total), -1)
     covariates = {name: np.zeros((n, rows)) for name in anatomy.covariates}
     start = np.zeros(n)
@@ -327,14 +382,16 @@ def _stack(anatomy: Anatomy, population: Population, subjects: list[dict[str, An
                 fill[name][i, k] = value
         start[i] = s["start"]
         spare = next(g[-1] for g in s["groups"] if g)
-        for group, (a, b) in zip(s["groups"], spans, strict=True):
+        for e, (group, (a, b)) in enumerate(zip(s["groups"], spans, strict=True)):
+            observed[i, a:b] = possible[e]
             filled = group + [group[-1] if group else spare] * (b - a - len(group))
             for t, (position, record) in zip(range(a, b), filled, strict=True):
                 sample[i, t], sample_row[i, t] = position, s["rows"][record]
                 sample_time[i, t] = subject.time[record]
                 real = t - a < len(group)
                 positions[i, t] = record if real else -1
-                observed[i, t] = subject.dv[record] if real and np.isfinite(subject.dv[record]) else 1.0
+                if real and np.isfinite(subject.dv[record]):
+                    observed[i, t], cens[i, t], limit[i, t] = subject.dv[record], subject.cens[record], subject.limit[record]
         for name, values in s["table"].items():
             covariates[name][i] = np.r_[values, np.full(rows - len(values), values[-1])]
 
@@ -354,5 +411,5 @@ def _stack(anatomy: Anatomy, population: Population, subjects: list[dict[str, An
         steady=any(s["fills"] for s in subjects),
         rows=rows,
     )
-    arrays = SubjectData(timeline, covariates, observed, positions >= 0, spans)
-    return Layout(anatomy, population, jax.tree.map(jnp.asarray, arrays), positions)
+    arrays = SubjectData(timeline, covariates, observed, cens, limit, positions >= 0, spans)
+    return arrays, positions

@@ -11,10 +11,12 @@ import numpy as np
 
 from nlme.errors import DataError, FitError, ModelError
 from nlme.estimation.result import Evaluated
-from nlme.language.anatomy import observation_row
+from nlme.language.anatomy import observation_row, rows_of
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
+from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
+from nlme.observation.sequence import LINKS, Course
 from nlme.structure.solvers import SENTENCES, SOLVED, Tolerances
 
 
@@ -27,19 +29,31 @@ class Records:
     def __init__(self, model: Model, population, eta: np.ndarray, ode: Tolerances = Tolerances()):
         self.population = population
         self.layout: Layout = lay_out(model, population, samples="records")
-        states, outputs, status = _solve(model, self.layout.anatomy, self.layout.arrays, jnp.asarray(eta), ode)
+        status, (states, outputs) = _solve(model, self.layout.anatomy, self.layout.arrays, jnp.asarray(eta), ode)
         self._require_solved(np.asarray(status))
+        self._model, self._eta, self._states = model, jnp.asarray(eta), states
         subjects = list(population)
         where = self.layout.positions
         self.subject = np.concatenate([np.full(len(s.time), i) for i, s in enumerate(subjects)])
         self.record = np.concatenate([np.arange(len(s.time)) for s in subjects])
         # records are samples in the order of the timeline; back to the order of the file
-        place = [np.argsort(where[i][where[i] >= 0], kind="stable") for i in range(len(subjects))]
-        self.states = np.concatenate([np.asarray(states[i])[p] for i, p in enumerate(place)])
-        self.outputs = {
-            name: tuple(np.concatenate([np.asarray(part[i])[p] for i, p in enumerate(place)]) for part in parts)
-            for name, parts in outputs.items()
-        }
+        self._place = [np.argsort(where[i][where[i] >= 0], kind="stable") for i in range(len(subjects))]
+        self.states = self._in_file_order(states)
+        self.outputs = {name: self._in_file_order(part) for name, part in outputs.items()}
+
+    def _in_file_order(self, parts) -> np.ndarray:
+        return np.concatenate([np.asarray(part)[p] for part, p in zip(np.asarray(parts), self._place, strict=True)])
+
+    def draw(self, endpoint: str, observed: np.ndarray, key) -> np.ndarray:
+        """Simulated observations of ``endpoint`` at every record; ``observed`` says which records are observations of it."""
+        where = self.layout.positions
+        own, count = np.zeros(where.shape, bool), 0
+        for i, place in enumerate(self._place):
+            own[i, place] = observed[count : count + len(place)]
+            count += len(place)
+        keys = jax.random.split(key, where.shape[0])
+        drawn = _draw(self._model, self.layout.anatomy, endpoint, self.layout.arrays, self._eta, self._states, own, keys)
+        return self._in_file_order(drawn)
 
     def _require_solved(self, status: np.ndarray) -> None:
         bad = np.flatnonzero(status != SOLVED)
@@ -66,11 +80,38 @@ def _solve(model: Model, anatomy, arrays, eta, ode: Tolerances):
 
         def of_record(ind, state, t):
             out = observation_row(model, ind, anatomy.states, state, t)
-            return {name: (r.prediction(), r.mean, r.variance) for name, r in out.items()}
+            return {name: r.prediction() for name, r in out.items()}
 
-        return solution.states, jax.vmap(of_record)(ind, solution.states, data.timeline.sample_time), solution.status
+        outputs = jax.vmap(of_record)(ind, solution.states, data.timeline.sample_time)
+        return solution.status, (solution.states, outputs)
 
-    return jax.vmap(of_subject)(arrays, eta)
+    return over_subjects(of_subject, arrays, eta)
+
+
+@eqx.filter_jit
+def _draw(model: Model, anatomy, endpoint: str, arrays, eta, states, own, keys):
+    """One observation of ``endpoint`` at every sample, from states already solved."""
+    link = LINKS[anatomy.laws[anatomy.endpoints.index(endpoint)].link]
+
+    def of_subject(data, eta, states, own, key):
+        timeline = data.timeline
+        count = len(timeline.sample)  # of this size class: the first of the widest arrangement, which has one group of samples
+        states, own = states[:count], own[:count]
+        table = rows_of(model, anatomy, eta, data.covariates, timeline.rows)
+        ind = {name: value[timeline.sample_row] for name, value in table.items()}
+
+        def of_each(function, *values):
+            def at(ind, state, t, *values):
+                return function(observation_row(model, ind, anatomy.states, state, t)[endpoint], *values)
+
+            return jax.vmap(at)(ind, states, timeline.sample_time, *values)
+
+        course = Course(timeline.sample_clock, timeline.sample_epoch)
+        first, second = jax.random.split(key)
+        drive = link.drive(of_each(lambda r: r.carried()), own, course, first)
+        return None, of_each(lambda r, drive, key: r.sample(drive, key), drive, jax.random.split(second, count))
+
+    return over_subjects(of_subject, arrays, eta, states, own, keys)[1]
 
 
 def model_of(model: Any) -> Model:
@@ -135,7 +176,8 @@ def predict(model: Model | Evaluated, population=None, eta=None):
     Returns
     -------
     DataFrame
-        ID, TIME, EVID, one column per state (amounts), one per endpoint (median of a log-normal one).  On a dose record the
+        ID, TIME, EVID, one column per state (amounts), one per endpoint: its median on the scale of the data, the probability of a
+        1, the mean category or count, the probability of no event yet.  On a dose record the
         states are those just after the dose.
 
     Raises
@@ -155,4 +197,4 @@ def predict(model: Model | Evaluated, population=None, eta=None):
     at = Records(model_of(model), population, effects_of(model, population, eta), ode)
     frame = {"ID": at.ids, "TIME": at.column("time"), "EVID": at.column("evid")}
     frame |= {name: at.states[:, k] for k, name in enumerate(at.layout.anatomy.states)}
-    return pd.DataFrame(frame | {name: parts[0] for name, parts in at.outputs.items()})
+    return pd.DataFrame(frame | at.outputs)

@@ -1,0 +1,154 @@
+"""Subjects of very different length side by side: size classes, chunks and devices.
+
+Vectorising over subjects pads each to the longest beside it.  So subjects are sorted into classes of similar size, each with
+arrays of its own; a class is worked off in chunks that fit memory; and the subjects of a chunk may be spread over JAX devices.
+What is computed for a subject does not depend on any of this.
+
+Every class is one more copy of the compiled program.  Classes are therefore chosen to make
+
+    slots + COST x classes,         slots = sum over classes of (subjects) x (longest subject),
+
+as small as possible, where a slot is one event or sample of one subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Int
+
+from nlme.errors import ModelError
+
+COST = 50_000  # slots whose work is worth the compilation of one more class
+CHUNK = 250_000  # slots worked off at once
+_MOST = 6  # classes
+_CUTS = 60  # places considered for cutting
+
+
+class Part(eqx.Module):
+    """The subjects of one class: arrays with a leading axis, in ``chunks`` pieces.
+
+    ``members`` are their positions in the population; the last is repeated to fill the last chunk.  ``places`` says which
+    sample of the population's widest arrangement each of the class's samples is.
+    """
+
+    data: object
+    members: Int[Array, " n"]
+    places: Int[Array, " T"]
+    chunks: int = eqx.field(static=True)
+
+
+class Ragged(eqx.Module):
+    """All subjects of a population, by class."""
+
+    parts: tuple[Part, ...]
+    back: Int[Array, " N"]  # where each subject stands among the members of all parts
+    samples: int = eqx.field(static=True)  # of the widest arrangement
+    mesh: Mesh | None = eqx.field(static=True)
+
+
+def size_classes(sizes: np.ndarray) -> list[np.ndarray]:
+    """Positions of the subjects of each class, from their sizes in slots; within a class they keep their order."""
+    order = np.argsort(sizes, kind="stable")
+    ordered = np.asarray(sizes)[order]
+    n = len(ordered)
+    cuts = np.unique(np.r_[0, np.linspace(0, n, _CUTS + 1).astype(int), n])
+    steps = len(cuts) - 1
+    # least[k][j]: fewest slots for the subjects before cut j in k classes
+    least = np.full((_MOST + 1, steps + 1), np.inf)
+    came = np.zeros((_MOST + 1, steps + 1), int)
+    least[0, 0] = 0.0
+    for k in range(1, _MOST + 1):
+        for j in range(1, steps + 1):
+            options = least[k - 1, :j] + (cuts[j] - cuts[:j]) * float(ordered[cuts[j] - 1])
+            came[k, j] = int(np.argmin(options))
+            least[k, j] = options[came[k, j]]
+    k = 1 + int(np.argmin(least[1:, steps] + COST * np.arange(1, _MOST + 1)))
+    found, j = [], steps
+    while k:
+        i = came[k, j]
+        found.append(np.sort(order[cuts[i] : cuts[j]]))
+        j, k = i, k - 1
+    return found[::-1]
+
+
+def padded_members(members: np.ndarray, longest: int, devices: int) -> tuple[np.ndarray, int]:
+    """``members`` filled up to equal chunks on every device by repeating the last, and the number of chunks."""
+    chunks = max(1, int(np.ceil(len(members) * longest / (CHUNK * devices))))
+    total = int(np.ceil(len(members) / (chunks * devices))) * chunks * devices
+    return np.r_[members, np.full(total - len(members), members[-1])], chunks
+
+
+def over_subjects(function: Callable, ragged: Ragged, *rows) -> tuple:
+    """``function(data, *row)`` of every subject: its two results, stacked in the order of the population.
+
+    Parameters
+    ----------
+    function : returns (values, series): pytrees of arrays, those of ``series`` with a leading axis over the subject's samples
+    rows : pytrees with a leading axis over subjects
+
+    Returns
+    -------
+    (values, series) with a leading axis over subjects; ``series`` in the widest arrangement of samples, 0 where a subject has none
+    """
+    whole = len(ragged.parts) == 1 and ragged.parts[0].members.shape == ragged.back.shape
+    if whole:  # one class, in the population's own order
+        return _over_part(function, ragged.parts[0], ragged.mesh, rows)
+    found = [_over_part(function, part, ragged.mesh, jax.tree.map(lambda x: x[part.members], rows)) for part in ragged.parts]
+
+    def widened(part: Part, series):
+        if part.places.shape[0] == ragged.samples:
+            return series
+        return jax.tree.map(lambda x: jnp.zeros((x.shape[0], ragged.samples, *x.shape[2:]), x.dtype).at[:, part.places].set(x), series)
+
+    stacked = [(values, widened(part, series)) for part, (values, series) in zip(ragged.parts, found, strict=True)]
+    return jax.tree.map(lambda *pieces: jnp.concatenate(pieces)[ragged.back], *stacked)
+
+
+def _over_part(function: Callable, part: Part, mesh: Mesh | None, rows):
+    def run(data, rows):
+        one = jax.vmap(lambda data, rows: function(data, *rows))
+        if part.chunks == 1:
+            return one(data, rows)
+        pieces = jax.tree.map(lambda x: x.reshape(part.chunks, -1, *x.shape[1:]), (data, rows))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(lambda piece: one(*piece), pieces))
+
+    if mesh is None:
+        return run(part.data, rows)
+    spread = PartitionSpec(mesh.axis_names[0])
+    return jax.shard_map(run, mesh=mesh, in_specs=(spread, spread), out_specs=spread, check_vma=False)(part.data, rows)
+
+
+def mesh_of(sharding) -> Mesh | None:
+    """The devices over which subjects are spread: None (one device), "all", a number of them, or a list of JAX devices.
+
+    Raises
+    ------
+    ModelError
+        More devices than there are.
+    """
+    if sharding is None:
+        return None
+    if isinstance(sharding, Mesh):
+        return sharding
+    available = jax.devices()
+    if isinstance(sharding, str) and sharding == "all":
+        devices: Sequence = available
+    elif isinstance(sharding, int) and not isinstance(sharding, bool):
+        if not 1 <= sharding <= len(available):
+            raise ModelError(
+                f"sharding={sharding}: JAX sees {len(available)} device{'s' if len(available) > 1 else ''} "
+                f"({available[0].platform}). To use the cores of a CPU as several devices, set the environment variable "
+                f"NLME_DEVICES={sharding} before importing nlme."
+            )
+        devices = available[:sharding]
+    elif isinstance(sharding, (list, tuple)) and sharding:
+        devices = sharding
+    else:
+        raise ModelError(f'sharding is None, "all", a number of devices or a list of them; got {sharding!r}.')
+    return Mesh(np.array(devices), ("subjects",))
