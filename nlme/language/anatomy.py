@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from nlme.errors import ModelError
 from nlme.language.dependence import dependence
 from nlme.language.model import Model, covariate_units
-from nlme.observation.residual import Residual
+from nlme.observation.base import Law, Observation
 from nlme.parameters.covariance import Covariance
 from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
 from nlme.typing import Named
@@ -36,7 +36,12 @@ class Anatomy:
     inputs: tuple[str, ...]  # the individual parameters that the dynamics use
     carriers: tuple[bool, ...]  # which of those inputs depend on a random effect
     direct: tuple[int, ...]  # elements of the flat population parameters that the dynamics use directly
-    transforms: tuple[str, ...] = ()  # endpoint -> scale of its residual
+    laws: tuple[Law, ...] = ()  # endpoint -> what is known of its distribution before any number is
+
+    @property
+    def plain(self) -> bool:
+        """Every endpoint is normal on a fixed scale."""
+        return all(law.plain for law in self.laws)
 
 
 def named(kind: str, names, values) -> Named:
@@ -106,7 +111,7 @@ def used_parameters(function, arrays, *others) -> list[int]:
     return used
 
 
-def observation_row(model: Model, ind: dict[str, Any], names: tuple[str, ...], state: Float[Array, " s"], t) -> dict[str, Residual]:
+def observation_row(model: Model, ind: dict[str, Any], names: tuple[str, ...], state: Float[Array, " s"], t) -> dict[str, Observation]:
     """``model.observe`` for one record, checked: a dict from endpoint to its distribution."""
     out = model.observe(
         Named(ind, "individual parameter", "individual()"),
@@ -119,16 +124,15 @@ def observation_row(model: Model, ind: dict[str, Any], names: tuple[str, ...], s
             f"nlme.additive(f, add=self.add)}}; it returned {type(out).__name__}."
         )
     for name, value in out.items():
-        if not isinstance(value, Residual):
+        if not isinstance(value, Observation):
             raise ModelError(
                 f"{type(model).__name__}.observe: endpoint {name!r} must be an error model (nlme.additive, proportional, "
-                f"combined, power, lognormal); got {type(value).__name__}."
+                f"combined, power, lognormal, ...) or another distribution (nlme.binary, ordered, poisson, ...); got {type(value).__name__}."
             )
-        if jnp.shape(value.mean) != () or jnp.shape(value.variance) != ():
-            raise ModelError(
-                f"{type(model).__name__}.observe: endpoint {name!r} must predict one number; got shapes "
-                f"{jnp.shape(value.mean)} (mean) and {jnp.shape(value.variance)} (variance)."
-            )
+        shapes = {part: jnp.shape(number) for part, number in value.parts().items()}
+        if any(shapes.values()):
+            listed = " and ".join(f"{shape} ({part})" for part, shape in shapes.items())
+            raise ModelError(f"{type(model).__name__}.observe: endpoint {name!r} must predict one number; got shapes {listed}.")
     return out
 
 
@@ -185,8 +189,8 @@ def anatomy_of(model: Model) -> Anatomy:
     def observe(arrays, ind, state, t):
         out = observation_row(eqx.combine(arrays, rest), dict(zip(names, ind, strict=True)), found["states"], state, t)
         found["endpoints"] = tuple(out)
-        found["transforms"] = tuple(out[k].transform for k in out)
-        return [(r.mean, r.variance) for r in out.values()]
+        found["laws"] = tuple(r.law() for r in out.values())
+        return [r.parts() for r in out.values()]
 
     state = [scalar] * len(found["states"])
     reach = dependence(lambda state, arrays, ind, t: observe(arrays, ind, state, t), state, arrays, ind, scalar)
@@ -204,5 +208,5 @@ def anatomy_of(model: Model) -> Anatomy:
         inputs=inputs,
         carriers=tuple(carries[name] for name in inputs),
         direct=tuple(direct),
-        transforms=found["transforms"],
+        laws=found["laws"],
     )

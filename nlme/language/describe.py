@@ -19,8 +19,6 @@ from nlme.language.model import Model, covariate_units
 from nlme.parameters.inventory import Inventory
 from nlme.typing import Named
 
-_SCALES = {"identity": "normal on the scale of the data", "log": "normal on the log scale"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Description:
@@ -166,21 +164,23 @@ def _structure(model: Model, anatomy: Anatomy):
 def _endpoints(model: Model, anatomy: Anatomy):
     labels, pieces = _leaf_names(model)
     scalar = jax.ShapeDtypeStruct((), jnp.float64)
+    parts: dict[str, tuple[str, ...]] = {}
 
     def observe(ind, states, t, leaves):
         own = eqx.combine(jax.tree.unflatten(pieces.tree, leaves), pieces.rest)
         ind = dict(zip(anatomy.individual, ind, strict=True))
-        out = observation_row(own, ind, anatomy.states, states, t)
-        return [out[name].mean for name in out] + [out[name].variance for name in out]
+        out = {name: r.parts() for name, r in observation_row(own, ind, anatomy.states, states, t).items()}
+        parts.update({name: tuple(found) for name, found in out.items()})
+        return [value for found in out.values() for value in found.values()]
 
-    count = len(anatomy.endpoints)
     reach = dependence(observe, [scalar] * len(anatomy.individual), [scalar] * len(anatomy.states), scalar, pieces.shapes)
     words = [*anatomy.individual, *anatomy.states, "t", *labels]
-    rows = tuple(
-        (name, _SCALES[anatomy.transforms[k]], _listed(words, reach[k]), _listed(words, reach[count + k]))
-        for k, name in enumerate(anatomy.endpoints)
-    )
-    return "Observations", ("endpoint", "error", "mean depends on", "variance depends on"), rows
+    reached = iter(reach)
+    rows = []
+    for name, law in zip(anatomy.endpoints, anatomy.laws, strict=True):
+        listed = [f"{part}: {_listed(words, next(reached))}" for part in parts[name]]
+        rows.append((name, law.words, "; ".join(listed)))
+    return "Observations", ("endpoint", "distribution", "what its parts depend on"), tuple(rows)
 
 
 def _listed(words: list[str], reached: list[bool]) -> str:

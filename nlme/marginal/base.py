@@ -2,9 +2,11 @@
 
 With eta = L b, Omega = L L', b ~ N(0, I):
 
-    Phi(b) = 1/2 sum_j [ (z_j - m_j)^2 / g_j + log g_j ] - sum_j log|h'(y_j)| + 1/2 b'b,      z = h(y)
+    Phi(b) = 1/2 sum_j [ (z_j - m_j)^2 / g_j + log g_j ] - sum_j l_j + 1/2 b'b,      z = h(y),  l = log|h'(y)|
 
-which differs from the definition in eta by 1/2 log|Omega| only, and -2 log L = 2 Phi(b^) + log det H_b needs no such term,
+where a sample that is not normal on any scale (a count, an event, a censored value) has its whole log density in l_j and nothing
+in the first sum.  Phi leaves out the 1/2 log 2 pi of the normal samples, and no other constant.  It is the definition
+in eta but for 1/2 log|Omega|, and -2 log L = 2 Phi(b^) + log det H_b needs no such term,
 because log|Omega| + log|H_eta| = log|L' H_eta L|.  Working in b keeps a variance of zero an ordinary point.
 """
 
@@ -18,11 +20,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from nlme.language.density import Moments, effects_from, moments
+from nlme.errors import ModelError
+from nlme.language.density import Moments, back_transformed, effects_from, moments
 from nlme.language.layout import SubjectData
 from nlme.language.model import Model
 from nlme.language.anatomy import Anatomy
-from nlme.language.solution import Expansion
+from nlme.language.solution import Expansion, Solution
 from nlme.structure.solvers import Tolerances
 
 
@@ -32,17 +35,21 @@ class Curvature(NamedTuple):
     value: Float[Array, ""]
     gradient: Float[Array, " q"]
     hessian: Float[Array, "q q"]  # exact second derivatives
-    expected: Float[Array, "q q"]  # sum_j [ a a'/g + c c'/2 ] + I, positive definite everywhere
+    expected: Float[Array, "q q"]  # sum_j [ a a'/g + c c'/2 ] + sum_(not normal) e e' + I, positive definite everywhere
     status: Int[Array, ""]
 
 
 class Slopes(NamedTuple):
-    """Moments and their first derivatives in b: a = dm/db, c = d log g / db, both (T, q)."""
+    """Moments and their first derivatives in b: a = d(m - z)/db, c = d log g / db, e = dl/db, all (T, q).
+
+    z depends on b only where the scale h itself has random effects; e is None where no l depends on any parameter.
+    """
 
     moments: Moments
     log_variance: Float[Array, " T"]
     a: Float[Array, "T q"]
     c: Float[Array, "T q"]
+    e: Float[Array, "T q"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +71,24 @@ class Method(abc.ABC):
     interaction: ClassVar[bool] = True  # whether the residual variance follows the random effects
     searches: ClassVar[bool] = True  # whether the objective is taken at the mode
     order: ClassVar[int] = 2  # derivatives of the states that the objective's gradient needs
+    linearises: ClassVar[bool] = False  # needs data that are normal on some scale
+
+    def require(self, anatomy: Anatomy) -> None:
+        """Refuse a model whose marginal this method does not define.
+
+        Raises
+        ------
+        ModelError
+            A method that linearises, and an endpoint that is not normal on any scale.
+        """
+        if not self.linearises or not anatomy.effects:
+            return
+        found = [f"{name!r} ({law.words})" for name, law in zip(anatomy.endpoints, anatomy.laws, strict=True) if not law.normal]
+        if found:
+            raise ModelError(
+                f"{type(self).__name__} linearises a normal error model, and endpoint {', '.join(found)} has none. "
+                "Use a method that takes the density as it is: nlme.Laplace()."
+            )
 
     @abc.abstractmethod
     def objective(self, subject: Subject, model: Model, b: Float[Array, " q"]) -> Float[Array, ""]:
@@ -86,7 +111,11 @@ class Subject:
         self.method, self.anatomy, self.data = method, anatomy, data
         self.effects = len(anatomy.effects)
         self._solution = self._expand(model, b, order)
-        self._typical = None if method.interaction else self._expand(model, jnp.zeros_like(b), min(order, 1))
+        self._typical = None
+        if not method.searches:
+            self._typical = self._solution  # b is zero
+        elif not method.interaction:
+            self._typical = self._expand(model, jnp.zeros_like(b), min(order, 1))
 
     def _expand(self, model, b, order) -> Expansion:
         data = self.data
@@ -95,27 +124,38 @@ class Subject:
 
     def moments(self, model: Model, b: Float[Array, " q"]) -> Moments:
         """Moments at ``b``; without interaction the variances are those at b = 0."""
-        at = moments(model, self.anatomy, self.data, self._solution(model, effects_from(model, b)))
-        if self._typical is None:
-            return at
-        zero = jnp.zeros_like(b)
-        typical = moments(model, self.anatomy, self.data, self._typical(model, effects_from(model, zero)))
-        return at._replace(variance=typical.variance)
+        return self._moments(model, self._solution(model, effects_from(model, b)), b)
+
+    def _moments(self, model: Model, solution: Solution, b) -> Moments:
+        alone = None
+        if self._typical is not None:
+            typical = self._typical(model, effects_from(model, jnp.zeros_like(b)))
+            alone = moments(model, self.anatomy, self.data, typical).alone
+        return moments(model, self.anatomy, self.data, solution, alone)
+
+    def back_transformed(self, model: Model, b: Float[Array, " q"], z: Float[Array, " T"]) -> Float[Array, " T"]:
+        """Values on the scale of the data of ``z``, which stand on the scales of the error models."""
+        return back_transformed(model, self.anatomy, self.data, self._solution(model, effects_from(model, b)), z)
 
     def slopes(self, model: Model, b: Float[Array, " q"]) -> Slopes:
         """Moments and their first derivatives, in one pass."""
+        plain = self.anatomy.plain
 
         def values(b):
             m = self.moments(model, b)
-            return (m.mean, jnp.log(m.variance)), m
+            varying = (m.mean - m.transformed, jnp.log(m.variance))
+            return varying if plain else (*varying, m.log_factor), m
 
-        (mean, log_variance), push, m = jax.linearize(values, b, has_aux=True)
-        a, c = jax.vmap(push, out_axes=-1)(jnp.eye(self.effects)) if self.effects else (jnp.zeros((*mean.shape, 0)),) * 2
-        return Slopes(m._replace(mean=mean), log_variance, a, c)
+        (_, log_variance, *_), push, m = jax.linearize(values, b, has_aux=True)
+        if self.effects:
+            a, c, *e = jax.vmap(push, out_axes=-1)(jnp.eye(self.effects))
+        else:
+            a, c, *e = (jnp.zeros((*log_variance.shape, 0)),) * (2 if plain else 3)
+        return Slopes(m, log_variance, a, c, e[0] if e else None)
 
     def phi(self, moments: Moments, log_variance: Float[Array, " T"], b: Float[Array, " q"]) -> Float[Array, ""]:
         residual = moments.transformed - moments.mean
-        terms = jnp.square(residual) / moments.variance + log_variance - 2.0 * moments.log_jacobian
+        terms = jnp.square(residual) / moments.variance + log_variance - 2.0 * moments.log_factor
         return 0.5 * self.total(terms) + 0.5 * b @ b
 
     def total(self, terms: Float[Array, "T ..."]) -> Float[Array, "..."]:
@@ -128,14 +168,22 @@ class Subject:
         m = slopes.moments
         residual = (m.transformed - m.mean) / m.variance
         square = jnp.square(m.transformed - m.mean) / m.variance
-        return self.total(-residual[:, None] * slopes.a + 0.5 * (1.0 - square)[:, None] * slopes.c) + b
+        terms = -residual[:, None] * slopes.a + 0.5 * (1.0 - square)[:, None] * slopes.c
+        return self.total(terms if slopes.e is None else terms - slopes.e) + b
 
     def expected(self, slopes: Slopes) -> Float[Array, "q q"]:
-        """The expected (Gauss-Newton) Hessian of Phi, the H of FOCE and FOCEI."""
+        """The expected (Gauss-Newton) Hessian of Phi, the H of FOCE and FOCEI.
+
+        A sample that is not normal adds the outer product of its score, whose expectation is its information.
+        """
         a = slopes.a / jnp.sqrt(slopes.moments.variance)[:, None]
         a = jnp.where(self.data.mask[:, None], a, 0.0)
         c = jnp.where(self.data.mask[:, None], slopes.c, 0.0)
-        return a.T @ a + 0.5 * c.T @ c + jnp.eye(self.effects)
+        hessian = a.T @ a + 0.5 * c.T @ c + jnp.eye(self.effects)
+        if slopes.e is None:
+            return hessian
+        e = jnp.where((self.data.mask & ~slopes.moments.normal)[:, None], slopes.e, 0.0)
+        return hessian + e.T @ e
 
     def third(self, model: Model, b: Float[Array, " q"], hessian: Float[Array, "q q"]) -> Float[Array, ""]:
         """Zero in value; in derivative, the part of d log det(d2 Phi/db2) that third derivatives of the states make.
@@ -151,7 +199,7 @@ class Subject:
         term = self._solution.third(model, eta, inverse_factor @ omega.T)
 
         def phi(states):
-            at = moments(model, self.anatomy, self.data, self._solution(model, eta)._replace(states=states))
+            at = self._moments(model, self._solution(model, eta)._replace(states=states), b)
             return self.phi(at, jnp.log(at.variance), b)
 
         weight = jax.lax.stop_gradient(jax.grad(phi)(self._solution(model, eta).states))

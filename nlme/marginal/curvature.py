@@ -1,10 +1,11 @@
 """Phi of one subject with its gradient and Hessians in the random effects, by forward jets alone: what a search for modes needs.
 
-The states' jet in the standardised effects b is pushed through the error model to the jets of m_j and log g_j, and with
-r = z - m, w = 1/g, a = dm/db, c = dlog g/db
+The states' jet in the standardised effects b is pushed through the error model to the jets of (m - z)_j, log g_j and the log
+factors l_j, and with r = z - m, w = 1/g, a = d(m - z)/db, c = dlog g/db
 
-    dPhi_i    = sum_j [ -r w a_i + 1/2 (1 - r^2 w) c_i ] + b_i
-    d2Phi_ik  = sum_j [ w a_i a_k + r w (a_i c_k + c_i a_k) + 1/2 r^2 w c_i c_k - r w m_ik + 1/2 (1 - r^2 w) (log g)_ik ] + (i = k)
+    dPhi_i    = sum_j [ -r w a_i + 1/2 (1 - r^2 w) c_i - l_i ] + b_i
+    d2Phi_ik  = sum_j [ w a_i a_k + r w (a_i c_k + c_i a_k) + 1/2 r^2 w c_i c_k - r w (m - z)_ik
+                        + 1/2 (1 - r^2 w) (log g)_ik - l_ik ] + (i = k)
 
 ``Subject.curvature`` gives the same numbers as functions that can be differentiated in the population parameters.
 """
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nlme.language.anatomy import Anatomy
-from nlme.language.density import moments
+from nlme.language.density import Moments, moments
 from nlme.language.layout import SubjectData
 from nlme.language.model import Model
 from nlme.language.solution import EffectsJet
@@ -32,32 +33,33 @@ def curvature_at(method: Method, anatomy: Anatomy, data: SubjectData, model: Mod
     solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
     states, status = solver(model, effects, columns)
 
-    def observed(states, eta):
-        m = moments(model, anatomy, data, solver.solution(model, eta, states))
-        return m.mean, jnp.log(m.variance)
-
-    mean, log_variance = columns.push(observed, states, columns.unpack(effects))
-    at = moments(model, anatomy, data, solver.solution(model, effects[:, 0], states.value))
+    alone = None
     if not method.interaction:
         zero = jnp.zeros(q)
-        typical = Subject(method, anatomy, data, model, zero, 0).moments(model, zero)
-        log_variance = Jet(jnp.log(typical.variance), *(None if x is None else jnp.zeros_like(x) for x in log_variance[1:]))
-        at = at._replace(variance=typical.variance)
-    return _assemble(columns, data, mean, log_variance, at, b)._replace(status=status)
+        alone = Subject(method, anatomy, data, model, zero, 0).moments(model, zero).alone
+
+    def observed(states, eta):
+        m = moments(model, anatomy, data, solver.solution(model, eta, states), alone)
+        varying = (m.mean - m.transformed, jnp.log(m.variance))
+        return varying if anatomy.plain else (*varying, m.log_factor)
+
+    jets = columns.push(observed, states, columns.unpack(effects))
+    at = moments(model, anatomy, data, solver.solution(model, effects[:, 0], states.value), alone)
+    return _assemble(columns, data, at, b, *jets)._replace(status=status)
 
 
-def _assemble(columns: Columns, data: SubjectData, mean: Jet, log_variance: Jet, at, b) -> Curvature:
+def _assemble(columns: Columns, data: SubjectData, at: Moments, b, mean: Jet, log_variance: Jet, factor: Jet | None = None) -> Curvature:
     mask = data.mask
     weight = jnp.where(mask, 1.0 / at.variance, 0.0)
     residual = jnp.where(mask, at.transformed - at.mean, 0.0)
     pull, surplus = residual * weight, 0.5 * jnp.where(mask, 1.0 - residual**2 * weight, 0.0)
-    terms = residual * pull + jnp.where(mask, log_variance.value - 2.0 * at.log_jacobian, 0.0)
+    terms = residual * pull + jnp.where(mask, log_variance.value - 2.0 * at.log_factor, 0.0)
     value = 0.5 * jnp.sum(terms) + 0.5 * b @ b
     q = columns.directions
     if not q:
         return Curvature(value, jnp.zeros(0), jnp.zeros((0, 0)), jnp.zeros((0, 0)), None)
     a, c = mean.first, log_variance.first
-    gradient = jnp.sum(surplus * c - pull * a, axis=1) + b
+    slope = surplus * c - pull * a
     a_i, a_k, c_i, c_k = a[columns.left], a[columns.right], c[columns.left], c[columns.right]
     both = c_i * c_k
     expected = weight * a_i * a_k + jnp.where(mask, 0.5 * both, 0.0)
@@ -68,6 +70,11 @@ def _assemble(columns: Columns, data: SubjectData, mean: Jet, log_variance: Jet,
         - pull * mean.second
         + surplus * log_variance.second
     )
+    if factor is not None:
+        slope = slope - jnp.where(mask, factor.first, 0.0)
+        exact = exact - jnp.where(mask, factor.second, 0.0)
+        expected = expected + jnp.where(mask & ~at.normal, factor.first[columns.left] * factor.first[columns.right], 0.0)
+    gradient = jnp.sum(slope, axis=1) + b
     eye = jnp.eye(q)
 
     def symmetric(pairs):

@@ -23,11 +23,11 @@ class FO(Method):
 
     title: ClassVar[str] = "First-order"
     searches: ClassVar[bool] = False
+    linearises: ClassVar[bool] = True
 
     def objective(self, subject, model, b):
         zero = jnp.zeros_like(b)
         slopes = subject.slopes(model, zero)
-        slopes = slopes._replace(c=jnp.zeros_like(slopes.c))
         hessian = subject.expected(slopes)
         m = slopes.moments
         u = subject.total(slopes.a * ((m.transformed - m.mean) / m.variance)[:, None])

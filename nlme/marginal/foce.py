@@ -22,6 +22,7 @@ class FOCEI(Method):
     """First-order conditional estimation with interaction (NONMEM ``METHOD=1 INTER``)."""
 
     title: ClassVar[str] = "First-order conditional estimation with interaction"
+    linearises: ClassVar[bool] = True
 
     def objective(self, subject, model, b):
         slopes = subject.slopes(model, b)

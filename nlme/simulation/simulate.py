@@ -8,7 +8,6 @@ import numpy as np
 from nlme.errors import DataError
 from nlme.estimation.result import Evaluated
 from nlme.language.model import Model
-from nlme.observation.residual import Residual
 from nlme.simulation.predict import Records, effects_of, model_of
 from nlme.structure.solvers import Tolerances
 
@@ -19,6 +18,9 @@ def simulate(
     model: Model | Evaluated, population=None, *, key, eta="estimated", replicates: int = 1, noise: bool = True
 ):
     """Simulated observations at every record of ``population`` that is not a dose.
+
+    Each endpoint is drawn from its own distribution.  Simulated values are not censored.  An event is drawn as DV = 2, at least
+    one since the record before (0: none; NaN: after a subject's only event), so give a fine grid of records for its time.
 
     With a fit and ``eta="estimated"`` (the default) each subject keeps its own estimated random effects, so that
     ``simulate(fit, fit.population.with_doses(...), key=1)`` says what another dosing would have done to the same people.
@@ -88,16 +90,15 @@ def _observations(at: Records, eta, names, replicate: int, key):
     evid, endpoint = at.column("evid"), at.column("endpoint")
     endpoints, named = list(at.outputs), np.array([*at.population.endpoints, ""], dtype=object)[endpoint]
     parts = []
-    for k, name in enumerate(endpoints):
-        prediction, mean, variance = at.outputs[name]
+    for name in endpoints:
+        prediction = at.outputs[name]
         # an observation belongs to its endpoint; a record to predict (EVID 2) to every endpoint
         own = (endpoint < 0) | (named == name) | (len(endpoints) == 1)
         rows = np.flatnonzero((evid == 2) | ((evid == 0) & own))
         value = prediction[rows]
         if key is not None:
             key, draw = jax.random.split(key)
-            residual = Residual(mean[rows], variance[rows], at.layout.anatomy.transforms[k])
-            value = np.asarray(residual.sample(jax.random.normal(draw, (len(rows),))))
+            value = at.draw(name, np.isin(np.arange(len(evid)), rows), draw)[rows]
         parts.append(
             pd.DataFrame(
                 {
