@@ -25,7 +25,7 @@ def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[i
                 f"censored (CENS is not 0), and {model}.observe does not say what that means for endpoint {name!r} ({law.words}). "
                 + (
                     "Code an event at an unknown time since the record before as DV = 2, without CENS."
-                    if law.link == "hazard"
+                    if law.link in ("event", "events")
                     else "Give it to nlme.censored(...), or leave the records out: drop the rows, or set MDV = 1 on them."
                 ),
             )
@@ -40,17 +40,24 @@ def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[i
         if law.link == "ar1":
             _refuse(
                 population, endpoint_of, k,
-                lambda s, k=k: _repeated(s, endpoint_of, k),
+                lambda s, k=k: _after(s, endpoint_of, k, lambda i, j: s.time[i] == s.time[j]),
                 f"at the time of the record before: residuals of endpoint {name!r} would be correlated by exp(-decay 0) = 1 there. "
                 "Keep one of the two, or take nlme.ar1 away.",
             )
+        if law.link == "event":
+            _refuse(
+                population, endpoint_of, k,
+                lambda s, k=k: _after(s, endpoint_of, k, lambda i, j: s.dv[i] > 0),
+                f"after the subject's event (DV 1 or 2) in endpoint {name!r}, which has one event. "
+                "Give nlme.time_to_event(..., repeated=True) if events recur, or drop the rows.",
+            )
 
 
-def _repeated(subject, endpoint_of, k: int) -> np.ndarray:
+def _after(subject, endpoint_of, k: int, wrong) -> np.ndarray:
+    """Records j of endpoint ``k`` where ``wrong(i, j)`` is true of the record i before."""
     mine = subject.is_observation & (np.array([*endpoint_of, -1])[subject.endpoint] == k)
-    found = np.zeros(len(mine), bool)
-    at = np.flatnonzero(mine)
-    found[at[1:]] = np.diff(subject.time[at]) == 0
+    found, at = np.zeros(len(mine), bool), np.flatnonzero(mine)
+    found[at[1:]] = wrong(at[:-1], at[1:])
     return found
 
 

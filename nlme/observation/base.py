@@ -61,7 +61,7 @@ class Law:
     words : the distribution in words, for descriptions and messages
     normal : methods that linearise may be used
     plain : ``log_factor`` does not depend on any parameter
-    link : "" if records are independent given the random effects, else how one looks at the one before ("ar1", "hazard")
+    link : "" if records are independent given the random effects, else how one looks at the one before (see ``sequence``)
     censoring : the model says what a record with CENS = 1 or -1 means
     whole : (lowest, highest) of whole-numbered data, or None
     """
@@ -104,3 +104,15 @@ class Observation(eqx.Module):
     def back(self, z: Scalar) -> Scalar:
         """The value on the scale of the data where the normal part stands at ``z``; NaN without a normal part."""
         return jnp.full_like(z, jnp.nan)
+
+
+class Continuous(Observation):
+    """A continuous distribution that a monotone, increasing map brings to a symmetric one with distribution function F."""
+
+    @abc.abstractmethod
+    def standardised(self, y: Scalar) -> Scalar:
+        """x with P(Y < y) = F(x); infinite where ``y`` is outside what the distribution can take."""
+
+    @abc.abstractmethod
+    def log_cdf(self, x: Scalar) -> Scalar:
+        """log F(x)."""

@@ -22,17 +22,20 @@ is always that of the data on their original scale, so objectives of different s
 
 from __future__ import annotations
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
-from nlme.observation.base import Law, Observation, Record, Terms
+from nlme.observation.base import Continuous, Law, Observation, Record, Terms
+from nlme.observation.tails import normal_log_cdf
 from nlme.observation.transforms import TRANSFORMS
 from nlme.typing import Scalar
 
 
-class Residual(Observation):
+class Residual(Continuous):
     """h(y) ~ N(mean, variance) for one record, with h a row of ``TRANSFORMS`` and ``shape`` its parameters."""
 
     mean: Scalar
@@ -60,6 +63,15 @@ class Residual(Observation):
         y = record.y
         return Terms(self.mean, self.variance, self.transformed(y), self.log_jacobian(y), jnp.ones_like(y, dtype=bool))
 
+    def standardised(self, y):
+        lower, upper = TRANSFORMS[self.transform].bounds(self.shape)
+        inside = (y > lower) & (y < upper)
+        x = (self.transformed(jnp.where(inside, y, self.prediction())) - self.mean) / jnp.sqrt(self.variance)
+        return jnp.where(inside, x, jnp.where(y <= lower, -jnp.inf, jnp.inf))
+
+    def log_cdf(self, x):
+        return normal_log_cdf(x)
+
     def back(self, z):
         return TRANSFORMS[self.transform].inverse(z, self.shape)
 
@@ -69,6 +81,55 @@ class Residual(Observation):
 
     def sample(self, normal, key=None):
         return self.back(self.mean + jnp.sqrt(self.variance) * normal)
+
+
+class AutoRegressive(Observation):
+    """``base``, whose residuals on the scale h are correlated by exp(-decay |t_i - t_j|)."""
+
+    base: Residual
+    decay: Scalar
+
+    def law(self) -> Law:
+        base = self.base.law()
+        return dataclasses.replace(base, words=f"{base.words}, correlated in time", link="ar1")
+
+    def parts(self):
+        return self.base.parts() | {"decay": self.decay}
+
+    def terms(self, record: Record) -> Terms:
+        return self.base.terms(record)
+
+    def carried(self):
+        return self.decay
+
+    def back(self, z):
+        return self.base.back(z)
+
+    def prediction(self):
+        return self.base.prediction()
+
+    def sample(self, normal, key):
+        return self.base.sample(normal, key)
+
+
+def ar1(residual: Residual, decay) -> AutoRegressive:
+    """Residuals of one subject and endpoint with a memory: corr(e_i, e_j) = exp(-decay |t_i - t_j|), AR(1) in continuous time.
+
+    ``residual`` is any error model above, ``decay`` > 0 per unit of time; log 2 / decay is the time in which the correlation halves.
+    Each record's density is that given the record before (the process is Markov), and FO, FOCE and FOCEI linearise those.
+    Source: Karlsson, Beal & Sheiner (1995), doi:10.1007/BF02353466.
+
+    Raises
+    ------
+    ModelError
+        ``residual`` is not one of these error models (a censored value has no residual to remember).
+    """
+    if not isinstance(residual, Residual):
+        raise ModelError(
+            "ar1 takes an error model that is normal on some scale, such as nlme.ar1(nlme.additive(f, add), decay); "
+            f"got {type(residual).__name__}."
+        )
+    return AutoRegressive(residual, jnp.asarray(decay, dtype=float))
 
 
 def additive(f, add) -> Residual:

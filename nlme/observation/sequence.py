@@ -74,8 +74,11 @@ class Hazard(Link):
     """Events since the record before, from the cumulative hazard H at each; H starts again at 0 after a reset.
 
     With D the hazard accumulated since the record before: no event -D; an event at this time log h - D; at least one event at
-    an unknown time since then log(1 - exp(-D)).
+    an unknown time since then log(1 - exp(-D)).  ``once``: nothing is drawn after a first event.
     """
+
+    def __init__(self, once: bool):
+        self.once = once
 
     def terms(self, terms, carried, y, course):
         gained = self._gained(carried, course)
@@ -87,7 +90,8 @@ class Hazard(Link):
         events = jax.random.poisson(key, jnp.maximum(self._gained(carried, course), 0.0)).astype(float)
         total = jnp.cumsum(events)
         counted = _before(jax.lax.cummax(jnp.where(own, total, 0.0)), 0.0)  # up to the observed record before
-        return jnp.where(total > counted, 2.0, 0.0)
+        drawn = jnp.where(total > counted, 2.0, 0.0)
+        return jnp.where(counted > 0, jnp.nan, drawn) if self.once else drawn
 
     @staticmethod
     def _gained(cumulative, course: Course):
@@ -95,4 +99,4 @@ class Hazard(Link):
         return cumulative - jnp.where(same, _before(cumulative, 0.0), 0.0)
 
 
-LINKS = {"": Link(), "ar1": Memory(), "hazard": Hazard()}
+LINKS = {"": Link(), "ar1": Memory(), "event": Hazard(once=True), "events": Hazard(once=False)}

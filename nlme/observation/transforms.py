@@ -12,12 +12,13 @@ import jax.numpy as jnp
 
 
 class Transform(NamedTuple):
-    """One scale: h, its inverse, log |h'|, the names of its parameters and its words."""
+    """One scale: h, its inverse, log |h'|, the names of its parameters, the bounds of its data by shape, and its words."""
 
     forward: Callable
     inverse: Callable
     log_slope: Callable
     shaped: tuple[str, ...]
+    bounds: Callable
     words: str
 
 
@@ -76,22 +77,31 @@ def _yeo_johnson_slope(y, shape):
     return (shape[0] - 1.0) * jnp.sign(y) * jnp.log1p(jnp.abs(y))
 
 
+def _unbounded(shape):
+    return -jnp.inf, jnp.inf
+
+
+def _positive(shape):
+    return 0.0, jnp.inf
+
+
 TRANSFORMS = {
     "identity": Transform(
-        lambda y, s: y, lambda z, s: z, lambda y, s: jnp.zeros_like(y), (), "normal on the scale of the data"
+        lambda y, s: y, lambda z, s: z, lambda y, s: jnp.zeros_like(y), (), _unbounded, "normal on the scale of the data"
     ),
     "log": Transform(
-        lambda y, s: jnp.log(y), lambda z, s: jnp.exp(z), lambda y, s: -jnp.log(y), (), "normal on the log scale"
+        lambda y, s: jnp.log(y), lambda z, s: jnp.exp(z), lambda y, s: -jnp.log(y), (), _positive, "normal on the log scale"
     ),
-    "logit": Transform(_logit, _logit_inverse, _logit_slope, ("lower", "upper"), "normal on the logit scale"),
+    "logit": Transform(_logit, _logit_inverse, _logit_slope, ("lower", "upper"), lambda s: (s[0], s[1]), "normal on the logit scale"),
     "box-cox": Transform(
         lambda y, s: power_ratio(jnp.log(y), s[0]),
         lambda z, s: power_ratio_inverse(z, s[0]),
         lambda y, s: (s[0] - 1.0) * jnp.log(y),
         ("lam",),
+        _positive,
         "normal on a Box-Cox scale",
     ),
     "yeo-johnson": Transform(
-        _yeo_johnson, _yeo_johnson_inverse, _yeo_johnson_slope, ("lam",), "normal on a Yeo-Johnson scale"
+        _yeo_johnson, _yeo_johnson_inverse, _yeo_johnson_slope, ("lam",), _unbounded, "normal on a Yeo-Johnson scale"
     ),
 }
