@@ -69,7 +69,8 @@ def states_of(model: nlme.Model, population: nlme.Population, order: int = 0, od
 
     def at(eta=None):
         eta = jnp.zeros(len(anatomy.effects)) if eta is None else jnp.asarray(eta, float)
-        found, status = run(layout.arrays, eta)
+        (part,) = layout.arrays.parts  # few and small: one size class
+        found, status = run(part.data, eta)
         assert (np.asarray(status) == 0).all()
         return [np.asarray(x) for x in found]
 

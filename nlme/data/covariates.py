@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from nlme.errors import DataError
+from nlme.errors import DataError, name_error
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class CovariateInfo:
     """What a population knows of one covariate.
 
     ``constant`` says whether it has one value per subject in these data; ``categories`` are the words behind the numbers
-    0, 1, 2 ... of a categorical covariate; ``column`` is its name in the file.
+    0, 1, 2 ... of a categorical covariate; ``column`` is its name in the file.  ``interpolation`` says what holds between two
+    records: "nocb" the later one's value (NONMEM), "locf" the earlier one's, "linear" the line between them.
     """
 
     name: str
@@ -24,6 +25,34 @@ class CovariateInfo:
     constant: bool = True
     categories: tuple[str, ...] | None = None
     column: str | None = None
+    interpolation: str = "nocb"
+
+
+INTERPOLATIONS = ("nocb", "locf", "linear")
+
+
+def interpolated(infos: Mapping[str, CovariateInfo], how: Mapping[str, str] | str | None) -> dict[str, CovariateInfo]:
+    """``infos`` with the interpolation asked for: one word for all, or a dict from covariate to word.
+
+    Raises
+    ------
+    DataError
+        An unknown word or covariate, or a line between categories.
+    """
+    if how is None:
+        return dict(infos)
+    if isinstance(how, str):
+        how = dict.fromkeys((name for name, info in infos.items() if not (how == "linear" and info.categories)), how)
+    out = dict(infos)
+    for name, word in how.items():
+        if name not in infos:
+            raise DataError("interpolation: " + name_error("covariate", name, infos, "The data"))
+        if word not in INTERPOLATIONS:
+            raise DataError(f"interpolation of covariate {name!r} is {word!r}; it can be {', '.join(map(repr, INTERPOLATIONS))}.")
+        if word == "linear" and infos[name].categories:
+            raise DataError(f"interpolation: {name!r} has categories, and there is no line between them; use 'nocb' or 'locf'.")
+        out[name] = replace(infos[name], interpolation=word)
+    return out
 
 
 def declared_covariates(covariates: Mapping[str, str | None] | Iterable[str] | str | None) -> dict[str, str | None]:
@@ -102,10 +131,13 @@ def changes_within(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     return ~np.isnan(values) & ~np.isnan(start) & (values != start)
 
 
-def value_at(times: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Values for new records at times ``at``, by next observation carried backward (the last value after the last record).
+def value_at(times: np.ndarray, values: np.ndarray, at: np.ndarray, how: str = "nocb") -> np.ndarray:
+    """Values for new records at times ``at``, by the covariate's interpolation; outside of the records the nearest one's value.
 
-    This is NONMEM's rule: what is written on a record holds over the interval that ends there.
+    "nocb", NONMEM's rule: what is written on a record holds over the interval that ends there.
     """
-    index = np.minimum(np.searchsorted(times, at, side="left"), len(times) - 1)
-    return values[index]
+    if how == "linear":
+        return np.interp(at, times, values)
+    if how == "locf":
+        return values[np.maximum(np.searchsorted(times, at, side="right") - 1, 0)]
+    return values[np.minimum(np.searchsorted(times, at, side="left"), len(times) - 1)]

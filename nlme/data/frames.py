@@ -56,6 +56,7 @@ def population_frame(population: Population) -> pd.DataFrame:
         "covariates": {n: i.unit for n, i in population.covariates.items()},
         "time_varying": [n for n, i in population.covariates.items() if not i.constant],
         "categories": {n: list(i.categories) for n, i in population.covariates.items() if i.categories},
+        "interpolation": {n: i.interpolation for n, i in population.covariates.items() if i.interpolation != "nocb"},
         "dvid": None if population.dvid is None else dict(zip(population.dvid, population.endpoints, strict=True)),
         "endpoints": list(population.endpoints),
     }

@@ -292,7 +292,7 @@ class Population(Sequence):
         """SHA-256 (hex) of everything a model can see: not of row numbers and columns that nothing reads."""
         digest = hashlib.sha256()
         digest.update(repr((self.endpoints, sorted(self.covariates), [(type(i).__name__, i) for i in self.ids])).encode())
-        digest.update(repr([i.categories for _, i in sorted(self.covariates.items())]).encode())
+        digest.update(repr([(i.categories, i.interpolation) for _, i in sorted(self.covariates.items())]).encode())
         digest.update(np.array([len(s) for s in self.subjects], dtype="<i8").tobytes())
         for name in RECORD_FIELDS:
             if name != "rows":
@@ -318,7 +318,8 @@ class Population(Sequence):
         """The same subjects, covariates and observation records under another regimen.
 
         All dose and reset records (EVID 1, 3, 4) go; the regimen's doses come.  DV stays as it was observed.  Constant
-        covariates are carried to the new records, varying ones and occasions by NONMEM's rule (the next record's value).
+        covariates are carried to the new records, varying ones by their interpolation (NONMEM's rule: the next record's value),
+        and occasions by NONMEM's rule.
         ``ties`` says what happens at equal times: "dose first" (the observation sees the dose) or "observation first".
 
         Raises
@@ -329,7 +330,7 @@ class Population(Sequence):
         return replace(
             self,
             subjects=tuple(
-                _merged(s, (s.evid == 0) | (s.evid == 2), regimen.records(s), ties, "with_doses") for s in self.subjects
+                _merged(s, (s.evid == 0) | (s.evid == 2), regimen.records(s), ties, "with_doses", self.covariates) for s in self.subjects
             ),
         )
 
@@ -352,7 +353,7 @@ class Population(Sequence):
             if not np.all(np.isfinite(at)) or (at.size and at[0] < 0):
                 raise DataError(f"Subject {s.id!r}: prediction times must be numbers from 0 on, got {asked!r}.")
             records = {"time": at, "evid": np.full(at.size, 2), "mdv": np.ones(at.size)}
-            out.append(_merged(s, (s.evid != 0) & (s.evid != 2), records, ties, "with_times"))
+            out.append(_merged(s, (s.evid != 0) & (s.evid != 2), records, ties, "with_times", self.covariates))
         return replace(self, subjects=tuple(out))
 
     # -- tables and print ------------------------------------------------------------------------------------------
@@ -391,7 +392,7 @@ class Population(Sequence):
                 text = ", ".join(f"{c} {sum(v == i for v in firsts)}" for i, c in enumerate(info.categories))
             else:
                 text = _span(values, unit=info.unit)
-            lines.append((f"covariate {name}", text + ("" if info.constant else " (varies in time)")))
+            lines.append((f"covariate {name}", text + ("" if info.constant else _varies(info))))
         return lines
 
     def _per_subject(self, counts: list[int]) -> str:
@@ -413,6 +414,10 @@ class Population(Sequence):
         return f"<table><caption>Population</caption>{''.join(rows)}</table>"
 
 
+def _varies(info: CovariateInfo) -> str:
+    return " (varies in time" + {"nocb": "", "locf": ", last value carried forward", "linear": ", linear between records"}[info.interpolation] + ")"
+
+
 def _bytes(pieces: list[np.ndarray], kind: str) -> bytes:
     if not pieces:
         return b""
@@ -422,7 +427,7 @@ def _bytes(pieces: list[np.ndarray], kind: str) -> bytes:
     return joined.tobytes()
 
 
-def _merged(s: Subject, keep: np.ndarray, new: Mapping[str, Any], ties: str, caller: str) -> Subject:
+def _merged(s: Subject, keep: np.ndarray, new: Mapping[str, Any], ties: str, caller: str, infos) -> Subject:
     """The kept records of a subject and new ones in order of time; doses before or after the others at equal times."""
     if ties not in ("dose first", "observation first"):
         raise DataError(f"ties={ties!r}: at equal times it is 'dose first' or 'observation first'.")
@@ -437,7 +442,7 @@ def _merged(s: Subject, keep: np.ndarray, new: Mapping[str, Any], ties: str, cal
     added = {name: np.broadcast_to(new.get(name, blank[name]), (m,)) for name in RECORD_FIELDS}
     columns = {name: np.concatenate([getattr(s, name)[keep], added[name]]) for name in RECORD_FIELDS}
     columns["occasion"][len(columns["time"]) - m :] = value_at(s.time, s.occasion, at) if len(s) else 0
-    covariates = {k: np.concatenate([v[keep], value_at(s.time, v, at)]) for k, v in s.covariates.items()}
+    covariates = {k: np.concatenate([v[keep], value_at(s.time, v, at, infos[k].interpolation)]) for k, v in s.covariates.items()}
     extra = {k: np.concatenate([v[keep], _nothing(m, v.dtype)]) for k, v in s.extra.items()}
     names = [n for n, k in zip(s.cmt_name, keep, strict=True) if k] + list(new.get("cmt_name", (None,) * m))
 

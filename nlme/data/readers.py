@@ -11,6 +11,7 @@ import numpy as np
 
 from nlme.data.checks import examine
 from nlme.data.columns import MISSING
+from nlme.data.covariates import interpolated
 from nlme.data.population import Population, subjects_from_columns
 from nlme.data.records import Records
 from nlme.data.violations import DataWarning, screen
@@ -27,6 +28,7 @@ def read_nonmem(
     time_varying: Sequence[str] | str | None = None,
     categories: Mapping[str, Sequence[str]] | None = None,
     fill: Mapping[str, str | float] | str | float | None = None,
+    interpolation: Mapping[str, str] | str | None = None,
     dvid: Mapping[Any, str | None] | None = None,
     rename: Mapping[str, str] | None = None,
     compartments: Sequence[str] | int | None = None,
@@ -55,6 +57,9 @@ def read_nonmem(
     fill
         What to do about missing covariates: "locf" (last value carried forward), "nocb" (next value carried backward), a number
         or a category; a dict says it for each covariate.  Without it they are violations.
+    interpolation
+        What holds between two records of a covariate that varies: "nocb" the later record's value (the default, as NONMEM),
+        "locf" the earlier record's, "linear" the line between them (for models written as an ODE).  One word for all, or a dict.
     dvid
         Endpoint name of each DVID value, ``{1: "conc", 2: "pca"}``; None as a name leaves those observations out.  Without it,
         endpoints are named by their DVID value, or "DV" when there is one.
@@ -91,16 +96,17 @@ def read_nonmem(
         raise DataError(screen(shown, report.source), report.errors)
     if report.warnings:
         warnings.warn(screen(report.warnings, report.source), DataWarning, stacklevel=2)
-    return _population(records)
+    known = getattr(data, "attrs", {}).get("nlme", {})  # of a frame that came from a population
+    return _population(records, known.get("interpolation") if interpolation is None else interpolation)
 
 
-def _population(r: Records) -> Population:
+def _population(r: Records, interpolation) -> Population:
     starts = np.append(np.flatnonzero(r.first), len(r))
     ids = [i.item() if isinstance(i, np.generic) else i for i in r.id[r.first]]
     arrays = {**r.arrays, "rows": r.row}
     extra = {r.header.names[at]: _extra(r.cells.iloc[:, at]) for at in r.header.extra}
     subjects = subjects_from_columns(ids, starts, arrays, r.cmt_name, r.covariates, extra)
-    return Population(subjects, r.endpoints, r.info, r.dvid_codes)
+    return Population(subjects, r.endpoints, interpolated(r.info, interpolation), r.dvid_codes)
 
 
 def _extra(column: pd.Series) -> np.ndarray:

@@ -26,12 +26,15 @@ from nlme.language.observed import check_observed
 from nlme.language.ragged import Part, Ragged, padded_members, size_classes
 from nlme.structure.events import (
     BOLUS,
+    BREAK,
     FILL,
     GIVEN_DURATION,
     GIVEN_RATE,
     MODELLED_DURATION,
     MODELLED_RATE,
     NOTHING,
+    OFF,
+    ON,
     START,
     STOP,
     Fills,
@@ -139,7 +142,14 @@ def lay_out(model: Model, population: Population, samples: str = "observations",
     endpoint_of = _match_endpoints(model, anatomy, population)
     if samples == "observations":
         check_observed(population, anatomy, endpoint_of, type(model).__name__)
-    subjects = [_subject(s, anatomy, endpoint_of, samples, type(model).__name__) for s in population]
+    between = {name: population.covariates[name].interpolation for name in anatomy.covariates}
+    lines = [name for name, how in between.items() if how == "linear" and not population.covariates[name].constant]
+    if lines and anatomy.states and anatomy.linear:
+        raise ModelError(
+            f"Covariate {lines[0]!r} is interpolated linearly, but {anatomy.structure} holds its parameters constant between "
+            f"records. Write the model with nlme.ODE, or read the data with interpolation={{{lines[0]!r}: 'nocb'}}."
+        )
+    subjects = [_subject(s, anatomy, endpoint_of, samples, type(model).__name__, between, lines) for s in population]
     groups = len(anatomy.endpoints)
     lengths = [max(len(s["groups"][e]) for s in subjects) for e in range(groups)]
     edges = np.r_[0, np.cumsum(lengths)]
@@ -186,14 +196,15 @@ def _match_endpoints(model: Model, anatomy: Anatomy, population: Population) -> 
     return [anatomy.endpoints.index(name) for name in population.endpoints]
 
 
-def _subject(subject: Subject, anatomy: Anatomy, endpoint_of: list[int], samples: str, model: str) -> dict[str, Any]:
+def _subject(subject: Subject, anatomy: Anatomy, endpoint_of: list[int], samples: str, model: str, between, lines) -> dict[str, Any]:
     """Events, fills, samples and covariate rows of one subject."""
     n = len(subject.time)
-    rows, table = _parameter_rows(subject, anatomy.covariates)
     clock = _clock(subject)
+    rows, before, table, anchor, drift = _parameter_rows(subject, clock, between, lines)
     events: list[_Event] = []
     fills: list[tuple] = []
     epoch = 0
+    switched = {-int(c) for c, evid in zip(subject.cmt, subject.evid, strict=True) if evid == 2 and c < 0}
     wanted = np.ones(n, bool) if samples == "records" else subject.is_observation
     if not wanted.any():
         raise DataError(f"Subject {subject.id} has no {samples}; drop it before the fit: population.filter(...).")
@@ -205,9 +216,11 @@ def _subject(subject: Subject, anatomy: Anatomy, endpoint_of: list[int], samples
             events.append(_Event(t, (t, j), reset=1, epoch=epoch))
         if evid in (1, 4):
             epoch = _dose(subject, j, t, rows[j], epoch, anatomy, model, events, fills, last)
-        elif evid == 2 and int(subject.cmt[j]) < 0:
-            raise DataError(f"Subject {subject.id}, row {subject.rows[j]}: switching a compartment off (CMT < 0) is not supported.")
-        events.append(_Event(t, (t, j), record=1, row=int(rows[j]), epoch=epoch, index=j))
+        elif evid == 2 and switched:
+            _switch(subject, j, t, epoch, anatomy, model, switched, events)
+        events.append(_Event(t, (t, j), record=1, row=int(before[j]), epoch=epoch, index=j))
+    begin = float(clock[0])
+    events += [_Event(begin, (begin, -0.5), kind=BREAK, compartment=k) for k in range(anatomy.event_times)]
     events.sort(key=lambda e: e.key)
     following = int(rows[-1])
     for event in reversed(events):
@@ -224,6 +237,8 @@ def _subject(subject: Subject, anatomy: Anatomy, endpoint_of: list[int], samples
         "fills": fills,
         "groups": groups,
         "table": table,
+        "anchor": anchor,
+        "drift": drift,
         "subject": subject,
         "rows": rows,
         "clock": clock,
@@ -238,15 +253,33 @@ def _clock(subject: Subject) -> np.ndarray:
     return time - np.cumsum(back)
 
 
-def _parameter_rows(subject: Subject, names: tuple[str, ...]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Parameter row of every record (consecutive records with equal covariates share one), and the covariates by row."""
-    n = len(subject.time)
+def _parameter_rows(subject: Subject, clock: np.ndarray, between: dict[str, str], lines: list[str]):
+    """Parameter rows: of every record, and of the interval that ends at it; covariates by row, and how they drift.
+
+    A row is what stays the same, so neighbours that agree share one.  Over an interval a covariate has the value of the record
+    that ends it ("nocb"), of the one that begins it ("locf"), or goes from the one to the other ("linear").
+    """
+    n, names = len(subject.time), list(between)
     if not names:
-        return np.zeros(n, int), {}
-    table = np.stack([np.asarray(subject.covariates[name], dtype=float) for name in names], axis=1)
-    changed = np.r_[False, np.any(table[1:] != table[:-1], axis=1)]
-    first = np.r_[0, np.flatnonzero(changed)]
-    return np.cumsum(changed), {name: table[first, k] for k, name in enumerate(names)}
+        return np.zeros(n, int), np.zeros(n, int), {}, np.zeros(1), {}
+    values = np.stack([np.asarray(subject.covariates[name], dtype=float) for name in names], axis=1)
+    earlier = np.r_[values[:1], values[:-1]]
+    starts = np.r_[clock[:1], clock[:-1]]
+    later = np.array([between[name] == "nocb" for name in names])
+    length = (clock - starts)[:, None]
+    straight = np.array([name in lines for name in names])
+    slope = np.where(straight & (length > 0), (values - earlier) / np.where(length > 0, length, 1.0), 0.0)
+    # interval and record in turn; a row with a drift is anchored at the interval's beginning
+    rows = np.stack([np.where(later, values, earlier), values], axis=1).reshape(2 * n, -1)
+    slopes = np.stack([slope, np.zeros_like(slope)], axis=1).reshape(2 * n, -1)
+    drifting = np.any(slopes != 0.0, axis=1)
+    anchors = np.where(drifting, np.stack([starts, clock], axis=1).ravel(), 0.0)
+    whole = np.concatenate([rows, slopes, anchors[:, None]], axis=1)
+    changed = np.r_[False, np.any(whole[1:] != whole[:-1], axis=1)]
+    first, number = np.r_[0, np.flatnonzero(changed)], np.cumsum(changed)
+    table = {name: rows[first, k] for k, name in enumerate(names)}
+    drift = {name: slopes[first, names.index(name)] for name in lines}
+    return number[1::2], number[0::2], table, anchors[first], drift
 
 
 def _compartment(subject: Subject, j: int, anatomy: Anatomy, model: str) -> int:
@@ -263,6 +296,22 @@ def _compartment(subject: Subject, j: int, anatomy: Anatomy, model: str) -> int:
         listed = ", ".join(f"{k + 1} = {s}" for k, s in enumerate(anatomy.states))
         raise ModelError(f"{where}: dose into CMT {number}, but {anatomy.structure} has {listed}.")
     return max(number - 1, 0)
+
+
+def _switch(subject, j, t, epoch, anatomy, model, switched, events) -> None:
+    """Append the event of record ``j`` if it switches a compartment off (CMT < 0) or on again (EVID 2 with its number)."""
+    number = int(subject.cmt[j])
+    where = f"Subject {subject.id}, row {subject.rows[j]}"
+    if abs(number) > len(anatomy.states):
+        listed = ", ".join(f"{k + 1} = {s}" for k, s in enumerate(anatomy.states)) or "none"
+        raise ModelError(f"{where}: CMT {number} switches off a compartment, but {anatomy.structure or model} has {listed}.")
+    if number < 0 and anatomy.linear:
+        raise ModelError(
+            f"{where}: CMT {number} switches {anatomy.states[-number - 1]!r} off, which {anatomy.structure} cannot do in its closed "
+            f"form. Write the model with nlme.ODE."
+        )
+    if abs(number) in switched:
+        events.append(_Event(t, (t, j), kind=OFF if number < 0 else ON, epoch=epoch, compartment=abs(number) - 1))
 
 
 def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int:
@@ -336,7 +385,7 @@ def _stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectDat
     incoming = [[k for k, e in enumerate(s["events"]) if e.kind in (BOLUS, START, FILL)] for s in subjects]
     doses = np.zeros((n, max(1, max(map(len, incoming)))), int)
     n_fills = max(1, max(len(s["fills"]) for s in subjects))
-    rows = max(int(s["rows"][-1]) + 1 for s in subjects)
+    rows = max(len(s["anchor"]) for s in subjects)
     lengths = [max(len(s["groups"][e]) for s in subjects) for e in range(len(anatomy.endpoints))]
     edges = np.r_[0, np.cumsum(lengths)]
     spans = tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True))
@@ -364,7 +413,8 @@ def _stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectDat
             possible[e] = next(iter(values[np.isfinite(values)]), possible[e])
     positions = np.full((n, total), -1)
     covariates = {name: np.zeros((n, rows)) for name in anatomy.covariates}
-    start = np.zeros(n)
+    drift = {name: np.zeros((n, rows)) for name in subjects[0]["drift"]}
+    anchor, start = np.zeros((n, rows)), np.zeros(n)
     for i, s in enumerate(subjects):
         events, subject = s["events"], s["subject"]
         used = len(events)
@@ -392,8 +442,9 @@ def _stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectDat
                 positions[i, t] = record if real else -1
                 if real and np.isfinite(subject.dv[record]):
                     observed[i, t], cens[i, t], limit[i, t] = subject.dv[record], subject.cens[record], subject.limit[record]
-        for name, values in s["table"].items():
-            covariates[name][i] = np.r_[values, np.full(rows - len(values), values[-1])]
+        filled = [*((covariates[name], v) for name, v in s["table"].items()), *((drift[name], v) for name, v in s["drift"].items())]
+        for target, values in [*filled, (anchor, s["anchor"])]:
+            target[i] = np.r_[values, np.full(rows - len(values), values[-1])]
 
     timeline = Timeline(
         start=start,
@@ -405,10 +456,14 @@ def _stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectDat
         sample_row=sample_row,
         sample_time=sample_time,
         fills=Fills(**fill),
-        dosed=tuple(int(k) for k in np.unique(event["compartment"][event["kind"] != NOTHING])),
+        anchor=anchor,
+        drift=drift,
+        dosed=tuple(int(k) for k in np.unique(event["compartment"][np.isin(event["kind"], (BOLUS, START, STOP, FILL))])),
         infusions=bool((event["how"] != _BOLUS_HOW).any() or (fill["how"] != _BOLUS_HOW).any()),
         resets=bool(event["reset"].any()),
         steady=any(s["fills"] for s in subjects),
+        switches=bool((event["kind"] == OFF).any()),
+        breaks=anatomy.event_times,
         rows=rows,
     )
     arrays = SubjectData(timeline, covariates, observed, cens, limit, positions >= 0, spans)

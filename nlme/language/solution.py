@@ -20,12 +20,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from nlme.language.anatomy import Anatomy, rows_of, structure_of, used_parameters
+from nlme.language.anatomy import Anatomy, individual_row, named, rows_of, structure_of, used_parameters
 from nlme.language.model import Model
 from nlme.structure.events import Timeline
 from nlme.structure.jets import Columns, Jet, Polynomial
 from nlme.structure.propagate import propagate
 from nlme.structure.solvers import SOLVED, Tolerances
+from nlme.typing import Named
 
 
 _MOST_COLUMNS = 60  # of a linear structure's jet, before reverse differentiation is cheaper
@@ -46,16 +47,26 @@ class _Solver:
         self.anatomy, self.covariates, self.timeline, self.tolerances = anatomy, covariates, timeline, tolerances
         self._direct = np.array(anatomy.direct, dtype=int)
         self._frozen, self._rebuild = flatten(_stopped(model))
+        self._drifting = bool(timeline.drift)
+        if timeline.rows > 1:
+            self._moves = np.array(_moving(model, anatomy, covariates, timeline.rows), dtype=int)
 
     def _individual(self, model, eta):
         return rows_of(model, self.anatomy, eta, self.covariates, self.timeline.rows)
 
     def _inputs(self, model, eta):
-        """Everything the solution depends on: (K n + number of direct parameters,)."""
+        """Everything the solution depends on: (K n + number of direct parameters,).
+
+        Where covariates change all the time: random effects and parameters, from which individual ones are found as time goes on.
+        """
+        if self._drifting:
+            return jnp.concatenate([eta, flatten(model)[0][self._moves]])
         table = self._individual(model, eta)
         return jnp.concatenate([*(table[name] for name in self.anatomy.inputs), flatten(model)[0][self._direct]])
 
-    def _structure_at(self, z, row):
+    def _structure_at(self, z, row, t=None):
+        if self._drifting:
+            return self._structure_while(z, row, t)
         rows, names = self.timeline.rows, self.anatomy.inputs
         # individual parameters that the dynamics do not use are there by name only
         ind = dict.fromkeys(self.anatomy.individual, jnp.nan) | {name: z[k * rows + row] for k, name in enumerate(names)}
@@ -63,6 +74,18 @@ class _Solver:
         if len(self._direct):
             flat = flat.at[self._direct].set(z[len(names) * rows :])
         return structure_of(self._rebuild(flat), ind)
+
+
+    def _structure_while(self, z, row, t):
+        """The structure while covariates change linearly: at time ``t``, or at the row's own."""
+        timeline, q = self.timeline, len(self.anatomy.effects)
+        model = self._rebuild(self._frozen.at[self._moves].set(z[q:]))
+        values = {name: value[row] for name, value in self.covariates.items()}
+        if t is not None:
+            since = t - timeline.anchor[row]
+            values |= {name: values[name] + slope[row] * since for name, slope in timeline.drift.items()}
+        effects = named("random effect", self.anatomy.effects, [z[k] for k in range(q)])
+        return structure_of(model, individual_row(model, effects, Named(values, "covariate")))
 
 
 class EffectsJet(_Solver):
@@ -109,9 +132,8 @@ class Expansion(_Solver):
             return
         q = len(anatomy.effects)
         carries = np.concatenate([np.array(anatomy.carriers, bool), np.zeros(len(self._direct), bool)])
-        self._moves = None  # coordinates are the inputs themselves
-        if timeline.rows > 1:
-            self._moves = np.array(_moving(model, anatomy, covariates, timeline.rows), dtype=int)
+        self._along_effects = timeline.rows > 1  # otherwise the coordinates are the inputs themselves
+        if self._along_effects:
             carries = np.arange(q + len(self._moves)) < q
         columns = Columns.of_order(order, len(carries), carries)
         self.exact = anatomy.linear and columns.count > _MOST_COLUMNS
@@ -160,13 +182,13 @@ class Expansion(_Solver):
         return slopes @ (self._coordinates(model, eta) - self._point)
 
     def _coordinates(self, model, eta):
-        if self._moves is None:
+        if not self._along_effects:
             return self._inputs(model, eta)
         return jnp.concatenate([eta, flatten(model)[0][self._moves]])
 
     def _solve(self, columns: Columns, packed):
         """Jet of the states from packed coordinates."""
-        if self._moves is not None:
+        if self._along_effects:
             q = len(self.anatomy.effects)
 
             def inputs(y):

@@ -22,13 +22,15 @@ class Structure(eqx.Module):
     """Abstract base of structural models.
 
     ``lag``, ``bioavailability``, ``duration`` (for RATE = -2) and ``rate`` (for RATE = -1) may each be one number, which then
-    belongs to the compartment that doses enter by default (the first), or a dict from state name to number.
+    belongs to the compartment that doses enter by default (the first), or a dict from state name to number.  ``event_times`` are
+    times, data or parameters, at which the solver ends a step because the equations change there (NONMEM's MTIME).
     """
 
     lag: Any = eqx.field(default=None, kw_only=True)
     bioavailability: Any = eqx.field(default=None, kw_only=True)
     duration: Any = eqx.field(default=None, kw_only=True)
     rate: Any = eqx.field(default=None, kw_only=True)
+    event_times: tuple = eqx.field(default=(), kw_only=True)
 
     @property
     @abc.abstractmethod

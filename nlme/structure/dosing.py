@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from nlme.structure.base import Structure
 from nlme.structure.events import (
     BOLUS,
+    BREAK,
     GIVEN_DURATION,
     GIVEN_RATE,
     MODELLED_DURATION,
@@ -48,7 +49,7 @@ def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, "
     """The doses behind ``events`` (all by default)."""
     if events is None:
         events = np.arange(timeline.time.shape[0])
-    rules = _rules(structure_at, z, timeline.rows)
+    rules = _rules(structure_at, z, timeline)
     kind, given, how = timeline.kind[events], timeline.given[events], timeline.how[events]
     row, compartment = timeline.dose_row[events], timeline.compartment[events]
     ahead, amount = timeline.ahead[events], timeline.amount[events]
@@ -63,6 +64,11 @@ def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, "
     if timeline.infusions:
         rate, length = _infusion(given, how, amount, *(pick(which) for which in ("bioavailability", "duration", "rate")))
         time = time + jnp.where(kind == STOP, length - ahead, 0.0)
+    if timeline.breaks:
+        table = _over_rows(lambda k: jnp.stack([jnp.asarray(t, dtype=jnp.float64) for t in structure_at(z, k).event_times]), timeline)
+        own = table[row, jnp.minimum(compartment, timeline.breaks - 1)]
+        # outside of the record nothing happens at an event time
+        time = jnp.where(kind == BREAK, jnp.clip(own, timeline.start, jnp.max(timeline.time)), time)
     left = jnp.where(train, lag + length - ahead, 1.0)
     # an infusion of a train that has ended is dropped; its stop must not lie before the record
     time = jnp.where(left > 0.0, time, timeline.time[events])
@@ -83,7 +89,7 @@ class Course(NamedTuple):
 def course(structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""], size: int) -> Course:
     """The train of doses behind a steady-state slot."""
     slots = timeline.fills
-    rules = _rules(structure_at, z, timeline.rows)
+    rules = _rules(structure_at, z, timeline)
     at = (slots.row[slot], slots.compartment[slot])
     bioavailability = rules["bioavailability"][at]
     rate, length = _infusion(
@@ -147,13 +153,18 @@ def _infusion(given, how, amount, bioavailability, duration, rate):
     return jnp.where(by_rate, speed, scaled / length), jnp.where(by_rate, scaled / speed, length)
 
 
-def _rules(structure_at, z, rows: int) -> dict[str, Float[Array, "rows s"]]:
+def _rules(structure_at, z, timeline: Timeline) -> dict[str, Float[Array, "rows s"]]:
     """Dose rules of every parameter row, with their neutral values where the structure has none."""
 
     def of_row(k):
         structure = structure_at(z, k)
         return {which: structure.rule_vector(which, default) for which, default in _NEUTRAL.items()}
 
-    if rows == 1:
-        return jax.tree.map(lambda x: x[None], of_row(0))
-    return jax.vmap(of_row)(jnp.arange(rows))
+    return _over_rows(of_row, timeline)
+
+
+def _over_rows(function, timeline: Timeline):
+    """``function(row)`` of every parameter row, with a leading axis over rows."""
+    if timeline.rows == 1:
+        return jax.tree.map(lambda x: x[None], function(0))
+    return jax.vmap(function)(jnp.arange(timeline.rows))

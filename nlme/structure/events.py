@@ -10,7 +10,7 @@ from __future__ import annotations
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
-NOTHING, BOLUS, START, STOP, FILL = range(5)
+NOTHING, BOLUS, START, STOP, FILL, OFF, ON, BREAK = range(8)
 GIVEN_RATE, GIVEN_DURATION, MODELLED_RATE, MODELLED_DURATION = range(4)
 
 
@@ -54,8 +54,12 @@ class Timeline(eqx.Module):
     sample_row: Int[Array, " T"]  # parameter row of the sample's record
     sample_time: Float[Array, " T"]  # as in the data
     fills: Fills
+    anchor: Float[Array, " K"]  # the time at which a parameter row's covariates have the values that the row gives
+    drift: dict[str, Float[Array, " K"]]  # their rates of change from then on; only covariates that change linearly
     dosed: tuple[int, ...] = eqx.field(static=True)  # compartments that any dose of the population enters
     infusions: bool = eqx.field(static=True)
     resets: bool = eqx.field(static=True)
     steady: bool = eqx.field(static=True)
+    switches: bool = eqx.field(static=True)  # whether compartments are switched off
+    breaks: int = eqx.field(static=True)  # event times of the structure; event k of kind BREAK has k in `compartment`
     rows: int = eqx.field(static=True)  # number of parameter rows

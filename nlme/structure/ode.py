@@ -23,6 +23,8 @@ class ODE(Structure):
     states : names of the states, in the order of the data's compartment numbers
     initial : dict with the initial value of the states that do not start at 0
     lag, bioavailability, duration, rate : dose rules, see :class:`nlme.structure.base.Structure`
+    event_times : times at which ``rhs`` changes suddenly, such as ``(ind.switch,)`` where it has ``jnp.where(t < ind.switch, ...)``
+        (NONMEM's MTIME).  A step ends at each, so that the change costs no accuracy, and its derivative in the time is right
     """
 
     rhs: Callable = eqx.field(static=True)
@@ -30,7 +32,7 @@ class ODE(Structure):
     initial: Any = None
 
     def __init__(
-        self, rhs, states, initial=None, *, lag=None, bioavailability=None, duration=None, rate=None
+        self, rhs, states, initial=None, *, lag=None, bioavailability=None, duration=None, rate=None, event_times=()
     ):
         if isinstance(states, str) or not all(isinstance(s, str) for s in states):
             raise ModelError(f"nlme.ODE: states is a tuple of names such as ('depot', 'central'); got {states!r}.")
@@ -42,6 +44,9 @@ class ODE(Structure):
             if name not in states:
                 raise ModelError("nlme.ODE, initial: " + name_error("state", name, states, "The ODE"))
         self.rhs, self.names, self.initial = rhs, tuple(states), initial
+        if not isinstance(event_times, (tuple, list)):
+            raise ModelError(f"nlme.ODE: event_times is a tuple of times such as (ind.switch,); got {type(event_times).__name__}.")
+        self.event_times = tuple(event_times)
         self.lag, self.bioavailability, self.duration, self.rate = lag, bioavailability, duration, rate
 
     @property

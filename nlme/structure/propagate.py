@@ -17,13 +17,13 @@ from jaxtyping import Array, Float, Int
 
 from nlme.structure.arrivals import Arriving, refuse_steady_state
 from nlme.structure.base import LinearStructure
-from nlme.structure.dosing import StructureAt, changes_infusions, course, doses, linear_steady_state
-from nlme.structure.events import BOLUS, FILL, START, STOP, Timeline
+from nlme.structure.dosing import StructureAt, changes_infusions, doses
+from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeline
 from nlme.structure.jets import Columns, Jet
-from nlme.structure.solvers import NO_STEADY_STATE, SOLVED, Tolerances, integrate
+from nlme.structure.solvers import SOLVED, Pace, Tolerances, integrate
+from nlme.structure.steady import fills
 from nlme.structure.superposition import superpose, worthwhile
-
-_CYCLES = 2000  # doses given to a non-linear system before its steady state is declared absent
+from nlme.structure.system import System
 
 
 def propagate(
@@ -37,7 +37,7 @@ def propagate(
 
     Parameters
     ----------
-    structure_at : the structure for a vector of inputs and a parameter row
+    structure_at : the structure for a vector of inputs and a parameter row, at a time if parameters may change within the row
     packed : jets of the inputs
     columns : which derivatives are carried
 
@@ -50,10 +50,10 @@ def propagate(
     linear = isinstance(probe, LinearStructure)
     if linear and worthwhile(timeline):
         return superpose(structure_at, packed, columns, timeline), jnp.asarray(SOLVED)
-    moving = bool(probe.lag is not None or (timeline.infusions and changes_infusions(probe)))
+    moving = bool(probe.lag is not None or timeline.breaks or (timeline.infusions and changes_infusions(probe)))
 
     def mover_of(structure_at, packed):
-        return _Mover(structure_at, packed, columns, tolerances, size, linear, timeline.infusions)
+        return Mover(structure_at, packed, columns, tolerances, size, linear, timeline.infusions, moving)
 
     mover = mover_of(structure_at, packed)
 
@@ -74,44 +74,49 @@ def propagate(
     receives = jnp.asarray(probe.receives() if arriving else (False,) * size)
     if arriving and timeline.steady:
         refuse_steady_state(probe)
-    fills, status = (None, SOLVED)
+    filled_states, status = (None, SOLVED)
     if timeline.steady:
-        fills, status = _fills(structure_at, mover, columns, packed, timeline)
+        filled_states, status = fills(structure_at, mover, columns, packed, timeline)
 
     def event(carry, e):
-        state, rates, before, step, epoch, status = carry
+        state, rates, before, pace, epoch, off, status = carry
         k = order[e]
         move = mover
         if arriving:
             given = (where[timeline.doses] < e) & (timeline.epoch[timeline.doses] == epoch)
             move = mover_of(*_with_doses_given(structure_at, packed, timeline, given, time[where], amount[where]))
-        state, step, ended = move(state, rates, before, time[e], row[e], step)
+        state, pace, ended = move(state, rates, before, time[e], row[e], pace, off if timeline.switches else None)
         here = (jnp.arange(size) == timeline.compartment[k])[:, None]
         if timeline.resets:
             emptied = timeline.reset[k] == 1
             # back to the initial states, as NONMEM does (A_0 is evaluated again at a reset record)
             state, rates = jnp.where(emptied, start, state), jnp.where(emptied, 0.0, rates)
-            epoch = epoch + timeline.reset[k]
+            epoch, off = epoch + timeline.reset[k], off & ~emptied
         valid = (timeline.epoch[k] == epoch) & (running[k] if timeline.steady else True)
         kind = jnp.where(valid, timeline.kind[k], 0)
         if timeline.steady:
-            filled = fills[timeline.fill[k]]
+            filled = filled_states[timeline.fill[k]]
             state = jnp.where(kind == FILL, filled + jnp.where(timeline.adds[k] == 1, state, 0.0), state)
+        if timeline.switches:
+            # whatever goes on in a compartment, a dose too, switches it on
+            off = jnp.where(here[:, 0] & (kind != NOTHING) & (kind != STOP), kind == OFF, off)
+            state = jnp.where(off[:, None], 0.0, state)
         enters = here & (kind == BOLUS) & (~receives[:, None] if arriving else True)
         state = state + jnp.where(enters, amount[e], 0.0)
         if timeline.infusions:
             change = jnp.where(kind == START, 1.0, jnp.where(kind == STOP, -1.0, 0.0))
             rates = rates + jnp.where(here, change * rate[e], 0.0)
         status = jnp.maximum(status, ended)
-        return (state, rates, time[e], step, epoch, status), state
+        return (state, rates, time[e], pace, epoch, off, status), state
 
     start = columns.apply(lambda z: jnp.stack(structure_at(z, 0).start()), packed)
     carry = (
         start,
         jnp.zeros((size, columns.count)),
         columns.constant(timeline.start),
-        jnp.asarray(0.01),
+        Pace.first(),
         jnp.zeros((), int),
+        jnp.zeros(size, bool),
         jnp.asarray(status),
     )
     carry, states = jax.lax.scan(event, carry, jnp.arange(timeline.time.shape[0]))
@@ -131,96 +136,72 @@ def _with_doses_given(structure_at, packed, timeline: Timeline, given, time, amo
     events, inputs = timeline.doses, packed.shape[0]
     given = given & (timeline.kind[events] == BOLUS)
 
-    def arriving_at(z, row):
+    def arriving_at(z, row, t=None):
         times, amounts = jnp.split(z[inputs:], 2)
-        return structure_at(z[:inputs], row).receiving(times, amounts, timeline.compartment[events], given)
+        return structure_at(z[:inputs], row, t).receiving(times, amounts, timeline.compartment[events], given)
 
     return arriving_at, jnp.concatenate([packed, time[events], amount[events]])
 
 
-class _Mover:
+class Mover:
     """Moves packed states over an interval between events; lengths of zero leave them as they are."""
 
-    def __init__(self, structure_at, packed, columns, tolerances, size, linear, infused):
+    def __init__(self, structure_at, packed, columns, tolerances, size, linear, infused, moving):
         self.structure_at, self.packed, self.columns, self.tolerances = structure_at, packed, columns, tolerances
-        self.size, self.linear, self.infused = size, linear, infused
+        self.size, self.linear, self.infused, self.moving = size, linear, infused, moving
 
-    def __call__(self, state, rates, begin, end, row, step):
-        """States at ``end`` from states at ``begin`` (packed times), the step to try next, and how the solve ended."""
+    def along(self, columns, packed) -> Mover:
+        """The same with other directions of the jets."""
+        return Mover(self.structure_at, packed, columns, self.tolerances, self.size, self.linear, self.infused, self.moving)
+
+    def __call__(self, state, rates, begin, end, row, pace, off=None):
+        """States at ``end`` from states at ``begin`` (packed times), the pace to go on with, and how the solve ended.
+
+        Nothing happens in a state where ``off`` is True.
+        """
         size, columns = self.size, self.columns
-
-        def split(x):
-            return x[:size], x[size : 2 * size], x[2 * size], x[2 * size + 1], x[2 * size + 2 :]
 
         if self.linear:
 
             def advance(x):
-                amounts, inputs, t0, t1, z = split(x)
+                amounts, inputs, (t0, t1), z = x[:size], x[size : 2 * size], x[2 * size : 2 * size + 2], x[2 * size + 2 :]
                 rates = tuple(inputs) if self.infused else None
                 return jnp.stack(self.structure_at(z, row).advance(tuple(amounts), rates, t1 - t0))
 
             x = jnp.concatenate([state, rates, begin[None], end[None], self.packed])
-            return columns.apply(advance, x), step, SOLVED
+            return columns.apply(advance, x), pace, SOLVED
 
-        def flow(s, state):
-            def rhs(x):
-                amounts, inputs, t0, t1, z = split(x)
-                slope = jnp.stack(self.structure_at(z, row).flow(t0 + s * (t1 - t0), tuple(amounts)))
-                return (t1 - t0) * (slope + inputs)
+        # the equations are looked at strictly inside the interval, where `t < event time` has one answer
+        furthest = jnp.maximum(jnp.abs(begin[0]), jnp.abs(end[0]))
+        edge = jax.lax.stop_gradient(1e-12 + 1e-15 * furthest / jnp.maximum(end[0] - begin[0], 1e-9 * (1.0 + furthest)))
 
-            return columns.apply(rhs, jnp.concatenate([state, rates, begin[None], end[None], self.packed]))
+        def flow(u, amounts, z, inputs=None, times=None):
+            t0, t1 = (begin[0], end[0]) if times is None else times
+            t = t0 + (edge + u * (1.0 - 2.0 * edge)) * (t1 - t0)
+            slopes = self.structure_at(z, row, t).flow(t, amounts)
+            if inputs is not None:
+                slopes = tuple(slope + rate for slope, rate in zip(slopes, inputs, strict=True))
+            if off is not None:
+                slopes = tuple(jnp.where(off[k], 0.0, slope) for k, slope in enumerate(slopes))
+            return tuple((t1 - t0) * slope for slope in slopes)
 
+        # what cannot move with the directions is left out of their columns
+        inputs = [columns.unpack(self.packed)]
+        inputs += [columns.unpack(rates)] if self.infused or self.moving else []
+        inputs += [columns.unpack(jnp.stack([begin, end]))] if self.moving else []
         length = end[0] - begin[0]
         active = length > 0
         safe = jnp.where(active, length, 1.0)
-        state, relative, status = integrate(flow, state, step / safe, active, self.tolerances)
-        return state, jnp.where(active, relative * safe, step), status
-
-
-def _fills(structure_at, mover: _Mover, columns, packed, timeline):
-    """Jets of the steady states of every fill slot: (slots, states, C), and how their search ended.
-
-    A linear structure's is solved for; a non-linear one is dosed until nothing changes any more, derivatives included.
-    """
-    size, slots = mover.size, timeline.fills
-
-    def linear(f):
-        return columns.apply(lambda z: linear_steady_state(structure_at, z, timeline, f, size), packed), SOLVED
-
-    def dosed(f):
-        def flat_course(z):
-            return jnp.concatenate([jnp.atleast_1d(x) for x in course(structure_at, z, timeline, f, size)])
-
-        flat = columns.apply(flat_course, packed)
-        bolus, rate = flat[:size], flat[size : 2 * size]
-        always, extra, interval, lag = flat[2 * size :]
-        zero = jnp.zeros_like(extra)
-        row = slots.row[f]
-        relative, absolute = 10 * mover.tolerances.relative, 10 * mover.tolerances.absolute
-
-        def cycle(carry):
-            state, _, count, step, status = carry
-            new, step, first = mover(state + bolus, rate * (always[0] + 1.0), zero, extra, row, step)
-            new, step, second = mover(new, rate * always[0], extra, interval, row, step)
-            size_of = jnp.maximum(jnp.abs(new), jnp.abs(new[:, :1]))
-            settled = jnp.all(jnp.abs(new - state) <= absolute + relative * size_of)
-            return new, settled, count + 1, step, jnp.maximum(status, jnp.maximum(first, second))
-
-        def going(carry):
-            _, settled, count, _, status = carry
-            return ~settled & (count < _CYCLES) & (status == SOLVED)
-
-        begin = columns.apply(lambda z: jnp.stack(structure_at(z, row).start()), packed)
-        begin = (begin, jnp.asarray(False), jnp.zeros((), int), jnp.asarray(0.01), jnp.asarray(SOLVED))
-        state, settled, _, step, status = jax.lax.while_loop(going, cycle, begin)
-        status = jnp.where((status == SOLVED) & ~settled, NO_STEADY_STATE, status)
-        if structure_at(packed[:, 0], 0).lag is not None:
-            remaining = interval - lag
-            pick = remaining[0] < extra[0]
-            infused = jnp.where(pick, remaining, extra)
-            state, step, _ = mover(state + bolus, rate * (always[0] + 1.0), zero, infused, row, step)
-            state, _, _ = mover(state, rate * always[0], infused, remaining, row, step)
-        return state, status
-
-    states, ended = jax.vmap(linear if mover.linear else dosed)(jnp.arange(slots.amount.shape[0]))
-    return states, jnp.max(jnp.asarray(ended))
+        state = tuple(columns.unpack(column) for column in state)
+        relative = pace._replace(step=pace.step / safe)
+        system = System(columns, flow, tuple(inputs))
+        begun = state
+        state, relative, status = integrate(system, begun, relative, active, self.tolerances)
+        if self.moving and columns.directions:
+            # two events at one time, of which one moves with the parameters: the length between them is zero, its derivatives are
+            # not.  A midpoint step is exact to the second order in the length.
+            half = jax.tree.map(lambda y, slope: y + 0.5 * slope, begun, system.slope(0.0, begun))
+            tie = jax.tree.map(lambda y, slope: y + slope, begun, system.slope(0.5, half))
+            state = jax.tree.map(lambda moved, still: jnp.where(active, moved, still), state, tie)
+        step = jnp.where(active, relative.step * safe, pace.step)
+        return jnp.stack([jet.packed() for jet in state]), relative._replace(step=step), status

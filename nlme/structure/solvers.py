@@ -1,19 +1,23 @@
-"""Explicit Runge-Kutta integration between two events, with adaptive steps for each subject.
+"""Integration between two events with adaptive steps, for one subject at a time: every subject has steps of its own.
 
-The solver knows nothing of jets: it integrates whatever system it is given, and its error norm sees every column of it, so
-that derivatives carried along as columns are controlled like the solution itself (SciMLSensitivity.jl issue 273 shows what
-happens otherwise).  Written for one subject and vectorised by ``jax.vmap``; steps end exactly at the end of the interval.
+A solver integrates whatever columns it is given, and its error norm sees all of them, so that derivatives carried along are
+controlled like the solution itself (SciMLSensitivity.jl issue 273 shows what happens otherwise).  The sizes of the steps are never
+differentiated.  Written for one subject and vectorised by ``jax.vmap``; steps end exactly at the end of the interval.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
+
+from nlme.errors import ModelError
+from nlme.structure.explicit import DOP853, TSIT5, Explicit
+from nlme.structure.rosenbrock import RODAS5P, Rosenbrock
+from nlme.structure.system import State, System
 
 SOLVED, STEP_LIMIT, NOT_FINITE, NO_STEADY_STATE = range(4)
 
@@ -23,123 +27,173 @@ SENTENCES = {
     NO_STEADY_STATE: "the doses of a steady-state record do not settle to a steady state",
 }
 
-
-@dataclasses.dataclass(frozen=True)
-class Tableau:
-    """Coefficients of an explicit Runge-Kutta pair whose last stage is the first of the next step."""
-
-    order: int
-    nodes: tuple[float, ...]
-    stages: tuple[tuple[float, ...], ...]
-    error: tuple[float, ...]  # weights of the stages in (solution of order p) - (embedded solution)
-
-
-#: Tsitouras (2011), Runge-Kutta pairs of order 5(4) satisfying only the first column simplifying assumption,
-#: Computers & Mathematics with Applications 62:770, doi:10.1016/j.camwa.2011.06.002
-TSIT5 = Tableau(
-    order=5,
-    nodes=(0.0, 0.161, 0.327, 0.9, 0.9800255409045097, 1.0, 1.0),
-    stages=(
-        (0.161,),
-        (-0.008480655492356989, 0.335480655492357),
-        (2.8971530571054935, -6.359448489975075, 4.3622954328695815),
-        (5.325864828439257, -11.748883564062828, 7.4955393428898365, -0.09249506636175525),
-        (5.86145544294642, -12.92096931784711, 8.159367898576159, -0.071584973281401, -0.028269050394068383),
-        (0.09646076681806523, 0.01, 0.4798896504144996, 1.379008574103742, -3.290069515436081, 2.324710524099774),
-    ),
-    error=(
-        -0.00178001105222577714,
-        -0.0008164344596567469,
-        0.007880878010261995,
-        -0.1447110071732629,
-        0.5823571654525552,
-        -0.45808210592918697,
-        0.015151515151515152,
-    ),
-)
+SOLVERS = ("auto", "explicit", "explicit8", "stiff")
+_STIFF = Rosenbrock(RODAS5P)
+_EXPLICIT = {"explicit": Explicit(TSIT5), "explicit8": Explicit(DOP853), "auto": Explicit(TSIT5)}
+_PATIENCE = 500  # steps of an explicit method in one interval, before `auto` tries the stiff one
 
 
 @dataclasses.dataclass(frozen=True)
 class Tolerances:
-    """How exactly the ODE is solved: the local error of every column of a state is below ``absolute + relative * |state|``."""
+    """How the ODE is solved: the local error of every column of a state is below ``absolute + relative * |state|``.
+
+    Attributes
+    ----------
+    relative, absolute : tolerances
+    max_steps : limit between two events
+    solver : ``"explicit"`` (order 5), ``"explicit8"`` (order 8, for tight tolerances), ``"stiff"`` (L-stable, order 5), or
+        ``"auto"``, which begins with order 5 and changes over, for each subject, where the system proves stiff
+
+    Raises
+    ------
+    ModelError
+        Another word for ``solver``, or a tolerance that is not positive.
+    """
 
     relative: float = 1e-9
     absolute: float = 1e-11
     max_steps: int = 20_000
-    tableau: Tableau = TSIT5
+    solver: str = "explicit"
+
+    def __post_init__(self):
+        if self.solver not in SOLVERS:
+            raise ModelError(f"nlme.Tolerances: solver is one of {', '.join(SOLVERS)}; got {self.solver!r}.")
+        if not (self.relative > 0 and self.absolute > 0 and self.max_steps > 0):
+            raise ModelError(
+                f"nlme.Tolerances: relative, absolute and max_steps must be positive; got {self.relative!r}, "
+                f"{self.absolute!r} and {self.max_steps!r}."
+            )
+
+
+class Pace(NamedTuple):
+    """What one interval leaves to the next: the step to try, and how stiff the system has lately been (0 to 1)."""
+
+    step: Float[Array, ""]
+    stiff: Float[Array, ""]
+
+    @classmethod
+    def first(cls) -> Pace:
+        return cls(jnp.asarray(0.01), jnp.asarray(0.0))
+
+
+class _Walk(NamedTuple):
+    """Where an integration stands."""
+
+    u: Float[Array, ""]
+    state: State
+    memory: State
+    step: Float[Array, ""]  # to try next
+    full: Float[Array, ""]  # the step it would be if the interval went on
+    error: Float[Array, ""]  # log of the last accepted step's
+    stiff: Float[Array, ""]
+    count: Int[Array, ""]
+    status: Int[Array, ""]
 
 
 def integrate(
-    flow: Callable[[Float[Array, ""], Float[Array, "s C"]], Float[Array, "s C"]],
-    state: Float[Array, "s C"],
-    first_step: Float[Array, ""],
-    active: Array,
-    tolerances: Tolerances,
-) -> tuple[Float[Array, "s C"], Float[Array, ""], Int[Array, ""]]:
-    """Integrate dy/ds = flow(s, y) from s = 0 to s = 1.
+    system: System, state: State, pace: Pace, active: Array, tolerances: Tolerances
+) -> tuple[State, Pace, Int[Array, ""]]:
+    """Integrate dy/du = slope(u, y) from u = 0 to u = 1.
 
     Parameters
     ----------
-    flow : the (augmented) right-hand side on the unit interval
-    state : (s, C) y(0)
-    first_step : step to try first
+    system : the equations of all columns, on the unit interval
+    state : y(0)
+    pace : what the interval before has left
     active : False for an interval of length zero, which is skipped
 
     Returns
     -------
-    y(1), the last full step size (a good first step for a neighbouring interval), and how it ended (``SENTENCES``)
+    y(1), the pace for a neighbouring interval, and how it ended (``SENTENCES``)
+    """
+    start = jnp.where(active, 0.0, 1.0)
+    h = jnp.clip(pace.step, 1e-10, 1.0)
+    zero = jnp.zeros(())
+
+    def walk(method, u, state, h, stiff, going):
+        carry = _Walk(u, state, method.begin(system, state), h, h, zero, stiff, jnp.zeros((), int), jnp.full((), SOLVED))
+        return jax.lax.while_loop(
+            lambda w: (w.u < 1.0) & (w.status == SOLVED) & going(w), lambda w: _advance(method, system, tolerances, w), carry
+        )
+
+    if tolerances.solver == "stiff":
+        end = walk(_STIFF, start, state, h, pace.stiff, lambda w: True)
+        return end.state, Pace(end.full, end.stiff), end.status
+    explicit = _EXPLICIT[tolerances.solver]
+    if tolerances.solver != "auto":
+        end = walk(explicit, start, state, h, pace.stiff, lambda w: True)
+        return end.state, Pace(end.full, end.stiff), end.status
+    end = walk(explicit, start, state, h, pace.stiff, lambda w: (w.stiff < 0.8) & (w.count < _PATIENCE))
+    stiff = jnp.where((end.u < 1.0) & active, 1.0, end.stiff)
+    end = walk(_STIFF, end.u, end.state, end.full, stiff, lambda w: True)
+    return end.state, Pace(end.full, stiff), end.status
+
+
+def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Walk:
+    """One step tried.
 
     The next step is h * 0.9 * E^(-0.7/p) E_before^(0.4/p) (PI control, Hairer & Wanner, Solving ODEs II, 2nd ed., IV.2),
     with E the root mean square of the local error over all columns.
     """
-    tableau = tolerances.tableau
-    stages = [np.array(row) for row in tableau.stages]
-    weights = np.array(tableau.error)
-    alpha, beta = 0.7 / tableau.order, 0.4 / tableau.order
+    h = jax.lax.stop_gradient(walk.step)  # the choice of steps is never differentiated
+    rest = 1.0 - walk.u
+    closing = 1.05 * h >= rest
+    # the last two steps to the end are of one size
+    h = jnp.where(closing, rest, jnp.minimum(h, 0.5 * rest))
+    new, memory, errors, stiffness = method.step(system, walk.u, walk.state, walk.memory, h)
+    error = jax.lax.stop_gradient(_log_error(errors, walk.state, new, tolerances))
+    finite = jnp.isfinite(error)
+    error = jnp.where(finite, error, 18.0)
+    accept = error <= 0.0
+    p = method.order
+    growth = jnp.where(
+        accept,
+        jnp.clip(-0.7 / p * error + 0.4 / p * walk.error - 0.105, -1.6, 2.1),
+        jnp.maximum(-error / p - 0.105, -2.3),
+    )
+    step = h * jnp.exp(growth)
+    status = jnp.where(walk.count + 1 >= tolerances.max_steps, STEP_LIMIT, walk.status)
+    status = jnp.where(h < 1e-14, jnp.where(finite, STEP_LIMIT, NOT_FINITE), status)
+    stiff = walk.stiff
 
-    flow = jax.jit(flow)  # traced once for all stages
+    def kept(new, old):
+        return jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, old)
 
-    def unfinished(carry):
-        s, _, _, _, _, _, _, status = carry
-        return (s < 1.0) & (status == SOLVED)
+    if isinstance(method, Explicit):
+        at_limit = jax.lax.stop_gradient(stiffness) > 0.8 * method.tableau.reach
+        stiff = jnp.where(accept, 0.9 * stiff + jnp.where(at_limit, 0.1, 0.0), stiff)
+    return _Walk(
+        u=jnp.where(accept, jnp.where(closing, 1.0, walk.u + h), walk.u),
+        state=kept(new, walk.state),
+        memory=kept(memory, walk.memory),
+        step=step,
+        full=jnp.where(accept, jnp.maximum(walk.step, step), step),
+        error=jnp.where(accept, error, walk.error),
+        stiff=stiff,
+        count=walk.count + 1,
+        status=status,
+    )
 
-    def step(carry):
-        s, y, slope, h, last_full, before, count, status = carry
-        h = jax.lax.stop_gradient(h)  # the choice of steps is never differentiated
-        trial = jnp.minimum(h, 1.0 - s)
-        closing = h >= 1.0 - s
-        slopes = [slope]
-        for row, node in zip(stages, tableau.nodes[1:], strict=True):
-            moved = y + trial * sum(c * k for c, k in zip(row, slopes, strict=True) if c != 0.0)
-            slopes.append(flow(s + node * trial, moved))
-        local = trial * sum(c * k for c, k in zip(weights, slopes, strict=True))
-        size = jnp.maximum(jnp.abs(y), jnp.abs(moved))
-        scale = tolerances.absolute + tolerances.relative * jnp.maximum(size, size[:, :1])
-        error = jax.lax.stop_gradient(jnp.sqrt(jnp.mean(jnp.square(local / scale))))
-        finite = jnp.isfinite(error)
-        error = jnp.where(finite, jnp.maximum(error, 1e-8), 1e8)
-        accept = error <= 1.0
-        factor = jnp.where(
-            accept,
-            jnp.clip(0.9 * error**-alpha * before**beta, 0.2, 8.0),
-            jnp.maximum(0.9 * error ** (-1.0 / tableau.order), 0.1),
-        )
-        full = jnp.where(closing & accept, jnp.maximum(last_full, trial * factor), trial * factor)
-        status = jnp.where(count + 1 >= tolerances.max_steps, STEP_LIMIT, status)
-        status = jnp.where(trial < 1e-14, jnp.where(finite, STEP_LIMIT, NOT_FINITE), status)
-        return (
-            jnp.where(accept, jnp.where(closing, 1.0, s + trial), s),
-            jnp.where(accept, moved, y),
-            jnp.where(accept, slopes[-1], slope),
-            trial * factor,
-            full,
-            jnp.where(accept, error, before),
-            count + 1,
-            status,
-        )
 
-    start = jnp.where(active, 0.0, 1.0)
-    h = jnp.clip(first_step, 1e-10, 1.0)
-    carry = (start, state, flow(0.0, state), h, h, jnp.ones(()), jnp.zeros((), int), jnp.full((), SOLVED))
-    _, state, _, _, last_full, _, _, status = jax.lax.while_loop(unfinished, step, carry)
-    return state, last_full, status
+def _log_error(errors: tuple[State, ...], old: State, new: State, tolerances: Tolerances) -> Float[Array, ""]:
+    """log E, the root mean square over all columns of error / (absolute + relative * size), kept within -18 and 18.
+
+    The size of a derivative column is at least that of its state.  With two estimates e, c: E = e^2 / sqrt(e^2 + 0.01 c^2)
+    (Hairer, Norsett & Wanner, Solving ODEs I, II.10).
+    """
+
+    def square(error: State):
+        total, count = 0.0, 0
+        for e, a, b in zip(error, old, new, strict=True):
+            value = jnp.maximum(jnp.abs(a.value), jnp.abs(b.value))
+            for part, x, y in zip(e, a, b, strict=True):
+                if part is not None:
+                    size = jnp.maximum(jnp.maximum(jnp.abs(x), jnp.abs(y)), value)
+                    total = total + jnp.sum(jnp.square(part / (tolerances.absolute + tolerances.relative * size)))
+                    count += part.size
+        return total / count
+
+    mean = square(errors[0])
+    if len(errors) > 1:
+        mean = mean * mean / jnp.maximum(mean + 0.01 * square(errors[1]), 1e-300)
+    return jnp.clip(0.5 * jnp.log(mean), -18.0, 18.0)

@@ -1,0 +1,88 @@
+"""Steady states of non-linear systems: against many doses one by one, their derivatives, and systems that have none."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from states import model_of, population_of, states_of
+
+import nlme
+from nlme.structure import steady
+from nlme.typing import Named
+
+TYPICAL = dict(vmax=9.0, km=3.0, v=10.0, ka=0.8)
+TIMES = [0.0, 1.0, 4.0, 7.9]
+
+
+def saturable(ind, **rules):
+    def rhs(t, a):
+        c = a.central / ind.v
+        return {"depot": -ind.ka * a.depot, "central": ind.ka * a.depot - ind.vmax * c / (ind.km + c)}
+
+    return nlme.ODE(rhs, ("depot", "central"), **rules)
+
+
+def trains(n: int):
+    """A bolus, an infusion, and one longer than the interval: as a steady-state record, and as ``n`` doses before."""
+    for dose in (dict(amt=40.0), dict(amt=40.0, rate=10.0, cmt=2), dict(amt=40.0, rate=4.0, cmt=2)):
+        yield dict(dose, time=0.0, ss=1, ii=8.0), dict(dose, time=-8.0 * n, addl=n, ii=8.0)
+
+
+def test_is_what_many_doses_lead_to():
+    at_once = states_of(model_of(TYPICAL, saturable), population_of([[ss] for ss, _ in trains(0)], TIMES))()[0]
+    one_by_one = states_of(model_of(TYPICAL, saturable), population_of([[many] for _, many in trains(150)], TIMES))()[0]
+    np.testing.assert_allclose(at_once, one_by_one, rtol=1e-7, atol=1e-7)
+
+
+def test_derivatives():
+    """First and second, the lag and the bioavailability among the directions, against central differences."""
+    typical = dict(vmax=9.0, lag=0.7, f=0.9)
+
+    def with_rules(ind):
+        all_of_it = Named(TYPICAL | dict(ind.items()), "individual parameter", "individual()")
+        return saturable(all_of_it, lag={"depot": ind.lag}, bioavailability={"depot": ind.f})
+
+    population = population_of([[dict(time=0.0, amt=40.0, ss=1, ii=8.0)]], TIMES)
+    at = states_of(model_of(typical, with_rules), population, order=2)
+    value, first, second = at()
+    size, h = len(typical), 1e-4
+    for k in range(size):
+        up, down = (at(s * h * np.eye(size)[k]) for s in (1, -1))
+        np.testing.assert_allclose(first[..., k], (up[0] - down[0]) / (2 * h), rtol=1e-6, atol=1e-6 * np.abs(first).max())
+        np.testing.assert_allclose(second[..., k], (up[1] - down[1]) / (2 * h), rtol=1e-6, atol=1e-6 * np.abs(second).max())
+
+
+def test_a_slow_system_is_found_in_a_few_steps(monkeypatch):
+    """Half-life of 100 intervals: dosing to 1e-9 would take 3,000 doses; 40 are allowed."""
+    monkeypatch.setattr(steady, "_CYCLES", 40)
+
+    def slow(ind):
+        return nlme.ODE(lambda t, a: {"central": -ind.k * a.central / (1.0 + 1e-3 * a.central)}, ("central",))
+
+    population = population_of([[dict(time=0.0, amt=1.0, ss=1, ii=1.0)]], [0.0])
+    value = states_of(model_of(dict(k=np.log(2.0) / 100.0), slow), population)()[0].item()
+    # of da/dt = -k a / (1 + a/1000):  log a + a/1000 falls by k in an interval
+    k = np.log(2.0) / 100.0
+    assert np.log(value) + 1e-3 * value - np.log(value - 1.0) - 1e-3 * (value - 1.0) == pytest.approx(k, rel=1e-8)
+
+
+def test_none_is_said():
+    """More is given than the elimination can ever remove."""
+
+    class Overfed(nlme.Model):
+        sd: nlme.Scalar = nlme.positive(1.0)
+
+        def individual(self, eta, cov):
+            return dict(vmax=jnp.asarray(2.0), km=jnp.asarray(1.0), v=jnp.asarray(10.0), ka=jnp.asarray(1.0))
+
+        def dynamics(self, ind):
+            return saturable(ind)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(state.central, self.sd)}
+
+    population = population_of([[dict(time=0.0, amt=40.0, ss=1, ii=8.0)]], TIMES)
+    with pytest.raises(nlme.FitError, match="do not settle to a steady state") as caught:
+        nlme.predict(Overfed(), population)
+    assert "subject 1" in str(caught.value)
