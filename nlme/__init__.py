@@ -59,6 +59,7 @@ _HOMES = {
     "nlme.marginal.first_order": ("FO",),
     "nlme.marginal.foce": ("FOCE", "FOCEI"),
     "nlme.marginal.laplace": ("Laplace",),
+    "nlme.marginal.quadrature": ("AGQ", "ImportanceSampling"),
     "nlme.estimation.fit": ("fit", "evaluate"),
     "nlme.estimation.result": ("Fit",),
     "nlme.estimation.storage": ("load",),

@@ -56,7 +56,7 @@ LAZY_UP = {
 DOORS = {
     "pandas": {"data", "reporting", "estimation", "diagnostics", "uncertainty", "simulation", "selection"},
     "matplotlib": {"plots"},
-    "arviz": {"estimation/bayes"},
+    "arviz": {"estimation/bayes", "estimation/monte_carlo"},
     "numpyro.infer": {"estimation/bayes"},
     "typer": {"cli"},
 }

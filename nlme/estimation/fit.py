@@ -192,7 +192,7 @@ def _evaluated(method, model, population, fixed, layout, at: Evaluation) -> dict
 
 def _post_hoc(method: Method, layout: Layout, model: Model):
     """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
-    searching = FOCE(method.inner_tolerance, method.inner_iterations, method.ode)
+    searching = FOCE(inner_tolerance=method.inner_tolerance, inner_iterations=method.inner_iterations, ode=method.ode)
     inventory = Inventory(model)
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     u = inventory.unconstrained(model)

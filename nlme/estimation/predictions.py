@@ -71,7 +71,7 @@ def prediction_table(method: Method, model: Model, layout: Layout, b) -> dict[st
 def _with_interaction(method: Method) -> Method:
     from nlme.marginal.foce import FOCEI
 
-    return FOCEI(method.inner_tolerance, method.inner_iterations, method.ode)
+    return FOCEI(inner_tolerance=method.inner_tolerance, inner_iterations=method.inner_iterations, ode=method.ode)
 
 
 def _whiten(residual: np.ndarray, a: np.ndarray, variance: np.ndarray, normal: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from nlme.errors import FitError
 from nlme.estimation.asymptotic import CovarianceOfEstimates, covariance_of_estimates
+from nlme.estimation.monte_carlo import MonteCarlo, monte_carlo
 from nlme.estimation.objective import Evaluation, evaluate_subjects
 from nlme.estimation.outer import CONVERGED, SENTENCES
 from nlme.estimation.predictions import COLUMNS, prediction_table
@@ -23,6 +24,7 @@ from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
 from nlme.language.anatomy import rows_of
 from nlme.marginal.base import Method
+from nlme.marginal.quadrature import ImportanceSampling
 from nlme.parameters.inventory import Inventory, ParameterRow
 from nlme.structure.solvers import SENTENCES as SOLVER_SENTENCES
 from nlme.structure.solvers import SOLVED
@@ -185,13 +187,24 @@ class Evaluated:
         more = f"; and {len(bad) - 5} more (see .subjects)" if len(bad) > 5 else ""
         return [f"{len(bad)} of {len(table)} subjects have no reliable mode, so the objective is not reliable: {listed}{more}."]
 
+    @functools.cached_property
+    def monte_carlo(self) -> MonteCarlo | None:
+        """Monte-Carlo error of an objective found by importance sampling, with the Pareto k of every subject; else None."""
+        if not isinstance(self.method, ImportanceSampling):
+            return None
+        return monte_carlo(self.method, self.model, self.layout, self.b)
+
+    def _monte_carlo_problems(self) -> list[str]:
+        return [] if self.monte_carlo is None else self.monte_carlo.problems([s.id for s in self.population])
+
     @property
     def messages(self) -> list[str]:
         """Problems in words, most serious first."""
-        return self._subject_problems()
+        return self._subject_problems() + self._monte_carlo_problems()
 
     def __repr__(self) -> str:
-        lines = [f"{type(self.model).__name__}, {self.method!r}: objective {self.objective:.4f} ({len(self.values)} subjects)"]
+        error = "" if self.monte_carlo is None else f" ± {self.monte_carlo.error:.3g}"
+        lines = [f"{type(self.model).__name__}, {self.method!r}: objective {self.objective:.4f}{error} ({len(self.values)} subjects)"]
         return "\n".join(lines + [f"  ! {m}" for m in self.messages])
 
 
@@ -250,7 +263,7 @@ class Fit(Evaluated):
     @functools.cached_property
     def messages(self) -> list[str]:
         found = [] if self.search_status == CONVERGED else [SENTENCES[self.search_status]]
-        return found + self._subject_problems() + self._bound_problems() + self._shrinkage_problems()
+        return found + self._subject_problems() + self._monte_carlo_problems() + self._bound_problems() + self._shrinkage_problems()
 
     @property
     def verdict(self) -> str:
@@ -295,6 +308,12 @@ class Fit(Evaluated):
             return []
         listed = ", ".join(f"{name} {value:.0f} %" for name, value in high.items())
         return [f"Shrinkage above 30 % ({listed}): plots of these random effects and of individual predictions can mislead."]
+
+    def by(self, method: Method) -> Evaluated:
+        """The fitted model's objective by another method, so that fits by different methods stand on one scale."""
+        from nlme.estimation.fit import evaluate
+
+        return evaluate(self.model, self.population, method)
 
     def table(self, **options):
         """The parameter table; see :func:`nlme.table`."""

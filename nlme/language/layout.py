@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from nlme.data.population import Population, Subject
 from nlme.errors import DataError, ModelError, name_error
@@ -59,6 +59,7 @@ class SubjectData(eqx.Module):
     cens: Float[Array, " T"]  # 0; 1: below ``observed``; -1: above it
     limit: Float[Array, " T"]  # the other end of a censored interval; NaN: none
     mask: Bool[Array, " T"]
+    number: Int[Array, ""]  # position of the subject in the population
     spans: tuple[tuple[int, int], ...] = eqx.field(static=True)
 
 
@@ -137,6 +138,11 @@ def lay_out(model: Model, population: Population, samples: str = "observations",
     DataError
         An observation cannot come from its endpoint's distribution (``nlme.language.observed``).
     """
+    if not isinstance(population, Population):
+        raise ModelError(
+            f"The data must be a Population, as nlme.read_nonmem(path or DataFrame, ...) returns; got {type(population).__name__}"
+            + (f" {population!r}." if isinstance(population, str) else ".")
+        )
     anatomy = anatomy_of(model)
     _check_covariates(model, anatomy, population)
     endpoint_of = _match_endpoints(model, anatomy, population)
@@ -164,6 +170,7 @@ def lay_out(model: Model, population: Population, samples: str = "observations",
         filled, chunks = padded_members(members, int(sizes[members].max()), 1 if mesh is None else mesh.size)
         take = np.searchsorted(members, filled)
         data = jax.tree.map(lambda x: jnp.asarray(x[take]), data)  # noqa: B023 (used at once)
+        data = dataclasses.replace(data, number=jnp.asarray(filled))
         parts.append(Part(data, jnp.asarray(filled), jnp.asarray(places), chunks))
         order.append(filled)
     back = np.zeros(len(subjects), int)
@@ -282,8 +289,14 @@ def _parameter_rows(subject: Subject, clock: np.ndarray, between: dict[str, str]
     return number[1::2], number[0::2], table, anchors[first], drift
 
 
+def _where(subject: Subject, j: int) -> str:
+    """Which record: its row in the file, or (one that the library made) its time."""
+    place = f"row {subject.rows[j]}" if subject.rows[j] else f"{'dose' if subject.evid[j] in (1, 4) else 'record'} at time {subject.time[j]:g}"
+    return f"Subject {subject.id}, {place}"
+
+
 def _compartment(subject: Subject, j: int, anatomy: Anatomy, model: str) -> int:
-    where = f"Subject {subject.id}, row {subject.rows[j]}"
+    where = _where(subject, j)
     if not anatomy.states:
         raise ModelError(f"{where}: the data has a dose, but {model}.dynamics gives no structure for it to enter.")
     name = subject.cmt_name[j] if subject.cmt_name else None
@@ -301,7 +314,7 @@ def _compartment(subject: Subject, j: int, anatomy: Anatomy, model: str) -> int:
 def _switch(subject, j, t, epoch, anatomy, model, switched, events) -> None:
     """Append the event of record ``j`` if it switches a compartment off (CMT < 0) or on again (EVID 2 with its number)."""
     number = int(subject.cmt[j])
-    where = f"Subject {subject.id}, row {subject.rows[j]}"
+    where = _where(subject, j)
     if abs(number) > len(anatomy.states):
         listed = ", ".join(f"{k + 1} = {s}" for k, s in enumerate(anatomy.states)) or "none"
         raise ModelError(f"{where}: CMT {number} switches off a compartment, but {anatomy.structure or model} has {listed}.")
@@ -330,7 +343,7 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
         rule = "rate" if rate == -1.0 else "duration"
         if rule not in anatomy.rules:
             raise ModelError(
-                f"Subject {subject.id}, row {subject.rows[j]}: RATE = {rate:g} asks for a modelled {rule}, "
+                f"{_where(subject, j)}: RATE = {rate:g} asks for a modelled {rule}, "
                 f"but {anatomy.structure} is given no {rule}=."
             )
     common = dict(amount=amount, given=given, how=how, compartment=compartment, dose_row=int(row))
@@ -466,5 +479,5 @@ def _stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectDat
         breaks=anatomy.event_times,
         rows=rows,
     )
-    arrays = SubjectData(timeline, covariates, observed, cens, limit, positions >= 0, spans)
+    arrays = SubjectData(timeline, covariates, observed, cens, limit, positions >= 0, np.zeros(n, int), spans)
     return arrays, positions

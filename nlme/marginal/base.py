@@ -52,7 +52,7 @@ class Slopes(NamedTuple):
     e: Float[Array, "T q"] | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Method(abc.ABC):
     """How the random effects are integrated out.
 

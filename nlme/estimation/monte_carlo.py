@@ -1,0 +1,71 @@
+"""How far an objective found by importance sampling can be believed.
+
+With w_ik = exp(v_ik - Phi_i(b_ik)) the weight of draw k of subject i (``nlme.marginal.quadrature``), -2 log L_i = log det H_i -
+2 log sum_k w_ik, and by the delta method
+
+    error_i^2 = 4 var_k(w_ik) / (K mean_k(w_ik)^2),        error^2 = sum_i error_i^2
+
+The tail of the weights is fitted by a generalised Pareto distribution; from a shape k of 0.7 on neither the estimate nor its
+error can be believed (Vehtari et al. 2024, J Mach Learn Res 25:72).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.language.layout import Layout
+from nlme.language.model import Model
+from nlme.language.ragged import over_subjects
+from nlme.marginal.base import Subject
+from nlme.marginal.quadrature import ImportanceSampling
+
+UNRELIABLE = 0.7
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MonteCarlo:
+    """Standard error of the objective, and per subject its error, effective number of draws and Pareto k (arrays (N,))."""
+
+    error: float
+    errors: np.ndarray
+    effective: np.ndarray
+    pareto_k: np.ndarray
+
+    def problems(self, ids) -> list[str]:
+        bad = np.flatnonzero(~(self.pareto_k < UNRELIABLE))
+        if not len(bad):
+            return []
+        listed = ", ".join(f"{ids[i]} (k = {self.pareto_k[i]:.2f})" for i in bad[:5]) + (" ..." if len(bad) > 5 else "")
+        return [
+            f"The weights of {len(bad)} subjects have tails too heavy for importance sampling (Pareto k above {UNRELIABLE}): {listed}. "
+            f"More samples or fewer degrees of freedom help; so does nlme.AGQ with few random effects."
+        ]
+
+
+def monte_carlo(method: ImportanceSampling, model: Model, layout: Layout, b: np.ndarray) -> MonteCarlo:
+    """What the weights at the modes ``b`` (N, q) say of the objective's Monte-Carlo error."""
+    terms = np.asarray(_terms(method, layout.anatomy, model, layout.arrays, jnp.asarray(b)))
+    weights = np.exp(terms - terms.max(axis=1, keepdims=True))
+    count, mean = weights.shape[1], weights.mean(axis=1)
+    errors = 2.0 * weights.std(axis=1, ddof=1) / (np.sqrt(count) * mean)
+    effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
+    return MonteCarlo(float(np.sqrt(np.sum(errors**2))), errors, effective, _pareto_k(terms))
+
+
+@eqx.filter_jit
+def _terms(method, anatomy, model, arrays, b):
+    def of_subject(data, b):
+        subject = Subject(method, anatomy, data, model, b, 1)
+        return method.log_terms(subject, model, b)[0], ()
+
+    return over_subjects(of_subject, arrays, b)[0]
+
+
+def _pareto_k(terms: np.ndarray) -> np.ndarray:
+    import arviz
+
+    return np.array([float(arviz.psislw(row)[1]) for row in terms])
