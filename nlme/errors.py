@@ -41,5 +41,6 @@ def name_error(kind: str, wrong: str, offered: Iterable[str], owner: str = "The 
     offered = list(offered)
     listed = ", ".join(offered) if offered else "none"
     sentence = f"No {kind} named {wrong!r}. {owner} declares: {listed}."
-    close = difflib.get_close_matches(wrong, offered, n=1, cutoff=0.4)
-    return f"{sentence} Did you mean {close[0]!r}?" if close else sentence
+    lowered = {name.lower(): name for name in offered}
+    close = difflib.get_close_matches(wrong.lower(), lowered, n=1, cutoff=0.4)
+    return f"{sentence} Did you mean {lowered[close[0]]!r}?" if close else sentence

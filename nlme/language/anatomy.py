@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
 from nlme.language.dependence import dependence
+from nlme.language.mistakes import in_method, kind_of
 from nlme.language.model import Model, covariate_units
 from nlme.observation.base import Law, Observation
 from nlme.parameters.covariance import Covariance
@@ -32,6 +33,7 @@ class Anatomy:
     linear: bool  # closed form or matrix exponential (or no dynamics at all)
     structure: str  # name of the structure's class
     rules: tuple[str, ...]  # dose rules in use: lag, bioavailability, duration, rate
+    event_times: int  # how many times of its own the structure has at which its equations change
     observed: tuple[int, ...]  # positions of the states that the error model looks at
     inputs: tuple[str, ...]  # the individual parameters that the dynamics use
     carriers: tuple[bool, ...]  # which of those inputs depend on a random effect
@@ -50,13 +52,14 @@ def named(kind: str, names, values) -> Named:
 
 def individual_row(model: Model, eta: Named, cov: Named) -> dict[str, Any]:
     """``model.individual`` for one row, checked: a dict of scalars."""
-    out = model.individual(eta, cov)
+    with in_method(type(model).__name__, "individual"):
+        out = model.individual(eta, cov)
     if isinstance(out, Named):
         out = dict(out.items())
     if not isinstance(out, dict) or not out:
         raise ModelError(
             f"{type(model).__name__}.individual must return a dict of individual parameters, such as dict(cl=..., v=...); "
-            f"it returned {type(out).__name__}{' (is the return missing?)' if out is None else ''}."
+            f"it returned {kind_of(out)}."
         )
     checked = {}
     for name, value in out.items():
@@ -64,7 +67,7 @@ def individual_row(model: Model, eta: Named, cov: Named) -> dict[str, Any]:
             value = jnp.asarray(value, dtype=jnp.float64)
         except (TypeError, ValueError):
             raise ModelError(
-                f"{type(model).__name__}.individual: {name!r} must be a number; got {type(value).__name__}."
+                f"{type(model).__name__}.individual: {name!r} must be a number; got {kind_of(value)}."
             ) from None
         if value.shape != ():
             raise ModelError(
@@ -77,11 +80,12 @@ def individual_row(model: Model, eta: Named, cov: Named) -> dict[str, Any]:
 
 def structure_of(model: Model, ind: dict[str, Any]) -> Structure | None:
     """``model.dynamics`` for one row, checked."""
-    structure = model.dynamics(Named(ind, "individual parameter", "individual()"))
+    with in_method(type(model).__name__, "dynamics"):
+        structure = model.dynamics(Named(ind, "individual parameter", "individual()"))
     if structure is not None and not isinstance(structure, Structure):
         raise ModelError(
             f"{type(model).__name__}.dynamics must return a structure such as nlme.pk.OneCompartment(...) or nlme.ODE(...), "
-            f"or None; it returned {type(structure).__name__}."
+            f"or None; it returned {kind_of(structure)}."
         )
     return structure
 
@@ -113,21 +117,22 @@ def used_parameters(function, arrays, *others) -> list[int]:
 
 def observation_row(model: Model, ind: dict[str, Any], names: tuple[str, ...], state: Float[Array, " s"], t) -> dict[str, Observation]:
     """``model.observe`` for one record, checked: a dict from endpoint to its distribution."""
-    out = model.observe(
-        Named(ind, "individual parameter", "individual()"),
-        Named({s: state[k] for k, s in enumerate(names)}, "state", "The structure"),
-        t,
-    )
+    with in_method(type(model).__name__, "observe"):
+        out = model.observe(
+            Named(ind, "individual parameter", "individual()"),
+            Named({s: state[k] for k, s in enumerate(names)}, "state", "The structure"),
+            t,
+        )
     if not isinstance(out, dict) or not out:
         raise ModelError(
             f'{type(model).__name__}.observe must return a dict from endpoint to error model, such as {{"conc": '
-            f"nlme.additive(f, add=self.add)}}; it returned {type(out).__name__}."
+            f"nlme.additive(f, add=self.add)}}; it returned {kind_of(out)}."
         )
     for name, value in out.items():
         if not isinstance(value, Observation):
             raise ModelError(
                 f"{type(model).__name__}.observe: endpoint {name!r} must be an error model (nlme.additive, proportional, "
-                f"combined, power, lognormal, ...) or another distribution (nlme.binary, ordered, poisson, ...); got {type(value).__name__}."
+                f"combined, power, lognormal, ...) or another distribution (nlme.binary, ordered, poisson, ...); got {kind_of(value)}."
             )
         shapes = {part: jnp.shape(number) for part, number in value.parts().items()}
         if any(shapes.values()):
@@ -145,9 +150,10 @@ def anatomy_of(model: Model) -> Anatomy:
         Any of the methods is missing, misspells a name or returns something of the wrong form.
     """
     covariates = tuple(covariate_units(model))
-    omega = model.random()
+    with in_method(type(model).__name__, "random"):
+        omega = model.random()
     if omega is not None and not isinstance(omega, Covariance):
-        raise ModelError(f"{type(model).__name__}.random must return a covariance field; it returned {type(omega).__name__}.")
+        raise ModelError(f"{type(model).__name__}.random must return a covariance field; it returned {kind_of(omega)}.")
     effects = omega.names if omega is not None else ()
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
     arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float64), arrays)
@@ -165,17 +171,29 @@ def anatomy_of(model: Model) -> Anatomy:
     reach = dependence(individual, etas, arrays, cov)
     names = found["individual"]
     carries = {name: any(row[: len(effects)]) for name, row in zip(names, reach, strict=True)}
+    idle = [effect for k, effect in enumerate(effects) if not any(row[k] for row in reach)]
+    if idle:
+        raise ModelError(
+            f"{type(model).__name__}: the covariance declares random effect{'s' if len(idle) > 1 else ''} {', '.join(idle)}, which "
+            f"individual() does not use. Use eta.{idle[0]} there, or take it out of nlme.covariance(...)."
+        )
 
     def dynamics(arrays, ind):
         structure = structure_of(eqx.combine(arrays, rest), dict(zip(names, ind, strict=True)))
         found["structure"] = "" if structure is None else type(structure).__name__
         found["states"] = () if structure is None else structure.states
         found["linear"] = structure is None or isinstance(structure, LinearStructure)
-        found["rules"] = ()
+        found["rules"], found["event_times"] = (), 0
         if structure is None:
             return []
+        with in_method(type(model).__name__, "dynamics"):
+            return equations(structure)
+
+    def equations(structure):
         found["rules"] = tuple(rule for rule in DOSE_RULES if getattr(structure, rule) is not None)
+        found["event_times"] = len(structure.event_times)
         out = [structure.rule_vector(rule, 0.0) for rule in found["rules"]] + list(structure.start())
+        out += [jnp.asarray(t, dtype=jnp.float64) for t in structure.event_times]
         ones = (jnp.asarray(1.0),) * len(structure.states)
         if found["linear"]:
             return [*out, *structure.advance(ones, ones, jnp.asarray(1.0))]
@@ -204,6 +222,7 @@ def anatomy_of(model: Model) -> Anatomy:
         linear=found["linear"],
         structure=found["structure"],
         rules=found["rules"],
+        event_times=found["event_times"],
         observed=observed,
         inputs=inputs,
         carriers=tuple(carries[name] for name in inputs),

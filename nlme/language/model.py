@@ -13,6 +13,7 @@ An instance is the pytree of its parameters.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -43,10 +44,20 @@ class Model(eqx.Module):
             if name in cls.__dict__ and not callable(cls.__dict__[name]):
                 raise ModelError(f"{cls.__name__}.{name} must be a method; found {cls.__dict__[name]!r}.")
 
+    def __new__(cls, *args, **kwargs):
+        arguments = inspect.signature(cls.__init__).parameters
+        if not any(a.kind is inspect.Parameter.VAR_KEYWORD for a in arguments.values()):
+            for name in kwargs:
+                if name not in arguments:
+                    raise ModelError(name_error("parameter", name, [a for a in arguments if a != "self"], cls.__name__))
+        return super().__new__(cls)
+
     def __check_init__(self):
         for field in dataclasses.fields(self):
             declaration = field.metadata.get(METADATA)
             value = getattr(self, field.name)
+            if declaration is not None and isinstance(value, (str, bool, type(None))):
+                raise ModelError(f"{type(self).__name__}: parameter {field.name!r} must be a number; got {value!r}.")
             if declaration is None or isinstance(value, Covariance) or not is_concrete(value):
                 continue
             if isinstance(field.default_factory, type(dataclasses.MISSING)):

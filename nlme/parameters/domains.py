@@ -82,6 +82,8 @@ def as_array(value: Any):
 
 
 def _parameter(default, domain: Domain, unit: str, label: str):
+    if not is_numeric(default):
+        raise ModelError(f"The starting value of a parameter is a number (or an array of them); got {default!r}.")
     if not domain.contains(default):
         raise ModelError(
             f"Starting value {default!r} is outside its domain: {domain} means {domain.lower:g} < value < {domain.upper:g}."
@@ -118,6 +120,14 @@ def bounded(value, lower: float, upper: float, *, unit: str = "", label: str = "
 def probability(value, *, unit: str = "", label: str = ""):
     """Field of a parameter in ``(0, 1)``, searched on the logit."""
     return _parameter(value, PROBABILITY, unit, label)
+
+
+def is_numeric(value) -> bool:
+    """Whether ``value`` is made of real numbers."""
+    try:
+        return np.asarray(value).dtype.kind in "iuf"
+    except (TypeError, ValueError):
+        return False
 
 
 def is_concrete(value) -> bool:
