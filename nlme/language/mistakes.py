@@ -27,19 +27,19 @@ _FOREIGN = tuple(str(Path(module.__file__).resolve().parent) for module in (equi
 _REMEDIES: tuple[tuple[type[Exception], str], ...] = (
     (
         jax.errors.TracerBoolConversionError,
-        "Python's `if`, `and`, `or`, `not`, `max` and `min` cannot look at a number that a model computes with: methods are traced "
-        "once, for all subjects and times. Write both cases and choose: jnp.where(condition, value_if_true, value_if_false), "
+        "Python's `if`, `and`, `or`, `not`, `max` and `min` cannot look at a number that a model computes with: methods "
+        "are traced once, for all subjects and times. Write both cases and choose: jnp.where(condition, value_if_true, value_if_false), "
         "jnp.maximum(a, b).",
     ),
     (
         jax.errors.TracerArrayConversionError,
-        "numpy cannot compute with the numbers of a model, which are traced by JAX. Use the function of the same name in jax.numpy: "
-        "jnp.exp(...) for np.exp(...), with `import jax.numpy as jnp`.",
+        "numpy cannot compute with the numbers of a model, which are traced by JAX. Use the function of the same name in "
+        "jax.numpy: jnp.exp(...) for np.exp(...), with `import jax.numpy as jnp`.",
     ),
     (
         jax.errors.ConcretizationTypeError,
-        "functions of `math`, float(...) and int(...) need a number that is known now, and the numbers of a model are traced by JAX. "
-        "Use jax.numpy: jnp.exp(...) for math.exp(...), and leave float(...) out.",
+        "functions of `math`, float(...) and int(...) need a number that is known now, and the numbers of a model are traced by "
+        "JAX. Use jax.numpy: jnp.exp(...) for math.exp(...), and leave float(...) out.",
     ),
     (
         jax.errors.NonConcreteBooleanIndexError,
@@ -56,7 +56,7 @@ def in_method(owner: str, method: str) -> Iterator[None]:
     Raises
     ------
     ModelError
-        Anything was raised inside.  An error of this library keeps its sentence; any other is explained, or quoted by its first line.
+        Anything was raised inside.  An error of this library keeps its sentence; any other is explained, or quoted.
     """
     try:
         yield

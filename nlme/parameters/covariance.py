@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError, name_error
-from nlme.parameters.domains import METADATA, Declaration, Domain
+from nlme.parameters.domains import METADATA, Declaration, Domain, is_numeric
 
 COVARIANCE = Domain("covariance")
 
@@ -185,7 +185,7 @@ def build(*blocks, correlation: Mapping[tuple[str, str], float] | None = None, *
 
 
 def _check_variance(name: str, variance) -> None:
-    if not np.isscalar(variance) or not np.isfinite(variance) or variance <= 0:
+    if np.ndim(variance) or not is_numeric(variance) or not np.isfinite(variance) or variance <= 0:
         raise ModelError(
             f"The variance of random effect {name!r} must be a positive number; got {variance!r}. "
             f"Leave the effect out to have no variability, or fix it at a small value."

@@ -1,0 +1,96 @@
+"""The inventory: names, order, fixed parameters, and vectors that go to a model and back."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nlme
+from nlme.parameters.inventory import Inventory
+
+
+class Made(nlme.Model):
+    cl: nlme.Scalar = nlme.positive(4.0, unit="L/h", label="Clearance")
+    slope: nlme.Scalar = nlme.real(-250.0)
+    beta: nlme.Vector = nlme.real([0.5, 0.0])
+    f: nlme.Scalar = nlme.probability(0.8)
+    omega: nlme.Covariance = nlme.covariance(cl=0.09, v=0.04, ka=0.3, correlation={("cl", "v"): 0.5})
+    net: nlme.MLP = nlme.mlp(inputs=1, outputs=1, width=2, depth=1, key=0, initial_scale=1.0)
+
+
+NAMES = [
+    "cl", "slope", "beta[0]", "beta[1]", "f", "omega.cl", "omega.v,cl", "omega.v", "omega.ka",
+    "net.weights[0][0,0]", "net.weights[0][1,0]", "net.weights[1][0,0]", "net.weights[1][0,1]",
+    "net.biases[0][0]", "net.biases[0][1]", "net.biases[1][0]",
+]  # fmt: skip
+
+
+def test_names_kinds_and_order():
+    found = Inventory(Made())
+    assert found.names == NAMES
+    assert found.kinds == ["fixed effect"] * 5 + ["variance", "covariance", "variance", "variance"] + ["weight"] * 7
+    rows = {row.name: row for row in found.rows(Made(), {"cl": "log-normal"})}
+    assert (rows["cl"].label, rows["cl"].unit, rows["cl"].value, rows["cl"].domain) == ("Clearance", "L/h", 4.0, "positive")
+    assert rows["omega.cl"].value == pytest.approx(0.09) and rows["omega.cl"].transform == "log-normal"
+    assert rows["omega.v,cl"].value == pytest.approx(0.5 * 0.3 * 0.2)
+
+
+def test_unconstrained_values_by_hand():
+    u = dict(zip(NAMES, np.asarray(Inventory(Made()).unconstrained(Made())), strict=True))
+    assert u["cl"] == pytest.approx(np.log(4.0)) and u["f"] == pytest.approx(np.log(0.8 / 0.2))
+    assert u["slope"] == pytest.approx(-2.5), "a real parameter is scaled by the power of ten next to its starting value"
+    assert u["beta[0]"] == pytest.approx(0.5) and u["beta[1]"] == 0.0
+    assert u["omega.ka"] == pytest.approx(0.5 * np.log(0.3))
+    assert u["omega.v,cl"] == pytest.approx(0.5 / np.sqrt(1 - 0.25))
+
+
+FIXED = {
+    (): NAMES,
+    ("cl",): NAMES[1:],
+    ("beta",): NAMES[:2] + NAMES[4:],
+    ("beta[1]",): NAMES[:3] + NAMES[4:],
+    ("omega.ka",): NAMES[:8] + NAMES[9:],
+    ("omega", "net"): NAMES[:5],
+    ("omega.cl", "omega.v", "omega.v,cl"): NAMES[:5] + NAMES[8:],
+    "f": NAMES[:4] + NAMES[5:],
+}
+
+
+@pytest.mark.parametrize(("fixed", "names"), FIXED.items(), ids=map(str, FIXED))
+def test_fixed_parameters_keep_their_values_and_the_others_take_theirs(fixed, names):
+    model, found = Made(), Inventory(Made(), fixed)
+    assert found.names == names and len(found) == len(names)
+    whole = Inventory(model)
+    u = np.asarray(found.unconstrained(model))
+    moved = found.at_unconstrained(model, jnp.asarray(u + 0.1))
+    np.testing.assert_allclose(found.unconstrained(moved), u + 0.1, rtol=1e-12, atol=1e-12)
+    before, after = (dict(zip(NAMES, np.asarray(whole.natural(m)), strict=True)) for m in (model, moved))
+    for name in NAMES:
+        assert (not np.isclose(before[name], after[name], rtol=1e-14, atol=0)) == (name in names), name
+    again = found.at_natural(moved, found.natural(model))
+    np.testing.assert_allclose(whole.natural(again), whole.natural(model), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "words"),
+    [(["Cl"], "Did you mean 'cl'"), (["omega.cl"], "fix the whole block"), (["beta[2]"], r"No parameter named 'beta\[2\]'")],
+)
+def test_what_cannot_be_fixed_is_refused(fixed, words):
+    with pytest.raises(nlme.ModelError, match=words):
+        Inventory(Made(), fixed)
+
+
+def test_a_field_without_a_domain_is_refused():
+    class Undeclared(nlme.Model):
+        k: nlme.Scalar = nlme.positive(1.0)
+        forgotten: float = 1.0
+
+    with pytest.raises(nlme.ModelError, match="'forgotten' holds numbers but no domain"):
+        Inventory(Undeclared(forgotten=jnp.asarray(2.0)))
+
+
+def test_equal_inventories_share_programs():
+    assert Inventory(Made()) == Inventory(Made(cl=9.0)) and hash(Inventory(Made())) == hash(Inventory(Made(cl=9.0)))
+    assert Inventory(Made()) != Inventory(Made(), "cl")
+    assert Inventory(Made()) != Inventory(Made(slope=1.0)), "another scale is another program"
