@@ -30,7 +30,8 @@ class Student(Continuous):
         return not_normal(student_log_pdf(self.standardised(record.y), self.df) - jnp.log(self.scale))
 
     def standardised(self, y):
-        return (y - self.location) / self.scale
+        finite = jnp.isfinite(y)
+        return jnp.where(finite, (jnp.where(finite, y, self.location) - self.location) / self.scale, y)
 
     def log_cdf(self, x):
         if self.number is None:
