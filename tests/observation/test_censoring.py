@@ -1,0 +1,201 @@
+"""Censoring: the four methods and intervals against scipy, tails that stay finite, NONMEM's M3 objective, refusals."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from reference import case
+from scipy import special, stats
+
+import nlme
+from nlme.observation.base import Record, log_density
+from nlme.observation.tails import log_between, normal_log_cdf, student_log_cdf
+
+F, SD = 1.3, 0.5
+BASES = {
+    "normal": (nlme.additive(F, SD), stats.norm(F, SD)),
+    "log-normal": (nlme.lognormal(F, SD), stats.lognorm(SD, scale=F)),
+    "Student": (nlme.student_t(F, SD, 4), stats.t(4, F, SD)),
+}
+LOW, HIGH = 0.6, 2.1
+
+
+def _log_p(model, y, cens=0, limit=np.nan):
+    return float(log_density(model.terms(Record(jnp.asarray(y), jnp.asarray(cens, float), jnp.asarray(limit)))))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_methods_are_the_probabilities_of_the_table(base):
+    model, by = BASES[base]
+    m3 = nlme.censored(model)
+    assert _log_p(m3, 1.0) == pytest.approx(by.logpdf(1.0))
+    assert _log_p(m3, LOW, 1) == pytest.approx(by.logcdf(LOW))
+    assert _log_p(m3, HIGH, -1) == pytest.approx(by.logsf(HIGH))
+    assert _log_p(m3, LOW, 1, 0.2) == pytest.approx(np.log(by.cdf(LOW) - by.cdf(0.2)))
+    assert _log_p(m3, LOW, 1, 0.0) == pytest.approx(np.log(by.cdf(LOW) - by.cdf(0.0)))
+    assert _log_p(m3, HIGH, -1, 3.0) == pytest.approx(np.log(by.cdf(3.0) - by.cdf(HIGH)))
+    m1 = nlme.censored(model, "M1")
+    assert _log_p(m1, LOW, 1) == 0.0 and _log_p(m1, 1.0) == pytest.approx(by.logpdf(1.0))
+    m2 = nlme.censored(model, "M2", lloq=LOW, uloq=HIGH)
+    assert _log_p(m2, LOW, 1) == 0.0
+    assert _log_p(m2, 1.0) == pytest.approx(by.logpdf(1.0) - np.log(by.cdf(HIGH) - by.cdf(LOW)))
+    m4 = nlme.censored(model, "M4")
+    assert _log_p(m4, 1.0) == pytest.approx(by.logpdf(1.0) - by.logsf(0.0))
+    assert _log_p(m4, LOW, 1) == pytest.approx(np.log(by.cdf(LOW) - by.cdf(0.0)) - by.logsf(0.0))
+    assert _log_p(m4, HIGH, -1) == pytest.approx(by.logsf(HIGH) - by.logsf(0.0))
+
+
+def test_limits_in_the_model_mark_records_by_value_and_take_the_place_of_dv():
+    model, by = BASES["normal"]
+    m3 = nlme.censored(model, lloq=LOW, uloq=HIGH)
+    for y, cens in ((0.1, 0), (0.1, 1), (-np.pi, 1)):
+        assert _log_p(m3, y, cens) == pytest.approx(by.logcdf(LOW))
+    assert _log_p(m3, 2.2, 0) == pytest.approx(by.logsf(HIGH))
+    assert _log_p(m3, LOW, 0) == pytest.approx(by.logpdf(LOW))
+
+
+def test_a_value_that_the_distribution_cannot_take_may_be_a_limit():
+    assert _log_p(nlme.censored(nlme.lognormal(F, SD), lloq=LOW), 0.0, 1) == pytest.approx(BASES["log-normal"][1].logcdf(LOW))
+    assert _log_p(nlme.censored(nlme.logitnormal(0.4, SD), lloq=-1.0), 0.0, 1) == -np.inf
+
+
+X = [-1e4, -300.0, -37.6, -28.5, -28.2, -21.0, -5.0, -1.0, -1e-8, 0.0, 1e-8, 0.7, 3.0, 8.0]
+
+
+def test_log_of_the_normal_distribution_function_and_its_derivatives_in_the_tails():
+    x = jnp.array(X)
+    np.testing.assert_allclose(normal_log_cdf(x), special.log_ndtr(x), rtol=1e-13)
+    first = jax.vmap(jax.grad(normal_log_cdf))(x)
+    np.testing.assert_allclose(first, np.exp(stats.norm.logpdf(x) - special.log_ndtr(x)), rtol=1e-7)
+    second = jax.vmap(jax.grad(jax.grad(normal_log_cdf)))(x)
+    # -1 + 1 / x^2 - 6 / x^4 + 50 / x^6 far below zero
+    far = x < -20
+    np.testing.assert_allclose(second[far], (-1 + 1 / x**2 - 6 / x**4 + 50 / x**6)[far], rtol=1e-7)
+    np.testing.assert_allclose(second[~far], (-first * (x + first))[~far], rtol=1e-10)
+
+
+def test_log_of_students_distribution_function():
+    x = jnp.array([-1e6, -30.0, -2.0, -1e-3, 0.0, 1e-3, 2.0, 30.0])
+    np.testing.assert_allclose(student_log_cdf(x, 2.7), stats.t.logcdf(x, 2.7), rtol=1e-11)
+    slope = jax.vmap(jax.grad(lambda x: student_log_cdf(x, 2.7)))(x)
+    np.testing.assert_allclose(slope, np.exp(stats.t.logpdf(x, 2.7) - stats.t.logcdf(x, 2.7)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("low, high", [(-1.0, 1.0), (3.0, 4.0), (-40.0, -39.0), (39.0, 40.0), (-np.inf, -45.0), (45.0, np.inf), (0.5, 0.5001)])
+def test_intervals_are_exact_and_their_derivatives_finite(low, high):
+    def between(ends):
+        return log_between(normal_log_cdf, ends[0], ends[1])
+
+    ends = jnp.array([low, high])
+    upper, lower = sorted([stats.norm.logcdf(high), stats.norm.logcdf(low)])[::-1]
+    if low > 0:
+        upper, lower = stats.norm.logsf(low), stats.norm.logsf(high)
+    assert between(ends) == pytest.approx(upper + np.log1p(-np.exp(lower - upper)), rel=1e-11)
+    gradient, hessian = jax.grad(between)(ends), jax.hessian(between)(ends)
+    assert np.isfinite(gradient).all() and np.isfinite(hessian).all()
+    expected = np.array([-1, 1]) * np.exp(stats.norm.logpdf(ends) - between(ends))
+    np.testing.assert_allclose(gradient, np.where(np.isfinite(ends), expected, 0.0), rtol=1e-7, atol=1e-12)
+
+
+def test_what_cannot_be_censored_is_refused_in_words():
+    for refused in (nlme.poisson(2.0), nlme.ar1(nlme.additive(F, SD), 0.3), nlme.censored(nlme.additive(F, SD))):
+        with pytest.raises(nlme.ModelError, match="continuous error model .* got"):
+            nlme.censored(refused)
+    with pytest.raises(nlme.ModelError, match="one of M1, M2, M3, M4"):
+        nlme.censored(nlme.additive(F, SD), "m3")
+    with pytest.raises(nlme.ModelError, match="needs lloq="):
+        nlme.censored(nlme.additive(F, SD), "M2")
+    with pytest.raises(nlme.ModelError, match="degrees of freedom must be a number"):
+        nlme.censored(nlme.student_t(F, SD, jnp.asarray(4.0)))
+    with pytest.raises(nlme.ModelError, match="normal on some scale"):
+        nlme.ar1(nlme.censored(nlme.additive(F, SD)), 0.3)
+
+
+class Decay(nlme.Model):
+    k: nlme.Scalar = nlme.positive(0.5)
+    add: nlme.Scalar = nlme.positive(0.2)
+    omega: nlme.Covariance = nlme.covariance(k=0.1)
+
+    def individual(self, eta, cov):
+        return dict(k=self.k * jnp.exp(eta.k))
+
+    def error(self, f):
+        return nlme.additive(f, self.add)
+
+    def observe(self, ind, state, t):
+        return {"y": self.error(2.0 * jnp.exp(-ind.k * t))}
+
+
+class DecayM1(Decay):
+    def error(self, f):
+        return nlme.censored(nlme.additive(f, self.add), "M1")
+
+
+class DecayM3(Decay):
+    def error(self, f):
+        return nlme.censored(nlme.additive(f, self.add))
+
+
+def _data() -> pd.DataFrame:
+    random = np.random.default_rng(3)
+    t = np.tile([0.5, 1.5, 3.0, 5.0], 6)
+    y = 2.0 * np.exp(-0.5 * np.exp(np.repeat(random.normal(0, 0.3, 6), 4)) * t) + random.normal(0, 0.2, 24)
+    return pd.DataFrame(dict(ID=np.repeat(range(1, 7), 4), TIME=t, DV=np.maximum(y, 0.4), CENS=(y < 0.4).astype(int)))
+
+
+def test_censored_records_are_never_scored_as_if_they_were_observed():
+    data = _data()
+    rows = np.flatnonzero(data.CENS) + 1
+    assert len(rows) == 4
+    with pytest.raises(nlme.DataError, match=rf"{len(rows)} observations are censored .*'y'.*nlme\.censored.*Rows {rows[0]}, {rows[1]}"):
+        nlme.evaluate(Decay(), nlme.read_nonmem(data))
+
+
+def test_m1_is_the_data_without_the_censored_records_by_every_method():
+    data = _data()
+    left = data[data.CENS == 0].drop(columns="CENS")
+    for method in (nlme.FO(), nlme.FOCE(), nlme.FOCEI(), nlme.Laplace()):
+        dropped = nlme.evaluate(DecayM1(), nlme.read_nonmem(data), method)
+        assert dropped.objective == pytest.approx(nlme.evaluate(Decay(), nlme.read_nonmem(left), method).objective, abs=1e-8)
+
+
+def test_residuals_of_censored_records_are_left_out():
+    data = _data()
+    at = nlme.evaluate(DecayM3(), nlme.read_nonmem(data), nlme.Laplace())
+    table = at.predictions
+    hidden = (data.CENS == 1).to_numpy()
+    for column in ("RES", "IRES", "WRES", "IWRES", "CPRED", "CWRES"):
+        assert (table[column].isna() == hidden).all()
+    assert table.IPRED.notna().all()
+    assert at.objective_full - at.objective == pytest.approx((~hidden).sum() * np.log(2 * np.pi))
+
+
+def test_m3_against_nonmem_by_subject():
+    found = case("blq_m3_nonmem")
+    final = found.reference("laplace")["at_final"]["parameters"]
+    estimate = final["THETA"]
+
+    class Tutorial(nlme.Model):
+        theta: nlme.Vector = nlme.real(estimate[:4])
+        sd: nlme.Scalar = nlme.positive(estimate[4])
+        omega: nlme.Covariance = nlme.covariance(("cl", "v1", "q", "v2"), final["OMEGA_lower"])
+
+        def individual(self, eta, cov):
+            return {name: jnp.exp(self.theta[k] + eta[name]) for k, name in enumerate(("cl", "v1", "q", "v2"))}
+
+        def dynamics(self, ind):
+            return nlme.pk.TwoCompartment(cl=ind.cl, v1=ind.v1, q=ind.q, v2=ind.v2)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.censored(nlme.additive(jnp.log(state.central / ind.v1), self.sd), lloq=-3.5)}
+
+    at = nlme.evaluate(Tutorial(), nlme.read_nonmem(found.table()), nlme.Laplace())
+    theirs = found.table("per_subject_laplace.csv").set_index("ID").OBJ
+    ours = at.subjects.objective
+    others = ours.index != 10  # subject 10 has two modes, and NONMEM's is the higher one
+    np.testing.assert_allclose(ours[others], theirs[others], atol=3e-4)
+    assert at.objective == pytest.approx(-131.3112, abs=1e-3)  # the figure of a global search for modes, see the case's cautions
+    assert at.objective_full - at.objective == pytest.approx(727.799318, abs=1e-5)

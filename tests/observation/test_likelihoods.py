@@ -1,0 +1,299 @@
+"""Every observation model: its density against scipy, its mass, its draws, its derivatives, alone and inside a population model.
+
+The population model observes with several rows of the table at once, and has one subject per row, so that each objective, mode
+and gradient is that of one observation model.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from observations import TABLE
+from scipy import integrate, stats
+
+import nlme
+from nlme.estimation.joint import pointwise
+from nlme.estimation.objective import evaluate_subjects
+from nlme.language.anatomy import anatomy_of
+from nlme.language.layout import lay_out
+from nlme.marginal.base import Subject
+from nlme.marginal.curvature import curvature_at
+from nlme.observation.base import Record, log_density
+from nlme.parameters.inventory import Inventory
+
+F = 1.3
+
+
+@functools.lru_cache
+def _density(name):
+    def at(y, f, p):
+        none = jnp.asarray(jnp.nan)
+        return log_density(TABLE[name].build(f, p).terms(Record(y, jnp.zeros(()), none)))
+
+    return jax.jit(jax.vmap(at, (0, None, None))), at
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_log_density_is_scipys(name):
+    row = TABLE[name]
+    for f in (0.4, F):
+        ours = _density(name)[0](jnp.array(row.values, float), f, jnp.array(row.parameters))
+        theirs = [np.squeeze(row.log_density(y, f, row.parameters)) for y in row.values]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_density_has_mass_one(name):
+    row, p = TABLE[name], jnp.array(TABLE[name].parameters)
+    density = _density(name)[0]
+    if isinstance(row.range, range):
+        total = np.exp(density(jnp.array(row.range, float), F, p)).sum()
+    else:
+        lower, upper = row.range
+        points = None if np.isinf(lower) else [F]
+        total, _ = integrate.quad(lambda y: float(np.exp(density(jnp.array([y]), F, p)[0])), lower, upper, points=points, limit=200)
+    # of Box-Cox and Yeo-Johnson data the transform cannot reach a tail of the normal distribution
+    beyond = {"Box-Cox": stats.norm.cdf(-(F**0.4) / 0.4 / 0.2), "Yeo-Johnson": 0.0}.get(name, 0.0)
+    assert total == pytest.approx(1.0 - beyond, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_draws_have_the_distribution(name):
+    row, p, count = TABLE[name], jnp.array(TABLE[name].parameters), 4000
+    drawn = jax.jit(jax.vmap(lambda normal, key: row.build(jnp.asarray(F), p).sample(normal, key)))
+    normal, keys = jax.random.normal(jax.random.key(1), (count,)), jax.random.split(jax.random.key(2), count)
+    y = np.asarray(drawn(normal, keys))
+    if isinstance(row.range, range):
+        expected = count * np.exp([np.squeeze(row.log_density(k, F, row.parameters)) for k in row.range])
+        often = expected > 5
+        observed = np.array([(y == k).sum() for k in np.array(row.range)[often]] + [np.isin(y, np.array(row.range)[~often]).sum()])
+        expected = np.r_[expected[often], expected[~often].sum()]
+        keep = expected > 1e-9
+        assert stats.chisquare(observed[keep], expected[keep] * count / expected[keep].sum()).pvalue > 1e-3
+        assert observed.sum() == count
+        return
+    grid = np.linspace(*(np.quantile(y, [0, 1]) + np.array([-3.0, 3.0])), 4001)
+    grid = grid[(grid > row.range[0]) & (grid < row.range[1])]
+    mass = np.exp(_density(name)[0](jnp.array(grid), F, p))
+    cdf = integrate.cumulative_simpson(mass, x=grid, initial=0.0)
+    assert stats.kstest(y, lambda x: np.interp(x, grid, cdf)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_derivatives_in_prediction_and_parameters_are_central_differences(name):
+    row = TABLE[name]
+    x = jnp.array([F, *row.parameters])
+    y = jnp.array(row.values, float)[-1]
+
+    def value(x):
+        return _density(name)[1](y, x[0], x[1:])
+
+    steps = 1e-5 * jnp.eye(len(x))
+    gradient = jax.jit(jax.grad(value))
+    slope = [(value(x + h) - value(x - h)) / 2e-5 for h in steps]
+    np.testing.assert_allclose(gradient(x), slope, rtol=1e-7, atol=1e-8)
+    bend = [(gradient(x + h) - gradient(x - h)) / 2e-5 for h in steps]
+    np.testing.assert_allclose(jax.hessian(value)(x), bend, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("lam", [0.0, 1e-9, 1e-3, 1.0, 2.0 - 1e-9, 2.0])
+def test_shapes_are_smooth_through_their_limits(lam):
+    def value(lam, y, build):
+        return log_density(build(jnp.asarray(F), 0.3, lam).terms(Record(y, jnp.zeros(()), jnp.asarray(jnp.nan))))
+
+    for build, y in ((nlme.boxcox, 2.0), (nlme.yeojohnson, 2.0), (nlme.yeojohnson, -0.7)):
+        at = jnp.asarray(lam)
+        first, second = jax.grad(value)(at, y, build), jax.grad(jax.grad(value))(at, y, build)
+        h = 1e-4
+        around = [float(value(at + k * h, y, build)) for k in (-1, 0, 1)]
+        assert first == pytest.approx((around[2] - around[0]) / (2 * h), rel=1e-6, abs=1e-6)
+        assert second == pytest.approx((around[2] - 2 * around[1] + around[0]) / h**2, rel=1e-4, abs=1e-4)
+
+
+# population models that observe by several rows
+
+EVENTS = {"event": ((0.5, 0), (1.2, 0), (2.0, 1)), "interval": ((0.5, 0), (1.5, 2)), "events": ((0.5, 1), (1.0, 0), (2.0, 2), (2.5, 1))}
+CENSORED = {"M1": {}, "M2": {"lloq": 0.5}, "M3": {}, "M4": {}, "Student": {}, "interval": {}}
+CENSORED_RECORDS = ((0.5, 1.4, 0, np.nan), (1.0, 0.5, 1, np.nan), (1.5, 0.6, 0, np.nan), (2.0, 0.5, 1, 0.2), (2.5, 0.7, -1, np.nan))
+MEMORY = ((0.5, 1.1), (0.7, 1.4), (1.5, 0.6), (2.5, 0.3))
+GROUPS = 4
+NAMES = [*TABLE, *(f"{n} (event)" for n in EVENTS), *(f"{n} (censored)" for n in CENSORED), "memory", "memory, log"]
+
+
+class Everything(nlme.Model):
+    """f = 2 exp(-k t), and the first parameter of every row scaled by one number, each with a random effect."""
+
+    k: nlme.Scalar = nlme.positive(0.6)
+    spread: nlme.Scalar = nlme.positive(1.1)
+    omega: nlme.Covariance = nlme.covariance(k=0.2, spread=0.1, correlation={("k", "spread"): 0.3})
+    names: tuple = eqx.field(static=True, default=tuple(NAMES))
+
+    def individual(self, eta, cov):
+        return dict(k=self.k * jnp.exp(eta.k), spread=self.spread * jnp.exp(eta.spread))
+
+    def courses(self, ind, state, t):
+        """The prediction, and 2 (1 - exp(-k t)), its loss since time 0."""
+        f = 2.0 * jnp.exp(-ind.k * t)
+        return f, 2.0 - f
+
+    def observe(self, ind, state, t):
+        f, lost = self.courses(ind, state, t)
+        return {name: self.one(name, f, lost, t, ind) for name in self.names}
+
+    def one(self, name, f, lost, t, ind):
+        normal, lognormal = nlme.additive(f, 0.3 * ind.spread), nlme.lognormal(f, 0.3 * ind.spread)
+        if name in TABLE:
+            p = jnp.array(TABLE[name].parameters)
+            return TABLE[name].build(f, p.at[0].multiply(ind.spread))
+        if name.endswith("(event)"):
+            hazard, cumulative = 0.3 * ind.spread * (ind.k * f + 0.1), 0.3 * ind.spread * (lost + 0.1 * t)
+            return nlme.time_to_event(hazard, cumulative, repeated=name.startswith("events"))
+        if name.endswith("(censored)"):
+            name = name.removesuffix(" (censored)")
+            base = {"Student": nlme.student_t(f, 0.3 * ind.spread, 4), "interval": lognormal}.get(name, normal)
+            return nlme.censored(base, name if name[0] == "M" else "M3", **CENSORED[name])
+        return nlme.ar1(lognormal, 0.8) if name == "memory, log" else nlme.ar1(normal, 1.5)
+
+
+class EverythingByEquations(Everything):
+    def dynamics(self, ind):
+        return nlme.ODE(
+            lambda t, a: {"central": -ind.k * a.central, "lost": ind.k * a.central},
+            states=("central", "lost"),
+            initial={"central": 2.0},
+        )
+
+    def courses(self, ind, state, t):
+        return state.central, state.lost
+
+
+SOME = ("log-normal", "Poisson", "event (event)", "M3 (censored)", "memory")
+MODELS = {
+    "formula, a few rows": Everything(names=SOME[1:4]),
+    **{f"formula, rows {k} of {GROUPS}": Everything(names=tuple(NAMES[k::GROUPS])) for k in range(GROUPS)},
+    "ODE": EverythingByEquations(names=SOME),
+}
+TIGHT = dict(inner_tolerance=1e-22, ode=nlme.Tolerances(relative=1e-11, absolute=1e-13))
+
+
+def population_of(names) -> nlme.Population:
+    rows = []
+    for k, name in enumerate(names, start=1):
+        if name in TABLE:
+            records = [(0.4 + 0.6 * j, y, 0, np.nan) for j, y in enumerate(TABLE[name].values)]
+        elif name.endswith("(event)"):
+            records = [(t, y, 0, np.nan) for t, y in EVENTS[name.removesuffix(" (event)")]]
+        else:
+            records = CENSORED_RECORDS if "censored" in name else [(t, y, 0, np.nan) for t, y in MEMORY]
+        rows.append((k, 0.0, np.nan, 0, np.nan, 2, k))
+        rows += [(k, t, y, cens, limit, 0, k) for t, y, cens, limit in records]
+    table = pd.DataFrame(rows, columns=["ID", "TIME", "DV", "CENS", "LIMIT", "EVID", "DVID"])
+    return nlme.read_nonmem(table, dvid=dict(enumerate(names, start=1)))
+
+
+@pytest.fixture(
+    scope="module", params=[n if n == "formula, a few rows" else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
+)
+def model(request):
+    return MODELS[request.param]
+
+
+@pytest.fixture(scope="module")
+def layout(model):
+    return lay_out(model, population_of(model.names))
+
+
+B = jnp.array([0.3, -0.4])
+
+
+def _jets(model, layout):
+    """Phi's derivatives at B for every subject: by jets, by the differentiable path, and by JAX from the log densities."""
+    method, anatomy = nlme.Laplace(**TIGHT), layout.anatomy
+
+    def plain(b, data):
+        return -jnp.sum(pointwise(model, anatomy, data, b, 2, method.ode)[0]) + 0.5 * b @ b
+
+    @jax.jit
+    def of_subject(data):
+        jets = curvature_at(method, anatomy, data, model, B)
+        subject = Subject(method, anatomy, data, model, B, 2)
+        normal = jnp.sum(jnp.where(data.mask, subject.moments(model, B).normal, False))
+        value = plain(B, data) - 0.5 * jnp.log(2 * jnp.pi) * normal
+        by_jax = (value, jax.grad(plain)(B, data), jax.hessian(plain)(B, data))
+        return jets, subject.curvature(model, B), by_jax
+
+    return [of_subject(layout.subject(i)[0]) for i in range(layout.n_subjects)]
+
+
+def test_jets_of_phi_are_its_derivatives(model, layout):
+    for name, (jets, differentiable, by_jax) in zip(model.names, _jets(model, layout), strict=True):
+        for ours in (jets, differentiable):
+            np.testing.assert_allclose(ours.value, by_jax[0], rtol=1e-9, atol=1e-10, err_msg=name)
+            np.testing.assert_allclose(ours.gradient, by_jax[1], rtol=1e-8, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(ours.hessian, by_jax[2], rtol=1e-7, atol=1e-8, err_msg=name)
+            np.testing.assert_allclose(ours.expected, jets.expected, rtol=1e-9, err_msg=name)
+            assert np.linalg.eigvalsh(ours.expected).min() >= 1.0 - 1e-9
+
+
+def _laplace(model, layout):
+    method, inventory = nlme.Laplace(**TIGHT), Inventory(model)
+    starts = np.zeros((layout.n_subjects, 2))
+
+    def at(u, gradient):
+        return evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=gradient)
+
+    u, h = inventory.unconstrained(model), 1e-4
+    differences = []
+    for k in range(len(inventory)):
+        out = [np.asarray(at(u.at[k].add(step * h), False).value) for step in (-2, -1, 1, 2)]
+        differences.append((out[0] - 8 * out[1] + 8 * out[2] - out[3]) / (12 * h))
+    return at(u, True), np.array(differences).T
+
+
+@pytest.mark.slow
+def test_laplace_finds_every_mode_and_its_gradient_is_exact(model, layout):
+    at, differences = _laplace(model, layout)
+    assert np.asarray(at.converged).all()
+    for name, ours, theirs in zip(model.names, np.asarray(at.gradient), differences, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=2e-7, err_msg=name)
+
+
+@pytest.mark.slow
+def test_objectives_do_not_depend_on_how_the_model_is_written():
+    population = population_of(SOME)
+    values = [nlme.evaluate(form(names=SOME), population, nlme.Laplace(**TIGHT)).values for form in (Everything, EverythingByEquations)]
+    np.testing.assert_allclose(*values, rtol=1e-8)
+
+
+NORMAL = {name for name, row in TABLE.items() if row.normal} | {"M1 (censored)", "memory", "memory, log"}
+
+
+@pytest.mark.parametrize("method", [nlme.FO, nlme.FOCE, nlme.FOCEI])
+def test_methods_that_linearise_refuse_what_is_not_normal(method):
+    for name in NAMES:
+        anatomy = anatomy_of(Everything(names=(name,)))
+        if name in NORMAL:
+            method().require(anatomy)
+            continue
+        with pytest.raises(nlme.ModelError, match=r"linearises .* nlme\.Laplace\(\)") as refused:
+            method().require(anatomy)
+        assert name in str(refused.value)
+
+
+def test_a_fit_by_a_method_that_linearises_is_refused_at_once():
+    names = ("additive", "binary, logit")
+    with pytest.raises(nlme.ModelError, match="FOCEI linearises .*binary, logit"):
+        nlme.fit(Everything(names=names), population_of(names))
+
+
+def test_describe_names_every_distribution_and_what_its_parts_depend_on():
+    rows = str(nlme.describe(Everything())).split("Observations")[1].splitlines()
+    for name, law in zip(NAMES, anatomy_of(Everything()).laws, strict=True):
+        (row,) = [line for line in rows if line.strip().startswith(f"{name}  ") and law.words in line]
+        assert "spread" in row and "k, " in row
