@@ -228,6 +228,8 @@ def _checked(o: Mapping):
     for what, least in (("width", 1), ("depth", 0)):
         if not isinstance(o[what], (int, np.integer)) or o[what] < least:
             raise ModelError(f"nlme.mlp: {what} is a whole number of at least {least}; got {o[what]!r}.")
+    if not isinstance(o["key"], (int, np.integer, jax.Array)):
+        raise ModelError(f"nlme.mlp: key is a whole number or a JAX key, the seed of the starting weights; got {o['key']!r}.")
     if o["activation"] not in ACTIVATIONS:
         raise ModelError(name_error("activation", str(o["activation"]), ACTIVATIONS, "nlme.mlp"))
     center = _per_input("center", o["center"], 0.0, names_in, count_in)
