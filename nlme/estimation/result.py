@@ -170,8 +170,9 @@ class Evaluated:
 
     @property
     def epsilon_shrinkage(self) -> float:
-        """100 (1 - sd(IWRES)) %."""
-        return float(100.0 * (1.0 - np.nanstd(self.predictions["IWRES"], ddof=1)))
+        """100 (1 - sd(IWRES)) %, over the observations that have one; NaN where fewer than two do."""
+        known = self.predictions["IWRES"].dropna()
+        return float(100.0 * (1.0 - np.std(known, ddof=1))) if len(known) > 1 else math.nan
 
     def _index(self):
         import pandas as pd
