@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 
 import equinox as eqx
 import jax
@@ -29,8 +31,8 @@ class L2:
     on: str | None = None
 
     def __post_init__(self):
-        if not self.strength >= 0:
-            raise ModelError(f"L2: the strength is a number of at least 0; got {self.strength!r}.")
+        if not isinstance(self.strength, numbers.Real) or not 0 <= self.strength < math.inf:
+            raise ModelError(f"L2: the strength is a finite number of at least 0; got {self.strength!r}.")
 
     def __call__(self, model: eqx.Module) -> jax.Array:
         """The penalty at the values of ``model``.

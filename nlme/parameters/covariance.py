@@ -201,6 +201,8 @@ def _linked(variances: Mapping[str, float], correlation: Mapping[tuple[str, str]
         for name in pair:
             if name not in variances:
                 raise ModelError(name_error("random effect", name, variances, "This covariance"))
+        if pair[::-1] in correlation:
+            raise ModelError(f"The correlation of {pair[0]!r} and {pair[1]!r} is given twice, in both orders; give it once.")
         if not -1 < rho < 1:
             raise ModelError(f"The correlation of {pair[0]!r} and {pair[1]!r} must lie between -1 and 1; got {rho!r}.")
         first = next(g for g in groups if pair[0] in g)

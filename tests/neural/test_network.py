@@ -141,7 +141,13 @@ def test_penalty_by_hand_and_where_it_looks():
 
     assert float(nlme.L2(2.0)(model)) == pytest.approx(2.0 * (squares(model.net) + squares(model.other)), rel=1e-12)
     assert float(nlme.L2(0.5, on="other")(model)) == pytest.approx(0.5 * squares(model.other), rel=1e-12)
-    for wrong in (lambda: nlme.L2(-1.0), lambda: nlme.L2(1.0, on="net2")(model), lambda: nlme.L2(1.0)(nlme.Model())):
+    for wrong in (
+        lambda: nlme.L2(-1.0),
+        lambda: nlme.L2("1"),
+        lambda: nlme.L2(np.inf),
+        lambda: nlme.L2(1.0, on="net2")(model),
+        lambda: nlme.L2(1.0)(nlme.Model()),
+    ):
         with pytest.raises(nlme.ModelError):
             wrong()
 

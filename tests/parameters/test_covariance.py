@@ -99,6 +99,7 @@ BAD = {
     "wrong size": lambda: build(("a", "b"), [[1.0]]),
     "name twice": lambda: build((("a", "b"), [[1.0, 0.0], [0.0, 1.0]]), a=0.1),
     "correlation of one": lambda: build(a=1.0, b=1.0, correlation={("a", "b"): 1.0}),
+    "a pair in both orders": lambda: build(a=1.0, b=1.0, correlation={("a", "b"): 0.5, ("b", "a"): -0.5}),
     "correlation of a stranger": lambda: build(a=1.0, correlation={("a", "b"): 0.5}),
     "impossible correlations": lambda: build(
         a=1.0, b=1.0, c=1.0, correlation={("a", "b"): 0.9, ("b", "c"): 0.9, ("a", "c"): -0.9}
