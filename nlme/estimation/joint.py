@@ -21,7 +21,7 @@ from nlme.language.density import effects_from, log_densities, moments
 from nlme.language.layout import SubjectData
 from nlme.language.ragged import Ragged, over_subjects
 from nlme.language.model import Model
-from nlme.language.solution import Expansion
+from nlme.language.solution import expand
 from nlme.structure.solvers import SOLVED, Tolerances
 
 
@@ -33,7 +33,7 @@ def pointwise(
     ``order`` 1 makes it differentiable in (model, b), 0 gives the value only.
     """
     eta = effects_from(model, b)
-    solution = Expansion(model, anatomy, eta, data.covariates, data.timeline, order, tolerances)(model, eta)
+    solution = expand(model, anatomy, eta, data.covariates, data.timeline, order, tolerances)(model, eta)
     m = moments(model, anatomy, data, solution)
     return jnp.where(data.mask, log_densities(m), 0.0), m.status
 

@@ -11,6 +11,7 @@ through ``individual`` for every parameter row.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import equinox as eqx
@@ -29,6 +30,7 @@ from nlme.structure.solvers import SOLVED, Tolerances
 from nlme.typing import Named
 
 
+_PASSES = 14  # solves that one pass back through the steps costs
 _MOST_COLUMNS = 60  # of a linear structure's jet, before reverse differentiation is cheaper
 
 
@@ -48,6 +50,7 @@ class _Solver:
         self._direct = np.array(anatomy.direct, dtype=int)
         self._frozen, self._rebuild = flatten(_stopped(model))
         self._drifting = bool(timeline.drift)
+        self._along_effects = timeline.rows > 1  # otherwise the coordinates are the inputs themselves
         if timeline.rows > 1:
             self._moves = np.array(_moving(model, anatomy, covariates, timeline.rows), dtype=int)
 
@@ -87,6 +90,22 @@ class _Solver:
         effects = named("random effect", self.anatomy.effects, [z[k] for k in range(q)])
         return structure_of(model, individual_row(model, effects, Named(values, "covariate")))
 
+    def _coordinates(self, model, eta):
+        if not self._along_effects:
+            return self._inputs(model, eta)
+        return jnp.concatenate([eta, flatten(model)[0][self._moves]])
+
+    def _solve(self, columns: Columns, packed, reversible: bool = False):
+        """Jet of the states from packed coordinates."""
+        if self._along_effects:
+            q = len(self.anatomy.effects)
+
+            def inputs(y):
+                return self._inputs(self._rebuild(self._frozen.at[self._moves].set(y[q:])), y[:q])
+
+            packed = columns.apply(inputs, packed)
+        return propagate(self._structure_at, packed, columns, self.timeline, self.tolerances, reversible)
+
 
 class EffectsJet(_Solver):
     """Jets of the states in the random effects alone, for searches that need no derivative in the parameters."""
@@ -105,6 +124,76 @@ class EffectsJet(_Solver):
         states = jnp.full((observed.shape[0], len(self.anatomy.states)), jnp.nan)
         states = states.at[:, np.array(self.anatomy.observed, dtype=int)].set(observed)
         return Solution(states, self._individual(model, eta), jnp.asarray(SOLVED))
+
+
+class Replayed(_Solver):
+    """The solution of one subject as a function of (model, eta) for one reverse differentiation: many parameters in the equations.
+
+    The weights of a network inside an ODE would each be a direction of the jet.  Instead only the random effects are, and the
+    derivative of the jet of order ``order - 1`` in everything else is one pass back through the steps of the solver, which
+    costs a few solves whatever the number of weights.  Step sizes are held.  To be differentiated in the very model it was
+    made with, in reverse.
+    """
+
+    exact = False
+
+    def __init__(self, model, anatomy, eta, covariates, timeline, order, tolerances):
+        super().__init__(model, anatomy, covariates, timeline, tolerances)
+        self._second = order == 2
+        carries = np.concatenate([np.array(anatomy.carriers, bool), np.zeros(len(self._direct), bool)])
+        if timeline.rows > 1:
+            carries = np.arange(len(anatomy.effects) + len(self._moves)) < len(anatomy.effects)
+        self._carried = np.flatnonzero(carries) if self._second else np.zeros(0, int)
+        point = self._coordinates(model, jax.lax.stop_gradient(eta) if self._second else eta)
+        self._scale = jnp.maximum(jnp.abs(jax.lax.stop_gradient(point[self._carried])), 1.0)
+        context = (self._frozen, covariates, timeline, self._scale)
+        self._jet, self._status = _replayed(point, context, self)
+
+    def __call__(self, model: Model, eta: Float[Array, " q"]) -> Solution:
+        states = self._jet.value
+        if len(self._carried):
+            held = self._coordinates(model, jax.lax.stop_gradient(eta))
+            displacement = (self._coordinates(model, eta) - held)[self._carried] / self._scale
+            states = Polynomial(self.columns(2), self._jet)(displacement)
+        return Solution(states, self._individual(model, eta), self._status)
+
+    def columns(self, order: int) -> Columns:
+        return Columns.of_order(order if len(self._carried) else 0, len(self._carried))
+
+    def jet(self, point, context, order: int, reversible: bool):
+        """Jet of the states in the carried directions at ``point``, and how the solve ended."""
+        bound = copy.copy(self)
+        bound._frozen, bound.covariates, bound.timeline, scale = context
+        columns = self.columns(order)
+        first = jnp.zeros((point.shape[0], columns.directions))
+        if columns.directions:
+            first = first.at[self._carried, np.arange(columns.directions)].set(scale)
+        packed = jnp.concatenate([point[:, None], first, jnp.zeros((point.shape[0], len(columns.pairs)))], axis=1)
+        return bound._solve(columns, packed, reversible)
+
+
+@eqx.filter_custom_vjp
+def _replayed(point, context, solver: Replayed):
+    return solver.jet(point, context, 2, reversible=False)
+
+
+@_replayed.def_fwd
+def _replayed_forward(perturbed, point, context, solver):
+    return _replayed(point, context, solver), None
+
+
+@_replayed.def_bwd
+def _replayed_backward(residuals, cotangents, perturbed, point, context, solver):
+    jet, _ = cotangents
+
+    def again(point):
+        found, _ = solver.jet(point, context, 1, reversible=True)
+        return found.value, found.first
+
+    (value, first), pull = jax.vjp(again, point)
+    nothing = (jnp.zeros_like(value), None if first is None else jnp.zeros_like(first))
+    # what multiplies second derivatives is of third order, which no objective that comes here has
+    return pull(jax.tree.map(lambda zero, given: zero if given is None else given, nothing, (jet.value, jet.first)))[0]
 
 
 class Expansion(_Solver):
@@ -132,7 +221,6 @@ class Expansion(_Solver):
             return
         q = len(anatomy.effects)
         carries = np.concatenate([np.array(anatomy.carriers, bool), np.zeros(len(self._direct), bool)])
-        self._along_effects = timeline.rows > 1  # otherwise the coordinates are the inputs themselves
         if self._along_effects:
             carries = np.arange(q + len(self._moves)) < q
         columns = Columns.of_order(order, len(carries), carries)
@@ -181,22 +269,6 @@ class Expansion(_Solver):
         slopes = jax.lax.stop_gradient(jax.jacfwd(contracted)(self._point))
         return slopes @ (self._coordinates(model, eta) - self._point)
 
-    def _coordinates(self, model, eta):
-        if not self._along_effects:
-            return self._inputs(model, eta)
-        return jnp.concatenate([eta, flatten(model)[0][self._moves]])
-
-    def _solve(self, columns: Columns, packed):
-        """Jet of the states from packed coordinates."""
-        if self._along_effects:
-            q = len(self.anatomy.effects)
-
-            def inputs(y):
-                return self._inputs(self._rebuild(self._frozen.at[self._moves].set(y[q:])), y[:q])
-
-            packed = columns.apply(inputs, packed)
-        return propagate(self._structure_at, packed, columns, self.timeline, self.tolerances)
-
     def _exactly(self, model, eta, individual):
         if not self.anatomy.states:
             return Solution(jnp.zeros((self.timeline.sample.shape[0], 0)), individual, jnp.asarray(SOLVED))
@@ -228,3 +300,22 @@ def _moving(model: Model, anatomy: Anatomy, covariates, rows: int) -> list[int]:
         return rows_of(eqx.combine(arrays, rest), anatomy, zero, cov, rows)
 
     return sorted(set(used_parameters(table, arrays, cov)) | set(anatomy.direct))
+
+
+def expand(
+    model: Model,
+    anatomy: Anatomy,
+    eta: Float[Array, " q"],
+    covariates: dict[str, Float[Array, " K"]],
+    timeline: Timeline,
+    order: int,
+    tolerances: Tolerances,
+) -> Expansion | Replayed:
+    """The solution as a function that will be differentiated in reverse in the model: by whichever way costs fewer columns."""
+    solver = _Solver(model, anatomy, covariates, timeline, tolerances)
+    effects = len(anatomy.effects) if timeline.rows > 1 else sum(anatomy.carriers)
+    others = len(solver._moves) if timeline.rows > 1 else len(anatomy.carriers) - effects + len(anatomy.direct)
+    whole = Columns.of_order(order, effects + others, np.arange(effects + others) < effects).count
+    back = _PASSES * (1 + effects) + Columns.of_order(2, effects).count if order == 2 else _PASSES
+    kind = Replayed if order and anatomy.states and not anatomy.linear and whole > back else Expansion
+    return kind(model, anatomy, eta, covariates, timeline, order, tolerances)

@@ -25,7 +25,7 @@ from nlme.language.density import Moments, back_transformed, effects_from, momen
 from nlme.language.layout import SubjectData
 from nlme.language.model import Model
 from nlme.language.anatomy import Anatomy
-from nlme.language.solution import Expansion, Solution
+from nlme.language.solution import Expansion, Replayed, Solution, expand
 from nlme.structure.solvers import Tolerances
 
 
@@ -71,6 +71,7 @@ class Method(abc.ABC):
     interaction: ClassVar[bool] = True  # whether the residual variance follows the random effects
     searches: ClassVar[bool] = True  # whether the objective is taken at the mode
     order: ClassVar[int] = 2  # derivatives of the states that the objective's gradient needs
+    thirds: ClassVar[bool] = False  # whether the gradient needs third derivatives of the states
     linearises: ClassVar[bool] = False  # needs data that are normal on some scale
 
     def require(self, anatomy: Anatomy) -> None:
@@ -117,10 +118,11 @@ class Subject:
         elif not method.interaction:
             self._typical = self._expand(model, jnp.zeros_like(b), min(order, 1))
 
-    def _expand(self, model, b, order) -> Expansion:
+    def _expand(self, model, b, order) -> Expansion | Replayed:
         data = self.data
         eta = effects_from(model, b)
-        return Expansion(model, self.anatomy, eta, data.covariates, data.timeline, order, self.method.ode)
+        way = Expansion if self.method.thirds else expand
+        return way(model, self.anatomy, eta, data.covariates, data.timeline, order, self.method.ode)
 
     def moments(self, model: Model, b: Float[Array, " q"]) -> Moments:
         """Moments at ``b``; without interaction the variances are those at b = 0."""

@@ -21,6 +21,7 @@ class Laplace(Method):
     """Laplace approximation with interaction (NONMEM ``METHOD=1 LAPLACE INTER``)."""
 
     title: ClassVar[str] = "Laplace approximation"
+    thirds: ClassVar[bool] = True
 
     def objective(self, subject, model, b):
         at = subject.curvature(model, b)

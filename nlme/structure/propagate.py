@@ -32,6 +32,7 @@ def propagate(
     columns: Columns,
     timeline: Timeline,
     tolerances: Tolerances,
+    reversible: bool = False,
 ) -> tuple[Jet, Int[Array, ""]]:
     """Jet of the states at the samples of one subject.
 
@@ -40,6 +41,7 @@ def propagate(
     structure_at : the structure for a vector of inputs and a parameter row, at a time if parameters may change within the row
     packed : jets of the inputs
     columns : which derivatives are carried
+    reversible : whether JAX shall differentiate the result in reverse (an ODE; closed forms always can be)
 
     Returns
     -------
@@ -53,7 +55,7 @@ def propagate(
     moving = bool(probe.lag is not None or timeline.breaks or (timeline.infusions and changes_infusions(probe)))
 
     def mover_of(structure_at, packed):
-        return Mover(structure_at, packed, columns, tolerances, size, linear, timeline.infusions, moving)
+        return Mover(structure_at, packed, columns, tolerances, size, linear, timeline.infusions, moving, reversible)
 
     mover = mover_of(structure_at, packed)
 
@@ -119,6 +121,8 @@ def propagate(
         jnp.zeros(size, bool),
         jnp.asarray(status),
     )
+    if reversible:
+        event = jax.checkpoint(event)  # an interval is gone through again on the way back, so that its steps need not be kept
     carry, states = jax.lax.scan(event, carry, jnp.arange(timeline.time.shape[0]))
     return columns.unpack(states[where[timeline.sample]]), carry[-1]
 
@@ -146,13 +150,15 @@ def _with_doses_given(structure_at, packed, timeline: Timeline, given, time, amo
 class Mover:
     """Moves packed states over an interval between events; lengths of zero leave them as they are."""
 
-    def __init__(self, structure_at, packed, columns, tolerances, size, linear, infused, moving):
+    def __init__(self, structure_at, packed, columns, tolerances, size, linear, infused, moving, reversible):
         self.structure_at, self.packed, self.columns, self.tolerances = structure_at, packed, columns, tolerances
         self.size, self.linear, self.infused, self.moving = size, linear, infused, moving
+        self.reversible = reversible
 
     def along(self, columns, packed) -> Mover:
         """The same with other directions of the jets."""
-        return Mover(self.structure_at, packed, columns, self.tolerances, self.size, self.linear, self.infused, self.moving)
+        kept = (self.tolerances, self.size, self.linear, self.infused, self.moving, self.reversible)
+        return Mover(self.structure_at, packed, columns, *kept)
 
     def __call__(self, state, rates, begin, end, row, pace, off=None):
         """States at ``end`` from states at ``begin`` (packed times), the pace to go on with, and how the solve ended.
@@ -196,7 +202,7 @@ class Mover:
         relative = pace._replace(step=pace.step / safe)
         system = System(columns, flow, tuple(inputs))
         begun = state
-        state, relative, status = integrate(system, begun, relative, active, self.tolerances)
+        state, relative, status = integrate(system, begun, relative, active, self.tolerances, self.reversible)
         if self.moving and columns.directions:
             # two events at one time, of which one moves with the parameters: the length between them is zero, its derivatives are
             # not.  A midpoint step is exact to the second order in the length.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -22,14 +23,17 @@ from nlme.structure.system import State, System
 SOLVED, STEP_LIMIT, NOT_FINITE, NO_STEADY_STATE = range(4)
 
 SENTENCES = {
-    STEP_LIMIT: "the ODE solver reached its limit of steps (a stiff system, or a tolerance that cannot be met)",
-    NOT_FINITE: "the ODE's solution stopped being finite",
+    STEP_LIMIT: "the ODE solver reached its limit of steps: if the system is stiff, solve it with "
+    "ode=nlme.Tolerances(solver='stiff') or 'auto'; otherwise its solution has a jump or a pole, or the tolerance is too tight",
+    NOT_FINITE: "the ODE's solution stopped being finite: look for a division by zero, a root or logarithm of a negative state, "
+    "or a growth without bound at the starting values",
     NO_STEADY_STATE: "the doses of a steady-state record do not settle to a steady state",
 }
 
 SOLVERS = ("auto", "explicit", "explicit8", "stiff")
 _STIFF = Rosenbrock(RODAS5P)
 _EXPLICIT = {"explicit": Explicit(TSIT5), "explicit8": Explicit(DOP853), "auto": Explicit(TSIT5)}
+_CHECKPOINTS = 16  # states kept in an interval for going back through it
 _PATIENCE = 500  # steps of an explicit method in one interval, before `auto` tries the stiff one
 
 
@@ -91,7 +95,7 @@ class _Walk(NamedTuple):
 
 
 def integrate(
-    system: System, state: State, pace: Pace, active: Array, tolerances: Tolerances
+    system: System, state: State, pace: Pace, active: Array, tolerances: Tolerances, reversible: bool = False
 ) -> tuple[State, Pace, Int[Array, ""]]:
     """Integrate dy/du = slope(u, y) from u = 0 to u = 1.
 
@@ -101,6 +105,7 @@ def integrate(
     state : y(0)
     pace : what the interval before has left
     active : False for an interval of length zero, which is skipped
+    reversible : whether JAX shall differentiate it in reverse, by going through the steps once more (checkpointed), their sizes held
 
     Returns
     -------
@@ -112,9 +117,16 @@ def integrate(
 
     def walk(method, u, state, h, stiff, going):
         carry = _Walk(u, state, method.begin(system, state), h, h, zero, stiff, jnp.zeros((), int), jnp.full((), SOLVED))
-        return jax.lax.while_loop(
-            lambda w: (w.u < 1.0) & (w.status == SOLVED) & going(w), lambda w: _advance(method, system, tolerances, w), carry
-        )
+
+        def unfinished(w):
+            return (w.u < 1.0) & (w.status == SOLVED) & going(w)
+
+        def advance(w):
+            return _advance(method, system, tolerances, w)
+
+        if reversible:
+            return eqxi.while_loop(unfinished, advance, carry, kind="checkpointed", checkpoints=_CHECKPOINTS)
+        return jax.lax.while_loop(unfinished, advance, carry)
 
     if tolerances.solver == "stiff":
         end = walk(_STIFF, start, state, h, pace.stiff, lambda w: True)

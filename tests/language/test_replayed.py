@@ -1,0 +1,143 @@
+"""Many weights inside an ODE: one pass back through the steps gives the derivative that the jet in every weight gives."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nlme
+from nlme.estimation.joint import log_joint
+from nlme.estimation.objective import evaluate_subjects
+from nlme.language import solution
+from nlme.language.layout import lay_out
+from nlme.parameters.inventory import Inventory
+
+TIGHT = nlme.Tolerances(relative=1e-11, absolute=1e-13)
+
+
+class Learned(nlme.Model):
+    """Oral doses, elimination by a small network of the concentration, a lag that moves the dose."""
+
+    ka: nlme.Scalar = nlme.positive(0.9)
+    lag: nlme.Scalar = nlme.positive(0.4)
+    v: nlme.Scalar = nlme.positive(8.0)
+    net: nlme.MLP = nlme.mlp(inputs=("c",), outputs=1, width=2, depth=1, key=1)
+    sd: nlme.Scalar = nlme.positive(0.4)
+    omega: nlme.Covariance = nlme.covariance(v=0.1)
+    covariates = {"x": ""}
+
+    def individual(self, eta, cov):
+        return dict(ka=self.ka * jnp.exp(0.3 * cov.x), v=self.v * jnp.exp(eta.v), lag=self.lag)
+
+    def dynamics(self, ind):
+        def rhs(t, a):
+            c = a.central / ind.v
+            absorbed = ind.ka * a.depot
+            return {"depot": -absorbed, "central": absorbed - jnp.exp(self.net(c)[0]) * c}
+
+        return nlme.ODE(rhs, ("depot", "central"), lag=ind.lag)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(state.central / ind.v, self.sd)}
+
+
+def population(varying: bool) -> nlme.Population:
+    random = np.random.default_rng(3)
+
+    def subject(i, t):
+        n = len(t) + 2
+        x = random.normal(size=n) if varying else np.full(n, random.normal())
+        return nlme.Subject(
+            id=i, time=np.r_[0.0, t, 9.0], evid=np.r_[1, 0 * t, 1].astype(int), amt=np.r_[60.0, 0 * t, 20.0],
+            dv=np.r_[np.nan, 4.0 * np.exp(-0.15 * t), np.nan], covariates={"x": x},
+        )  # fmt: skip
+
+    return nlme.Population((subject(1, np.array([0.5, 2.0, 6.0])), subject(2, np.array([1.0, 8.0]))))
+
+
+def model() -> Learned:
+    start = Learned()
+    inventory = Inventory(start)
+    u = np.asarray(inventory.unconstrained(start))
+    return inventory.at_unconstrained(start, jnp.asarray(u + 0.1 * np.random.default_rng(1).normal(size=len(u))))
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Which way was taken, by name."""
+    seen = []
+    for kind in (solution.Replayed, solution.Expansion):
+        begin = kind.__init__
+        monkeypatch.setattr(kind, "__init__", lambda self, *a, begin=begin, kind=kind: (seen.append(kind.__name__), begin(self, *a))[1])
+    return seen
+
+
+CASES = [(nlme.FO, False), (nlme.FOCEI, False), (nlme.FOCEI, True)]
+
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "varying"), CASES)
+def test_gradient_of_the_objective(monkeypatch, taken, kind, varying):
+    at, people = model(), population(varying)
+    layout, inventory = lay_out(at, people), Inventory(at)
+    u = inventory.unconstrained(at)
+
+    def gradient(passes, iterations):  # another limit of iterations is another program, so that nothing is reused
+        monkeypatch.setattr(solution, "_PASSES", passes)
+        method = kind(inner_tolerance=1e-22, inner_iterations=iterations, ode=TIGHT)
+        found = evaluate_subjects(method, layout.anatomy, inventory, at, layout.arrays, u, jnp.zeros((2, 1)))
+        assert bool(found.converged.all())
+        return found
+
+    jets = gradient(10**6, 90)
+    assert set(taken) == {"Expansion"}
+    back = gradient(0, 91)
+    assert "Replayed" in taken
+    np.testing.assert_allclose(back.value, jets.value, rtol=1e-9)
+    np.testing.assert_allclose(back.gradient, jets.gradient, rtol=1e-6, atol=1e-7)
+
+
+def test_gradient_of_the_joint_density(monkeypatch, taken):
+    at, people = model(), population(False)
+    layout, inventory = lay_out(at, people), Inventory(at)
+    b = jnp.asarray([[0.3], [-0.8]])
+
+    def gradient(passes):
+        monkeypatch.setattr(solution, "_PASSES", passes)
+
+        def density(u, b):
+            return log_joint(inventory.at_unconstrained(at, u), layout.anatomy, layout.arrays, b, 1, TIGHT)[0]
+
+        return jax.jit(jax.grad(density, (0, 1)))(inventory.unconstrained(at), b)
+
+    jets = gradient(10**6)
+    assert set(taken) == {"Expansion"}
+    back = gradient(0)
+    assert "Replayed" in taken
+    for ours, theirs in zip(back, jets, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-6)  # of 28
+
+
+def test_small_networks_keep_their_jet_and_large_ones_do_not():
+    """The choice is made by the number of columns."""
+    people = population(False)
+
+    def kind(width):
+        at = type("Wide", (Learned,), {"__annotations__": {"net": nlme.MLP}, "net": nlme.mlp(
+            inputs=("c",), outputs=1, width=width, depth=1, key=1)})()  # fmt: skip
+        layout = lay_out(at, people)
+        data, _ = layout.subject(0)
+        found = []
+
+        def expanded(eta):
+            found.append(type(solution.expand(at, layout.anatomy, eta, data.covariates, data.timeline, 2, TIGHT)))
+            return eta
+
+        jax.eval_shape(expanded, jnp.zeros(1))
+        return found[0]
+
+    assert kind(2) is solution.Expansion
+    assert kind(16) is solution.Replayed
