@@ -177,7 +177,7 @@ def _template(saved: dict, model, path) -> Model:
 def _options(method: Method) -> dict:
     options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
     ode = options.pop("ode")
-    options["ode"] = {"relative": ode.relative, "absolute": ode.absolute, "max_steps": ode.max_steps}
+    options["ode"] = dataclasses.asdict(ode)
     return options
 
 
