@@ -11,7 +11,10 @@ import pytest
 from scipy import stats
 
 import nlme
+from nlme.estimation.objective import evaluate_subjects
+from nlme.language.layout import lay_out
 from nlme.observation.base import Record, log_density
+from nlme.parameters.inventory import Inventory
 
 METHODS = {"FO": nlme.FO(), "FOCE": nlme.FOCE(), "FOCEI": nlme.FOCEI(), "Laplace": nlme.Laplace()}
 T = np.array([0.3, 0.9, 1.0, 2.2, 4.0])
@@ -156,3 +159,32 @@ def test_a_jacobian_belongs_to_the_density(population):
         else:
             other = log_density(nlme.logitnormal(3000.0, 0.3, 0.0, 5000.0).terms(scaled))
         assert other == pytest.approx(float(log_density(build(3.0, 0.3).terms(record))) - np.log(1000.0))
+
+
+class Remembering(Scaled):
+    """Proportional residuals with a memory, of a prediction that is not linear."""
+
+    decay: nlme.Scalar = nlme.positive(0.7)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.ar1(nlme.proportional(5.0 * jnp.exp(-ind.k * t), self.sd), self.decay)}
+
+
+@pytest.mark.parametrize(
+    "method", ["FOCEI", *(pytest.param(name, marks=pytest.mark.slow) for name in ("FO", "FOCE", "Laplace"))]
+)
+@pytest.mark.parametrize("model", [Scaled(lam=0.3), Scaled(kind="yeojohnson", lam=0.3), Remembering()], ids=["boxcox", "yeojohnson", "ar1"])
+def test_gradients_in_shape_and_decay_are_central_differences(model, method, population):
+    few = population[:3]
+    way = type(METHODS[method])(inner_tolerance=1e-22)
+    layout, inventory = lay_out(model, few), Inventory(model)
+    starts = np.zeros((3, 1))
+
+    def at(u, gradient=False):
+        return evaluate_subjects(way, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=gradient)
+
+    u, h = inventory.unconstrained(model), 1e-4
+    ours = np.asarray(at(u, True).gradient)
+    for k in range(len(inventory)):
+        out = [np.asarray(at(u.at[k].add(step * h)).value) for step in (-2, -1, 1, 2)]
+        np.testing.assert_allclose(ours[:, k], (out[0] - 8 * out[1] + 8 * out[2] - out[3]) / (12 * h), rtol=1e-6, atol=1e-7)
