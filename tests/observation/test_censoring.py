@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from reference import case
-from scipy import special, stats
+from scipy import integrate, special, stats
 
 import nlme
 from nlme.observation.base import Record, log_density
@@ -199,3 +199,20 @@ def test_m3_against_nonmem_by_subject():
     np.testing.assert_allclose(ours[others], theirs[others], atol=3e-4)
     assert at.objective == pytest.approx(-131.3112, abs=1e-3)  # the figure of a global search for modes, see the case's cautions
     assert at.objective_full - at.objective == pytest.approx(727.799318, abs=1e-5)
+
+
+def test_quadrature_of_m3_is_the_exact_marginal():
+    data = _data()
+    at = nlme.evaluate(DecayM3(), nlme.read_nonmem(data), nlme.AGQ(25))
+
+    def exact(subject):
+        def joint(b):
+            f = 2.0 * np.exp(-0.5 * np.exp(np.sqrt(0.1) * b) * subject.TIME)
+            observed, below = stats.norm.logpdf(subject.DV, f, 0.2), stats.norm.logcdf(subject.DV, f, 0.2)
+            return np.exp(np.where(subject.CENS == 1, below, observed).sum() + stats.norm.logpdf(b))
+
+        return -2.0 * np.log(integrate.quad(joint, -8, 8, epsabs=0, epsrel=1e-11)[0])
+
+    expected = [exact(subject) for _, subject in data.groupby("ID")]
+    ours = at.values + np.log(2 * np.pi) * (data.CENS == 0).groupby(data.ID).sum().to_numpy()
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
