@@ -18,10 +18,10 @@ from jaxtyping import Array, Float, Int
 
 from nlme.language.anatomy import Anatomy
 from nlme.language.density import effects_from, log_densities, moments
-from nlme.language.layout import SubjectData
-from nlme.language.ragged import Ragged, over_subjects
 from nlme.language.model import Model
+from nlme.language.ragged import Ragged, over_subjects
 from nlme.language.solution import expand
+from nlme.language.stacking import SubjectData
 from nlme.structure.solvers import SOLVED, Tolerances
 
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.language.layout import SubjectData
-from nlme.language.ragged import Ragged, over_subjects
-from nlme.language.model import Model
 from nlme.language.anatomy import Anatomy
+from nlme.language.model import Model
+from nlme.language.ragged import Ragged, over_subjects
+from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Method, Subject
 from nlme.marginal.curvature import curvature_at
 from nlme.marginal.mode import find_mode, with_derivative

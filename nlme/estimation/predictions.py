@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.language.layout import Layout
-from nlme.language.ragged import over_subjects
 from nlme.language.model import Model
+from nlme.language.ragged import over_subjects
 from nlme.marginal.base import Method, Subject
 
 COLUMNS = ("PRED", "IPRED", "RES", "IRES", "WRES", "IWRES", "CPRED", "CWRES")

@@ -36,6 +36,10 @@ class Progress:
             sys.stderr.flush()
             self._width = len(text)
 
+    def count(self, done: int, of: int) -> None:
+        """The same for work that is counted."""
+        self._write(f"{self._title}: {done} of {of}, {time.perf_counter() - self._start:.1f} s")
+
     def __exit__(self, *_) -> None:
         if self._shown:
             sys.stderr.write("\r" + " " * self._width + "\r")

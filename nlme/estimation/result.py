@@ -18,11 +18,11 @@ from nlme.estimation.monte_carlo import MonteCarlo, monte_carlo
 from nlme.estimation.objective import Evaluation, evaluate_subjects
 from nlme.estimation.outer import CONVERGED, SENTENCES
 from nlme.estimation.predictions import COLUMNS, prediction_table
+from nlme.language.anatomy import rows_of
 from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
-from nlme.language.anatomy import rows_of
 from nlme.marginal.base import Method
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.parameters.inventory import Inventory, ParameterRow
@@ -373,8 +373,8 @@ def require_finite(values: np.ndarray, status: np.ndarray, layout: Layout, model
 
 def _why_not_finite(model: Model, layout: Layout, i: int) -> str:
     """What is wrong with one subject's density at eta = 0."""
-    from nlme.marginal.foce import FOCEI
     from nlme.marginal.base import Subject
+    from nlme.marginal.foce import FOCEI
 
     data, records = layout.subject(i)
     zero = jnp.zeros(len(layout.anatomy.effects))

@@ -35,10 +35,11 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float, Int
 
 from nlme.language.density import effects_from, moments
-from nlme.language.layout import Layout, SubjectData
+from nlme.language.layout import Layout
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
+from nlme.language.stacking import SubjectData
 from nlme.parameters.priors import Priors
 from nlme.structure.solvers import SOLVED, Tolerances
 

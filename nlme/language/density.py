@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.language.layout import SubjectData
-from nlme.language.model import Model
 from nlme.language.anatomy import Anatomy, observation_row
+from nlme.language.model import Model
 from nlme.language.solution import Solution
+from nlme.language.stacking import SubjectData
 from nlme.observation.base import Observation, Record, Terms, log_density
 from nlme.observation.sequence import LINKS, Course
 

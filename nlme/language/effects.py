@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.language.model import Model
 from nlme.language.anatomy import Anatomy, individual_row, named
+from nlme.language.model import Model
 from nlme.typing import Named
 
 _PROBES = (-0.3, 0.2, 0.5)

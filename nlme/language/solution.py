@@ -29,7 +29,6 @@ from nlme.structure.propagate import propagate
 from nlme.structure.solvers import SOLVED, Tolerances
 from nlme.typing import Named
 
-
 _PASSES = 14  # solves that one pass back through the steps costs
 _MOST_COLUMNS = 60  # of a linear structure's jet, before reverse differentiation is cheaper
 

@@ -21,11 +21,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from nlme.errors import ModelError
-from nlme.language.density import Moments, back_transformed, effects_from, moments
-from nlme.language.layout import SubjectData
-from nlme.language.model import Model
 from nlme.language.anatomy import Anatomy
+from nlme.language.density import Moments, back_transformed, effects_from, moments
+from nlme.language.model import Model
 from nlme.language.solution import Expansion, Replayed, Solution, expand
+from nlme.language.stacking import SubjectData
 from nlme.structure.solvers import Tolerances
 
 

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float
 
 from nlme.language.anatomy import Anatomy
 from nlme.language.density import Moments, moments
-from nlme.language.layout import SubjectData
 from nlme.language.model import Model
 from nlme.language.solution import EffectsJet
+from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Curvature, Method, Subject
 from nlme.structure.jets import Columns, Jet
 

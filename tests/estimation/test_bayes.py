@@ -274,7 +274,7 @@ def test_theophylline_posterior_is_where_the_likelihood_is():
 @pytest.mark.slow
 def test_universal_ode_of_indomethacin():
     """A learned clearance: the band holds the constant clearance the mechanistic fit finds, and is widest where data end."""
-    from nlme.models.indomethacin_ude import IndomethacinUDE, QUICK, learned, priors
+    from nlme.models.indomethacin_ude import QUICK, IndomethacinUDE, learned, priors
 
     found = quietly(IndomethacinUDE(), nlme.datasets.load("indomethacin"), priors(), key=1, **QUICK)
     at = np.geomspace(0.06, 2.5, 20)

@@ -1,0 +1,125 @@
+"""Subjects side by side: every one's arrays padded to the longest and stacked, with a leading axis over subjects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from nlme.language.anatomy import Anatomy
+from nlme.language.records import BOLUS_HOW
+from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Fills, Timeline
+
+_FIELDS = ("time", "kind", "record", "amount", "given", "how", "compartment", "reset", "epoch", "fill", "adds", "ahead")
+_FILL_FIELDS = ("amount", "given", "how", "compartment", "interval", "row")
+
+
+class SubjectData(eqx.Module):
+    """Arrays of one subject (or, with a leading axis, of all): its timeline, its covariates and its observations.
+
+    Samples are grouped by endpoint: endpoint e owns ``spans[e][0] : spans[e][1]`` of the T samples.  Where ``mask`` is False a
+    sample is padding: a copy of another sample whose observation does not count.
+    """
+
+    timeline: Timeline
+    covariates: dict[str, Float[Array, " K"]]
+    observed: Float[Array, " T"]
+    cens: Float[Array, " T"]  # 0; 1: below ``observed``; -1: above it
+    limit: Float[Array, " T"]  # the other end of a censored interval; NaN: none
+    mask: Bool[Array, " T"]
+    number: Int[Array, ""]  # position of the subject in the population
+    spans: tuple[tuple[int, int], ...] = eqx.field(static=True)
+
+
+def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData, np.ndarray]:
+    """Pad every subject's arrays to the largest and stack them; and the record behind every sample."""
+    n = len(subjects)
+    n_events = max(len(s["events"]) for s in subjects)
+    incoming = [[k for k, e in enumerate(s["events"]) if e.kind in (BOLUS, START, FILL)] for s in subjects]
+    doses = np.zeros((n, max(1, max(map(len, incoming)))), int)
+    n_fills = max(1, max(len(s["fills"]) for s in subjects))
+    rows = max(len(s["anchor"]) for s in subjects)
+    lengths = [max(len(s["groups"][e]) for s in subjects) for e in range(len(anatomy.endpoints))]
+    edges = np.r_[0, np.cumsum(lengths)]
+    spans = tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    total = int(edges[-1])
+
+    event = {name: np.zeros((n, n_events), float if name in ("time", "amount", "given", "ahead") else int) for name in _FIELDS}
+    event["how"][:] = BOLUS_HOW
+    event["row"], event["dose_row"] = np.zeros((2, n, n_events), int)
+    fill = {
+        "amount": np.zeros((n, n_fills)),
+        "given": np.zeros((n, n_fills)),
+        "how": np.full((n, n_fills), BOLUS_HOW),
+        "compartment": np.zeros((n, n_fills), int),
+        "interval": np.ones((n, n_fills)),
+        "row": np.zeros((n, n_fills), int),
+    }
+    sample, sample_row = np.zeros((2, n, total), int)
+    sample_time = np.zeros((n, total))
+    observed, cens, limit = np.ones((n, total)), np.zeros((n, total)), np.full((n, total), np.nan)
+    # what padding holds must be a value that the endpoint can take
+    possible = np.ones(len(anatomy.endpoints))
+    for s in subjects:
+        for e, group in enumerate(s["groups"]):
+            values = s["subject"].dv[[record for _, record in group]]
+            possible[e] = next(iter(values[np.isfinite(values)]), possible[e])
+    positions = np.full((n, total), -1)
+    covariates = {name: np.zeros((n, rows)) for name in anatomy.covariates}
+    drift = {name: np.zeros((n, rows)) for name in subjects[0]["drift"]}
+    anchor, start = np.zeros((n, rows)), np.zeros(n)
+    for i, s in enumerate(subjects):
+        events, subject = s["events"], s["subject"]
+        used = len(events)
+        for name in (*_FIELDS, "row", "dose_row"):
+            event[name][i, :used] = [getattr(e, name) for e in events]
+        # padding: nothing happens, at the last time, in the last epoch
+        event["time"][i, used:] = max(e.key[0] for e in events)
+        event["epoch"][i, used:] = events[-1].epoch
+        event["row"][i, used:] = event["row"][i, used - 1]
+        event["record"][i, used:] = 1
+        silent = next(k for k, e in enumerate(events) if e.kind == NOTHING)
+        doses[i] = incoming[i] + [silent] * (doses.shape[1] - len(incoming[i]))
+        for k, values in enumerate(s["fills"]):
+            for name, value in zip(_FILL_FIELDS, values, strict=True):
+                fill[name][i, k] = value
+        start[i] = s["start"]
+        spare = next(g[-1] for g in s["groups"] if g)
+        for e, (group, (a, b)) in enumerate(zip(s["groups"], spans, strict=True)):
+            observed[i, a:b] = possible[e]
+            filled = group + [group[-1] if group else spare] * (b - a - len(group))
+            for t, (position, record) in zip(range(a, b), filled, strict=True):
+                sample[i, t], sample_row[i, t] = position, s["rows"][record]
+                sample_time[i, t] = subject.time[record]
+                real = t - a < len(group)
+                positions[i, t] = record if real else -1
+                if real and np.isfinite(subject.dv[record]):
+                    observed[i, t], cens[i, t], limit[i, t] = subject.dv[record], subject.cens[record], subject.limit[record]
+        filled = [*((covariates[name], v) for name, v in s["table"].items()), *((drift[name], v) for name, v in s["drift"].items())]
+        for target, values in [*filled, (anchor, s["anchor"])]:
+            target[i] = np.r_[values, np.full(rows - len(values), values[-1])]
+
+    timeline = Timeline(
+        start=start,
+        **event,
+        doses=doses,
+        sample=sample,
+        sample_clock=np.take_along_axis(event["time"], sample, axis=1),
+        sample_epoch=np.take_along_axis(event["epoch"], sample, axis=1),
+        sample_row=sample_row,
+        sample_time=sample_time,
+        fills=Fills(**fill),
+        anchor=anchor,
+        drift=drift,
+        dosed=tuple(int(k) for k in np.unique(event["compartment"][np.isin(event["kind"], (BOLUS, START, STOP, FILL))])),
+        infusions=bool((event["how"] != BOLUS_HOW).any() or (fill["how"] != BOLUS_HOW).any()),
+        resets=bool(event["reset"].any()),
+        steady=any(s["fills"] for s in subjects),
+        switches=bool((event["kind"] == OFF).any()),
+        breaks=anatomy.event_times,
+        rows=rows,
+    )
+    arrays = SubjectData(timeline, covariates, observed, cens, limit, positions >= 0, np.zeros(n, int), spans)
+    return arrays, positions
