@@ -25,7 +25,7 @@ from nlme.structure.system import State, System
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """Coefficients of a Rosenbrock method in the form of Hairer & Wanner II, (IV.7.25); its last increment is the error estimate."""
+    """Coefficients in the form of Hairer & Wanner II, (IV.7.25); the last increment of a step is its error estimate."""
 
     order: int
     gamma: float
@@ -64,7 +64,8 @@ RODAS5P = Scheme(
         (165.43517024871676, -0.4592823456491126, 42.90938336958603, -5.961986721573306),
         (24.854864614690072, -3.0009227002832186, 47.4931110020768, 5.5814197821558125, -0.6610691825249471),
         (
-            30.91273214028599, -3.1208243349937974, 77.79954646070892, 34.28646028294783, -19.097331116725623, -28.087943162872662,
+            30.91273214028599, -3.1208243349937974, 77.79954646070892, 34.28646028294783, -19.097331116725623,
+            -28.087943162872662,
         ),
         (
             37.80277123390563, -3.2571969029072276, 112.26918849496327, 66.9347231244047, -40.06618937091002, -54.66780262877968,

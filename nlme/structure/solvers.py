@@ -1,8 +1,8 @@
 """Integration between two events with adaptive steps, for one subject at a time: every subject has steps of its own.
 
 A solver integrates whatever columns it is given, and its error norm sees all of them, so that derivatives carried along are
-controlled like the solution itself (SciMLSensitivity.jl issue 273 shows what happens otherwise).  The sizes of the steps are never
-differentiated.  Written for one subject and vectorised by ``jax.vmap``; steps end exactly at the end of the interval.
+controlled like the solution itself (SciMLSensitivity.jl issue 273 shows what happens otherwise).  The sizes of the steps are
+never differentiated.  Written for one subject and vectorised by ``jax.vmap``; steps end exactly at the end of the interval.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def integrate(
     state : y(0)
     pace : what the interval before has left
     active : False for an interval of length zero, which is skipped
-    reversible : whether JAX shall differentiate it in reverse, by going through the steps once more (checkpointed), their sizes held
+    reversible : whether JAX shall differentiate it in reverse, by going through the steps once more (checkpointed) at held sizes
 
     Returns
     -------
