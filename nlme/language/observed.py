@@ -21,8 +21,12 @@ def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[i
     for k, (name, law) in enumerate(zip(anatomy.endpoints, anatomy.laws, strict=True)):
         if not law.censoring:
             _refuse(
-                population, endpoint_of, k, lambda s: s.cens != 0,
-                f"censored (CENS is not 0), and {model}.observe does not say what that means for endpoint {name!r} ({law.words}). "
+                population,
+                endpoint_of,
+                k,
+                lambda s: s.cens != 0,
+                f"censored (CENS is not 0), and {model}.observe does not say what that means for endpoint {name!r} "
+                f"({law.words}). "
                 + (
                     "Code an event at an unknown time since the record before as DV = 2, without CENS."
                     if law.link in ("event", "events")
@@ -33,20 +37,26 @@ def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[i
             lowest, highest = law.whole
             many = f"{lowest:g} to {highest:g}" if np.isfinite(highest) else f"{lowest:g} or above"
             _refuse(
-                population, endpoint_of, k,
+                population,
+                endpoint_of,
+                k,
                 lambda s, lo=lowest, hi=highest: ~((s.dv == np.round(s.dv)) & (s.dv >= lo) & (s.dv <= hi)),
                 f"not a whole number {many}, and endpoint {name!r} of {model} is {law.words}.",
             )
         if law.link == "ar1":
             _refuse(
-                population, endpoint_of, k,
+                population,
+                endpoint_of,
+                k,
                 lambda s, k=k: _after(s, endpoint_of, k, lambda i, j: s.time[i] == s.time[j]),
-                f"at the time of the record before: residuals of endpoint {name!r} would be correlated by exp(-decay 0) = 1 there. "
+                f"at the time of the record before: residuals of endpoint {name!r} would be correlated by 1 there. "
                 "Keep one of the two, or take nlme.ar1 away.",
             )
         if law.link == "event":
             _refuse(
-                population, endpoint_of, k,
+                population,
+                endpoint_of,
+                k,
                 lambda s, k=k: _after(s, endpoint_of, k, lambda i, j: s.dv[i] > 0),
                 f"after the subject's event (DV 1 or 2) in endpoint {name!r}, which has one event. "
                 "Give nlme.time_to_event(..., repeated=True) if events recur, or drop the rows.",

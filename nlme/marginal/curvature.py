@@ -48,7 +48,9 @@ def curvature_at(method: Method, anatomy: Anatomy, data: SubjectData, model: Mod
     return _assemble(columns, data, at, b, *jets)._replace(status=status)
 
 
-def _assemble(columns: Columns, data: SubjectData, at: Moments, b, mean: Jet, log_variance: Jet, factor: Jet | None = None) -> Curvature:
+def _assemble(
+    columns: Columns, data: SubjectData, at: Moments, b, mean: Jet, log_variance: Jet, factor: Jet | None = None
+) -> Curvature:
     mask = data.mask
     weight = jnp.where(mask, 1.0 / at.variance, 0.0)
     residual = jnp.where(mask, at.transformed - at.mean, 0.0)

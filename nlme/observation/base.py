@@ -32,11 +32,11 @@ class Record(NamedTuple):
 class Terms(NamedTuple):
     """log p(y) = [normal] log N(transformed; mean, variance) + log_factor; (0, 1, 0) where ``normal`` is False."""
 
-    mean: Float[Array, "..."]
-    variance: Float[Array, "..."]
-    transformed: Float[Array, "..."]
-    log_factor: Float[Array, "..."]
-    normal: Bool[Array, "..."]
+    mean: Float[Array, ...]
+    variance: Float[Array, ...]
+    transformed: Float[Array, ...]
+    log_factor: Float[Array, ...]
+    normal: Bool[Array, ...]
 
 
 def not_normal(log_density: Scalar) -> Terms:
@@ -45,7 +45,7 @@ def not_normal(log_density: Scalar) -> Terms:
     return Terms(zero, one, zero, log_density, jnp.zeros_like(log_density, dtype=bool))
 
 
-def log_density(terms: Terms) -> Float[Array, "..."]:
+def log_density(terms: Terms) -> Float[Array, ...]:
     """log p(y), all constants included."""
     square = jnp.square(terms.transformed - terms.mean) / terms.variance
     normal = -0.5 * (square + jnp.log(terms.variance) + math.log(2.0 * math.pi))

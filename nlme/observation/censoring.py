@@ -39,7 +39,9 @@ class Censored(Observation):
     def law(self) -> Law:
         base, dropped = self.base.law(), self.method == "M1"
         words = f"{base.words}, censored ({self.method})"
-        return dataclasses.replace(base, words=words, normal=base.normal and dropped, plain=base.plain and dropped, censoring=True)
+        return dataclasses.replace(
+            base, words=words, normal=base.normal and dropped, plain=base.plain and dropped, censoring=True
+        )
 
     def parts(self):
         limits = {"lower limit": self.lloq, "upper limit": self.uloq}
@@ -94,9 +96,9 @@ def _choose(condition, yes: Terms, no: Terms) -> Terms:
 def censored(residual: Continuous, method: str = "M3", *, lloq=None, uloq=None) -> Censored:
     """A continuous error model whose values beyond a limit are known as such only.
 
-    A record counts as below where CENS = 1, and above where CENS = -1; DV is then the limit, unless ``lloq`` or ``uloq`` gives it,
-    and LIMIT the other end of the interval.  Where ``lloq`` is given, a record with DV below it counts as below too, whatever its
-    CENS; likewise above ``uloq``.
+    A record counts as below where CENS = 1, and above where CENS = -1; DV is then the limit, unless ``lloq`` or ``uloq`` gives
+    it, and LIMIT the other end of the interval.  Where ``lloq`` is given, a record with DV below it counts as below too, though
+    CENS = 0; likewise above ``uloq``.
 
     Parameters
     ----------

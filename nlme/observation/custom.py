@@ -33,7 +33,9 @@ class Custom(Observation):
 
     def sample(self, normal, key):
         if self.draw is None:
-            raise ModelError("loglik(...) without sample= cannot be simulated: give it a function of a JAX key that draws an observation.")
+            raise ModelError(
+                "loglik(...) without sample= cannot be simulated: give it a function of a JAX key that draws an observation."
+            )
         return jnp.asarray(self.draw(key), dtype=float)
 
     def _at(self, y):
@@ -41,9 +43,13 @@ class Custom(Observation):
         try:
             value = jnp.asarray(value, dtype=float)
         except (TypeError, ValueError):
-            raise ModelError(f"loglik: the function must return a number, log p(y); it returned {type(value).__name__}.") from None
+            raise ModelError(
+                f"loglik: the function must return a number, log p(y); it returned {type(value).__name__}."
+            ) from None
         if value.shape != ():
-            raise ModelError(f"loglik: the function must return one number, log p(y); it returned an array of shape {value.shape}.")
+            raise ModelError(
+                f"loglik: the function must return one number, log p(y); it returned an array of shape {value.shape}."
+            )
         return value
 
 

@@ -109,7 +109,9 @@ def ordered(*, logits=None, probabilities=None, first: int = 0) -> Ordered:
     given = jnp.stack([jnp.asarray(x, dtype=float) for x in (logits if logits is not None else probabilities)])
     if logits is None:
         if given.shape[0] < 2:
-            raise ModelError(f"ordered(probabilities=...) takes one probability per category, at least two; got {given.shape[0]}.")
+            raise ModelError(
+                f"ordered(probabilities=...) takes one probability per category, at least two; got {given.shape[0]}."
+            )
         return Ordered(jnp.log(given), int(first))
     # expit(a) - expit(b) = expit(a) expit(-b) (1 - exp(b - a)), without cancellation
     log_p, upper, lower = jax.nn.log_sigmoid, given[:-1], given[1:]

@@ -1,7 +1,7 @@
 """Times of events, from a hazard and its integral.
 
-With H the cumulative hazard and D = H(t_j) - H(t_i) what it gained since the record before (since H = 0 for the first, and for the
-first after a reset), log p is
+With H the cumulative hazard and D = H(t_j) - H(t_i) what it gained since the record before (since H = 0 for the first,
+and for the first after a reset), log p is
 
 | DV | meaning                                                   |                    |
 |----|-----------------------------------------------------------|--------------------|
@@ -57,8 +57,8 @@ def time_to_event(hazard, cumulative, *, repeated: bool = False) -> TimeToEvent:
     Parameters
     ----------
     hazard : h(t) at the record's time, per unit of time, > 0
-    cumulative : H(t), its integral since the risk began, where H = 0: a formula of ``t``, or a state of the ODE whose derivative is
-        the hazard (which may depend on concentrations or biomarkers: a joint model)
+    cumulative : H(t), its integral since the risk began, where H = 0: a formula of ``t``, or a state of the ODE whose
+        derivative is the hazard (which may depend on concentrations or biomarkers: a joint model)
     repeated : whether events may recur; if not, a subject has no record after its event
 
     The prediction is exp(-H), the probability of no event yet; with repeated events H, their expected number.  A state

@@ -115,8 +115,9 @@ class AutoRegressive(Observation):
 def ar1(residual: Residual, decay) -> AutoRegressive:
     """Residuals of one subject and endpoint with a memory: corr(e_i, e_j) = exp(-decay |t_i - t_j|), AR(1) in continuous time.
 
-    ``residual`` is any error model above, ``decay`` > 0 per unit of time; log 2 / decay is the time in which the correlation halves.
-    Each record's density is that given the record before (the process is Markov), and FO, FOCE and FOCEI linearise those.
+    ``residual`` is any error model above, ``decay`` > 0 per unit of time; log 2 / decay is the time in which the correlation
+    halves.  Each record's density is that given the record before (the process is Markov); FO, FOCE and FOCEI linearise
+    those.
     Source: Karlsson, Beal & Sheiner (1995), doi:10.1007/BF02353466.
 
     Raises
@@ -190,8 +191,8 @@ def logitnormal(f, sd, lower=0.0, upper=1.0) -> Residual:
 def boxcox(f, sd, lam) -> Residual:
     """h(y) = h(f) + sd e, h(y) = (y^lam - 1) / lam (lam = 0: log y), for f > 0 and y > 0; f is the median of y.
 
-    The density is that of the normal h(y) as it stands, though h(y) cannot pass -1/lam: the mass beyond, next to nothing unless sd
-    is large, is not divided out (nor is it by NONMEM's dynamic transform of both sides).  Source: Box & Cox (1964),
+    The density is that of the normal h(y) as it stands, though h(y) cannot pass -1/lam: the mass beyond, next to nothing unless
+    sd is large, is not divided out (nor is it by NONMEM's dynamic transform of both sides).  Source: Box & Cox (1964),
     doi:10.1111/j.2517-6161.1964.tb00553.x; Dosne, Bergstrand & Karlsson (2016), doi:10.1007/s10928-015-9460-y.
     """
     return _on_scale("box-cox", f, sd, lam)
@@ -200,8 +201,8 @@ def boxcox(f, sd, lam) -> Residual:
 def yeojohnson(f, sd, lam) -> Residual:
     """h(y) = h(f) + sd e for data of either sign; f is the median of y.
 
-    h(y) = ((1 + y)^lam - 1) / lam for y >= 0 and -((1 - y)^(2 - lam) - 1) / (2 - lam) for y < 0, with their limits, log(1 + y) and
-    -log(1 - y), at lam = 0 and 2.  lam = 1 is no transform.  Source: Yeo & Johnson (2000), doi:10.1093/biomet/87.4.954.
+    h(y) = ((1 + y)^lam - 1) / lam for y >= 0 and -((1 - y)^(2 - lam) - 1) / (2 - lam) for y < 0, with their limits, log(1 + y)
+    and -log(1 - y), at lam = 0 and 2.  lam = 1 is no transform.  Source: Yeo & Johnson (2000), doi:10.1093/biomet/87.4.954.
     """
     return _on_scale("yeo-johnson", f, sd, lam)
 

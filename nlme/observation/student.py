@@ -51,7 +51,7 @@ class Student(Continuous):
 def student_t(f, scale, df) -> Student:
     """y = f + scale e, e from Student's t distribution with ``df`` > 0 degrees of freedom.
 
-    ``scale`` is not the standard deviation, which is scale sqrt(df / (df - 2)) for df > 2.  ``df`` may be a number or a parameter.
+    ``scale`` is not the standard deviation, which is scale sqrt(df / (df - 2)) for df > 2.  ``df`` is a number or a parameter.
     """
     number = float(df) if isinstance(df, (int, float)) else None
     f = jnp.asarray(f, dtype=float)

@@ -92,7 +92,9 @@ TRANSFORMS = {
     "log": Transform(
         lambda y, s: jnp.log(y), lambda z, s: jnp.exp(z), lambda y, s: -jnp.log(y), (), _positive, "normal on the log scale"
     ),
-    "logit": Transform(_logit, _logit_inverse, _logit_slope, ("lower", "upper"), lambda s: (s[0], s[1]), "normal on the logit scale"),
+    "logit": Transform(
+        _logit, _logit_inverse, _logit_slope, ("lower", "upper"), lambda s: (s[0], s[1]), "normal on the logit scale"
+    ),
     "box-cox": Transform(
         lambda y, s: power_ratio(jnp.log(y), s[0]),
         lambda z, s: power_ratio_inverse(z, s[0]),

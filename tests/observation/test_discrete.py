@@ -108,7 +108,9 @@ def test_endpoints_of_different_kinds_in_one_model():
 
 
 def test_values_that_the_distribution_cannot_take_are_named():
-    with pytest.raises(nlme.DataError, match=r"1 observation is not a whole number 0 or above, .*'count' of Mixed is Poisson.* Row 5;.*2\.5"):
+    with pytest.raises(
+        nlme.DataError, match=r"1 observation is not a whole number 0 or above, .*'count' of Mixed is Poisson.* Row 5;.*2\.5"
+    ):
         nlme.evaluate(Mixed(), _mixed(wrong={(2, 1): 2.5}), nlme.Laplace())
     with pytest.raises(nlme.DataError, match=r"2 observations are not a whole number 0 to 2, .*'grade'"):
         nlme.evaluate(Mixed(), _mixed(wrong={(3, 0): 3, (3, 4): -1}), nlme.Laplace())

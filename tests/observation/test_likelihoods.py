@@ -57,7 +57,9 @@ def test_density_has_mass_one(name):
     else:
         lower, upper = row.range
         points = None if np.isinf(lower) else [F]
-        total, _ = integrate.quad(lambda y: float(np.exp(density(jnp.array([y]), F, p)[0])), lower, upper, points=points, limit=200)
+        total, _ = integrate.quad(
+            lambda y: float(np.exp(density(jnp.array([y]), F, p)[0])), lower, upper, points=points, limit=200
+        )
     # of Box-Cox and Yeo-Johnson data the transform cannot reach a tail of the normal distribution
     beyond = {"Box-Cox": stats.norm.cdf(-(F**0.4) / 0.4 / 0.2), "Yeo-Johnson": 0.0}.get(name, 0.0)
     assert total == pytest.approx(1.0 - beyond, abs=1e-8)
@@ -72,7 +74,9 @@ def test_draws_have_the_distribution(name):
     if isinstance(row.range, range):
         expected = count * np.exp([np.squeeze(row.log_density(k, F, row.parameters)) for k in row.range])
         often = expected > 5
-        observed = np.array([(y == k).sum() for k in np.array(row.range)[often]] + [np.isin(y, np.array(row.range)[~often]).sum()])
+        observed = np.array(
+            [(y == k).sum() for k in np.array(row.range)[often]] + [np.isin(y, np.array(row.range)[~often]).sum()]
+        )
         expected = np.r_[expected[often], expected[~often].sum()]
         keep = expected > 1e-9
         assert stats.chisquare(observed[keep], expected[keep] * count / expected[keep].sum()).pvalue > 1e-3
@@ -94,12 +98,15 @@ def test_derivatives_in_prediction_and_parameters_are_central_differences(name):
     def value(x):
         return _density(name)[1](y, x[0], x[1:])
 
-    steps = 1e-5 * jnp.eye(len(x))
-    gradient = jax.jit(jax.grad(value))
-    slope = [(value(x + h) - value(x - h)) / 2e-5 for h in steps]
-    np.testing.assert_allclose(gradient(x), slope, rtol=1e-7, atol=1e-8)
-    bend = [(gradient(x + h) - gradient(x - h)) / 2e-5 for h in steps]
-    np.testing.assert_allclose(jax.hessian(value)(x), bend, rtol=1e-6, atol=1e-7)
+    @jax.jit
+    def both(x):  # the derivatives, and central differences of the function and of its gradient
+        h = 1e-5 * jnp.eye(len(x))
+        slope, bend = ((jax.vmap(f)(x + h) - jax.vmap(f)(x - h)) / 2e-5 for f in (value, jax.grad(value)))
+        return (jax.grad(value)(x), jax.hessian(value)(x)), (slope, bend)
+
+    ours, differences = both(x)
+    np.testing.assert_allclose(ours[0], differences[0], rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(ours[1], differences[1], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("lam", [0.0, 1e-9, 1e-3, 1.0, 2.0 - 1e-9, 2.0])
@@ -118,9 +125,19 @@ def test_shapes_are_smooth_through_their_limits(lam):
 
 # population models that observe by several rows
 
-EVENTS = {"event": ((0.5, 0), (1.2, 0), (2.0, 1)), "interval": ((0.5, 0), (1.5, 2)), "events": ((0.5, 1), (1.0, 0), (2.0, 2), (2.5, 1))}
+EVENTS = {
+    "event": ((0.5, 0), (1.2, 0), (2.0, 1)),
+    "interval": ((0.5, 0), (1.5, 2)),
+    "events": ((0.5, 1), (1.0, 0), (2.0, 2), (2.5, 1)),
+}
 CENSORED = {"M1": {}, "M2": {"lloq": 0.5}, "M3": {}, "M4": {}, "Student": {}, "interval": {}}
-CENSORED_RECORDS = ((0.5, 1.4, 0, np.nan), (1.0, 0.5, 1, np.nan), (1.5, 0.6, 0, np.nan), (2.0, 0.5, 1, 0.2), (2.5, 0.7, -1, np.nan))
+CENSORED_RECORDS = (
+    (0.5, 1.4, 0, np.nan),
+    (1.0, 0.5, 1, np.nan),
+    (1.5, 0.6, 0, np.nan),
+    (2.0, 0.5, 1, 0.2),
+    (2.5, 0.7, -1, np.nan),
+)
 MEMORY = ((0.5, 1.1), (0.7, 1.4), (1.5, 0.6), (2.5, 0.3))
 GROUPS = 4
 NAMES = [*TABLE, *(f"{n} (event)" for n in EVENTS), *(f"{n} (censored)" for n in CENSORED), "memory", "memory, log"]
@@ -267,7 +284,9 @@ def test_laplace_finds_every_mode_and_its_gradient_is_exact(model, layout):
 @pytest.mark.slow
 def test_objectives_do_not_depend_on_how_the_model_is_written():
     population = population_of(SOME)
-    values = [nlme.evaluate(form(names=SOME), population, nlme.Laplace(**TIGHT)).values for form in (Everything, EverythingByEquations)]
+    values = [
+        nlme.evaluate(form(names=SOME), population, nlme.Laplace(**TIGHT)).values for form in (Everything, EverythingByEquations)
+    ]
     np.testing.assert_allclose(*values, rtol=1e-8)
 
 

@@ -170,10 +170,12 @@ class Remembering(Scaled):
         return {"y": nlme.ar1(nlme.proportional(5.0 * jnp.exp(-ind.k * t), self.sd), self.decay)}
 
 
+@pytest.mark.parametrize("method", ["FOCEI", *(pytest.param(name, marks=pytest.mark.slow) for name in ("FO", "FOCE", "Laplace"))])
 @pytest.mark.parametrize(
-    "method", ["FOCEI", *(pytest.param(name, marks=pytest.mark.slow) for name in ("FO", "FOCE", "Laplace"))]
+    "model",
+    [Scaled(lam=0.3), pytest.param(Scaled(kind="yeojohnson", lam=0.3), marks=pytest.mark.slow), Remembering()],
+    ids=["boxcox", "yeojohnson", "ar1"],
 )
-@pytest.mark.parametrize("model", [Scaled(lam=0.3), Scaled(kind="yeojohnson", lam=0.3), Remembering()], ids=["boxcox", "yeojohnson", "ar1"])
 def test_gradients_in_shape_and_decay_are_central_differences(model, method, population):
     few = population[:3]
     way = type(METHODS[method])(inner_tolerance=1e-22)

@@ -124,8 +124,13 @@ def test_joint_model_of_concentrations_and_repeated_events():
 
     def phi(b):
         k, base = 0.3 * np.exp(np.sqrt(0.1) * b[0]), 0.2 * np.exp(np.sqrt(0.2) * b[1])
-        conc = lambda t: 2.0 * np.exp(-k * t)
-        h = lambda t: base * np.exp(-0.8 * conc(t))
+
+        def conc(t):
+            return 2.0 * np.exp(-k * t)
+
+        def h(t):
+            return base * np.exp(-0.8 * conc(t))
+
         gained = [quad(h, *ends, epsabs=1e-13)[0] for ends in ((0, 2.5), (2.5, 6.0), (6.0, 9.0))]
         events = np.log(h(2.5)) - gained[0] + np.log(-np.expm1(-gained[1])) - gained[2]
         normal = sum(0.5 * ((y - conc(t)) / 0.3) ** 2 + np.log(0.3) for t, y in ((1.0, 1.3), (4.0, 0.7)))
