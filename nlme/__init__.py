@@ -66,6 +66,7 @@ _HOMES = {
     "nlme.estimation.bayes": ("sample", "posterior_models"),
     "nlme.simulation.predict": ("predict",),
     "nlme.simulation.simulate": ("simulate",),
+    "nlme.uncertainty.bootstrap": ("bootstrap",),
     "nlme.reporting.table": ("table",),
     "nlme.reporting.page": ("report",),
 }

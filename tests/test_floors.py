@@ -39,6 +39,7 @@ ARROWS = {
     ("linalg", "typing"),
     ("linalg", "errors"),
     ("linalg", "results"),
+    ("uncertainty", "simulation"),  # a parametric bootstrap simulates its data
     ("reporting", "plots"),  # the page shows the pictures
     ("cli", "demo"),
 }

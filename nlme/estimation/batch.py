@@ -2,8 +2,9 @@
 
 A fit is one row of ``Tasks``: where it starts, how often each subject counts, which parameters move, and (optionally) data of its
 own.  The search of ``nlme.estimation.outer`` runs in a number of lanes at once; a lane that has finished its fit writes the
-result and takes the next one from the queue, so that no lane waits for the slowest fit.  The program comes up for air every few
-rounds, for progress and interrupts.  The objective of fit r is
+result and takes the next one from the queue, so that no lane waits for the slowest fit.  For the same reason the modes of a lane
+are searched a few iterations a round: a lane whose subjects are not there yet carries on in the next round, while the others take
+their steps.  The program comes up for air every few rounds, for progress and interrupts.  The objective of fit r is
 
     sum_i weights[r, i] OFV_i(u)  +  penalty(model at u)
 
@@ -24,15 +25,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nlme.errors import FitError
 from nlme.estimation.objective import evaluate_subjects
-from nlme.estimation.outer import CONVERGED, SEARCHING, SENTENCES, Search, absorb, begin, propose
+from nlme.estimation.outer import CONVERGED, RAN_AWAY, SEARCHING, SENTENCES, Search, absorb, begin, propose
 from nlme.estimation.progress import Progress
 from nlme.estimation.result import Fit
 from nlme.language.ragged import Ragged
 from nlme.structure.solvers import SOLVED
 
-LANES = 32  # fits under way at once, while they fit memory
+LANES = 8  # fits under way at once, while they fit memory; more gain little on a CPU, and lanes that run dry cost
 _SLOTS = 2_000_000  # events and samples of all lanes together
-_ROUNDS = 8  # evaluations of the objective between two looks from outside
+_INNER = 100  # iterations of the searches for modes in one round
+_AWAY = 100.0  # from the start, in unconstrained (log-like) parameters: the search is on its way to infinity
+_ROUNDS = 50  # evaluations of the objective between two looks from outside
 
 
 class Tasks(NamedTuple):
@@ -44,11 +47,19 @@ class Tasks(NamedTuple):
     observed: tuple[Float[Array, "R n T"], ...] | None = None  # by size class, in place of the observations
 
 
+class _Lane(NamedTuple):
+    """One fit under way."""
+
+    search: Search
+    b: Float[Array, "N q"]  # modes at the last accepted point
+    trial: Float[Array, "N q"]  # where the modes' search at the proposed point stands
+    inner: Int[Array, ""]  # iterations of that search so far
+    lost: Int[Array, ""]  # subjects that count and have no reliable mode at the last accepted point
+
+
 class _Queue(NamedTuple):
-    search: Search  # L lanes
-    b: Float[Array, "L N q"]
+    lanes: _Lane  # L of them
     task: Int[Array, " L"]  # R: the lane is idle
-    lost: Int[Array, " L"]  # subjects that count and have no reliable mode at the last accepted point
     upcoming: Int[Array, ""]
     u: Float[Array, "R P"]
     value: Float[Array, " R"]
@@ -196,16 +207,19 @@ def _lanes(arrays: Ragged, size: int) -> int:
     return int(np.clip(_SLOTS // max(slots, 1), 1, min(LANES, size)))
 
 
+def _fresh(u, starts) -> _Lane:
+    none = jnp.zeros((), int)
+    return _Lane(begin(u), starts, starts, none, none)
+
+
 @eqx.filter_jit
 def _open(tasks: Tasks, starts, count, lanes: int) -> _Queue:
     size = tasks.u.shape[0]
     task = jnp.where(jnp.arange(lanes) < count, jnp.arange(lanes), size)
     nothing, none = jnp.full(size, jnp.nan), jnp.zeros(size, int)
     return _Queue(
-        search=jax.vmap(begin)(tasks.u[jnp.minimum(task, size - 1)]),
-        b=jnp.broadcast_to(starts, (lanes, *starts.shape)),
+        lanes=jax.vmap(_fresh, (0, None))(tasks.u[jnp.minimum(task, size - 1)], starts),
         task=task,
-        lost=jnp.zeros(lanes, int),
         upcoming=jnp.asarray(lanes),
         u=tasks.u,
         value=nothing,
@@ -219,15 +233,13 @@ def _open(tasks: Tasks, starts, count, lanes: int) -> _Queue:
 @eqx.filter_jit
 def _advance(problem, queue: _Queue, count, tolerance: float, limit: int) -> _Queue:
     """A few rounds: in each, every lane evaluates once, and lanes that have finished take the next fit."""
-    tasks = problem[6]
+    tasks, starts = problem[6:]
 
     def one_round(state):
         rounds, queue = state
         row = jnp.minimum(queue.task, tasks.u.shape[0] - 1)
-        search, b, lost = jax.vmap(lambda search, row, b, lost: _step(problem, search, row, b, lost, tolerance, limit))(
-            queue.search, row, queue.b, queue.lost
-        )
-        return rounds + 1, _hand_out(queue._replace(search=search, b=b, lost=lost), tasks, problem[7], count)
+        lanes = jax.vmap(lambda lane, row: _step(problem, lane, row, tolerance, limit))(queue.lanes, row)
+        return rounds + 1, _hand_out(queue._replace(lanes=lanes), tasks, starts, count)
 
     def going(state):
         rounds, queue = state
@@ -236,37 +248,39 @@ def _advance(problem, queue: _Queue, count, tolerance: float, limit: int) -> _Qu
     return jax.lax.while_loop(going, one_round, (0, queue))[1]
 
 
-def _step(problem, search: Search, row, b, lost, tolerance, limit):
-    """One evaluation of one lane."""
+def _step(problem, lane: _Lane, row, tolerance, limit) -> _Lane:
+    """One evaluation of one lane, and one step of its search if its modes are found."""
     method, anatomy, inventory, model, arrays, penalty, tasks, _ = problem
     weights, free = tasks.weights[row], tasks.free[row]
-    counts = weights > 0
+    counts = weights > 0  # a subject that does not count may fail without harm
     if tasks.observed is not None:
         arrays = with_observed(arrays, [values[row] for values in tasks.observed])
-    u = jnp.where(free, propose(search), tasks.u[row])
-    at = evaluate_subjects(method, anatomy, inventory, model, arrays, u, b)
-    solved = at.status == SOLVED
-    # a subject that does not count may fail without harm
+    u = jnp.where(free, propose(lane.search), tasks.u[row])
+    short = dataclasses.replace(method, inner_iterations=min(_INNER, method.inner_iterations))
+    at = evaluate_subjects(short, anatomy, inventory, model, arrays, u, lane.trial)
+    inner = lane.inner + short.inner_iterations
+    unfinished = counts & ~at.converged & (at.iterations >= short.inner_iterations)
+    ready = ~jnp.any(unfinished) | (inner >= method.inner_iterations)
+
     value = jnp.sum(jnp.where(counts, weights * at.value, 0.0))
     slopes = jnp.where(counts[:, None], at.gradient, 0.0) * free
     gradient = weights @ slopes
     if penalty is not None:
         extra, slope = jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
         value, gradient = value + extra, gradient + slope * free
-    value = jnp.where(jnp.all(solved | ~counts), value, jnp.nan)
-    scores = jnp.sqrt(weights)[:, None] * slopes
-    search, accepted = absorb(search, value, gradient, scores, tolerance, limit)
-    return (
-        search,
-        jnp.where(accepted, at.b, b),
-        jnp.where(accepted, jnp.sum(counts & ~at.converged), lost),
-    )
+    search, accepted = absorb(lane.search, value, gradient, jnp.sqrt(weights)[:, None] * slopes, tolerance, limit)
+    away = (search.status == SEARCHING) & jnp.any(jnp.abs(search.x - tasks.u[row]) > _AWAY)
+    search = search._replace(status=jnp.where(away, RAN_AWAY, search.status))
+    b = jnp.where(accepted, at.b, lane.b)
+    taken = _Lane(search, b, b, jnp.zeros((), int), jnp.where(accepted, jnp.sum(counts & ~at.converged), lane.lost))
+    waiting = lane._replace(trial=at.b, inner=inner)
+    return jax.tree.map(lambda a, b: jnp.where(ready, a, b), taken, waiting)
 
 
 def _hand_out(queue: _Queue, tasks: Tasks, starts, count) -> _Queue:
     """Results of the lanes that have finished, and their next fits."""
     size = tasks.u.shape[0]
-    search = queue.search
+    search = queue.lanes.search
     done = (search.status != SEARCHING) & (queue.task < count)
     where = jnp.where(done, queue.task, size)  # out of bounds: dropped
 
@@ -275,24 +289,22 @@ def _hand_out(queue: _Queue, tasks: Tasks, starts, count) -> _Queue:
 
     following = queue.upcoming + jnp.cumsum(done) - 1
     task = jnp.where(done, jnp.where(following < count, following, size), queue.task)
-    fresh = jax.vmap(begin)(tasks.u[jnp.minimum(task, size - 1)])
+    fresh = jax.vmap(_fresh, (0, None))(tasks.u[jnp.minimum(task, size - 1)], starts)
 
     def renewed(new, old):
         return jnp.where(done.reshape(done.shape + (1,) * (old.ndim - 1)), new, old)
 
     row = jnp.minimum(queue.task, size - 1)
     return queue._replace(
-        search=jax.tree.map(renewed, fresh, search),
-        b=renewed(starts[None], queue.b),
+        lanes=jax.tree.map(renewed, fresh, queue.lanes),
         task=task,
-        lost=renewed(0, queue.lost),
         upcoming=queue.upcoming + jnp.sum(done),
         u=write(queue.u, jnp.where(tasks.free[row], search.x, tasks.u[row])),
         value=write(queue.value, search.value),
         gradient=write(queue.gradient, jnp.max(jnp.abs(search.gradient), axis=1)),
         evaluations=write(queue.evaluations, search.evaluations),
         status=write(queue.status, search.status),
-        modes=write(queue.modes, queue.lost),
+        modes=write(queue.modes, queue.lanes.lost),
     )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START = range(5)
+SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START, RAN_AWAY = range(6)
 
 SENTENCES = {
     SEARCHING: "The search was interrupted before it converged; these are the best values found so far.",
@@ -21,6 +21,7 @@ SENTENCES = {
     NO_DECREASE: "The search stopped: no step lowers the objective further, yet the gradient is not zero.",
     EVALUATION_LIMIT: "The search stopped at its limit of evaluations before it converged.",
     BAD_START: "The objective is not a finite number at the starting values.",
+    RAN_AWAY: "A parameter ran off without end: the objective has no minimum here (an error or a variance shrinks to nothing).",
 }
 
 _SUFFICIENT = 1e-4

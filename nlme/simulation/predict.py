@@ -26,9 +26,10 @@ class Records:
     Arrays have one entry per record, subject after subject in file order.
     """
 
-    def __init__(self, model: Model, population, eta: np.ndarray, ode: Tolerances = Tolerances()):
+    def __init__(self, model: Model, population, eta: np.ndarray, ode: Tolerances = Tolerances(), layout: Layout | None = None):
         self.population = population
-        self.layout: Layout = lay_out(model, population, samples="records")
+        # that of another of the same model and population, if there is one
+        self.layout: Layout = layout or lay_out(model, population, samples="records")
         status, (states, outputs) = _solve(model, self.layout.anatomy, self.layout.arrays, jnp.asarray(eta), ode)
         self._require_solved(np.asarray(status))
         self._model, self._eta, self._states = model, jnp.asarray(eta), states

@@ -1,0 +1,1 @@
+"""Uncertainty of a fit beyond its covariance matrix: bootstrap, profile likelihood, sampling importance resampling; comparison."""
