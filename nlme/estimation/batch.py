@@ -24,16 +24,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.errors import FitError
-from nlme.estimation.objective import evaluate_subjects
+from nlme.estimation.objective import after_search, evaluate_subjects
 from nlme.estimation.outer import CONVERGED, RAN_AWAY, SEARCHING, SENTENCES, Search, absorb, begin, propose
 from nlme.estimation.progress import Progress
 from nlme.estimation.result import Fit
-from nlme.language.ragged import Ragged
+from nlme.language.ragged import Ragged, over_subjects
+from nlme.marginal.mode import ModeSearch, begin_mode, unfinished
 from nlme.structure.solvers import SOLVED
 
 LANES = 8  # fits under way at once, while they fit memory; more gain little on a CPU, and lanes that run dry cost
 _SLOTS = 2_000_000  # events and samples of all lanes together
-_INNER = 100  # iterations of the searches for modes in one round
+_INNER = 4  # iterations of the searches for modes in one round
 _AWAY = 100.0  # from the start, in unconstrained (log-like) parameters: the search is on its way to infinity
 _ROUNDS = 50  # evaluations of the objective between two looks from outside
 
@@ -52,8 +53,7 @@ class _Lane(NamedTuple):
 
     search: Search
     b: Float[Array, "N q"]  # modes at the last accepted point
-    trial: Float[Array, "N q"]  # where the modes' search at the proposed point stands
-    inner: Int[Array, ""]  # iterations of that search so far
+    modes: ModeSearch  # of N subjects, at the proposed point
     lost: Int[Array, ""]  # subjects that count and have no reliable mode at the last accepted point
 
 
@@ -208,8 +208,7 @@ def _lanes(arrays: Ragged, size: int) -> int:
 
 
 def _fresh(u, starts) -> _Lane:
-    none = jnp.zeros((), int)
-    return _Lane(begin(u), starts, starts, none, none)
+    return _Lane(begin(u), starts, jax.vmap(begin_mode)(starts), jnp.zeros((), int))
 
 
 @eqx.filter_jit
@@ -256,14 +255,16 @@ def _step(problem, lane: _Lane, row, tolerance, limit) -> _Lane:
     if tasks.observed is not None:
         arrays = with_observed(arrays, [values[row] for values in tasks.observed])
     u = jnp.where(free, propose(lane.search), tasks.u[row])
-    short = dataclasses.replace(method, inner_iterations=min(_INNER, method.inner_iterations))
-    at = evaluate_subjects(short, anatomy, inventory, model, arrays, u, lane.trial)
-    inner = lane.inner + short.inner_iterations
-    unfinished = counts & ~at.converged & (at.iterations >= short.inner_iterations)
-    ready = ~jnp.any(unfinished) | (inner >= method.inner_iterations)
 
-    value = jnp.sum(jnp.where(counts, weights * at.value, 0.0))
-    slopes = jnp.where(counts[:, None], at.gradient, 0.0) * free
+    def objective(u, data, modes):
+        return after_search(method, anatomy, inventory.at_unconstrained(model, u), data, modes, _INNER)
+
+    derived = jax.value_and_grad(objective, has_aux=True)
+    ((values, modes), slopes), _ = over_subjects(lambda data, modes: (derived(u, data, modes), ()), arrays, lane.modes)
+    ready = ~jnp.any(counts & unfinished(modes, method.inner_tolerance, method.inner_iterations))
+
+    value = jnp.sum(jnp.where(counts, weights * values, 0.0))
+    slopes = jnp.where(counts[:, None], slopes, 0.0) * free
     gradient = weights @ slopes
     if penalty is not None:
         extra, slope = jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
@@ -271,10 +272,10 @@ def _step(problem, lane: _Lane, row, tolerance, limit) -> _Lane:
     search, accepted = absorb(lane.search, value, gradient, jnp.sqrt(weights)[:, None] * slopes, tolerance, limit)
     away = (search.status == SEARCHING) & jnp.any(jnp.abs(search.x - tasks.u[row]) > _AWAY)
     search = search._replace(status=jnp.where(away, RAN_AWAY, search.status))
-    b = jnp.where(accepted, at.b, lane.b)
-    taken = _Lane(search, b, b, jnp.zeros((), int), jnp.where(accepted, jnp.sum(counts & ~at.converged), lane.lost))
-    waiting = lane._replace(trial=at.b, inner=inner)
-    return jax.tree.map(lambda a, b: jnp.where(ready, a, b), taken, waiting)
+    b = jnp.where(accepted, modes.b, lane.b)
+    lost = jnp.sum(counts & (modes.decrement > method.inner_tolerance))
+    taken = _Lane(search, b, jax.vmap(begin_mode)(b), jnp.where(accepted, lost, lane.lost))
+    return jax.tree.map(lambda a, b: jnp.where(ready, a, b), taken, lane._replace(modes=modes))
 
 
 def _hand_out(queue: _Queue, tasks: Tasks, starts, count) -> _Queue:

@@ -15,7 +15,7 @@ from nlme.language.ragged import Ragged, over_subjects
 from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Method, Subject
 from nlme.marginal.curvature import curvature_at
-from nlme.marginal.mode import find_mode, with_derivative
+from nlme.marginal.mode import ModeSearch, begin_mode, search_mode, with_derivative
 from nlme.parameters.inventory import Inventory
 
 
@@ -33,23 +33,32 @@ class Evaluation(NamedTuple):
 
 def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, start: Float[Array, " q"]):
     """(objective, mode) of one subject; the objective is differentiable in ``model``."""
+    value, mode = after_search(method, anatomy, model, data, begin_mode(start), method.inner_iterations)
+    return value, (mode.b, mode.decrement, mode.count, mode.decrement <= method.inner_tolerance, mode.status)
+
+
+def after_search(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, search: ModeSearch, most: int):
+    """(objective, search) of one subject after at most ``most`` further iterations of its mode's search.
+
+    The objective is differentiable in ``model``.  It is the method's only once the search has converged.
+    """
     method.require(anatomy)
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
     stopped = eqx.combine(jax.lax.stop_gradient(arrays), rest)
-    zero = jnp.zeros_like(start)
+    zero = jnp.zeros_like(search.b)
     if not method.searches:
         subject = Subject(method, anatomy, data, model, zero, method.order)
         status = subject.moments(model, zero).status
-        mode = (zero, jnp.zeros(()), jnp.zeros((), int), jnp.asarray(True), status)
-        return method.objective(subject, model, zero), mode
+        found = search._replace(b=zero, decrement=jnp.zeros(()), status=status)
+        return method.objective(subject, model, zero), found
 
     def curvature(b):
         return curvature_at(method, anatomy, data, stopped, b)
 
-    mode = find_mode(curvature, jax.lax.stop_gradient(start), method.inner_tolerance, method.inner_iterations)
-    subject = Subject(method, anatomy, data, model, mode.b, method.order)
-    b = with_derivative(lambda b: subject.gradient(subject.slopes(model, b), b), mode.b, mode.hessian)
-    return method.objective(subject, model, b), (mode.b, mode.decrement, mode.iterations, mode.converged, mode.status)
+    search = search_mode(curvature, jax.lax.stop_gradient(search), method.inner_tolerance, method.inner_iterations, most)
+    subject = Subject(method, anatomy, data, model, search.b, method.order)
+    b = with_derivative(lambda b: subject.gradient(subject.slopes(model, b), b), search.b, search.hessian)
+    return method.objective(subject, model, b), search
 
 
 @eqx.filter_jit

@@ -2,7 +2,10 @@
 
 ``find_mode`` is a Levenberg-Marquardt iteration in standardised random effects, written for one subject and vectorised over
 all (More 1978, doi:10.1007/BFb0067700, for the damping).  It uses the exact Hessian where that is positive definite and the
-expected one elsewhere, so that it ends quadratically.
+expected one elsewhere, so that it ends quadratically.  Where the density bends the wrong way the expected Hessian is too large
+and its steps too short; while they gain nearly what the slope alone promises they are doubled.
+
+``search_mode`` carries a search on by a few iterations, for programs in which many searches wait for each other.
 
 ``with_derivative`` turns the mode, a number, into a function of the population parameters: one Newton step from the mode with
 the Hessian held constant has the mode's value and exactly its implicit derivative.
@@ -32,7 +35,9 @@ class Mode(NamedTuple):
     status: Int[Array, ""]  # of the ODE solve
 
 
-class _State(NamedTuple):
+class ModeSearch(NamedTuple):
+    """State of the search for one subject's mode."""
+
     trial: Float[Array, " q"]
     b: Float[Array, " q"]
     value: Float[Array, ""]
@@ -41,18 +46,50 @@ class _State(NamedTuple):
     damping: Float[Array, ""]
     decrement: Float[Array, ""]
     expected_gain: Float[Array, ""]
+    convex: Bool[Array, ""]  # whether the Hessian at b is the exact one
+    stretch: Float[Array, ""]  # of the next step, where it is not
     count: Int[Array, ""]
     status: Int[Array, ""]
+
+
+def begin_mode(start: Float[Array, " q"]) -> ModeSearch:
+    q = start.shape[0]
+    return ModeSearch(
+        trial=start,
+        b=start,
+        value=jnp.asarray(jnp.inf),
+        gradient=jnp.zeros(q),
+        hessian=jnp.eye(q),
+        damping=jnp.zeros(()),
+        decrement=jnp.asarray(jnp.inf),
+        expected_gain=jnp.zeros(()),
+        convex=jnp.asarray(True),
+        stretch=jnp.ones(()),
+        count=jnp.zeros((), int),
+        status=jnp.zeros((), int),
+    )
+
+
+def unfinished(search: ModeSearch, tolerance: float, limit: int) -> Bool[Array, ""]:
+    """Whether the search would go on."""
+    return (search.decrement > tolerance) & (search.count < limit) & (search.damping < 1e12)
 
 
 def find_mode(
     curvature: Callable[[Float[Array, " q"]], Curvature], start: Float[Array, " q"], tolerance: float, limit: int
 ) -> Mode:
     """Minimise Phi from ``start`` until the Newton decrement is below ``tolerance``."""
-    q = start.shape[0]
-    eye = jnp.eye(q)
+    end = search_mode(curvature, begin_mode(start), tolerance, limit, limit)
+    return Mode(end.b, end.hessian, end.decrement, end.count, end.decrement <= tolerance, end.status)
 
-    def step(state: _State) -> _State:
+
+def search_mode(
+    curvature: Callable[[Float[Array, " q"]], Curvature], search: ModeSearch, tolerance: float, limit: int, most: int
+) -> ModeSearch:
+    """Carry the search on by at most ``most`` iterations."""
+    eye = jnp.eye(search.b.shape[0])
+
+    def step(state: ModeSearch) -> ModeSearch:
         at = curvature(state.trial)
         usable = jnp.all(jnp.isfinite(jnp.linalg.cholesky(at.hessian)))
         hessian = jnp.where(usable, at.hessian, at.expected)
@@ -62,41 +99,29 @@ def find_mode(
         gain = state.value - at.value
         accept = finite & (gain >= -noise)
         good = gain >= 0.75 * state.expected_gain
-        damping = jnp.where(
-            accept, jnp.where(good, state.damping * 0.1, state.damping), jnp.maximum(state.damping * 10.0, 1e-3)
-        )
+        raised = jnp.where(state.stretch > 1.0, state.damping, jnp.maximum(state.damping * 10.0, 1e-3))
+        damping = jnp.where(accept, jnp.where(good, state.damping * 0.1, state.damping), raised)
         damping = jnp.where(damping < 1e-6, 0.0, damping)
         b = jnp.where(accept, state.trial, state.b)
         value = jnp.where(accept, at.value, state.value)
         gradient = jnp.where(accept, at.gradient, state.gradient)
         hessian = jnp.where(accept, hessian, state.hessian)
         decrement = jnp.where(accept, gradient @ solve_positive(hessian, gradient), state.decrement)
-        move = -solve_positive(hessian + damping * eye, gradient)
+        convex = jnp.where(accept, usable, state.convex)
+        longer = jnp.where(good & ~state.convex, 2.0 * state.stretch, state.stretch)
+        stretch = jnp.where(convex, 1.0, jnp.where(accept, longer, jnp.maximum(0.25 * state.stretch, 1.0)))
+        move = -stretch * solve_positive(hessian + damping * eye, gradient)
         # standardised effects: no single step of more than a few standard deviations
         length = jnp.sqrt(move @ move)
         move = move * jnp.minimum(1.0, 4.0 / jnp.maximum(length, 1e-300))
-        expected_gain = -(gradient @ move + 0.5 * move @ hessian @ move)
-        return _State(
-            b + move, b, value, gradient, hessian, damping, decrement, expected_gain, state.count + 1, at.status
+        slope = -gradient @ move
+        expected_gain = jnp.where(convex, slope - 0.5 * move @ hessian @ move, 0.75 * slope)
+        return ModeSearch(
+            b + move, b, value, gradient, hessian, damping, decrement, expected_gain, convex, stretch, state.count + 1, at.status
         )
 
-    def going(state: _State):
-        return (state.decrement > tolerance) & (state.count < limit) & (state.damping < 1e12)
-
-    state = _State(
-        trial=start,
-        b=start,
-        value=jnp.asarray(jnp.inf),
-        gradient=jnp.zeros(q),
-        hessian=eye,
-        damping=jnp.zeros(()),
-        decrement=jnp.asarray(jnp.inf),
-        expected_gain=jnp.zeros(()),
-        count=jnp.zeros((), int),
-        status=jnp.zeros((), int),
-    )
-    end = jax.lax.while_loop(going, step, state)
-    return Mode(end.b, end.hessian, end.decrement, end.count, end.decrement <= tolerance, end.status)
+    stop = search.count + most
+    return jax.lax.while_loop(lambda state: unfinished(state, tolerance, limit) & (state.count < stop), step, search)
 
 
 def with_derivative(

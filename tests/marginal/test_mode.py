@@ -1,0 +1,59 @@
+"""The search for a mode: quadratic at its end, quick where the density bends the wrong way, honest when it does not end."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nlme.marginal.base import Curvature
+from nlme.marginal.mode import find_mode
+
+
+def curvature_of(phi, expected):
+    def at(b):
+        return Curvature(phi(b), jax.grad(phi)(b), jax.hessian(phi)(b), expected(b), jnp.zeros((), int))
+
+    return at
+
+
+def search(phi, expected, start, limit=100):
+    return jax.jit(lambda b: find_mode(curvature_of(phi, expected), b, 1e-16, limit))(jnp.asarray(start))
+
+
+def test_a_quadratic_takes_one_step():
+    a = jnp.array([[2.0, 0.5], [0.5, 1.0]])
+    found = search(lambda b: 0.5 * (b - 1) @ a @ (b - 1), lambda b: 10 * jnp.eye(2), [0.0, 3.0])
+    np.testing.assert_allclose(found.b, [1.0, 1.0], atol=1e-12)
+    assert bool(found.converged) and int(found.iterations) == 2  # the start, and the mode
+
+
+def test_a_long_slope_that_bends_the_wrong_way():
+    """Tails like log: the exact Hessian is negative there, the expected one so large that its steps alone would take 400."""
+
+    def phi(b):
+        return jnp.sum(5.0 * jnp.log1p(0.5 * (b - 20.0) ** 2))
+
+    for start, most in (([0.0, 0.0], 25), ([0.0, 5.0], 60)):
+        found = search(phi, lambda b: 10 * jnp.eye(2), start)
+        assert bool(found.converged) and int(found.iterations) < most
+        np.testing.assert_allclose(found.b, [20.0, 20.0], atol=1e-8)
+
+
+def test_a_step_that_overshoots_is_taken_back():
+    """A wall behind the mode: stretched steps meet it, and the search still ends."""
+
+    def phi(b):
+        return jnp.sum(3.0 * jnp.log1p(b**2) + jnp.exp(8.0 * (b - 0.5)))
+
+    found = search(phi, lambda b: 30 * jnp.eye(1), [-40.0])
+    gradient = jax.grad(phi)(found.b)
+    assert bool(found.converged)
+    np.testing.assert_allclose(gradient, 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_a_search_cut_short_says_so(limit):
+    found = search(lambda b: jnp.sum(jnp.cosh(b - 3.0)), lambda b: jnp.eye(1), [-4.0], limit)
+    assert not bool(found.converged) and int(found.iterations) == limit
