@@ -1,1 +1,1 @@
-"""Uncertainty of a fit beyond its covariance matrix: bootstrap, profile likelihood, sampling importance resampling; comparison."""
+"""Uncertainty of a fit beyond its covariance matrix (bootstrap, profile likelihood, importance resampling), and comparison."""

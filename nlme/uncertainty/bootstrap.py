@@ -117,7 +117,8 @@ class Bootstrap:
     def messages(self) -> list[str]:
         """Problems in words: replicates that failed, replicates far from the others."""
         total = len(self.fits.status)
-        found = [f"{count} of {total} replicates left out of the statistics: {sentence}" for sentence, count in self.failures.items()]
+        left = "replicates left out of the statistics"
+        found = [f"{count} of {total} {left}: {sentence}" for sentence, count in self.failures.items()]
         if len(self._used) < 2:
             return found
         middle = np.median(self._used, axis=0)
@@ -127,8 +128,8 @@ class Bootstrap:
         if far.any():
             names = [name for name, strange in zip(self.fit.inventory.names, far.any(axis=0), strict=True) if strange]
             found.append(
-                f"{int(far.any(axis=1).sum())} of {total} replicates converged far from all others in {', '.join(names)} (more than "
-                f"{_STRANGE:.0f} times their spread): believe the intervals rather than the mean, bias and SE of these."
+                f"{int(far.any(axis=1).sum())} of {total} replicates converged far from all others in {', '.join(names)} (more "
+                f"than {_STRANGE:.0f} times their spread): believe the intervals rather than the mean, bias and SE of these."
             )
         return found
 
@@ -143,9 +144,11 @@ class Bootstrap:
 
     def __repr__(self) -> str:
         total = len(self.fits.status)
-        lines = [f"Bootstrap of {type(self.fit.model).__name__}, {self.fit.method!r}: {total} replicates, {self.scheme}"]
-        lines += [f"  ! {message}" for message in self.messages]
-        return "\n".join([*lines, self.summary.to_string(float_format=lambda x: f"{x:.4g}")]) if len(self._used) > 1 else "\n".join(lines)
+        title = f"{type(self.fit.model).__name__}, {self.fit.method!r}"
+        lines = [f"Bootstrap of {title}: {total} replicates, {self.scheme}", *(f"  ! {message}" for message in self.messages)]
+        if len(self._used) > 1:
+            lines.append(self.summary.to_string(float_format=lambda x: f"{x:.4g}"))
+        return "\n".join(lines)
 
 
 def bootstrap(

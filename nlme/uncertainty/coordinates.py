@@ -1,0 +1,35 @@
+"""The covariance of the estimates on the line of the search, where proposals and steps cannot leave the parameters' domains."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from nlme.errors import FitError
+from nlme.estimation.result import Fit
+
+
+def jacobian(fit: Fit, u: np.ndarray) -> np.ndarray:
+    """(R, P, P) derivatives of the natural parameters in the unconstrained ones, at each row of ``u`` (R, P)."""
+    inventory, model = fit.inventory, fit.model
+
+    def natural(v):
+        return inventory.natural(inventory.at_unconstrained(model, v))
+
+    return np.asarray(jax.jit(jax.vmap(jax.jacfwd(natural)))(u))
+
+
+def covariance_of_search(fit: Fit) -> np.ndarray:
+    """(P, P) covariance in unconstrained parameters: J^-1 C J^-T with C = R^-1, or S^-1 where R is not positive definite.
+
+    Raises
+    ------
+    FitError
+        Neither matrix can be had; the data do not determine some parameter.
+    """
+    inverse = np.linalg.inv(jacobian(fit, np.asarray(fit.inventory.unconstrained(fit.model))[None])[0])
+    for kind in ("R", "S"):
+        matrix = np.asarray(fit.covariance.of_kind(kind).matrix)
+        if np.all(np.isfinite(matrix)) and np.all(np.diagonal(matrix) > 0):
+            return inverse @ matrix @ inverse.T
+    raise FitError(f"There is no covariance of the estimates to start from. {fit.covariance.of_kind('R').verdict}")

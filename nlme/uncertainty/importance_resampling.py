@@ -1,0 +1,150 @@
+"""Sampling importance resampling: the likelihood itself as a distribution of the parameters.
+
+Vectors u_k are drawn from N(u^, inflation C) in unconstrained parameters, C the covariance of the estimates, and weighted by
+
+    log w_k = -1/2 (OFV(u_k) - OFV(u^)) + log |dp/du|(u_k) - log q(u_k)
+
+so that the weighted sample is the likelihood as a density in the natural parameters p, whatever the proposal.  Vectors are then
+drawn without replacement with chances proportional to the weights.  effective = (sum w)^2 / sum w^2.
+
+Source: Dosne, Bergstrand, Harling & Karlsson (2016), J Pharmacokinet Pharmacodyn 43:583, doi:10.1007/s10928-016-9487-8.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from nlme.errors import FitError
+from nlme.estimation.batch import objectives, require_penalty
+from nlme.estimation.result import Fit
+from nlme.uncertainty.coordinates import covariance_of_search, jacobian
+
+_FEW = 0.1  # share of effective vectors below which the proposal is said to be poor
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Resampled:
+    """Parameter vectors resampled by their likelihood.
+
+    Attributes
+    ----------
+    fit : the fit about which they lie
+    proposed : (M, P) proposals on the natural scale
+    increase : (M,) objective less the fit's; NaN where it could not be computed
+    weights : (M,) normalised weights
+    chosen : (m,) positions of the resampled proposals
+    """
+
+    fit: Fit
+    proposed: np.ndarray
+    increase: np.ndarray
+    weights: np.ndarray
+    chosen: np.ndarray
+
+    @property
+    def effective(self) -> float:
+        """Effective number of proposals."""
+        return float(1.0 / np.sum(self.weights**2))
+
+    @functools.cached_property
+    def samples(self):
+        """DataFrame (m rows): the resampled vectors, with the increase of the objective."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.proposed[self.chosen], columns=self.fit.inventory.names)
+        frame["increase"] = self.increase[self.chosen]
+        return frame
+
+    @property
+    def standard_errors(self):
+        return self.samples[list(self.fit.inventory.names)].std().rename("SE")
+
+    def interval(self, level: float = 0.95):
+        """DataFrame by parameter with columns lower and upper: percentiles of the resampled vectors."""
+        import pandas as pd
+
+        if not 0.0 < level < 1.0:
+            raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
+        tail = 0.5 * (1.0 - level)
+        low, high = np.quantile(self.proposed[self.chosen], [tail, 1.0 - tail], axis=0)
+        return pd.DataFrame({"lower": low, "upper": high}, index=list(self.fit.inventory.names))
+
+    @property
+    def messages(self) -> list[str]:
+        found, count = [], len(self.weights)
+        lost = int((~np.isfinite(self.increase)).sum())
+        if lost:
+            found.append(f"At {lost} of {count} proposals the objective could not be computed; they count as impossible.")
+        if np.nanmin(self.increase) < -0.01:
+            found.append(f"A proposal has an objective {-np.nanmin(self.increase):.3f} lower than the fit's: the fit is not at its minimum.")
+        if self.effective < _FEW * count:
+            found.append(
+                f"Only {self.effective:.0f} of {count} proposals count effectively: the proposal does not resemble the likelihood. Take "
+                f"more samples, or a larger inflation."
+            )
+        return found
+
+    def __repr__(self) -> str:
+        frame = self.interval()
+        frame.insert(0, "estimate", np.asarray(self.fit.inventory.natural(self.fit.model)))
+        frame.insert(1, "SE", self.standard_errors)
+        lines = [
+            f"Sampling importance resampling of {type(self.fit.model).__name__}, {self.fit.method!r}: {len(self.chosen)} of "
+            f"{len(self.weights)} proposals, {self.effective:.0f} effective",
+            *(f"  ! {message}" for message in self.messages),
+            frame.to_string(float_format=lambda x: f"{x:.4g}"),
+        ]
+        return "\n".join(lines)
+
+
+def sir(
+    fit: Fit, samples: int = 2000, resamples: int = 500, *, key: Any, inflation: float = 1.0, penalty=None
+) -> Resampled:
+    """Uncertainty of a fit from its likelihood surface, without refitting and without assuming a shape.
+
+    Parameters
+    ----------
+    fit : a converged fit with a covariance matrix
+    samples, resamples : number of proposals, and how many are kept (without replacement)
+    key : seed, an int or a JAX key
+    inflation : factor on the covariance of the proposals
+    penalty : the function the fit was penalised with, if it was
+
+    Raises
+    ------
+    FitError
+        More resamples than samples, no covariance to propose from, a penalised fit without its penalty.
+    """
+    if not 2 <= resamples <= samples:
+        raise FitError(f"sir keeps between 2 and samples={samples} proposals; got resamples={resamples}.")
+    if not inflation > 0:
+        raise FitError(f"inflation is a positive factor on the covariance of the proposals; got {inflation!r}.")
+    require_penalty(fit, penalty)
+    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    draw, pick = jax.random.split(key)
+    inventory = fit.inventory
+    factor = np.sqrt(inflation) * np.linalg.cholesky(covariance_of_search(fit))
+    centre = np.asarray(inventory.unconstrained(fit.model))
+    z = np.asarray(jax.random.normal(draw, (samples, len(centre))))
+    u = centre + z @ factor.T
+
+    def shown(v):
+        model = inventory.at_unconstrained(fit.model, v)
+        return inventory.natural(model), 0.0 if penalty is None else penalty(model)
+
+    natural, extra = jax.jit(jax.vmap(shown))(u)
+    increase = objectives(fit, u) + np.asarray(extra) - fit.objective - fit.penalty
+    log_weight = -0.5 * increase + np.linalg.slogdet(jacobian(fit, u))[1] + 0.5 * np.sum(z**2, axis=1)
+    log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)
+    if np.sum(np.isfinite(log_weight)) < resamples:
+        raise FitError(f"The objective could be computed at {np.sum(np.isfinite(log_weight))} of {samples} proposals only.")
+    # drawing without replacement by Gumbel noise: the m largest of log w + G (Kool, van Hoof & Welling 2019)
+    noise = np.asarray(jax.random.gumbel(pick, (samples,)))
+    chosen = np.argsort(-(log_weight + noise))[:resamples]
+    weights = np.exp(log_weight - log_weight.max())
+    return Resampled(fit, np.asarray(natural), increase, weights / weights.sum(), chosen)

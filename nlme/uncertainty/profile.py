@@ -1,0 +1,218 @@
+"""Profile likelihood: what the objective becomes when one parameter is held and all others are fitted again.
+
+    d(p) = min OFV given p  -  OFV at the estimate,        interval { p : d(p) <= c },  c the chi-square quantile (3.84 for 95 %)
+
+The signed root r(p) = sign(p - p^) sqrt(d(p)) is nearly linear in p, so each end r = +-sqrt(c) is found by secant steps in r from
+the standard error on.  The points of all parameters and both ends are fitted in one batch, with the held values fixed.
+
+Source: Venzon & Moolgavkar (1988), J R Stat Soc C 37:87, doi:10.2307/2347496.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from nlme.errors import FitError, name_error
+from nlme.estimation.batch import require_penalty, run_fits
+from nlme.estimation.result import Fit
+from nlme.uncertainty.coordinates import covariance_of_search
+
+_ROUNDS = 12
+_CLOSE = 1e-3  # of d at an end
+_FARTHEST = 40.0  # from the estimate, in unconstrained (log-like) parameters
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Profile:
+    """Profile likelihood intervals.
+
+    Attributes
+    ----------
+    fit : the fit profiled
+    level : of the intervals
+    points : DataFrame, one row per refit: parameter, value, increase of the objective, converged, message, the other estimates
+    intervals : DataFrame by parameter: estimate, lower, upper (-inf, inf or the domain's end where the data set no limit)
+    messages : what could not be found or is strange, in words
+    """
+
+    fit: Fit
+    level: float
+    points: object
+    intervals: object
+    messages: list[str]
+
+    def __repr__(self) -> str:
+        lines = [f"Profile likelihood of {type(self.fit.model).__name__}, {self.fit.method!r}: {100 * self.level:g} % intervals"]
+        lines += [f"  ! {message}" for message in self.messages]
+        return "\n".join([*lines, self.intervals.to_string(float_format=lambda x: f"{x:.5g}")])
+
+
+class _End:
+    """The search for one end of one interval on the line of the search."""
+
+    def __init__(self, index: int, side: int, centre: float, step: float):
+        self.index, self.side, self.centre = index, side, centre
+        self.offsets, self.roots, self.increases = [0.0], [0.0], [0.0]  # offset >= 0 in the direction of ``side``
+        self.trial: float | None = step
+        self.sentence = ""
+
+    def absorb(self, increase: float, converged: bool, target: float) -> None:
+        if not converged:
+            # nearer to what is known to work
+            last = self.offsets[-1]
+            self.trial = 0.5 * (last + self.trial)
+            if self.trial - last < 1e-6 * max(1.0, last):
+                self.trial, self.sentence = None, "the refits beyond did not converge"
+            return
+        self.offsets.append(self.trial)
+        self.increases.append(increase)
+        self.roots.append(np.sqrt(max(increase, 0.0)))
+        if abs(increase - target) < _CLOSE:
+            self.trial = None
+            return
+        order = np.argsort(self.offsets)
+        x, r = np.array(self.offsets)[order], np.array(self.roots)[order]
+        above = np.flatnonzero(r > np.sqrt(target))
+        if len(above):  # bracketed: linear in r, kept away from the ends
+            k = int(above[0])
+            share = (np.sqrt(target) - r[k - 1]) / (r[k] - r[k - 1])
+            self.trial = x[k - 1] + float(np.clip(share, 0.02, 0.98)) * (x[k] - x[k - 1])
+        else:
+            slope = (r[-1] - r[-2]) / (x[-1] - x[-2])
+            wanted = x[-1] + (np.sqrt(target) - r[-1]) / slope if slope > 0 else np.inf
+            self.trial = float(min(wanted, 3.0 * x[-1]))
+            if self.trial > _FARTHEST:
+                self.trial = None
+                self.sentence = f"the objective rises by no more than {max(self.increases):.3g}, however far it goes"
+
+    def found(self, target: float) -> float | None:
+        """Offset of the end, or None."""
+        best = int(np.argmin(np.abs(np.array(self.increases) - target)))
+        return self.offsets[best] if abs(self.increases[best] - target) < 0.02 else None
+
+
+def profile(
+    fit: Fit,
+    parameters: Iterable[str] | str | None = None,
+    *,
+    level: float = 0.95,
+    penalty=None,
+    tolerance: float = 1e-8,
+    max_evaluations: int = 300,
+    progress: bool | None = None,
+) -> Profile:
+    """Profile likelihood intervals of a fit's parameters.
+
+    Parameters
+    ----------
+    fit : a converged fit
+    parameters : names; by default all estimated ones but covariances and network weights
+    level : of the intervals
+    penalty, tolerance, max_evaluations, progress : as in :func:`nlme.fit`, for every refit
+
+    Raises
+    ------
+    FitError
+        An unknown, fixed or correlated-block parameter, a level outside 0 to 1, a penalised fit without its penalty.
+    """
+    from scipy.stats import chi2
+
+    if not 0.0 < level < 1.0:
+        raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
+    require_penalty(fit, penalty)
+    names, target = list(fit.inventory.names), float(chi2.ppf(level, 1))
+    chosen = _chosen(fit, parameters)
+    covariance = covariance_of_search(fit)
+    centre = np.asarray(fit.inventory.unconstrained(fit.model))
+    spread = np.sqrt(np.diagonal(covariance))
+    ends = [_End(k, side, centre[k], min(1.96 * spread[k], 2.0)) for k in chosen for side in (-1, 1)]
+    rows: list[dict] = []
+    for _ in range(_ROUNDS):
+        active = [end for end in ends if end.trial is not None]
+        if not active:
+            break
+        u = np.repeat(centre[None], len(active), axis=0)
+        free = np.ones(u.shape, bool)
+        for r, end in enumerate(active):
+            k, move = end.index, end.side * end.trial
+            # where the others are expected if the objective is a parabola
+            along = covariance[k] / covariance[k, k] * move
+            u[r] += np.clip(along, -1.0, 1.0)
+            u[r, k] = centre[k] + move
+            free[r, k] = False
+        found = run_fits(
+            fit, u, free=free, penalty=penalty, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress,
+            title=f"profile of {type(fit.model).__name__}",
+        )  # fmt: skip
+        increases = found.objective - fit.objective - fit.penalty
+        for r, end in enumerate(active):
+            good = bool(found.converged[r])
+            rows.append(
+                {"parameter": names[end.index], "value": found.natural[r, end.index], "increase": increases[r], "converged": good}
+                | {"message": "" if good else found.sentence(r)}
+                | dict(zip(names, found.natural[r], strict=True))
+            )
+            end.absorb(float(increases[r]), good, target)
+    return _assembled(fit, level, target, ends, rows)
+
+
+def _chosen(fit: Fit, parameters) -> list[int]:
+    names, kinds = list(fit.inventory.names), fit.inventory.kinds
+    if parameters is None:
+        return [k for k, kind in enumerate(kinds) if kind not in ("covariance", "weight")]
+    wanted = [parameters] if isinstance(parameters, str) else list(parameters)
+    for name in wanted:
+        if name in fit.inventory.fixed:
+            raise FitError(f"profile: {name} is fixed in this fit, so it has no profile.")
+        if name not in names:
+            raise FitError("profile: " + name_error("parameter", name, names))
+        if kinds[names.index(name)] == "covariance":
+            raise FitError(
+                f"profile: {name} cannot be held while its correlated block is fitted again. Profile the variances, or bootstrap."
+            )
+    return [names.index(name) for name in wanted]
+
+
+def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: list[dict]) -> Profile:
+    import pandas as pd
+
+    names = list(fit.inventory.names)
+    estimate = np.asarray(fit.inventory.natural(fit.model))
+    points = pd.DataFrame(rows)
+    messages = []
+    lowest = points.loc[points["converged"], "increase"].min()
+    if lowest < -0.01:
+        best = points.loc[points["increase"].where(points["converged"]).idxmin()]
+        messages.append(
+            f"With {best['parameter']} held at {best['value']:.4g} the objective is {-lowest:.3f} lower than the fit's: the fit is "
+            f"not at its minimum. Fit again from there before believing these intervals."
+        )
+    table = {}
+    domains = {name: entry.declaration.domain for entry in fit.inventory.entries for name in entry.names}
+    for end in ends:
+        name = names[end.index]
+        offset = end.found(target)
+        row = table.setdefault(name, {"estimate": estimate[end.index]})
+        column = "lower" if end.side < 0 else "upper"
+        if offset is None:
+            domain = domains[name]
+            bound = (domain.lower if end.side < 0 else domain.upper) if domain.name != "covariance" else (0.0, np.inf)[end.side > 0]
+            unlimited = end.sentence.startswith("the objective rises")
+            row[column] = bound if unlimited else np.nan
+            why = end.sentence or f"not found in {_ROUNDS} rounds"
+            messages.append(f"{name} has no {column} limit at {100 * level:g} %: {why}.")
+            continue
+        own = points[(points["parameter"] == name) & points["converged"]]
+        row[column] = _value_at(fit, end, offset, own)
+    intervals = pd.DataFrame(table).T[["estimate", "lower", "upper"]]
+    return Profile(fit, level, points.sort_values(["parameter", "value"], ignore_index=True), intervals, messages)
+
+
+def _value_at(fit: Fit, end: _End, offset: float, own) -> float:
+    """Natural value of the held parameter at an offset that was fitted."""
+    u = np.asarray(fit.inventory.unconstrained(fit.model)).copy()
+    u[end.index] = end.centre + end.side * offset
+    return float(np.asarray(fit.inventory.natural(fit.inventory.at_unconstrained(fit.model, u)))[end.index])
