@@ -15,6 +15,8 @@ from nlme.estimation.objective import Evaluation, evaluate_subjects
 from nlme.estimation.outer import BAD_START, SEARCHING, absorb, begin, propose
 from nlme.estimation.progress import Progress
 from nlme.estimation.result import Evaluated, Fit, require_finite, versions
+from nlme.estimation.saem.method import SAEM
+from nlme.estimation.saem.search import search as approximate
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
 from nlme.language.ragged import mesh_of
@@ -50,7 +52,7 @@ def evaluate(model: Model, population, method: Method | None = None, *, sharding
     at = evaluate_subjects(
         method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
     )
-    require_finite(np.asarray(at.value), np.asarray(at.status), layout, model, "at these parameters")
+    require_finite(np.asarray(at.value), np.asarray(at.status), layout, model, "at these parameters", method.ode)
     return Evaluated(**_evaluated(method, model, population, (), layout, at))
 
 
@@ -65,6 +67,8 @@ def fit(
     max_evaluations: int = 1000,
     progress: bool | None = None,
     sharding=None,
+    checkpoint: str | None = None,
+    checkpoint_every: float = 30.0,
 ) -> Fit:
     """Maximum likelihood estimates of a model's parameters.
 
@@ -75,13 +79,17 @@ def fit(
     ----------
     model : the model, its values the starting values
     population : the data
-    method : FO(), FOCE(), FOCEI() (the default) or Laplace()
+    method : FO(), FOCE(), FOCEI() (the default), Laplace(), AGQ(), ImportanceSampling() or SAEM()
     fixed : names of parameters to hold at their starting values: a field ("ka"), one element ("omega.ka"), a group ("omega")
     penalty : function of the model added to the objective in the search only (``nlme.L2(...)``); reported figures leave it out
     tolerance : the search ends when the expected further decrease of the objective is below this
     max_evaluations : limit of evaluations of objective and gradient
     progress : show a line of progress; by default where the output is a terminal or a notebook
     sharding : JAX devices over which the subjects are spread, see :func:`evaluate`
+    checkpoint : file in which a fit by SAEM keeps its state; where the file exists the fit goes on from it, to the same result
+    checkpoint_every : seconds between two writings of it
+
+    ``tolerance`` and ``max_evaluations`` are those of BFGS; the limits of ``nlme.SAEM`` are its own options.
 
     Raises
     ------
@@ -96,6 +104,11 @@ def fit(
     if not len(inventory):
         raise ModelError("Every parameter is fixed, so there is nothing to fit; use nlme.evaluate(model, population, method).")
     clock = time.perf_counter()
+    if isinstance(method, SAEM):
+        found = approximate(method, layout, inventory, model, penalty, progress, checkpoint, checkpoint_every)
+        return _approximated(found, method, model, population, layout, inventory, penalty, clock)
+    if checkpoint is not None:
+        raise ModelError(f"checkpoint= is for fits by nlme.SAEM; {method!r} keeps none.")
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     search, trial = _begin(inventory, model)
     history: dict[str, list] = {"iteration": [], "objective": [], "gradient": [], "elapsed": []}
@@ -109,7 +122,8 @@ def fit(
                 if best is None:
                     first_call = time.perf_counter() - clock
                     if int(search.status) == BAD_START:
-                        require_finite(np.asarray(at.value), np.asarray(at.status), layout, model, "at the starting values")
+                        values, status = np.asarray(at.value), np.asarray(at.status)
+                        require_finite(values, status, layout, model, "at the starting values", method.ode)
                         raise FitError("The gradient of the objective is not finite at the starting values; try other values.")
                 if bool(accepted):
                     best, starts = at, at.b
@@ -132,6 +146,39 @@ def fit(
         penalty=float(search.value) - float(np.sum(np.asarray(best.value))) if penalty else 0.0,
         history_columns={name: np.array(values) for name, values in history.items()},
         timings={"first evaluation, with compilation": first_call, "search": total - first_call, "total": total},
+        versions=versions(),
+        data_hash=population.hash,
+    )
+
+
+def _approximated(found, method: SAEM, model, population, layout, inventory, penalty, clock) -> Fit:
+    """The fit whose parameters SAEM found, with the objective, the modes and the gradient by importance sampling there."""
+    searched = time.perf_counter() - clock
+    u = jnp.asarray(found.estimate)
+    estimate = _model_at(inventory, model, u)
+    starts = np.linalg.solve(np.asarray(estimate.random().cholesky), np.asarray(found.state.s1).T).T
+    at = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, starts)
+    require_finite(np.asarray(at.value), np.asarray(at.status), layout, estimate, "at the estimate", method.ode)
+    total = time.perf_counter() - clock
+    natural = jax.vmap(lambda u: inventory.natural(inventory.at_unconstrained(model, u)))(jnp.asarray(found.path))
+    moved = np.abs(np.diff(found.path, axis=0, prepend=np.asarray(inventory.unconstrained(model))[None]))
+    count = np.arange(1, len(found.path) + 1)
+    history = {
+        "iteration": count,
+        "objective": found.criterion,
+        "gradient": moved.max(axis=1),
+        "elapsed": found.elapsed,
+        "smoothing": (found.explored >= 0) & (count > found.explored),
+        **dict(zip(inventory.names, np.asarray(natural).T, strict=True)),
+    }
+    return Fit(
+        **_evaluated(method, estimate, population, tuple(sorted(inventory.fixed)), layout, at),
+        start=model,
+        search_status=found.status,
+        gradient=np.sum(np.asarray(at.gradient), axis=0),
+        penalty=float(penalty(estimate)) if penalty else 0.0,
+        history_columns=history,
+        timings={"search": searched, "total": total},
         versions=versions(),
         data_hash=population.hash,
     )

@@ -23,11 +23,12 @@ from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
+from nlme.language.solution import failure
 from nlme.marginal.base import Method
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.parameters.inventory import Inventory, ParameterRow
 from nlme.structure.solvers import SENTENCES as SOLVER_SENTENCES
-from nlme.structure.solvers import SOLVED
+from nlme.structure.solvers import SOLVED, Tolerances
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -351,7 +352,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def require_finite(values: np.ndarray, status: np.ndarray, layout: Layout, model: Model, where: str) -> None:
+def require_finite(values: np.ndarray, status: np.ndarray, layout: Layout, model: Model, where: str, ode: Tolerances) -> None:
     """Refuse to go on from an objective that is not a number, naming the subjects and the likely cause.
 
     Raises
@@ -365,10 +366,19 @@ def require_finite(values: np.ndarray, status: np.ndarray, layout: Layout, model
     subjects = list(layout.population)
     lines = []
     for i in bad[:5]:
-        why = SOLVER_SENTENCES.get(int(status[i])) or _why_not_finite(model, layout, i)
+        why = _why_not_solved(model, layout, i, int(status[i]), ode) or _why_not_finite(model, layout, i)
         lines.append(f"  subject {subjects[i].id}: {why}")
     more = [f"  ... and {len(bad) - 5} more subjects"] if len(bad) > 5 else []
     raise FitError("\n".join([f"The objective is not a finite number {where}:", *lines, *more]))
+
+
+def _why_not_solved(model: Model, layout: Layout, i: int, status: int, ode: Tolerances) -> str:
+    """Why and where the solve of one subject failed; at eta = 0 if it fails there too."""
+    if status == SOLVED:
+        return ""
+    data, _ = layout.subject(i)
+    typical = failure(model, layout.anatomy, data, jnp.zeros(len(layout.anatomy.effects)), ode)
+    return typical or f"{SOLVER_SENTENCES[status]} (at random effects met in the search for its mode; at eta = 0 it is solved)"
 
 
 def _why_not_finite(model: Model, layout: Layout, i: int) -> str:

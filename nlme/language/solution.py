@@ -23,10 +23,11 @@ from jaxtyping import Array, Float, Int
 
 from nlme.language.anatomy import Anatomy, individual_row, named, rows_of, structure_of, used_parameters
 from nlme.language.model import Model
+from nlme.language.stacking import SubjectData
 from nlme.structure.events import Timeline
 from nlme.structure.jets import Columns, Jet, Polynomial
-from nlme.structure.propagate import propagate
-from nlme.structure.solvers import SOLVED, Tolerances
+from nlme.structure.propagate import propagate, trace
+from nlme.structure.solvers import NO_STEADY_STATE, SENTENCES, SOLVED, Tolerances
 from nlme.typing import Named
 
 _PASSES = 14  # solves that one pass back through the steps costs
@@ -299,6 +300,25 @@ def _moving(model: Model, anatomy: Anatomy, covariates, rows: int) -> list[int]:
         return rows_of(eqx.combine(arrays, rest), anatomy, zero, cov, rows)
 
     return sorted(set(used_parameters(table, arrays, cov)) | set(anatomy.direct))
+
+
+def failure(
+    model: Model, anatomy: Anatomy, data: SubjectData, eta: Float[Array, " q"], tolerances: Tolerances
+) -> str:
+    """In words why and where the solution of one subject fails; empty if it does not."""
+    solver = _Solver(model, anatomy, data.covariates, data.timeline, tolerances)
+    run = jax.jit(lambda eta: trace(solver._structure_at, solver._inputs(model, eta), data.timeline, tolerances))
+    course = jax.tree.map(np.asarray, run(eta))
+    if course.status == SOLVED:
+        return ""
+    if course.status == NO_STEADY_STATE:
+        return SENTENCES[NO_STEADY_STATE]
+    e = int(np.flatnonzero(course.ended)[0])
+    begin = float(data.timeline.start) if e == 0 else course.time[e - 1]
+    before = course.states[e - 1, :, 0] if e else np.zeros(len(anatomy.states))
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in zip(anatomy.states, before, strict=True))
+    where = f"between times {begin:g} and {course.time[e]:g} (at the first of them {listed})"
+    return f"{where} {SENTENCES[int(course.ended[e])]}"
 
 
 def expand(

@@ -15,7 +15,7 @@ from nlme.language.anatomy import observation_row, rows_of
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
-from nlme.language.solution import Expansion
+from nlme.language.solution import Expansion, failure
 from nlme.observation.sequence import LINKS, Course
 from nlme.structure.solvers import SENTENCES, SOLVED, Tolerances
 
@@ -31,8 +31,8 @@ class Records:
         # that of another of the same model and population, if there is one
         self.layout: Layout = layout or lay_out(model, population, samples="records")
         status, (states, outputs) = _solve(model, self.layout.anatomy, self.layout.arrays, jnp.asarray(eta), ode)
-        self._require_solved(np.asarray(status))
         self._model, self._eta, self._states = model, jnp.asarray(eta), states
+        self._require_solved(np.asarray(status), ode)
         subjects = list(population)
         where = self.layout.positions
         self.subject = np.concatenate([np.full(len(s.time), i) for i, s in enumerate(subjects)])
@@ -56,12 +56,18 @@ class Records:
         drawn = _draw(self._model, self.layout.anatomy, endpoint, self.layout.arrays, self._eta, self._states, own, keys)
         return self._in_file_order(drawn)
 
-    def _require_solved(self, status: np.ndarray) -> None:
+    def _require_solved(self, status: np.ndarray, ode: Tolerances) -> None:
         bad = np.flatnonzero(status != SOLVED)
         if len(bad):
             subjects = list(self.population)
-            listed = "; ".join(f"subject {subjects[i].id}: {SENTENCES[int(status[i])]}" for i in bad[:5])
-            raise FitError(f"The model could not be solved for {len(bad)} of {len(subjects)} subjects: {listed}.")
+
+            def why(i):
+                data, _ = self.layout.subject(i)
+                return failure(self._model, self.layout.anatomy, data, self._eta[i], ode) or SENTENCES[int(status[i])]
+
+            listed = "\n".join(f"  subject {subjects[i].id}: {why(i)}." for i in bad[:3])
+            more = f"\n  ... and {len(bad) - 3} more" if len(bad) > 3 else ""
+            raise FitError(f"The model could not be solved for {len(bad)} of {len(subjects)} subjects:\n{listed}{more}")
 
     def column(self, name: str) -> np.ndarray:
         """A per-record field of the subjects ("time", "evid", "dv", ...)."""
@@ -164,7 +170,7 @@ def effects_of(model: Any, population, eta) -> np.ndarray:
     return eta
 
 
-def predict(model: Model | Evaluated, population=None, eta=None):
+def predict(model: Model | Evaluated, population=None, eta=None, *, ode: Tolerances | None = None):
     """The noise-free prediction and every state at each record, doses too.
 
     Parameters
@@ -173,6 +179,7 @@ def predict(model: Model | Evaluated, population=None, eta=None):
     population : the records to predict; a fit's own by default (see ``Population.with_times`` and ``with_doses``)
     eta : random effects, a DataFrame indexed by ID (``fit.eta``) or an (N, q) array.  None: each subject's own estimated ones if
         a fit is given, zero (the typical subject with these covariates) if a model is given
+    ode : tolerances of the ODE solver; by default those of the fit's method
 
     Returns
     -------
@@ -194,7 +201,7 @@ def predict(model: Model | Evaluated, population=None, eta=None):
         if not isinstance(model, Evaluated):
             raise ModelError("predict needs a population: nlme.predict(model, population).")
         population = model.population
-    ode = model.method.ode if isinstance(model, Evaluated) else Tolerances()
+    ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     at = Records(model_of(model), population, effects_of(model, population, eta), ode)
     frame = {"ID": at.ids, "TIME": at.column("time"), "EVID": at.column("evid")}
     frame |= {name: at.states[:, k] for k, name in enumerate(at.layout.anatomy.states)}

@@ -15,7 +15,7 @@ CHOICES = ("estimated", "new", "typical")
 
 
 def simulate(
-    model: Model | Evaluated, population=None, *, key, eta="estimated", replicates: int = 1, noise: bool = True
+    model: Model | Evaluated, population=None, *, key, eta="estimated", replicates: int = 1, noise: bool = True, ode: Tolerances | None = None
 ):
     """Simulated observations at every record of ``population`` that is not a dose.
 
@@ -34,6 +34,7 @@ def simulate(
         :func:`nlme.predict` takes them
     replicates : number of simulated data sets
     noise : add residual error; without it DV is the individual prediction
+    ode : tolerances of the ODE solver; by default those of the fit's method
 
     Returns
     -------
@@ -56,7 +57,7 @@ def simulate(
     own = model_of(model)
     omega = own.random()
     names = omega.names if omega is not None else ()
-    ode = model.method.ode if isinstance(model, Evaluated) else Tolerances()
+    ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     fixed = None if isinstance(eta, str) and eta == "new" else _chosen(model, population, eta)
     frames, at = [], None

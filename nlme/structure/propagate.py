@@ -11,6 +11,8 @@ doses per sample is summed dose by dose instead (``nlme.structure.superposition`
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -47,11 +49,31 @@ def propagate(
     -------
     jet of the states (T, s), and how the solve ended (see ``solvers.SENTENCES``)
     """
+    if isinstance(structure_at(packed[:, 0], 0), LinearStructure) and worthwhile(timeline):
+        return superpose(structure_at, packed, columns, timeline), jnp.asarray(SOLVED)
+    course = _course(structure_at, packed, columns, timeline, tolerances, reversible)
+    return columns.unpack(course.states[course.where[timeline.sample]]), course.status
+
+
+class Course(NamedTuple):
+    """The states (packed) after every event in order, the times of the events, and how each interval before one ended."""
+
+    states: Float[Array, "E s C"]
+    time: Float[Array, " E"]
+    ended: Int[Array, " E"]
+    where: Int[Array, " E"]  # place in this order of each event of the timeline
+    status: Int[Array, ""]  # the worst ending of all
+
+
+def trace(structure_at: StructureAt, inputs: Float[Array, " m"], timeline: Timeline, tolerances: Tolerances) -> Course:
+    """The whole course of one subject's states, to see where a solve failed."""
+    return _course(structure_at, inputs[:, None], Columns(), timeline, tolerances, False)
+
+
+def _course(structure_at, packed, columns, timeline, tolerances, reversible) -> Course:
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
     linear = isinstance(probe, LinearStructure)
-    if linear and worthwhile(timeline):
-        return superpose(structure_at, packed, columns, timeline), jnp.asarray(SOLVED)
     moving = bool(probe.lag is not None or timeline.breaks or (timeline.infusions and changes_infusions(probe)))
 
     def mover_of(structure_at, packed):
@@ -109,7 +131,7 @@ def propagate(
             change = jnp.where(kind == START, 1.0, jnp.where(kind == STOP, -1.0, 0.0))
             rates = rates + jnp.where(here, change * rate[e], 0.0)
         status = jnp.maximum(status, ended)
-        return (state, rates, time[e], pace, epoch, off, status), state
+        return (state, rates, time[e], pace, epoch, off, status), (state, jnp.asarray(ended))
 
     start = columns.apply(lambda z: jnp.stack(structure_at(z, 0).start()), packed)
     carry = (
@@ -123,8 +145,8 @@ def propagate(
     )
     if reversible:
         event = jax.checkpoint(event)  # an interval is gone through again on the way back, so that its steps need not be kept
-    carry, states = jax.lax.scan(event, carry, jnp.arange(timeline.time.shape[0]))
-    return columns.unpack(states[where[timeline.sample]]), carry[-1]
+    carry, (states, ended) = jax.lax.scan(event, carry, jnp.arange(timeline.time.shape[0]))
+    return Course(states, time[:, 0], ended, where, carry[-1])
 
 
 def _rows_after_sorting(timeline: Timeline, order):

@@ -86,3 +86,31 @@ def test_none_is_said():
     with pytest.raises(nlme.FitError, match="do not settle to a steady state") as caught:
         nlme.predict(Overfed(), population)
     assert "subject 1" in str(caught.value)
+
+
+class Explosive(nlme.Model):
+    """a' = k a^2 from 1 is 1 / (1 - k t): no longer finite at 1 / k = 2."""
+
+    sd: nlme.Scalar = nlme.positive(1.0)
+    k: nlme.Scalar = nlme.positive(0.5)
+
+    def individual(self, eta, cov):
+        return dict(k=self.k)
+
+    def dynamics(self, ind):
+        return nlme.ODE(lambda t, a: {"central": ind.k * a.central**2}, ("central",))
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(state.central, self.sd)}
+
+
+@pytest.mark.parametrize("ask", [nlme.predict, nlme.evaluate], ids=["predict", "evaluate"])
+def test_a_failed_solve_says_where(ask):
+    """Subject, times, state there, and what to try."""
+    population = population_of([[dict(time=0.0, amt=1.0)]], [1.0, 3.0])
+    with pytest.raises(nlme.FitError) as caught:
+        ask(Explosive(), population)
+    said = str(caught.value)
+    assert "subject 1" in said and "between times 1 and 3" in said and "central 2" in said
+    assert "solver='stiff'" in said or "growth without bound" in said
+    assert len(said.splitlines()) < 8
