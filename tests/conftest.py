@@ -11,3 +11,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("NLME_CACHE", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "jax"))
 
 import nlme  # noqa: E402, F401  (switches on float64 and reads the variable above)
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_one_file_only():
+    """Compiled programs of a file are dropped at its end: kept for the whole run they would take gigabytes."""
+    yield
+    jax.clear_caches()
