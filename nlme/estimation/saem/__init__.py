@@ -1,0 +1,1 @@
+"""Stochastic approximation EM: method, shifts, iteration, search, checkpoint."""

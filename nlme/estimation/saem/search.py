@@ -1,0 +1,241 @@
+"""A fit by stochastic approximation EM.
+
+1. Exploration, gamma = 1: a Markov chain around the maximum.  At its start Omega and the residual variances may shrink only
+   slowly (annealing).  It ends when between the halves of the last 50 iterations no parameter moved by more than half its spread there.
+2. Smoothing, gamma_k = k^-exponent: the parameters settle.  The estimate is their mean over the second half of this phase, in
+   unconstrained coordinates (Polyak & Juditsky 1992, doi:10.1137/0330046); it ends when the Monte-Carlo error of that mean, from
+   the means of batches, is below ``precision`` for every parameter.
+
+All chains of all subjects are one compiled program of ten iterations; what to do next is decided between its calls, from what is
+kept in a checkpoint, so that a fit killed and taken up again ends at the same numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.errors import FitError, ModelError
+from nlme.estimation.outer import CONVERGED, EVALUATION_LIMIT, SEARCHING
+from nlme.estimation.progress import Progress
+from nlme.estimation.saem.checkpoint import Checkpoint
+from nlme.estimation.saem.iteration import Parts, State, Step, advance, begin
+from nlme.estimation.saem.method import SAEM
+from nlme.estimation.saem.shifts import shifting
+from nlme.language.density import moments
+from nlme.language.layout import Layout
+from nlme.language.model import Model
+from nlme.language.ragged import over_subjects
+from nlme.language.solution import expand
+from nlme.parameters.covariance import Covariance
+from nlme.parameters.inventory import Inventory
+
+BLOCK = 10  # iterations of one call
+WINDOW = 50  # iterations looked back on for a drift
+_BATCHES = 10
+
+
+@dataclasses.dataclass
+class Progressed:
+    """How far a fit has come; all of it is kept in a checkpoint."""
+
+    state: State
+    path: np.ndarray  # (K, P) parameters after every iteration
+    criterion: np.ndarray  # (K,) complete-data -2 log L
+    elapsed: np.ndarray  # (K,) seconds
+    explored: int  # iterations of exploration; -1: not over
+    status: int
+
+    @property
+    def estimate(self) -> np.ndarray:
+        """Mean of the second half of the smoothing; while exploring, of the last iterations."""
+        kept = len(self.path) - self.explored
+        last = (kept + 1) // 2 if self.explored >= 0 and kept else min(WINDOW // 2, len(self.path))
+        return self.path[-last:].mean(axis=0)
+
+
+def search(
+    method: SAEM,
+    layout: Layout,
+    inventory: Inventory,
+    model: Model,
+    penalty=None,
+    progress=None,
+    checkpoint=None,
+    every: float = 30.0,
+) -> Progressed:
+    """The way of the parameters to the estimate; Ctrl-C ends it where it is.
+
+    Raises
+    ------
+    ModelError
+        The model has no random effects, or their covariance is not one field of the model.
+    FitError
+        The likelihood of a subject is zero wherever its random effects were drawn; the checkpoint belongs to another fit.
+    """
+    method.require(layout.anatomy)
+    parts = parts_of(method, layout, inventory, model)
+    if penalty is not None:
+        _require_penalty(penalty, parts, inventory, model)
+    n = layout.n_subjects
+    u = inventory.unconstrained(model)
+    key = jax.random.key(method.seed)
+    found = Progressed(
+        begin(parts, u, model, n, method.chains_for(n), key),
+        np.zeros((0, len(inventory))),
+        np.zeros(0),
+        np.zeros(0),
+        -1,
+        SEARCHING,
+    )
+    file = None
+    if checkpoint is not None:
+        file = Checkpoint(Path(checkpoint), method, inventory, model, layout.population, every)
+        found = file.read(found)
+    before = float(found.elapsed[-1]) if len(found.elapsed) else 0.0
+    clock = time.perf_counter()
+    with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
+        try:
+            while found.status == SEARCHING:
+                steps = _steps(method, key, found)
+                state, (path, criterion) = advance(
+                    method.ode, parts, layout.anatomy, inventory, model, layout.arrays, penalty, found.state, steps
+                )
+                path, criterion = np.asarray(path), np.asarray(criterion)
+                if not np.all(np.isfinite(path)) or not np.all(np.isfinite(criterion)):
+                    raise FitError(_no_number(inventory, layout, path, found.state))
+                seconds = np.full(len(path), before + time.perf_counter() - clock)
+                found = Progressed(
+                    state,
+                    np.r_[found.path, path],
+                    np.r_[found.criterion, criterion],
+                    np.r_[found.elapsed, seconds],
+                    found.explored,
+                    SEARCHING,
+                )
+                _decide(method, found)
+                if file is not None:
+                    file.write(found, at_once=found.status != SEARCHING)
+                show(len(found.path), float(criterion[-1]), float(np.max(np.abs(path[-1] - path[0]))))
+        except KeyboardInterrupt:
+            if not len(found.path):
+                raise
+            if file is not None:
+                file.write(found, at_once=True)
+    return found
+
+
+def parts_of(method: SAEM, layout: Layout, inventory: Inventory, model: Model) -> Parts:
+    """Which parameters have a closed form, and which need scores."""
+    omega = model.random()
+    entries = [e for e in inventory.entries if isinstance(e.get(model), Covariance)]
+    same = [e for e in entries if e.get(model).names == omega.names and np.array_equal(e.get(model).matrix, omega.matrix)]
+    if len(entries) != 1 or len(same) != 1:
+        listed = ", ".join(".".join(e.path) for e in entries) or "none"
+        raise ModelError(
+            f"SAEM estimates the covariance of the random effects in closed form, so random() of {type(model).__name__} must "
+            f"return one covariance field of the model as it is; its covariance fields are {listed}. Use nlme.FOCEI() or nlme.Laplace()."
+        )
+    entry, names = same[0], inventory.names
+    free = tuple(k for k, name in enumerate(entry.names) if name not in inventory.fixed)
+    of_omega = tuple(names.index(entry.names[k]) for k in free)
+    rest = np.ones(len(inventory), bool)
+    rest[list(of_omega)] = False
+    rest &= np.array([kind != "weight" for kind in inventory.kinds])
+    shifts = (
+        shifting(inventory, model, layout.anatomy, layout.arrays, layout.n_subjects, rest, method.ode) if rest.any() else rest
+    )
+    others = tuple(k for k in range(len(inventory)) if not shifts[k] and k not in of_omega)
+    residual = tuple(
+        bool(x) for x in np.asarray(_only_variance(method.ode, layout.anatomy, inventory, model, layout.arrays, others))
+    )
+    return Parts(of_omega, free, tuple(int(k) for k in np.flatnonzero(shifts)), others, residual, entry.path)
+
+
+@eqx.filter_jit
+def _only_variance(ode, anatomy, inventory: Inventory, model: Model, arrays, others):
+    """Which of the parameters move the variance of the observations and not their mean, at eta = 0."""
+    index = np.array(others, int)
+    u = inventory.unconstrained(model)
+    zero = jnp.zeros(len(anatomy.effects))
+
+    def of_subject(data):
+        def values(v):
+            at = inventory.at_unconstrained(model, u.at[index].set(v))
+            m = moments(at, anatomy, data, expand(at, anatomy, zero, data.covariates, data.timeline, 1, ode)(at, zero))
+            return jnp.where(data.mask, m.mean, 0.0), jnp.where(data.mask, jnp.log(m.variance), 0.0)
+
+        mean, variance = jax.jacrev(values)(u[index])
+        return (jnp.any(mean != 0, axis=0), jnp.any(variance != 0, axis=0)), ()
+
+    if not len(others):
+        return jnp.zeros(0, bool)
+    (mean, variance), _ = over_subjects(of_subject, arrays)
+    return jnp.any(variance, axis=0) & ~jnp.any(mean, axis=0)
+
+
+def _require_penalty(penalty, parts: Parts, inventory: Inventory, model: Model) -> None:
+    u = inventory.unconstrained(model)
+    slope = np.asarray(jax.grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u + 0.01))
+    closed = [inventory.names[k] for k in (*parts.omega, *parts.shifts) if slope[k] != 0]
+    if closed:
+        raise ModelError(
+            f"penalty= acts on {', '.join(closed)}, which SAEM estimates in closed form, without a penalty; use nlme.FOCEI()."
+        )
+
+
+def _steps(method: SAEM, key, found: Progressed) -> Step:
+    number = len(found.path) + np.arange(1, BLOCK + 1)
+    smoothing = number - found.explored
+    gamma = np.ones(BLOCK) if found.explored < 0 else smoothing.astype(float) ** -method.exponent
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(number))
+    return Step(keys, jnp.asarray(gamma), jnp.asarray((number <= method.annealing) & (found.explored < 0)))
+
+
+def _decide(method: SAEM, found: Progressed) -> None:
+    """Whether a phase is over."""
+    done = len(found.path)
+    if found.explored < 0:
+        least, most = method.exploration
+        settled = done >= max(least, method.annealing + WINDOW) and _no_drift(found.path[-WINDOW:])
+        if settled or done >= most:
+            found.explored = done
+        return
+    least, most = method.smoothing
+    kept = found.path[found.explored :]
+    if len(kept) < least:
+        return
+    if np.all(monte_carlo_error(kept[len(kept) // 2 :]) < method.precision):
+        found.status = CONVERGED
+    elif len(kept) >= most:
+        found.status = EVALUATION_LIMIT
+
+
+def monte_carlo_error(kept: np.ndarray) -> np.ndarray:
+    """(P,) standard error of the mean of correlated iterates (K, P), by the means of ten batches; a drift widens it."""
+    size = len(kept) // _BATCHES
+    means = kept[-size * _BATCHES :].reshape(_BATCHES, size, -1).mean(axis=1)
+    return means.std(axis=0, ddof=1) / np.sqrt(_BATCHES)
+
+
+def _no_drift(window: np.ndarray) -> bool:
+    half = len(window) // 2
+    apart = np.abs(window[half:].mean(axis=0) - window[:half].mean(axis=0))
+    return bool(np.all(apart <= 0.5 * window.std(axis=0) + 1e-3))
+
+
+def _no_number(inventory: Inventory, layout: Layout, path: np.ndarray, state: State) -> str:
+    bad = np.flatnonzero(~np.isfinite(path).all(axis=1))
+    if len(bad):
+        names = [name for name, ok in zip(inventory.names, np.isfinite(path[bad[0]]), strict=True) if not ok]
+        return f"SAEM: {', '.join(names[:5])} left the numbers; try other starting values, or fix what the data do not show."
+    return (
+        "SAEM: a subject's likelihood is zero, or its equations are not solved, wherever its random effects were drawn; "
+        "try other starting values."
+    )
