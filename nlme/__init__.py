@@ -70,6 +70,8 @@ _HOMES = {
     "nlme.estimation.multistart": ("multistart",),
     "nlme.uncertainty.bootstrap": ("bootstrap",),
     "nlme.uncertainty.profile": ("profile",),
+    "nlme.uncertainty.compare": ("compare",),
+    "nlme.diagnostics.thorough": ("audit",),
     "nlme.uncertainty.importance_resampling": ("sir",),
     "nlme.reporting.table": ("table",),
     "nlme.reporting.page": ("report",),

@@ -149,6 +149,15 @@ class CovarianceOfEstimates:
         return f"CovarianceOfEstimates(kind={self.kind!r}, {len(self.names)} parameters): {self.verdict}"
 
 
+def natural_jacobian(inventory: Inventory, model) -> np.ndarray:
+    """(P, P) derivatives dp/du of the natural parameters in the unconstrained ones, at the model's values."""
+
+    def natural(v):
+        return inventory.natural(inventory.at_unconstrained(model, v))
+
+    return np.asarray(jax.jit(jax.jacfwd(natural))(inventory.unconstrained(model)))
+
+
 def covariance_of_estimates(
     inventory: Inventory, model, gradients: Callable[[jax.Array], np.ndarray], u: jax.Array
 ) -> CovarianceOfEstimates:
@@ -167,7 +176,7 @@ def covariance_of_estimates(
     def natural(v):
         return inventory.natural(inventory.at_unconstrained(model, v))
 
-    jacobian = np.asarray(jax.jit(jax.jacfwd(natural))(u))
+    jacobian = natural_jacobian(inventory, model)
     inverse = np.linalg.inv(jacobian)
     natural_scores = scores @ inverse
     bend = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, natural_scores.sum(axis=0)))

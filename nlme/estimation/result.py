@@ -265,7 +265,7 @@ class Fit(Evaluated):
     @functools.cached_property
     def messages(self) -> list[str]:
         found = [] if self.search_status == CONVERGED else [SENTENCES[self.search_status]]
-        return found + self._subject_problems() + self._monte_carlo_problems() + self._bound_problems() + self._shrinkage_problems()
+        return found + self._subject_problems() + self._monte_carlo_problems() + self.bound_problems() + self._shrinkage_problems()
 
     @property
     def verdict(self) -> str:
@@ -276,7 +276,15 @@ class Fit(Evaluated):
             return f"Converged, with {len(self.messages)} remark{'s' if len(self.messages) > 1 else ''}: {self.messages[0]}"
         return "Converged; no problems found by the quick checks."
 
-    def _bound_problems(self) -> list[str]:
+    @functools.cached_property
+    def audit(self):
+        """The quick checks of this fit as a table, problems first (one evaluation); :func:`nlme.audit` adds the slow ones."""
+        from nlme.diagnostics.audit import quick_audit
+
+        return quick_audit(self)
+
+    def bound_problems(self) -> list[str]:
+        """Parameters at the end of their range, in words."""
         found = []
         for row in self.parameters:
             if row.fixed or row.kind == "weight":

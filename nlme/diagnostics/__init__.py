@@ -1,0 +1,1 @@
+"""Diagnostics: what speaks for and against a fit."""

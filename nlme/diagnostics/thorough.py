@@ -1,0 +1,113 @@
+"""The audit's slow checks: what the fit rests on is computed again in another way.
+
+| check                | figure                                                                                                |
+|----------------------|-------------------------------------------------------------------------------------------------------|
+| exact gradient       | largest |g_k - central difference_k| / max(1, |g|), a short way off the estimates                        |
+| tolerances           | change of the objective when the solver's and the modes' tolerances are 100 times tighter               |
+| approximation        | objective by importance sampling less the method's own, with its Monte-Carlo error                    |
+| several starts       | how much lower the best of some random starts ends                                                    |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.diagnostics.audit import FINE, PROBLEM, REMARK, UNJUDGED, Audit, Check, assembled, quick_checks
+from nlme.errors import FitError
+from nlme.estimation.multistart import SAME, multistart
+from nlme.estimation.objective import evaluate_subjects
+from nlme.estimation.result import Fit
+from nlme.marginal.base import Method
+from nlme.marginal.quadrature import ImportanceSampling, Nodes
+from nlme.structure.solvers import Tolerances
+
+_STEP = 1e-4  # of the central differences
+_OFF = 0.02  # how far from the estimates, where the gradient is not zero
+_DECISIVE = 3.84  # an error of the objective that would decide a test of one parameter
+
+
+def audit(fit: Fit, *, starts: int = 5, samples: int = 1000, key=0, penalty=None) -> Audit:
+    """Every check of a fit, the slow ones too; see ``fit.audit`` for the quick ones.
+
+    Parameters
+    ----------
+    fit : the fit
+    starts : number of other starting points; 0 leaves that check out
+    samples : draws of the importance sampling for each subject; 0 leaves that check out
+    key : seed of starts
+    penalty : the function the fit was penalised with, if it was
+
+    Raises
+    ------
+    FitError
+        A penalised fit without its penalty, when other starts are asked for.
+    """
+    fit.covariance  # noqa: B018 (so that the quick checks judge the second derivatives, not the scores)
+    checks = [*quick_checks(fit), _exact_gradient(fit), _tolerances(fit)]
+    if samples:
+        checks.append(_approximation(fit, samples))
+    if starts:
+        found = multistart(fit, starts, key=key, penalty=penalty)
+        good = found.fits.converged
+        verdict = UNJUDGED if not good.any() else PROBLEM if found.gain > SAME else FINE
+        checks.append(Check("several starts", verdict, found.gain, found.verdict))
+    return assembled(fit, checks)
+
+
+def _exact_gradient(fit: Fit) -> Check:
+    inventory = fit.inventory
+    u = np.asarray(inventory.unconstrained(fit.model))
+    u = u + _OFF * np.where(np.arange(len(u)) % 2, -1.0, 1.0)
+    tight = _tighter(fit.method)
+
+    def at(u, starts, gradient):
+        return evaluate_subjects(
+            tight, fit.layout.anatomy, inventory, fit.model, fit.layout.arrays, jnp.asarray(u), starts, gradient=gradient
+        )
+
+    centre = at(u, jnp.asarray(fit.b), True)
+    exact = np.asarray(centre.gradient).sum(axis=0)
+    steps = _STEP * np.eye(len(u))
+    values = np.array([[float(at(u + side * step, centre.b, False).value.sum()) for side in (1, -1)] for step in steps])
+    difference = np.abs(exact - (values[:, 0] - values[:, 1]) / (2 * _STEP)) / max(1.0, float(np.abs(exact).max()))
+    worst = int(np.argmax(np.where(np.isfinite(difference), difference, np.inf)))
+    size = f"largest relative difference from central differences {difference[worst]:.1g} ({inventory.names[worst]})"
+    if difference[worst] < 1e-4:
+        return Check("exact gradient", FINE, float(difference[worst]), f"{size}.")
+    return Check("exact gradient", PROBLEM, float(difference[worst]), f"{size}: the objective is not smooth here, or its gradient is wrong.")
+
+
+def _tighter(method: Method) -> Method:
+    ode = dataclasses.replace(method.ode, relative=method.ode.relative / 100, absolute=method.ode.absolute / 100)
+    return dataclasses.replace(method, ode=ode, inner_tolerance=method.inner_tolerance / 100)
+
+
+def _tolerances(fit: Fit) -> Check:
+    name = "tolerances"
+    try:
+        change = fit.by(_tighter(fit.method)).objective - fit.objective
+    except FitError as error:
+        return Check(name, PROBLEM, float("nan"), f"The objective could not be computed under tighter tolerances: {error}")
+    size = f"100 times tighter tolerances move the objective by {change:.1g}"
+    if abs(change) < 1e-3:
+        return Check(name, FINE, change, f"{size}.")
+    solver: Tolerances = fit.method.ode
+    return Check(name, PROBLEM, change, f"{size}: fit again with a tighter solver than {solver!r}.")
+
+
+def _approximation(fit: Fit, samples: int) -> Check:
+    name = "approximation"
+    if isinstance(fit.method, Nodes) or not fit.effects:
+        return Check(name, UNJUDGED, 0.0, "The method computes the integral itself; there is no approximation to judge.")
+    sampled = fit.by(ImportanceSampling(samples=samples, ode=fit.method.ode))
+    change, error = sampled.objective - fit.objective, sampled.monte_carlo.error
+    size = f"importance sampling gives {change:+.3f} (error {error:.2g}) on the method's objective"
+    unreliable = sampled.monte_carlo.problems(fit.population.ids)
+    if unreliable:
+        return Check(name, UNJUDGED, change, f"{size}; but {unreliable[0]}")
+    if abs(change) > _DECISIVE + 2.0 * error:
+        return Check(name, REMARK, change, f"{size}: enough to decide a test of one parameter; compare models by nlme.compare(fits, by=...).")
+    return Check(name, FINE, change, f"{size}.")
