@@ -24,7 +24,9 @@ import nlme
 from nlme.errors import DataError, FitError, ModelError, NLMEError, name_error
 
 NOT_CONVERGED = 3
-METHODS = {"fo": "FO", "foce": "FOCE", "focei": "FOCEI", "laplace": "Laplace"}
+METHODS = {
+    "fo": "FO", "foce": "FOCE", "focei": "FOCEI", "laplace": "Laplace", "agq": "AGQ", "imp": "ImportanceSampling",
+}  # fmt: skip
 _TITLES = {DataError: "Data error", ModelError: "Model error", FitError: "Fit error"}
 
 app = typer.Typer(
@@ -128,29 +130,76 @@ def _number(text: str) -> int | float | str:
 
 
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="NONMEM-style data file.", show_default=False)]
-Covariates = Annotated[str, typer.Option(help="Covariate columns, with units if you like: wt=kg,age=years")]
-Varying = Annotated[str, typer.Option(help="Covariates that change within a subject, or 'auto'.")]
-Dvid = Annotated[str, typer.Option(help="Endpoint of each DVID value: 1=conc,2=effect")]
-Rename = Annotated[str, typer.Option(help="Columns under other names: CONC=DV,SUBJECT=ID")]
-Ignore = Annotated[str, typer.Option(help="Leave out rows that start with this character; @ for any letter.")]
-Separator = Annotated[str, typer.Option(help="Character between columns, when it is not found by itself.")]
 ModelFile = Annotated[
     str, typer.Argument(metavar="MODEL", help="Python file with an nlme.Model, or file.py:Name.", show_default=False)
 ]
 
+#: options of every command that reads data -> what they say
+READING = {
+    "covariates": "Covariate columns, with units if you like: wt=kg,age=years",
+    "time_varying": "Covariates that change within a subject, or 'auto'.",
+    "interpolation": "What holds between records of a covariate: nocb, locf or linear; or wt=linear,crcl=locf",
+    "categories": "Words of categorical covariates in the order of their numbers: sex=male|female,race=white|black|other",
+    "fill": "What to do about missing covariates: locf, nocb, a number; or wt=nocb,sex=male",
+    "dvid": "Endpoint of each DVID value: 1=conc,2=effect",
+    "rename": "Columns under other names: CONC=DV,SUBJECT=ID",
+    "compartments": "The model's compartments, to check CMT: depot,central or their number.",
+    "allow": "Rules whose violations only warn: 'duplicated record'",
+    "ignore": "Leave out rows that start with this character; @ for any letter.",
+    "decimal": "Decimal mark, a comma in much of Europe.",
+    "separator": "Character between columns, when it is not found by itself.",
+}
 
-def _reading(covariates, time_varying, dvid, rename, ignore, separator, declared: dict | None = None) -> dict[str, Any]:
+
+def _reads_data(command):
+    """Give ``command`` the options of ``READING``; it gets them together as ``reading``."""
+
+    @functools.wraps(command)
+    def run(**arguments):
+        reading = {name: arguments.pop(name) for name in READING}
+        return command(**arguments, reading=reading)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "reading"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="", annotation=Annotated[str, typer.Option(help=text)])
+        for name, text in READING.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*own, *options])
+    return run
+
+
+def _arguments(reading: dict[str, str], declared: dict | None = None) -> dict[str, Any]:
     """Arguments of ``read_nonmem`` from the options; the covariates that a model declares need not be named again."""
-    wanted = {**(declared or {}), **_pairs(covariates, "--covariates", need_value=False)}
-    varying = time_varying if time_varying == "auto" else _names(time_varying)
+
+    def of_each(name, value=lambda text: text):
+        """One value for all covariates, or one for each."""
+        text = reading[name]
+        if "=" in text:
+            return {key: value(part) for key, part in _pairs(text, "--" + name).items()}
+        return value(text) if text else None
+
+    wanted = {**(declared or {}), **_pairs(reading["covariates"], "--covariates", need_value=False)}
+    varying = reading["time_varying"]
+    compartments = _number(reading["compartments"])
     return dict(
         covariates=wanted or None,
-        time_varying=varying or None,
-        dvid={_number(code): name for code, name in _pairs(dvid, "--dvid").items()} or None,
-        rename=_pairs(rename, "--rename") or None,
-        ignore=ignore or None,
-        separator=separator or None,
+        time_varying=varying if varying == "auto" else _names(varying) or None,
+        categories={name: words.split("|") for name, words in _pairs(reading["categories"], "--categories").items()} or None,
+        fill=of_each("fill", _number),
+        dvid={_number(code): name for code, name in _pairs(reading["dvid"], "--dvid").items()} or None,
+        rename=_pairs(reading["rename"], "--rename") or None,
+        compartments=(compartments if isinstance(compartments, int) else _names(compartments)) or None,
+        allow=_names(reading["allow"]),
+        ignore=reading["ignore"] or None,
+        decimal=reading["decimal"] or ".",
+        separator=reading["separator"] or None,
     )
+
+
+def _interpolation(reading: dict[str, str]) -> dict[str, str] | str | None:
+    text = reading["interpolation"]
+    return (_pairs(text, "--interpolation") if "=" in text else text) or None
 
 
 def load_model(where: str):
@@ -215,17 +264,10 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for tables, pictures and
 
 @app.command()
 @_reported
-def check(
-    data: Data,
-    covariates: Covariates = "",
-    time_varying: Varying = "",
-    dvid: Dvid = "",
-    rename: Rename = "",
-    ignore: Ignore = "",
-    separator: Separator = "",
-) -> None:
+@_reads_data
+def check(data: Data, *, reading: dict) -> None:
     """List everything that is wrong with a data set, with row numbers and remedies."""
-    report = nlme.check(data, **_reading(covariates, time_varying, dvid, rename, ignore, separator))
+    report = nlme.check(data, **_arguments(reading))
     typer.echo(str(report))
     if not report.ok:
         raise typer.Exit(1)
@@ -241,6 +283,7 @@ def describe(model: ModelFile) -> None:
 
 @app.command()
 @_reported
+@_reads_data
 def fit(
     model: ModelFile,
     data: Data,
@@ -249,12 +292,8 @@ def fit(
     fixed: Annotated[str, typer.Option(help="Parameters to hold fixed: ka,omega.cl")] = "",
     start: Annotated[str, typer.Option(help="Starting values: cl=2.5,v=30")] = "",
     units: Annotated[str, typer.Option(help="Units for the axes of pictures: conc=mg/L,time=h")] = "",
-    covariates: Covariates = "",
-    time_varying: Varying = "",
-    dvid: Dvid = "",
-    rename: Rename = "",
-    ignore: Ignore = "",
-    separator: Separator = "",
+    *,
+    reading: dict,
 ) -> None:
     """Fit a model to a data set; write parameters, predictions, pictures, a report and the fit itself."""
     if method.lower() not in METHODS:
@@ -263,7 +302,7 @@ def fit(
     chosen = load_model(model)
     instance = chosen(**values)
     declared = chosen.covariates if isinstance(chosen.covariates, dict) else dict.fromkeys(chosen.covariates)
-    population = nlme.read_nonmem(data, **_reading(covariates, time_varying, dvid, rename, ignore, separator, declared))
+    population = nlme.read_nonmem(data, **_arguments(reading, declared), interpolation=_interpolation(reading))
     result = nlme.fit(instance, population, getattr(nlme, METHODS[method.lower()])(), fixed=_names(fixed))
     folder = out or Path(f"{chosen.__name__.lower()}-fit")
     written = write(result, folder, units=_pairs(units, "--units"))

@@ -72,6 +72,24 @@ def test_check_lists_rows_of_a_bad_file(tmp_path):
     assert "covariate wt changes" not in result.stdout
 
 
+EUROPEAN = "ID;TIME;DV;AMT;wt;sex\n1;0;.;100;70,5;female\n1;1;3,1;.;.;female\n1;2;2,5;.;71,5;female\n"
+
+
+def test_options_say_how_data_are_read(tmp_path):
+    """Decimal commas, words of categories, missing covariates, what holds between records, and as many rows read."""
+    path = tmp_path / "european.csv"
+    path.write_text(EUROPEAN)
+    options = ["--covariates", "wt=kg,sex", "--decimal", ",", "--categories", "sex=male|female", "--time-varying", "wt"]
+    refused = nlme_command("check", path, *options)
+    assert refused.exit_code == 1 and "fill" in refused.stdout
+    accepted = nlme_command("check", path, *options, "--fill", "wt=locf")
+    assert accepted.exit_code == 0, accepted.output
+    (tmp_path / "model.py").write_text(MODEL)
+    ode = ["--fill", "wt=locf", "--interpolation", "wt=linear"]
+    closed = nlme_command("fit", tmp_path / "model.py", path, *options, *ode, "--out", tmp_path / "out")
+    assert_one_block(closed, "'wt' is interpolated linearly", "nlme.ODE")
+
+
 def test_a_missing_data_file(tmp_path):
     assert_one_block(nlme_command("check", tmp_path / "none.csv"), "Data error", "none.csv")
 
