@@ -168,8 +168,10 @@ def run_fits(
         own = jax.tree.map(lambda x: jnp.asarray(_padded(np.asarray(x)[share], size)), tasks)  # noqa: B023 (used at once)
         queues.append((own, jnp.asarray(len(share)), _open(own, starts, jnp.asarray(len(share)), lanes)))
 
+    limits = (jnp.asarray(tolerance), jnp.asarray(max_evaluations))  # arrays, so that other limits need no other program
+
     def advanced(tasks, own, queue):
-        return tasks, own, jax.block_until_ready(_advance(problem, tasks, starts, queue, own, tolerance, max_evaluations))
+        return tasks, own, jax.block_until_ready(_advance(problem, tasks, starts, queue, own, *limits))
 
     with Progress(progress, title) as show, ThreadPoolExecutor(len(queues)) as pool:
         try:
@@ -254,7 +256,7 @@ def _open(tasks: Tasks, starts, count, lanes: int) -> _Queue:
 
 
 @eqx.filter_jit
-def _advance(problem, tasks: Tasks, starts, queue: _Queue, count, tolerance: float, limit: int) -> _Queue:
+def _advance(problem, tasks: Tasks, starts, queue: _Queue, count, tolerance, limit) -> _Queue:
     """A few rounds: in each, every lane evaluates once, and lanes that have finished take the next fit."""
 
     def one_round(state):

@@ -61,12 +61,14 @@ class Multistart:
         good = self.fits.converged
         if not good.any():
             return f"None of {len(good)} other starts converged."
-        same = int((good & (self.fits.objective < self.fit.objective + self.fit.penalty + SAME)).sum())
         if self.gain > SAME:
             names, best = self.fit.inventory.names, self.table.iloc[0]
             values = ", ".join(f"{name} {best[name]:.4g}" for name in names[:8])
             return f"Another start ends {self.gain:.3f} lower, at objective {self.lowest:.3f} ({values}). Fit again from there."
-        return f"{same} of {len(good)} other starts end at the fit's objective, none lower; {int((~good).sum())} did not converge."
+        same = int((self.fits.objective[good] < self.fit.objective + self.fit.penalty + SAME).sum())
+        rest = [(int(good.sum()) - same, "ended higher"), (int((~good).sum()), "did not converge")]
+        listed = "".join(f"; {count} {what}" for count, what in rest if count)
+        return f"{same} of {len(good)} other starts end at the fit's objective, none lower{listed}."
 
     def __repr__(self) -> str:
         title = f"{type(self.fit.model).__name__}, {self.fit.method!r}"

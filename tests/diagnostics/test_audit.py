@@ -1,0 +1,80 @@
+"""The audit: each check seen to pass where all is well and to speak where something is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import one_way
+import pytest
+
+import nlme
+
+
+@pytest.fixture(scope="module")
+def population():
+    return one_way.population_of(one_way.values())
+
+
+@pytest.fixture(scope="module")
+def fit(population):
+    return nlme.fit(one_way.OneWay(), population, progress=False)
+
+
+def test_a_sound_fit_has_no_problem(fit):
+    audit = nlme.audit(fit, starts=3, samples=200)
+    assert audit.problems == []
+    assert set(audit.table["verdict"]) <= {"fine", "remark"}
+    assert audit["exact gradient"].figure < 1e-6
+    assert audit["tolerances"].figure == pytest.approx(0.0, abs=1e-9)
+    assert audit["approximation"].figure == pytest.approx(0.0, abs=0.3)  # FOCEI is exact here
+    assert audit["several starts"].sentence.startswith("3 of 3")
+    assert "R" in audit["information"].sentence
+
+
+def test_quick_checks_come_with_every_fit(fit):
+    assert [check.name for check in fit.audit.checks if check.verdict == "problem"] == []
+    assert len(fit.audit.table) == 7
+    assert "scores" in dataclasses.replace(fit).audit["information"].sentence  # before the covariance was asked for
+
+
+def test_a_search_cut_short_is_a_problem_and_comes_first(population):
+    audit = nlme.fit(one_way.OneWay(mu=5.0), population, max_evaluations=2, progress=False).audit
+    assert audit["search"].verdict == "problem"
+    assert audit["gradient at the end"].verdict == "problem" and audit["gradient at the end"].figure > 0.1
+    verdicts = audit.table["verdict"].tolist()
+    assert verdicts == sorted(verdicts, key=["problem", "remark", "not judged", "fine"].index)
+    assert repr(audit).splitlines()[1].strip().startswith("!")
+
+
+def test_a_flat_direction_is_named(population):
+    class Twice(one_way.OneWay):
+        """mu and more only appear as their sum."""
+
+        more: nlme.Scalar = nlme.real(1.0)
+
+        def individual(self, eta, cov):
+            return dict(level=self.mu + self.more + eta.mu)
+
+    check = nlme.fit(Twice(), population, progress=False).audit["information"]
+    assert check.verdict == "problem"
+    assert "mu and more" in check.sentence or "more and mu" in check.sentence
+
+
+def test_random_effects_away_from_zero_are_seen(population):
+    check = nlme.fit(one_way.OneWay(mu=6.0), population, fixed="mu", progress=False).audit["mean of the random effects"]
+    assert check.verdict == "remark" and check.figure < 0.01 and "mu has mean" in check.sentence
+
+
+def test_a_variance_at_zero_is_at_its_bound():
+    y = one_way.values()
+    y = y - y.mean(axis=1, keepdims=True) + 10.0 + 0.01 * np.arange(one_way.N)[:, None]
+    check = nlme.fit(one_way.OneWay(), one_way.population_of(y), progress=False).audit["bounds"]
+    assert check.verdict == "problem" and "omega.mu" in check.sentence
+
+
+def test_an_optimum_missed_is_found_by_other_starts(fit):
+    worse = dataclasses.replace(fit, values=fit.values + 1.0)
+    found = nlme.multistart(worse, 3, key=1)
+    assert found.gain == pytest.approx(one_way.N, abs=1e-3)
+    assert "lower" in found.verdict
