@@ -162,7 +162,7 @@ def test_auto_stays_explicit_where_nothing_is_stiff():
     [
         ("explicit", "predator"),
         pytest.param("explicit8", "predator", marks=pytest.mark.slow),
-        ("stiff", "target-mediated"),
+        pytest.param("stiff", "target-mediated", marks=pytest.mark.slow),
     ],
 )
 def test_first_and_second_derivatives_are_central_differences(solver, problem):
