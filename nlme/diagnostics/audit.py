@@ -132,7 +132,8 @@ def _gradient(fit: Fit, hessian: np.ndarray) -> Check:
     expected = float(0.5 * gradient @ np.linalg.lstsq(hessian, gradient, rcond=1e-10)[0])
     if expected < 1e-3:
         return Check(name, FINE, expected, f"{size}; the objective could fall by {max(expected, 0.0):.1g} more.")
-    return Check(name, PROBLEM, expected, f"{size}: the objective is expected to fall by {expected:.3g} more, so the search ended too early.")
+    sentence = f"{size}: the objective is expected to fall by {expected:.3g} more, so the search ended too early."
+    return Check(name, PROBLEM, expected, sentence)
 
 
 def _modes(fit: Fit) -> Check:
@@ -143,7 +144,8 @@ def _modes(fit: Fit) -> Check:
     who = f"largest gradient left {left[worst]:.1g} standard deviations, subject {fit.population.ids[worst]}"
     if len(lost):
         listed = ", ".join(str(fit.population.ids[i]) for i in lost[:5]) + (" ..." if len(lost) > 5 else "")
-        return Check(name, PROBLEM, float(left[worst]), f"{len(lost)} of {len(left)} subjects have no reliable mode ({listed}); {who}.")
+        sentence = f"{len(lost)} of {len(left)} subjects have no reliable mode ({listed}); {who}."
+        return Check(name, PROBLEM, float(left[worst]), sentence)
     return Check(name, FINE, float(left[worst]), f"All found; {who}.")
 
 
@@ -153,17 +155,20 @@ def _information(fit: Fit, hessian: np.ndarray) -> Check:
     if not np.all(np.isfinite(hessian)):
         return Check(name, PROBLEM, float("nan"), "The derivatives of the objective are not finite at the estimates.")
     if source != "R" and len(fit.values) <= len(names):
-        return Check(name, UNJUDGED, float("nan"), "Fewer subjects than parameters: nlme.audit(fit) computes the second derivatives.")
+        sentence = "Not more subjects than parameters: nlme.audit(fit) computes the second derivatives."
+        return Check(name, UNJUDGED, float("nan"), sentence)
     scale = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), 1e-300))
     values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
     smallest = float(values[0])
     weights = np.abs(vectors[:, 0])
     along = " and ".join(names[k] for k in np.argsort(-weights) if weights[k] > 0.3)
     if smallest < 1e-8:
-        return Check(name, PROBLEM, smallest, f"Flat along {along} (smallest eigenvalue {smallest:.1g}, from {source}): not determined by the data.")
+        sentence = f"Flat along {along} (smallest eigenvalue {smallest:.1g}, from {source}): not determined by the data."
+        return Check(name, PROBLEM, smallest, sentence)
+    spread = f"{smallest:.2g} to {values[-1]:.2g}"
     if values[-1] / smallest > 1000.0:
-        return Check(name, REMARK, smallest, f"Nearly flat along {along} (eigenvalues {smallest:.2g} to {values[-1]:.2g}, from {source}).")
-    return Check(name, FINE, smallest, f"Eigenvalues {smallest:.2g} to {values[-1]:.2g} (from {source}); least determined: {along}.")
+        return Check(name, REMARK, smallest, f"Nearly flat along {along} (eigenvalues {spread}, from {source}).")
+    return Check(name, FINE, smallest, f"Eigenvalues {spread} (from {source}); least determined: {along}.")
 
 
 def _bounds(fit: Fit) -> Check:
@@ -178,7 +183,8 @@ def _shrinkage(fit: Fit) -> Check:
     worst = shrinkage.idxmax()
     size = f"largest {shrinkage[worst]:.0f} % ({worst})"
     if shrinkage[worst] > 30.0:
-        return Check("shrinkage", REMARK, float(shrinkage[worst]), f"{size}: plots of random effects and individual predictions can mislead.")
+        sentence = f"{size}: plots of random effects and individual predictions can mislead."
+        return Check("shrinkage", REMARK, float(shrinkage[worst]), sentence)
     return Check("shrinkage", FINE, float(shrinkage[worst]), f"{size}.")
 
 

@@ -140,13 +140,14 @@ def _require_comparable(named: dict[str, Fit], by: Method | None) -> None:
         if fit.population.hash != reference.population.hash:
             raise FitError(
                 f"{first!r} and {name!r} were fitted to different data ({reference.n_observations} observations of "
-                f"{len(reference.values)} subjects, {fit.n_observations} of {len(fit.values)}): their likelihoods cannot be compared. "
-                f"Fit both to the same population."
+                f"{len(reference.values)} subjects, {fit.n_observations} of {len(fit.values)}): their likelihoods cannot be "
+                f"compared. Fit both to the same population."
             )
         if by is None and fit.method != reference.method:
             raise FitError(
                 f"{first!r} was fitted by {reference.method!r} and {name!r} by {fit.method!r}: different approximations of the "
-                f"likelihood, whose difference says nothing of the models. Fit both by one method, or give by=nlme.ImportanceSampling()."
+                f"likelihood, whose difference says nothing of the models. Fit both by one method, or give "
+                f"by=nlme.ImportanceSampling()."
             )
 
 
@@ -158,7 +159,8 @@ def _pairs(named: dict[str, Fit], declared: list[tuple[str, str]]) -> list[tuple
         small, large = (named[name].n_parameters for name in pair)
         if small >= large:
             raise FitError(
-                f"nested=: {pair[0]!r} has {small} parameters and {pair[1]!r} has {large}; the smaller model comes first and has fewer."
+                f"nested=: {pair[0]!r} has {small} parameters and {pair[1]!r} has {large}; the smaller model comes first and has "
+                f"fewer."
             )
     found = [(a, b) for a, x in named.items() for b, y in named.items() if a != b and _is_nested(x, y)]
     return list(dict.fromkeys([*found, *map(tuple, declared)]))
@@ -220,5 +222,5 @@ def _messages(named: dict[str, Fit], tests, by: Method | None) -> list[str]:
     if by is not None:
         found.append(f"Evaluated by {by!r} at estimates found otherwise; tests and criteria are approximate.")
     if not len(tests):
-        found.append("No pair is known to be nested, so there is no likelihood-ratio test; say so with nested=[(smaller, larger)].")
+        found.append("No pair is known to be nested, so there is no likelihood-ratio test; name one by nested=[(smaller, larger)].")
     return found

@@ -81,11 +81,12 @@ class Resampled:
         if lost:
             found.append(f"At {lost} of {count} proposals the objective could not be computed; they count as impossible.")
         if np.nanmin(self.increase) < -0.01:
-            found.append(f"A proposal has an objective {-np.nanmin(self.increase):.3f} lower than the fit's: the fit is not at its minimum.")
+            lower = -np.nanmin(self.increase)
+            found.append(f"A proposal has an objective {lower:.3f} lower than the fit's: the fit is not at its minimum.")
         if self.effective < _FEW * count:
             found.append(
-                f"Only {self.effective:.0f} of {count} proposals count effectively: the proposal does not resemble the likelihood. Take "
-                f"more samples, or a larger inflation."
+                f"Only {self.effective:.0f} of {count} proposals count effectively: the proposal does not resemble the likelihood. "
+                f"Take more samples, or a larger inflation."
             )
         return found
 

@@ -57,7 +57,7 @@ class _End:
         self.index, self.side, self.centre = index, side, centre
         self.offsets, self.roots, self.increases = [0.0], [0.0], [0.0]  # offset >= 0 in the direction of ``side``
         self.trial: float | None = step
-        self.sentence = ""
+        self.sentence, self.unlimited = "", False
 
     def absorb(self, increase: float, converged: bool, target: float) -> None:
         if not converged:
@@ -85,7 +85,7 @@ class _End:
             wanted = x[-1] + (np.sqrt(target) - r[-1]) / slope if slope > 0 else np.inf
             self.trial = float(min(wanted, 3.0 * x[-1]))
             if self.trial > _FARTHEST:
-                self.trial = None
+                self.trial, self.unlimited = None, True
                 self.sentence = f"the objective rises by no more than {max(self.increases):.3g}, however far it goes"
 
     def found(self, target: float) -> float | None:
@@ -187,8 +187,8 @@ def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: li
     if lowest < -0.01:
         best = points.loc[points["increase"].where(points["converged"]).idxmin()]
         messages.append(
-            f"With {best['parameter']} held at {best['value']:.4g} the objective is {-lowest:.3f} lower than the fit's: the fit is "
-            f"not at its minimum. Fit again from there before believing these intervals."
+            f"With {best['parameter']} held at {best['value']:.4g} the objective is {-lowest:.3f} lower than the fit's: the fit "
+            f"is not at its minimum. Fit again from there before believing these intervals."
         )
     table = {}
     domains = {name: entry.declaration.domain for entry in fit.inventory.entries for name in entry.names}
@@ -198,10 +198,8 @@ def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: li
         row = table.setdefault(name, {"estimate": estimate[end.index]})
         column = "lower" if end.side < 0 else "upper"
         if offset is None:
-            domain = domains[name]
-            bound = (domain.lower if end.side < 0 else domain.upper) if domain.name != "covariance" else (0.0, np.inf)[end.side > 0]
-            unlimited = end.sentence.startswith("the objective rises")
-            row[column] = bound if unlimited else np.nan
+            lower, upper = (0.0, np.inf) if domains[name].name == "covariance" else (domains[name].lower, domains[name].upper)
+            row[column] = (lower if end.side < 0 else upper) if end.unlimited else np.nan
             why = end.sentence or f"not found in {_ROUNDS} rounds"
             messages.append(f"{name} has no {column} limit at {100 * level:g} %: {why}.")
             continue
