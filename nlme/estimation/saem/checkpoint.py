@@ -55,7 +55,13 @@ class Checkpoint:
             )
         state = type(fresh.state)(*(jnp.asarray(saved[f"state/{name}"]) for name in fresh.state._fields))
         return type(fresh)(
-            state, saved["path"], saved["criterion"], saved["elapsed"], int(saved["explored"]), int(saved["status"])
+            state,
+            saved["path"],
+            saved["criterion"],
+            saved["direction"],
+            saved["elapsed"],
+            int(saved["explored"]),
+            int(saved["status"]),
         )
 
     def write(self, found, at_once: bool = False) -> None:
@@ -65,7 +71,8 @@ class Checkpoint:
         arrays = {f"state/{name}": np.asarray(value) for name, value in found.state._asdict().items()}
         buffer = io.BytesIO()
         np.savez(
-            buffer, fingerprint=self.fingerprint, path=found.path, criterion=found.criterion, elapsed=found.elapsed,
+            buffer, fingerprint=self.fingerprint, path=found.path, criterion=found.criterion, direction=found.direction,
+            elapsed=found.elapsed,
             explored=found.explored, status=found.status, **arrays,
         )  # fmt: skip
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")

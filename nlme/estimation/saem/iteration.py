@@ -18,7 +18,17 @@ M-step.  With gamma_k the step size and <.> the mean over chains,
 The second row is the closed form of a regression on the scale on which the random effects are added (``shifts``).  Where the
 chains stand in individual parameters does not change by it, which is what makes EM quick for such parameters.
 
-Sources: Delyon, Lavielle & Moulines (1999), doi:10.1214/aos/1018031103; Kuhn & Lavielle (2005), doi:10.1016/j.csda.2004.07.033.
+EM creeps where the random effects are not well seen (a variance under high shrinkage).  So while smoothing all parameters move
+together by a stochastic Newton step.  S_i, the score of a subject, is the mean over its chains of the derivative of its
+complete-data log density, in expectation that of log L_i (Fisher's identity); Delta_i is its running mean, I_c the complete-data
+information, which with c = 0.1 (P/N)^2 guards the first sum where subjects are few:
+
+    u <- u + gamma ( sum_i Delta_i Delta_i' + c I_c )^-1 sum_i S_i
+
+Both steps stand still at the same point, sum_i E S_i = 0.  With more than 200 parameters without closed form EM goes on instead.
+
+Sources: Delyon, Lavielle & Moulines (1999), doi:10.1214/aos/1018031103; Kuhn & Lavielle (2005), doi:10.1016/j.csda.2004.07.033;
+Gu & Kong (1998), doi:10.1073/pnas.95.13.7270, and Delattre & Kuhn (2023), doi:10.48550/arXiv.1909.06094 (the Newton step).
 """
 
 from __future__ import annotations
@@ -42,6 +52,7 @@ from nlme.linalg import solve_positive
 from nlme.marginal.curvature import curvature_at
 from nlme.marginal.laplace import Laplace
 from nlme.marginal.mode import find_mode
+from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory
 from nlme.structure.solvers import SOLVED, Tolerances
 
@@ -50,6 +61,8 @@ SHRINK = 0.95  # of a variance in one iteration of annealing, at least
 _DEGREES = 5.0
 _WANTED = 0.4
 _INNER = 30  # iterations of a mode's search; a proposal need not be perfect
+_MEMORY = 0.05  # largest step of the smoothed scores
+_COMPLETE = 0.1  # times (P / N)^2: part of the complete-data information that guards the empirical one where subjects are few
 _DENSE = 200  # parameters without closed form up to which F is a full matrix
 
 
@@ -78,14 +91,16 @@ class State(NamedTuple):
     s1: Float[Array, "N q"]
     s2: Float[Array, "q q"]
     information: Float[Array, "G G"]  # F; its diagonal (G,) where there are many parameters
+    scores: Float[Array, "N P"]  # of the subjects, smoothed
 
 
 class Step(NamedTuple):
-    """What an iteration is told: the key of its draws, its step size, and whether it anneals."""
+    """What an iteration is told: the key of its draws, its step size, whether it anneals, whether it smooths."""
 
     key: Array
     gamma: Array
     anneal: Array
+    smooth: Array
 
 
 def begin(parts: Parts, u, model: Model, n: int, chains: int, key) -> State:
@@ -95,7 +110,7 @@ def begin(parts: Parts, u, model: Model, n: int, chains: int, key) -> State:
     b = jax.random.normal(key, (n, chains, q))
     return State(
         u, b @ omega.cholesky.T, jnp.full((n, q), 0.5), jnp.zeros((n, q)), omega.matrix,
-        jnp.eye(g) if g <= _DENSE else jnp.ones(g),
+        jnp.eye(g) if g <= _DENSE else jnp.ones(g), jnp.zeros((n, u.shape[0])),
     )  # fmt: skip
 
 
@@ -111,7 +126,7 @@ def advance(
     state: State,
     steps: Step,
 ):
-    """Several iterations at once: the state after them, the parameters after each, and its complete-data -2 log L."""
+    """Several iterations at once: the state after them; of each the parameters, complete-data -2 log L and Newton direction."""
     proposals = _proposals(ode, anatomy, inventory.at_unconstrained(model, state.u), arrays, state.s1)
 
     def one(state, step):
@@ -172,54 +187,82 @@ def iterate(
 
     found, _ = over_subjects(of_subject, arrays, state.eta, state.scale, *proposals)
     eta, scale, mean, second, score, information, shift, value = found
-    u, gamma = state.u, step.gamma
+    u, gamma, index = state.u, step.gamma, np.array(parts.shifts, int)
     s1 = state.s1 + gamma * (mean - state.s1)
     s2 = state.s2 + gamma * (jnp.mean(second, axis=0) - state.s2)
     omega = current.random()
-    if parts.shifts:
-        index = np.array(parts.shifts)
-        d = shift[:, :, index]
-        precision = jnp.linalg.inv(omega.matrix)
-        delta = solve_positive(
-            jnp.einsum("nqk,qr,nrl->kl", d, precision, d) + 1e-10 * jnp.eye(len(index)),
-            jnp.einsum("nqk,qr,nr->k", d, precision, s1),
-        )
-        delta = jnp.clip(delta, -1.0, 1.0)
-        move = d @ delta
-        u, eta = u.at[index].add(delta), eta - move[:, None, :]
-        cross = jnp.mean(move[:, :, None] * s1[:, None, :], axis=0)
-        s2 = s2 - cross - cross.T + jnp.mean(move[:, :, None] * move[:, None, :], axis=0)
-        s1 = s1 - move
+    precision = jnp.linalg.inv(omega.matrix)
+    d = shift[:, :, index] if parts.shifts else jnp.zeros((*mean.shape, 0))
+    regression = jnp.einsum("nqk,qr,nrl->kl", d, precision, d)
+    delta = solve_positive(regression + 1e-10 * jnp.eye(len(index)), jnp.einsum("nqk,qr,nr->k", d, precision, s1))
+    move = jnp.zeros_like(u).at[index].set(jnp.clip(delta, -1.0, 1.0))
+
+    kept = state.information + gamma * (jnp.sum(information, axis=0) - state.information)
+    pull, weight = jnp.sum(score, axis=0), kept
+    if penalty is not None and len(others):
+
+        def cost(v):  # on the scale of -2 log L
+            return 0.5 * penalty(inventory.at_unconstrained(model, state.u.at[others].set(v)))
+
+        slope, bend = jax.jvp(jax.grad(cost), (state.u[others],), (jnp.ones(len(others)),))
+        pull = pull - slope
+        weight = weight + (jnp.diag(jnp.abs(bend)) if kept.ndim == 2 else jnp.abs(bend))
+    if kept.ndim == 2:
+        free = solve_positive(weight + jnp.diag(1e-8 * jnp.diagonal(weight) + 1e-10), pull)
+    else:
+        free = pull / (weight + 1e-10)
+    free = jnp.clip(jnp.where(jnp.isfinite(free), free, 0.0), -LONGEST, LONGEST)
+    slow = step.anneal & np.array(parts.residual, bool)
+    free = jnp.where(slow, jnp.maximum(free, 0.5 * np.log(SHRINK)), free)
+    move = move.at[others].set(gamma * free)
+
+    scores = state.scores
+    newton, direction = kept.ndim == 2, move
+    if newton:
+        guard = min(_COMPLETE * (len(u) / mean.shape[0]) ** 2, 1.0)
+        of_omega, size = np.array(parts.omega, int), jnp.zeros((len(u), len(u)))
+        by_omega, complete = _of_omega(omega, np.array(parts.omega_free, int), second)
+        each = jnp.zeros_like(scores).at[:, others].set(score).at[:, of_omega].set(by_omega)
+        each = each.at[:, index].set(jnp.einsum("nqk,qr,nr->nk", d, precision, mean))
+        scores = scores + jnp.minimum(gamma, _MEMORY) * (each - scores)
+        for where, block in ((others, weight), (of_omega, complete), (index, regression)):
+            size = size.at[np.ix_(where, where)].set(guard * block)
+        total = jnp.sum(each, axis=0).at[others].set(pull)
+        observed = scores.T @ scores + size
+        full = solve_positive(observed + jnp.diag(1e-8 * jnp.diagonal(observed) + 1e-10), total)
+        direction = jnp.where(jnp.isfinite(full), full, 0.0)
+        full = jnp.clip(direction, -LONGEST, LONGEST)
+        move = jnp.where(step.smooth, gamma * full, move)
+
+    u = u + move
+    along = d @ move[index]
+    eta, s1_moved = eta - along[:, None, :], s1 - along
+    cross = jnp.mean(along[:, :, None] * s1[:, None, :], axis=0)
+    s2 = s2 - cross - cross.T + jnp.mean(along[:, :, None] * along[:, None, :], axis=0)
     if parts.omega:
-        wanted = s2
-        grown = jnp.maximum(jnp.diagonal(s2), jnp.where(step.anneal, SHRINK * jnp.diagonal(omega.matrix), 0.0))
-        stretch = jnp.sqrt(grown / jnp.diagonal(s2))
-        wanted = wanted * stretch[:, None] * stretch[None, :]
+        least = jnp.where(step.anneal, SHRINK * jnp.diagonal(omega.matrix), 0.0)
+        stretch = jnp.sqrt(jnp.maximum(jnp.diagonal(s2), least) / jnp.diagonal(s2))
+        wanted = s2 * stretch[:, None] * stretch[None, :]
         elements = omega.at_natural(jnp.stack([wanted[i, j] for i, j in omega.positions()])).unconstrained()
-        u = u.at[np.array(parts.omega)].set(elements[np.array(parts.omega_free)])
-    kept = state.information
-    if len(others):
-        kept = kept + gamma * (jnp.sum(information, axis=0) - kept)
-        total, weight = jnp.sum(score, axis=0), kept
-        if penalty is not None:
+        closed = u.at[np.array(parts.omega)].set(elements[np.array(parts.omega_free)])
+        u = jnp.where(step.smooth, u, closed) if newton else closed
+    return State(u, eta, scale, s1_moved, s2, kept, scores), (u, -2.0 * jnp.sum(value), direction)
 
-            def cost(v):  # on the scale of -2 log L
-                return 0.5 * penalty(inventory.at_unconstrained(model, state.u.at[others].set(v)))
 
-            total = total - jax.grad(cost)(state.u[others])
-            bend = jax.jvp(jax.grad(cost), (state.u[others],), (jnp.ones(len(others)),))[1]
-            weight = weight + (jnp.diag(jnp.abs(bend)) if kept.ndim == 2 else jnp.abs(bend))
-        if kept.ndim == 2:
-            ridge = 1e-8 * jnp.diagonal(weight) + 1e-10
-            move = solve_positive(weight + jnp.diag(ridge), total)
-        else:
-            move = total / (weight + 1e-10)
-        move = jnp.clip(jnp.where(jnp.isfinite(move), move, 0.0), -LONGEST, LONGEST)
-        slow = step.anneal & np.array(parts.residual)
-        move = jnp.where(slow, jnp.maximum(move, 0.5 * np.log(SHRINK)), move)
-        u = u.at[others].add(gamma * move)
-    criterion = -2.0 * jnp.sum(value)
-    return State(u, eta, scale, s1, s2, kept), (u, criterion)
+def _of_omega(omega: Covariance, free, second):
+    """Scores (N, K) of the free unconstrained elements of Omega, given <eta eta'> of every subject, and their information."""
+    start = omega.unconstrained()
+
+    def matrix(v):
+        return omega.at_unconstrained(start.at[free].set(v)).matrix
+
+    def log_density(v, second):
+        inside = matrix(v)
+        return -0.5 * (jnp.linalg.slogdet(inside)[1] + jnp.trace(jnp.linalg.solve(inside, second)))
+
+    scores = jax.vmap(jax.grad(log_density), (None, 0))(start[free], second)
+    slopes = jnp.linalg.solve(omega.matrix, jnp.moveaxis(jax.jacfwd(matrix)(start[free]), -1, 0))  # (K, q, q)
+    return scores, 0.5 * second.shape[0] * jnp.einsum("kij,lji->kl", slopes, slopes)
 
 
 def _transitions(log_likelihood, key, b, scale, mode, spread):

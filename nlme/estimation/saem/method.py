@@ -19,9 +19,9 @@ class SAEM(ImportanceSampling):
 
     Attributes
     ----------
-    chains : Markov chains of every subject; None: as many as make 200 with the subjects there are, between 2 and 20
+    chains : Markov chains of every subject; None: as many as make 1000 with the subjects there are, between 2 and 20
     exploration : (least, most) iterations with gamma = 1; it ends when no parameter drifts any more
-    smoothing : (least, most) iterations with gamma_k = k^-exponent; it ends at ``precision``
+    smoothing : (least, most) iterations with gamma_k = (k + 9)^-exponent; it ends at ``precision``
     annealing : iterations, at the start, in which no variance may shrink by more than 5 % at once
     exponent : of the step sizes, above 1/2 and at most 1
     precision : Monte-Carlo error of the estimates, in unconstrained (log-like) parameters, below which the fit has converged
@@ -35,10 +35,10 @@ class SAEM(ImportanceSampling):
 
     chains: int | None = None
     exploration: tuple[int, int] = (200, 600)
-    smoothing: tuple[int, int] = (200, 5000)
+    smoothing: tuple[int, int] = (400, 5000)
     annealing: int = 100
     exponent: float = 0.6
-    precision: float = 0.003
+    precision: float = 0.004
     samples: int = 1000
 
     title: ClassVar[str] = "Stochastic approximation EM, judged by importance sampling"
@@ -47,8 +47,8 @@ class SAEM(ImportanceSampling):
         super().__post_init__()
         for name in ("exploration", "smoothing"):
             limits = getattr(self, name)
-            if len(limits) != 2 or not 10 <= limits[0] <= limits[1]:
-                raise ModelError(f"nlme.SAEM: {name} is (least, most) iterations, at least 10; got {limits!r}.")
+            if len(limits) != 2 or not 60 <= limits[0] <= limits[1]:
+                raise ModelError(f"nlme.SAEM: {name} is (least, most) iterations, at least 60; got {limits!r}.")
             object.__setattr__(self, name, (int(limits[0]), int(limits[1])))
         if not 0.5 < self.exponent <= 1.0:
             raise ModelError(f"nlme.SAEM: exponent is above 1/2 and at most 1; got {self.exponent!r}.")
@@ -65,4 +65,4 @@ class SAEM(ImportanceSampling):
 
     def chains_for(self, subjects: int) -> int:
         """Chains of every subject."""
-        return self.chains or min(max(-(-200 // subjects), 2), 20)
+        return self.chains or min(max(-(-1000 // subjects), 2), 20)

@@ -1,10 +1,11 @@
 """A fit by stochastic approximation EM.
 
 1. Exploration, gamma = 1: a Markov chain around the maximum.  At its start Omega and the residual variances may shrink only
-   slowly (annealing).  It ends when between the halves of the last 50 iterations no parameter moved by more than half its spread there.
-2. Smoothing, gamma_k = k^-exponent: the parameters settle.  The estimate is their mean over the second half of this phase, in
-   unconstrained coordinates (Polyak & Juditsky 1992, doi:10.1137/0330046); it ends when the Monte-Carlo error of that mean, from
-   the means of batches, is below ``precision`` for every parameter.
+   slowly (annealing).  It ends when between the halves of the last 50 iterations no parameter moved by more than half its spread.
+2. Smoothing, gamma_k = (k + 9)^-exponent: the parameters settle.  The estimate is their mean over the second half of this phase,
+   in unconstrained coordinates; it ends when the Monte-Carlo error of that mean is below ``precision`` for every parameter.
+
+Source of the averaging: Polyak & Juditsky (1992), doi:10.1137/0330046.
 
 All chains of all subjects are one compiled program of ten iterations; what to do next is decided between its calls, from what is
 kept in a checkpoint, so that a fit killed and taken up again ends at the same numbers.
@@ -38,7 +39,7 @@ from nlme.parameters.inventory import Inventory
 
 BLOCK = 10  # iterations of one call
 WINDOW = 50  # iterations looked back on for a drift
-_BATCHES = 10
+_BATCHES = 30
 
 
 @dataclasses.dataclass
@@ -48,6 +49,7 @@ class Progressed:
     state: State
     path: np.ndarray  # (K, P) parameters after every iteration
     criterion: np.ndarray  # (K,) complete-data -2 log L
+    direction: np.ndarray  # (K, P) Newton directions: how far the estimate of one iteration alone stands from the parameters
     elapsed: np.ndarray  # (K,) seconds
     explored: int  # iterations of exploration; -1: not over
     status: int
@@ -85,11 +87,12 @@ def search(
         _require_penalty(penalty, parts, inventory, model)
     n = layout.n_subjects
     u = inventory.unconstrained(model)
-    key = jax.random.key(method.seed)
+    key, empty = jax.random.key(method.seed), np.zeros((0, len(inventory)))
     found = Progressed(
         begin(parts, u, model, n, method.chains_for(n), key),
-        np.zeros((0, len(inventory))),
+        empty,
         np.zeros(0),
+        empty,
         np.zeros(0),
         -1,
         SEARCHING,
@@ -104,10 +107,10 @@ def search(
         try:
             while found.status == SEARCHING:
                 steps = _steps(method, key, found)
-                state, (path, criterion) = advance(
+                state, (path, criterion, direction) = advance(
                     method.ode, parts, layout.anatomy, inventory, model, layout.arrays, penalty, found.state, steps
                 )
-                path, criterion = np.asarray(path), np.asarray(criterion)
+                path, criterion, direction = np.asarray(path), np.asarray(criterion), np.asarray(direction)
                 if not np.all(np.isfinite(path)) or not np.all(np.isfinite(criterion)):
                     raise FitError(_no_number(inventory, layout, path, found.state))
                 seconds = np.full(len(path), before + time.perf_counter() - clock)
@@ -115,6 +118,7 @@ def search(
                     state,
                     np.r_[found.path, path],
                     np.r_[found.criterion, criterion],
+                    np.r_[found.direction, direction],
                     np.r_[found.elapsed, seconds],
                     found.explored,
                     SEARCHING,
@@ -140,7 +144,8 @@ def parts_of(method: SAEM, layout: Layout, inventory: Inventory, model: Model) -
         listed = ", ".join(".".join(e.path) for e in entries) or "none"
         raise ModelError(
             f"SAEM estimates the covariance of the random effects in closed form, so random() of {type(model).__name__} must "
-            f"return one covariance field of the model as it is; its covariance fields are {listed}. Use nlme.FOCEI() or nlme.Laplace()."
+            f"return one covariance field of the model as it is; its covariance fields are {listed}. "
+            "Use nlme.FOCEI() or nlme.Laplace()."
         )
     entry, names = same[0], inventory.names
     free = tuple(k for k, name in enumerate(entry.names) if name not in inventory.fixed)
@@ -193,9 +198,14 @@ def _require_penalty(penalty, parts: Parts, inventory: Inventory, model: Model) 
 def _steps(method: SAEM, key, found: Progressed) -> Step:
     number = len(found.path) + np.arange(1, BLOCK + 1)
     smoothing = number - found.explored
-    gamma = np.ones(BLOCK) if found.explored < 0 else smoothing.astype(float) ** -method.exponent
+    gamma = np.ones(BLOCK) if found.explored < 0 else (smoothing + 9.0) ** -method.exponent
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(number))
-    return Step(keys, jnp.asarray(gamma), jnp.asarray((number <= method.annealing) & (found.explored < 0)))
+    return Step(
+        keys,
+        jnp.asarray(gamma),
+        jnp.asarray((number <= method.annealing) & (found.explored < 0)),
+        jnp.full(BLOCK, found.explored >= 0),
+    )
 
 
 def _decide(method: SAEM, found: Progressed) -> None:
@@ -211,16 +221,20 @@ def _decide(method: SAEM, found: Progressed) -> None:
     kept = found.path[found.explored :]
     if len(kept) < least:
         return
-    if np.all(monte_carlo_error(kept[len(kept) // 2 :]) < method.precision):
+    if np.all(monte_carlo_error(found.direction[-(len(kept) // 2) :]) < method.precision):
         found.status = CONVERGED
     elif len(kept) >= most:
         found.status = EVALUATION_LIMIT
 
 
-def monte_carlo_error(kept: np.ndarray) -> np.ndarray:
-    """(P,) standard error of the mean of correlated iterates (K, P), by the means of ten batches; a drift widens it."""
-    size = len(kept) // _BATCHES
-    means = kept[-size * _BATCHES :].reshape(_BATCHES, size, -1).mean(axis=1)
+def monte_carlo_error(directions: np.ndarray) -> np.ndarray:
+    """(P,) standard error of the mean of the parameters over K iterations, from their Newton directions (K, P).
+
+    The mean of K iterates of a stochastic approximation varies as that of the K directions does (Polyak & Juditsky); those are
+    nearly independent, where the iterates are not.  By the means of thirty batches.
+    """
+    size = len(directions) // _BATCHES
+    means = directions[-size * _BATCHES :].reshape(_BATCHES, size, -1).mean(axis=1)
     return means.std(axis=0, ddof=1) / np.sqrt(_BATCHES)
 
 
