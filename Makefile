@@ -35,7 +35,9 @@ clean:
 
 # pip is always run as `python -m pip` (no long shebang lines) and retried after an upgrade of itself, for the one case
 # where a venv brings a pip that does not know editable installs from pyproject.toml.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Bytecode is left to be made when first imported: of the files that are used only, which halves the time of an installation.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 $(READY): pyproject.toml
 	@if [ -z "$(PYTHON)" ] && [ ! -x $(BIN)/python ]; then \
 		echo "nlme needs Python 3.11 or later with venv (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; fi

@@ -108,7 +108,7 @@ def sample(
     def log_density(w):
         u, y = at(w)
         here, density = prior.model_and_density(u)
-        b, jacobian = at.standard(here, y)
+        b, jacobian = at.standard(layout.anatomy.omega(here), y)
         likelihood, status = log_joint(here, layout.anatomy, layout.arrays, b, 1, ode)
         return density + jacobian + likelihood, status
 
@@ -121,7 +121,7 @@ def sample(
         failed_in_warmup, half = failures.take() if failures else 0, time.perf_counter()
         kept = sampler.run(draws, show, "sampling", interruptible=True)
         failed, end = failures.take() if failures else 0, time.perf_counter()
-        kept = kept._replace(w=_positions(prior, at, kept.w))
+        kept = kept._replace(w=_positions(prior, layout, at, kept.w))
         messages = _messages(kept, prior, draws, np.ravel(max_tree_depth)[-1], failed)
         found = _inference_data(model, prior, layout, ode, kept)
     found.attrs.update(
@@ -282,12 +282,12 @@ def _starting_point(at: Coordinates, key, spread) -> dict:
     }
 
 
-def _positions(prior: Priors, at: Coordinates, w: dict) -> dict[str, np.ndarray]:
+def _positions(prior: Priors, layout: Layout, at: Coordinates, w: dict) -> dict[str, np.ndarray]:
     """Unconstrained parameters u (chains, draws, P) and standardised random effects b (chains, draws, N, q) of all draws."""
 
     def one(w):
         u, y = at(w)
-        return {"u": u, "b": at.standard(prior.model_and_density(u)[0], y)[0]}
+        return {"u": u, "b": at.standard(layout.anatomy.omega(prior.model_and_density(u)[0]), y)[0]}
 
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(jax.vmap(one)))(w))
 
@@ -392,7 +392,7 @@ def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept
 
     def at(w):
         (one, _), b = prior.model_and_density(w["u"]), w["b"]
-        eta = jax.vmap(effects_from, (None, 0))(one, b)
+        eta = jax.vmap(lambda b: effects_from(layout.anatomy, one, b))(b)
         _, terms = over_subjects(lambda data, b: ((), pointwise(one, layout.anatomy, data, b, 0, ode)[0]), layout.arrays, b)
         spreads = {
             ".".join(e.path): (e.get(one).sd, e.get(one).correlation) for e in entries if isinstance(e.get(one), Covariance)

@@ -18,7 +18,7 @@ from nlme.estimation.monte_carlo import MonteCarlo, monte_carlo
 from nlme.estimation.objective import Evaluation, evaluate_subjects
 from nlme.estimation.outer import CONVERGED, SENTENCES
 from nlme.estimation.predictions import COLUMNS, prediction_table
-from nlme.language.anatomy import rows_of
+from nlme.language.anatomy import OCCASION, rows_of
 from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
 from nlme.language.layout import Layout, lay_out
@@ -86,14 +86,13 @@ class Evaluated:
 
     @functools.cached_property
     def effects(self) -> tuple[str, ...]:
-        omega = self.model.random()
-        return omega.names if omega is not None else ()
+        return self.layout.anatomy.effects
 
     @functools.cached_property
     def _eta(self) -> np.ndarray:
         if not self.effects:
             return np.zeros((len(self.values), 0))
-        return np.asarray(jax.vmap(effects_from, (None, 0))(self.model, jnp.asarray(self.b)))
+        return np.asarray(jax.vmap(effects_from, (None, None, 0))(self.layout.anatomy, self.model, jnp.asarray(self.b)))
 
     @property
     def eta(self):
@@ -151,23 +150,48 @@ class Evaluated:
 
     @property
     def individual(self):
-        """DataFrame of the individual parameters at the modes, one row per subject (its first parameter row)."""
+        """DataFrame of the individual parameters at the modes, one row per subject, or per subject and occasion (ID, OCC).
+
+        Covariates that change are those of the first record (of the subject, of the occasion).
+        """
         import pandas as pd
 
-        anatomy = self.layout.anatomy
-        first = {name: np.array([[s.covariates[name][0]] for s in self.population], dtype=float) for name in anatomy.covariates}
-        table = jax.vmap(lambda eta, cov: rows_of(self.model, anatomy, eta, cov, 1))(jnp.asarray(self._eta), first)
-        return pd.DataFrame({name: np.asarray(v)[:, 0] for name, v in table.items()}, index=self._index())
+        anatomy, population = self.layout.anatomy, list(self.population)
+        rows = [(i, 0) for i in range(len(population))]
+        if anatomy.by_occasion:
+            rows = [(i, j) for i, s in enumerate(population) for j in np.unique(s.occasion, return_index=True)[1]]
+        cov = {name: np.array([[population[i].covariates[name][j]] for i, j in rows], float) for name in anatomy.covariates}
+        index = pd.Index([population[i].id for i, _ in rows], name="ID")
+        if anatomy.by_occasion:
+            occasions = [f"{population[i].occasion[j]:g}" for i, j in rows]
+            cov[OCCASION] = np.array([[float(anatomy.occasions.index(label))] for label in occasions])
+            index = pd.MultiIndex.from_arrays([index, [int(label) for label in occasions]], names=["ID", "OCC"])
+        eta = jnp.asarray(self._eta[[i for i, _ in rows]])
+        table = jax.vmap(lambda eta, cov: rows_of(self.model, anatomy, eta, cov, 1))(eta, cov)
+        return pd.DataFrame({name: np.asarray(v)[:, 0] for name, v in table.items()}, index=index)
 
     @property
     def shrinkage(self):
-        """Series, per random effect: 100 (1 - sd(eta) / omega) %, with sd about zero mean taken about the mean (n - 1)."""
+        """Series, per random effect: 100 (1 - sd(eta) / omega) %, sd about the mean (n - 1); per occasion, over all that were met."""
         import pandas as pd
 
-        omega = np.sqrt(np.diagonal(np.asarray(self.model.random().matrix))) if self.effects else np.zeros(0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            spread = np.std(self._eta, axis=0, ddof=1) if len(self._eta) > 1 else np.zeros(len(omega))
-            return pd.Series(100.0 * (1.0 - spread / omega), index=list(self.effects), name="shrinkage")
+        anatomy = self.layout.anatomy
+        found = {}
+        for covariance in (self.model.random(), self.model.between_occasions()):
+            for name, sd in zip(covariance.names, np.asarray(covariance.sd), strict=True) if covariance else ():
+                eta = self._eta[:, [k for k, effect in enumerate(anatomy.effects) if effect.split("[")[0] == name]]
+                if covariance.per == "occasion":
+                    eta = eta[self._met]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    found[name] = 100.0 * (1.0 - np.std(eta, ddof=1) / sd) if np.size(eta) > 1 else np.nan
+        return pd.Series(found, name="shrinkage", dtype=float)
+
+    @functools.cached_property
+    def _met(self) -> np.ndarray:
+        """(N, O) which occasions the observations of each subject are from."""
+        labels = self.layout.anatomy.occasions
+        seen = [{f"{o:g}" for o in s.occasion[s.is_observation]} for s in self.population]
+        return np.array([[label in own for label in labels] for own in seen])
 
     @property
     def epsilon_shrinkage(self) -> float:

@@ -40,6 +40,7 @@ from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
 from nlme.language.stacking import SubjectData
+from nlme.parameters.covariance import Covariance
 from nlme.parameters.priors import Priors
 from nlme.structure.solvers import SOLVED, Tolerances
 
@@ -53,11 +54,10 @@ class Centring(NamedTuple):
     exponent: Float[Array, " q"]
     reference: Float[Array, " q"]
 
-    def standard(self, model: Model, y: Float[Array, " q"]):
+    def standard(self, omega: Covariance | None, y: Float[Array, " q"]):
         """b of one subject, and log |db / dy|."""
         if not y.shape[0]:
             return y, jnp.zeros(())
-        omega = model.random()
         scale = omega.sd**self.exponent * self.reference ** (1.0 - self.exponent)
         factor = omega.cholesky
         b = solve_triangular(factor, scale * y, lower=True)
@@ -82,9 +82,9 @@ class Coordinates(NamedTuple):
             return self.u + moved, self.y
         return self.u + moved, self.y - self.follow @ moved + jnp.einsum("nij,nj->ni", self.scatter, w["effects"])
 
-    def standard(self, model: Model, y: Float[Array, "N q"]):
+    def standard(self, omega: Covariance | None, y: Float[Array, "N q"]):
         """(b, log |db / dy|) of all subjects."""
-        b, jacobian = jax.vmap(self.centring.standard, (None, 0))(model, y)
+        b, jacobian = jax.vmap(self.centring.standard, (None, 0))(omega, y)
         return b, jnp.sum(jacobian)
 
 
@@ -130,7 +130,7 @@ def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) ->
 
     # the joint density has no useful mode in the spread of the random effects, which stays at the model's
     moving = np.concatenate([np.full(site.size, site.part == "value") for site in prior.sites])
-    reference = model.random().sd if q else jnp.ones(0)
+    reference = layout.anatomy.omega(model).sd if q else jnp.ones(0)
 
     def going(search):
         return (search.gain > _TOLERANCE) & (search.count < _LIMIT)
@@ -190,15 +190,15 @@ def _subject(prior: Priors, layout: Layout, data: SubjectData, centring: Centrin
 
     def parts(x):
         model, _ = prior.model_and_density(x[:size])
-        b, jacobian = centring.standard(model, x[size:])
+        b, jacobian = centring.standard(anatomy.omega(model), x[size:])
         return model, b, jacobian
 
     model, b, _ = parts(x)
-    expansion = Expansion(model, anatomy, effects_from(model, b), data.covariates, data.timeline, 1, ode)
+    expansion = Expansion(model, anatomy, effects_from(anatomy, model, b), data.covariates, data.timeline, 1, ode)
 
     def values(x):
         model, b, _ = parts(x)
-        m = moments(model, anatomy, data, expansion(model, effects_from(model, b)))
+        m = moments(model, anatomy, data, expansion(model, effects_from(anatomy, model, b)))
         return (m.mean - m.transformed, jnp.log(m.variance), m.log_factor), m
 
     (minus_residual, log_variance, log_factor), push, m = jax.linearize(values, x, has_aux=True)
@@ -220,16 +220,16 @@ def _subject(prior: Priors, layout: Layout, data: SubjectData, centring: Centrin
 
     own, slope = jax.value_and_grad(effects)(x)
     value = jnp.where(m.status == SOLVED, value + own, jnp.inf)
-    return value, gradient + slope, information + _effects_information(parts, centring, x, size)
+    return value, gradient + slope, information + _effects_information(parts, anatomy, centring, x, size)
 
 
-def _effects_information(parts, centring: Centring, x, size: int):
+def _effects_information(parts, anatomy, centring: Centring, x, size: int):
     """Information in x of the random effects' own distribution: of y given the spread, and of the spread."""
     if x.shape[0] == size:
         return jnp.zeros((size, size))
 
     def log_variance(u):  # of y
-        omega = parts(jnp.concatenate([u, x[size:]]))[0].random()
+        omega = anatomy.omega(parts(jnp.concatenate([u, x[size:]]))[0])
         return 2.0 * (1.0 - centring.exponent) * jnp.log(omega.sd)
 
     of_y = jax.jacfwd(lambda y: parts(jnp.concatenate([x[:size], y]))[1])(x[size:])

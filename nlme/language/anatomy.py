@@ -21,11 +21,16 @@ from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
 from nlme.typing import Named
 
 
+OCCASION = "(occasion)"  # its column among the covariates; no covariate can have this name
+
+
 @dataclasses.dataclass(frozen=True)
 class Anatomy:
     """What a model is made of, found by calling its methods on abstract values."""
 
-    effects: tuple[str, ...]
+    effects: tuple[str, ...]  # all of a subject, those of every occasion written out: "cl", "v", "cl_occ[1]", "cl_occ[2]"
+    words: tuple[str, ...]  # what individual() sees of them: "cl", "v", "cl_occ"
+    by_occasion: int  # how many of these, the last, differ between occasions
     covariates: tuple[str, ...]
     individual: tuple[str, ...]
     states: tuple[str, ...]
@@ -39,11 +44,46 @@ class Anatomy:
     carriers: tuple[bool, ...]  # which of those inputs depend on a random effect
     direct: tuple[int, ...]  # elements of the flat population parameters that the dynamics use directly
     laws: tuple[Law, ...] = ()  # endpoint -> what is known of its distribution before any number is
+    occasions: tuple[str, ...] = ()  # of the data
 
     @property
     def plain(self) -> bool:
         """Every endpoint is normal on a fixed scale."""
         return all(law.plain for law in self.laws)
+
+    def with_occasions(self, labels: tuple[str, ...]) -> Anatomy:
+        """The same model for data with these occasions."""
+        own = len(self.words) - self.by_occasion
+        written = tuple(f"{word}[{label}]" for label in labels for word in self.words[own:])
+        return dataclasses.replace(self, occasions=labels, effects=self.words[:own] + written)
+
+    def omega(self, model: Model) -> Covariance | None:
+        """Covariance of all random effects of a subject."""
+        if not self.by_occasion:
+            return model.random()
+        own = model.random() or Covariance(jnp.zeros(0), jnp.zeros((0, 0)), (), ())
+        return own.and_repeated(model.between_occasions(), self.occasions)
+
+    def cholesky(self, model: Model) -> Float[Array, "q q"]:
+        """L with L L' = Omega; 0 x 0 without random effects."""
+        return self.omega(model).cholesky if self.effects else jnp.zeros((0, 0))
+
+    def at(self, eta: Float[Array, " q"], values: dict[str, Any]) -> tuple[Named, Named]:
+        """What ``individual`` sees in a row with these ``values``: its random effects and its covariates."""
+        own = len(self.words) - self.by_occasion
+        seen = [eta[k] for k in range(own)]
+        if self.by_occasion:
+            here = jnp.arange(len(self.occasions)) == values[OCCASION]
+            table = jnp.reshape(eta[own:], (len(self.occasions), self.by_occasion))
+            # a sum, not a product with 0 and 1: what does not belong here must not reach here as NaN either
+            seen += list(jnp.sum(jnp.where(here[:, None], table, 0.0), axis=0))
+        cov = {name: values[name] for name in self.covariates}
+        return named("random effect", self.words, seen), Named(cov, "covariate")
+
+    @property
+    def table(self) -> tuple[str, ...]:
+        """What may change from record to record: the covariates, and the occasion (its position among ``occasions``)."""
+        return (*self.covariates, OCCASION) if self.by_occasion else self.covariates
 
 
 def named(kind: str, names, values) -> Named:
@@ -92,10 +132,9 @@ def structure_of(model: Model, ind: dict[str, Any]) -> Structure | None:
 
 def rows_of(model: Model, anatomy: Anatomy, eta: Float[Array, " q"], covariates: dict[str, Float[Array, " K"]], rows: int):
     """Individual parameters of every parameter row: dict of (K,) arrays."""
-    effects = named("random effect", anatomy.effects, [eta[k] for k in range(len(anatomy.effects))])
 
     def of_row(values):
-        return individual_row(model, effects, Named(values, "covariate"))
+        return individual_row(model, *anatomy.at(eta, values))
 
     if rows == 1:
         return jax.tree.map(lambda x: x[None], of_row({k: v[0] for k, v in covariates.items()}))
@@ -152,9 +191,19 @@ def anatomy_of(model: Model) -> Anatomy:
     covariates = tuple(covariate_units(model))
     with in_method(type(model).__name__, "random"):
         omega = model.random()
-    if omega is not None and not isinstance(omega, Covariance):
-        raise ModelError(f"{type(model).__name__}.random must return a covariance field; it returned {kind_of(omega)}.")
-    effects = omega.names if omega is not None else ()
+    with in_method(type(model).__name__, "between_occasions"):
+        between = model.between_occasions()
+    for method, found in (("random", omega), ("between_occasions", between)):
+        if found is not None and not isinstance(found, Covariance):
+            raise ModelError(f"{type(model).__name__}.{method} must return a covariance field; it returned {kind_of(found)}.")
+    own, occasional = (() if found is None else found.names for found in (omega, between))
+    effects = own + occasional
+    twice = sorted(set(own) & set(occasional))
+    if twice:
+        raise ModelError(
+            f"{type(model).__name__}: random effect {twice[0]!r} is declared per subject and per occasion; give them two names, "
+            f"such as {twice[0]} and {twice[0]}_occ."
+        )
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
     arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float64), arrays)
     scalar = jax.ShapeDtypeStruct((), jnp.float64)
@@ -215,6 +264,8 @@ def anatomy_of(model: Model) -> Anatomy:
     observed = tuple(k for k in range(len(state)) if any(row[k] for row in reach))
     return Anatomy(
         effects=tuple(effects),
+        words=tuple(effects),
+        by_occasion=len(occasional),
         covariates=covariates,
         individual=names,
         states=tuple(found["states"]),

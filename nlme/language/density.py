@@ -87,7 +87,6 @@ def _each(function, model: Model, anatomy: Anatomy, data: SubjectData, solution:
     return jax.vmap(at)(ind, states, time, values)
 
 
-def effects_from(model: Model, standard: Float[Array, " q"]) -> Float[Array, " q"]:
+def effects_from(anatomy: Anatomy, model: Model, standard: Float[Array, " q"]) -> Float[Array, " q"]:
     """Random effects eta = L b from standardised ones, Omega = L L'."""
-    omega = model.random()
-    return omega.cholesky @ standard if omega is not None else standard
+    return anatomy.cholesky(model) @ standard

@@ -118,16 +118,17 @@ def _networks(model: Model):
 
 
 def _effects(model: Model, anatomy: Anatomy):
-    omega = model.random()
-    variances = np.diagonal(np.asarray(omega.matrix))
-    correlation = np.asarray(omega.correlation)
     transforms = transforms_at(model, anatomy, dict.fromkeys(anatomy.covariates, 1.0))
     rows = []
-    for k, name in enumerate(anatomy.effects):
-        block = next(b for b in omega.blocks if k in b)
-        others = [f"{anatomy.effects[j]} ({correlation[k, j]:.2g})" for j in block if j != k]
-        rows.append((name, f"{variances[k]:.4g}", transforms[name], ", ".join(others) or "-"))
-    return "Random effects", ("name", "variance", "enters", "correlated with"), tuple(rows)
+    for omega in (model.random(), model.between_occasions()):
+        if omega is None:
+            continue
+        variances, correlation = np.diagonal(np.asarray(omega.matrix)), np.asarray(omega.correlation)
+        for k, name in enumerate(omega.names):
+            block = next(b for b in omega.blocks if k in b)
+            others = [f"{omega.names[j]} ({correlation[k, j]:.2g})" for j in block if j != k]
+            rows.append((name, omega.per, f"{variances[k]:.4g}", transforms[name], ", ".join(others) or "-"))
+    return "Random effects", ("name", "one per", "variance", "enters", "correlated with"), tuple(rows)
 
 
 def _individual(model: Model, anatomy: Anatomy):
@@ -137,11 +138,11 @@ def _individual(model: Model, anatomy: Anatomy):
 
     def individual(etas, cov, leaves):
         own = eqx.combine(jax.tree.unflatten(pieces.tree, leaves), pieces.rest)
-        return list(individual_row(own, named("random effect", anatomy.effects, etas), Named(cov, "covariate")).values())
+        return list(individual_row(own, named("random effect", anatomy.words, etas), Named(cov, "covariate")).values())
 
-    etas, cov = [scalar] * len(anatomy.effects), {name: scalar for name in anatomy.covariates}
+    etas, cov = [scalar] * len(anatomy.words), {name: scalar for name in anatomy.covariates}
     reach = dependence(individual, etas, cov, pieces.shapes)
-    words = [*(f"eta.{n}" for n in anatomy.effects), *(f"cov.{n}" for n in sorted(anatomy.covariates)), *labels]
+    words = [*(f"eta.{n}" for n in anatomy.words), *(f"cov.{n}" for n in sorted(anatomy.covariates)), *labels]
     rows = tuple((name, _listed(words, row)) for name, row in zip(anatomy.individual, reach, strict=True))
     return "Individual parameters", ("name", "depends on"), rows
 

@@ -29,12 +29,12 @@ def transforms_at(model: Model, anatomy: Anatomy, covariates: dict[str, float]) 
     @jax.jit
     def table(etas):
         def at(eta):
-            ind = individual_row(model, named("random effect", anatomy.effects, list(eta)), cov)
+            ind = individual_row(model, named("random effect", anatomy.words, list(eta)), cov)
             return jnp.stack(list(ind.values()))
 
         return jax.vmap(at)(etas)
 
-    count = len(anatomy.effects)
+    count = len(anatomy.words)
     if not count:
         return {}
     etas = np.zeros((1 + count * len(_PROBES), count))
@@ -43,7 +43,7 @@ def transforms_at(model: Model, anatomy: Anatomy, covariates: dict[str, float]) 
     values = np.asarray(table(jnp.asarray(etas)))
     base, x = values[0], np.array(_PROBES)[:, None]
     found = {}
-    for k, effect in enumerate(anatomy.effects):
+    for k, effect in enumerate(anatomy.words):
         moved = values[1 + k * len(_PROBES) : 1 + (k + 1) * len(_PROBES)]
         depends = np.any((moved != base) | ~np.isfinite(moved), axis=0)
         moved, start = moved[:, depends], base[depends]

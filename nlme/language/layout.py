@@ -83,7 +83,7 @@ def lay_out(model: Model, population: Population, samples: str = "observations",
             f"The data must be a Population, as nlme.read_nonmem(path or DataFrame, ...) returns; got {type(population).__name__}"
             + (f" {population!r}." if isinstance(population, str) else ".")
         )
-    anatomy = anatomy_of(model)
+    anatomy = anatomy_for(model, population)
     _check_covariates(model, anatomy, population)
     endpoint_of = _match_endpoints(model, anatomy, population)
     if samples == "observations":
@@ -117,6 +117,23 @@ def lay_out(model: Model, population: Population, samples: str = "observations",
     for k, i in enumerate(np.concatenate(order)):
         back[i] = k
     return Layout(anatomy, population, Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh), spans, positions)
+
+
+def anatomy_for(model: Model, population: Population) -> Anatomy:
+    """What the model is made of when its occasions are those of ``population``."""
+    anatomy = anatomy_of(model)
+    return anatomy.with_occasions(_occasions(model, anatomy, population)) if anatomy.by_occasion else anatomy
+
+
+def _occasions(model: Model, anatomy: Anatomy, population: Population) -> tuple[str, ...]:
+    """The occasions of the data, in order."""
+    found = np.unique(np.concatenate([s.occasion for s in population]))
+    if not np.any(found):
+        raise ModelError(
+            f"{type(model).__name__} has random effects per occasion ({', '.join(anatomy.words[-anatomy.by_occasion :])}), and the "
+            "data have no occasions: they need a column OCC with a number that changes from occasion to occasion."
+        )
+    return tuple(f"{occasion:g}" for occasion in found)
 
 
 def _check_covariates(model: Model, anatomy: Anatomy, population: Population) -> None:

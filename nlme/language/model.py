@@ -2,7 +2,7 @@
 
     typical values      fields, declared with nlme.positive, real, bounded, probability, covariance, mlp
     patient data        covariates = {"wt": "kg"}
-    random effects      random()
+    random effects      random(), and between_occasions()
     individual params   individual(eta, cov)
     dynamics            dynamics(ind)
     error model         observe(ind, state, t)
@@ -40,7 +40,7 @@ class Model(eqx.Module):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        for name in ("individual", "dynamics", "observe", "random"):
+        for name in ("individual", "dynamics", "observe", "random", "between_occasions"):
             if name in cls.__dict__ and not callable(cls.__dict__[name]):
                 raise ModelError(f"{cls.__name__}.{name} must be a method; found {cls.__dict__[name]!r}.")
 
@@ -74,13 +74,20 @@ class Model(eqx.Module):
                 )
 
     def random(self) -> Covariance | None:
-        """The covariance of the random effects; by default the model's only covariance field, or none."""
+        """The covariance of the subjects' random effects; by default the model's only such covariance field, or none."""
+        return self._only_covariance("subject", "random")
+
+    def between_occasions(self) -> Covariance | None:
+        """The covariance of the random effects that a subject has anew on every occasion; by default the field declared so."""
+        return self._only_covariance("occasion", "between_occasions")
+
+    def _only_covariance(self, per: str, method: str) -> Covariance | None:
         found = [getattr(self, f.name) for f in dataclasses.fields(self)]
-        found = [value for value in found if isinstance(value, Covariance)]
+        found = [value for value in found if isinstance(value, Covariance) and value.per == per]
         if len(found) > 1:
             raise ModelError(
-                f"{type(self).__name__} declares {len(found)} covariances; define random(self) to say which one the "
-                f"subjects' random effects have."
+                f"{type(self).__name__} declares {len(found)} covariances per {per}; define {method}(self) to say which one the "
+                f"random effects have."
             )
         return found[0] if found else None
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from nlme.data.population import Subject
 from nlme.errors import DataError, ModelError, name_error
-from nlme.language.anatomy import Anatomy
+from nlme.language.anatomy import OCCASION, Anatomy
 from nlme.structure.events import (
     BOLUS,
     BREAK,
@@ -59,7 +59,11 @@ def records_of(
     """Events, fills, samples and covariate rows of one subject."""
     n = len(subject.time)
     clock = _clock(subject)
-    rows, before, table, anchor, drift = _parameter_rows(subject, clock, between, lines)
+    known = subject.covariates
+    if anatomy.by_occasion:
+        known = {**known, OCCASION: [anatomy.occasions.index(f"{occasion:g}") for occasion in subject.occasion]}
+        between = {**between, OCCASION: "nocb"}
+    rows, before, table, anchor, drift = _parameter_rows(known, clock, between, lines)
     events: list[Event] = []
     fills: list[tuple] = []
     epoch = 0
@@ -112,16 +116,16 @@ def _clock(subject: Subject) -> np.ndarray:
     return time - np.cumsum(back)
 
 
-def _parameter_rows(subject: Subject, clock: np.ndarray, between: dict[str, str], lines: list[str]):
+def _parameter_rows(known: dict[str, np.ndarray], clock: np.ndarray, between: dict[str, str], lines: list[str]):
     """Parameter rows: of every record, and of the interval that ends at it; covariates by row, and how they drift.
 
     A row is what stays the same, so neighbours that agree share one.  Over an interval a covariate has the value of the record
     that ends it ("nocb"), of the one that begins it ("locf"), or goes from the one to the other ("linear").
     """
-    n, names = len(subject.time), list(between)
+    n, names = len(clock), list(between)
     if not names:
         return np.zeros(n, int), np.zeros(n, int), {}, np.zeros(1), {}
-    values = np.stack([np.asarray(subject.covariates[name], dtype=float) for name in names], axis=1)
+    values = np.stack([np.asarray(known[name], dtype=float) for name in names], axis=1)
     earlier = np.r_[values[:1], values[:-1]]
     starts = np.r_[clock[:1], clock[:-1]]
     later = np.array([between[name] == "nocb" for name in names])

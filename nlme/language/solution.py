@@ -21,14 +21,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from nlme.language.anatomy import Anatomy, individual_row, named, rows_of, structure_of, used_parameters
+from nlme.language.anatomy import Anatomy, individual_row, rows_of, structure_of, used_parameters
 from nlme.language.model import Model
 from nlme.language.stacking import SubjectData
 from nlme.structure.events import Timeline
 from nlme.structure.jets import Columns, Jet, Polynomial
 from nlme.structure.propagate import propagate, trace
 from nlme.structure.solvers import NO_STEADY_STATE, SENTENCES, SOLVED, Tolerances
-from nlme.typing import Named
 
 _PASSES = 14  # solves that one pass back through the steps costs
 _MOST_COLUMNS = 60  # of a linear structure's jet, before reverse differentiation is cheaper
@@ -87,8 +86,7 @@ class _Solver:
         if t is not None:
             since = t - timeline.anchor[row]
             values |= {name: values[name] + slope[row] * since for name, slope in timeline.drift.items()}
-        effects = named("random effect", self.anatomy.effects, [z[k] for k in range(q)])
-        return structure_of(model, individual_row(model, effects, Named(values, "covariate")))
+        return structure_of(model, individual_row(model, *self.anatomy.at(z[:q], values)))
 
     def _coordinates(self, model, eta):
         if not self._along_effects:

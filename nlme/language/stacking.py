@@ -67,7 +67,7 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
             values = s["subject"].dv[[record for _, record in group]]
             possible[e] = next(iter(values[np.isfinite(values)]), possible[e])
     positions = np.full((n, total), -1)
-    covariates = {name: np.zeros((n, rows)) for name in anatomy.covariates}
+    covariates = {name: np.zeros((n, rows)) for name in anatomy.table}
     drift = {name: np.zeros((n, rows)) for name in subjects[0]["drift"]}
     anchor, start = np.zeros((n, rows)), np.zeros(n)
     for i, s in enumerate(subjects):

@@ -120,24 +120,24 @@ class Subject:
 
     def _expand(self, model, b, order) -> Expansion | Replayed:
         data = self.data
-        eta = effects_from(model, b)
+        eta = effects_from(self.anatomy, model, b)
         way = Expansion if self.method.thirds else expand
         return way(model, self.anatomy, eta, data.covariates, data.timeline, order, self.method.ode)
 
     def moments(self, model: Model, b: Float[Array, " q"]) -> Moments:
         """Moments at ``b``; without interaction the variances are those at b = 0."""
-        return self._moments(model, self._solution(model, effects_from(model, b)), b)
+        return self._moments(model, self._solution(model, effects_from(self.anatomy, model, b)), b)
 
     def _moments(self, model: Model, solution: Solution, b) -> Moments:
         alone = None
         if self._typical is not None:
-            typical = self._typical(model, effects_from(model, jnp.zeros_like(b)))
+            typical = self._typical(model, effects_from(self.anatomy, model, jnp.zeros_like(b)))
             alone = moments(model, self.anatomy, self.data, typical).alone
         return moments(model, self.anatomy, self.data, solution, alone)
 
     def back_transformed(self, model: Model, b: Float[Array, " q"], z: Float[Array, " T"]) -> Float[Array, " T"]:
         """Values on the scale of the data of ``z``, which stand on the scales of the error models."""
-        return back_transformed(model, self.anatomy, self.data, self._solution(model, effects_from(model, b)), z)
+        return back_transformed(model, self.anatomy, self.data, self._solution(model, effects_from(self.anatomy, model, b)), z)
 
     def slopes(self, model: Model, b: Float[Array, " q"]) -> Slopes:
         """Moments and their first derivatives, in one pass."""
@@ -196,8 +196,8 @@ class Subject:
         if self._solution.exact or not self.effects:
             return jnp.zeros(())
         inverse_factor = jnp.linalg.inv(jnp.linalg.cholesky(jax.lax.stop_gradient(hessian)))
-        omega = jax.lax.stop_gradient(model.random().cholesky)
-        eta = effects_from(model, b)
+        omega = jax.lax.stop_gradient(self.anatomy.cholesky(model))
+        eta = effects_from(self.anatomy, model, b)
         term = self._solution.third(model, eta, inverse_factor @ omega.T)
 
         def phi(states):

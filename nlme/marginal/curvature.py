@@ -28,7 +28,7 @@ def curvature_at(method: Method, anatomy: Anatomy, data: SubjectData, model: Mod
     """Phi, its gradient, and its exact and expected Hessian at ``b``."""
     q = len(anatomy.effects)
     columns = Columns.of_order(2, q)
-    factor = model.random().cholesky if q else jnp.zeros((0, 0))
+    factor = anatomy.cholesky(model)
     effects = jnp.concatenate([(factor @ b)[:, None], factor, jnp.zeros((q, len(columns.pairs)))], axis=1)
     solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
     states, status = solver(model, effects, columns)

@@ -11,6 +11,7 @@ Three coordinates of one block, all of length m (m + 1) / 2, lower triangle row 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import equinox as eqx
@@ -22,6 +23,7 @@ from nlme.errors import ModelError, name_error
 from nlme.parameters.domains import METADATA, Declaration, Domain, is_numeric
 
 COVARIANCE = Domain("covariance")
+LEVELS = ("subject", "occasion")
 
 
 class Covariance(eqx.Module):
@@ -33,12 +35,14 @@ class Covariance(eqx.Module):
     factor : (n, n) Cholesky factor of the correlation matrix, zero outside the blocks
     names : names of the random effects
     blocks : groups of positions that are correlated with each other
+    per : what has random effects of its own with this covariance: "subject", or "occasion" within a subject
     """
 
     sd: Float[Array, " n"]
     factor: Float[Array, "n n"]
     names: tuple[str, ...] = eqx.field(static=True)
     blocks: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    per: str = eqx.field(static=True, default="subject")
 
     @property
     def cholesky(self) -> Float[Array, "n n"]:
@@ -78,7 +82,7 @@ class Covariance(eqx.Module):
         for i in range(len(self.names)):
             raw = jnp.stack([values.get((i, j), 0.0) if j < i else jnp.float64(j == i) for j in range(len(self.names))])
             rows.append(raw / jnp.sqrt(jnp.sum(raw**2)))
-        return Covariance(sd, jnp.stack(rows), self.names, self.blocks)
+        return Covariance(sd, jnp.stack(rows), self.names, self.blocks, self.per)
 
     def at_natural(self, vector) -> Covariance:
         """The covariance with these elements of Omega; NaN where they are not positive definite (checked by the caller)."""
@@ -93,12 +97,12 @@ class Covariance(eqx.Module):
                 index = np.ix_(block, block)
                 s = sd[np.array(block)]
                 factor = factor.at[index].set(jnp.linalg.cholesky(omega[index] / (s[:, None] * s[None, :])))
-        return Covariance(sd, factor, self.names, self.blocks)
+        return Covariance(sd, factor, self.names, self.blocks, self.per)
 
     def replace(self, value) -> Covariance:
         """Same names and blocks with new numbers: a Covariance, a dict of variances, or a full matrix."""
         if isinstance(value, Covariance):
-            return value
+            return dataclasses.replace(value, per=self.per)
         if isinstance(value, Mapping):
             for name in value:
                 if name not in self.names:
@@ -107,8 +111,19 @@ class Covariance(eqx.Module):
             for name, variance in value.items():
                 _check_variance(name, variance)
                 sd[self.names.index(name)] = np.sqrt(variance)
-            return Covariance(jnp.asarray(sd), self.factor, self.names, self.blocks)
-        return _from_matrix(self.names, self.blocks, np.asarray(value, dtype=float))
+            return Covariance(jnp.asarray(sd), self.factor, self.names, self.blocks, self.per)
+        return _from_matrix(self.names, self.blocks, np.asarray(value, dtype=float), self.per)
+
+    def and_repeated(self, other: Covariance, labels: Sequence[str]) -> Covariance:
+        """The covariance of this one's effects beside independent copies of ``other``'s, one for each label."""
+        n, m, names, blocks = len(self.names), len(other.names), self.names, self.blocks
+        factor = jnp.eye(n + m * len(labels)).at[:n, :n].set(self.factor)
+        for k, label in enumerate(labels):
+            first = n + k * m
+            factor = factor.at[first : first + m, first : first + m].set(other.factor)
+            names += tuple(f"{name}[{label}]" for name in other.names)
+            blocks += tuple(tuple(i + first for i in block) for block in other.blocks)
+        return Covariance(jnp.concatenate([self.sd, jnp.tile(other.sd, len(labels))]), factor, names, blocks)
 
     def __repr__(self) -> str:
         try:
@@ -119,7 +134,9 @@ class Covariance(eqx.Module):
         return f"Covariance({', '.join(parts)})"
 
 
-def covariance(*blocks, correlation: Mapping[tuple[str, str], float] | None = None, label: str = "", **variances: float):
+def covariance(
+    *blocks, correlation: Mapping[tuple[str, str], float] | None = None, label: str = "", per: str = "subject", **variances: float
+):
     """Field of a covariance of random effects (starting values are **variances**).
 
     * diagonal: ``covariance(cl=0.09, v=0.04)``
@@ -127,13 +144,15 @@ def covariance(*blocks, correlation: Mapping[tuple[str, str], float] | None = No
       full block
     * a full block: ``covariance(("cl", "v"), [[0.09, 0.01], [0.01, 0.04]])`` (a lower triangle will do); several blocks as
       tuples: ``covariance((("cl", "v"), [[...]]), (("ka", "lag"), [[...]]), base=0.2)``
+    * between the occasions of a subject: ``covariance(cl_occ=0.02, per="occasion")``.  Every occasion (value of OCC) has effects
+      of its own from this one covariance (NONMEM's BLOCK SAME); ``eta.cl_occ`` is that of the occasion at hand
 
     Raises
     ------
     ModelError
         A variance that is not positive, a matrix that is not positive definite or of the wrong size, a name used twice.
     """
-    value = build(*blocks, correlation=correlation, **variances)
+    value = build(*blocks, correlation=correlation, per=per, **variances)
     return eqx.field(
         default_factory=lambda: value,
         converter=value.replace,
@@ -141,8 +160,12 @@ def covariance(*blocks, correlation: Mapping[tuple[str, str], float] | None = No
     )
 
 
-def build(*blocks, correlation: Mapping[tuple[str, str], float] | None = None, **variances: float) -> Covariance:
+def build(
+    *blocks, correlation: Mapping[tuple[str, str], float] | None = None, per: str = "subject", **variances: float
+) -> Covariance:
     """The Covariance that :func:`covariance` would declare, as a value."""
+    if per not in LEVELS:
+        raise ModelError(f"per= of a covariance is one of {', '.join(map(repr, LEVELS))}; got {per!r}.")
     if len(blocks) == 2 and blocks[0] and all(isinstance(name, str) for name in blocks[0]):
         blocks = ((tuple(blocks[0]), blocks[1]),)
     names: list[str] = []
@@ -181,7 +204,7 @@ def build(*blocks, correlation: Mapping[tuple[str, str], float] | None = None, *
     omega = np.zeros((n, n))
     for group, piece in zip(groups, pieces, strict=True):
         omega[np.ix_(group, group)] = piece
-    return _from_matrix(tuple(names), tuple(groups), omega)
+    return _from_matrix(tuple(names), tuple(groups), omega, per)
 
 
 def _check_variance(name: str, variance) -> None:
@@ -234,7 +257,7 @@ def _square(names: Sequence[str], matrix) -> np.ndarray:
     return full
 
 
-def _from_matrix(names, blocks, omega: np.ndarray) -> Covariance:
+def _from_matrix(names, blocks, omega: np.ndarray, per: str) -> Covariance:
     n = len(names)
     if omega.shape != (n, n):
         raise ModelError(f"The covariance of {', '.join(names)} is {n} x {n}; got an array of shape {omega.shape}.")
@@ -257,4 +280,4 @@ def _from_matrix(names, blocks, omega: np.ndarray) -> Covariance:
         ) from None
     sd = np.sqrt(np.diagonal(omega))
     factor = np.linalg.cholesky(omega / np.outer(sd, sd))
-    return Covariance(jnp.asarray(sd), jnp.asarray(factor), tuple(names), tuple(tuple(b) for b in blocks))
+    return Covariance(jnp.asarray(sd), jnp.asarray(factor), tuple(names), tuple(tuple(b) for b in blocks), per)

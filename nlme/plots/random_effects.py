@@ -31,7 +31,8 @@ def eta_distributions(fit) -> Figure:
     for axes, name in zip(panels, eta.columns, strict=False):
         values = eta[name].to_numpy(dtype=float)
         values = values[np.isfinite(values)]
-        sd = np.sqrt(variances.get(name, np.nan))
+        word = name.split("[")[0]  # of an effect that every occasion has anew
+        sd = np.sqrt(variances.get(word, np.nan))
         if np.isfinite(sd) and sd > 0:
             reach = max(3.2 * sd, 1.05 * np.abs(values).max(initial=0.0))
             grid = np.linspace(-reach, reach, 200)
@@ -41,7 +42,7 @@ def eta_distributions(fit) -> Figure:
             axes.hist(values, bins=_bins(values), density=True, color=PALE, edgecolor=INK, linewidth=0.6, zorder=0)
         axes.plot(values, np.zeros_like(values), linestyle="none", marker="|", color=INK, markersize=7, clip_on=False)
         axes.axvline(0.0, **IDENTITY)
-        axes.set(xlabel=f"η {name}", ylabel="Density", title=f"{name}: shrinkage {fit.shrinkage.get(name, np.nan):.1f} %")
+        axes.set(xlabel=f"η {name}", ylabel="Density", title=f"{name}: shrinkage {fit.shrinkage.get(word, np.nan):.1f} %")
     for axes in panels[eta.shape[1] :]:
         axes.set_visible(False)
     handles, labels = panels[0].get_legend_handles_labels()

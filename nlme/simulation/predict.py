@@ -12,7 +12,7 @@ import numpy as np
 from nlme.errors import DataError, FitError, ModelError
 from nlme.estimation.result import Evaluated
 from nlme.language.anatomy import observation_row, rows_of
-from nlme.language.layout import Layout, lay_out
+from nlme.language.layout import Layout, anatomy_for, lay_out
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion, failure
@@ -134,20 +134,22 @@ def effects_of(model: Any, population, eta) -> np.ndarray:
     """(N, q) random effects for the subjects of ``population``.
 
     ``eta`` is None (zero: typical subjects; for a fit, the subjects' own modes), a DataFrame indexed by ID with one column per
-    random effect, or an array in the order of the subjects.
+    random effect, or an array in the order of the subjects.  The effects of an occasion that the DataFrame does not know are zero.
 
     Raises
     ------
     DataError
         A subject without random effects, a missing or unknown column, the wrong shape.
     """
-    omega = model_of(model).random()
-    names = omega.names if omega is not None else ()
+    anatomy = anatomy_for(model_of(model), population)
+    names = anatomy.effects
     if eta is None and isinstance(model, Evaluated):
         eta = model.eta
     if eta is None:
         return np.zeros((len(population), len(names)))
     if hasattr(eta, "columns"):
+        unknown = [name for name in names[len(anatomy.words) - anatomy.by_occasion :] if name not in eta.columns]
+        eta = eta.assign(**dict.fromkeys(unknown, 0.0))
         missing = [name for name in names if name not in eta.columns]
         if missing:
             raise DataError(

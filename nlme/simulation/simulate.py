@@ -7,6 +7,7 @@ import numpy as np
 
 from nlme.errors import DataError
 from nlme.estimation.result import Evaluated
+from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
 from nlme.simulation.predict import Records, effects_of, model_of
 from nlme.structure.solvers import Tolerances
@@ -55,8 +56,8 @@ def simulate(
     if replicates < 1:
         raise DataError(f"replicates must be at least 1; got {replicates}.")
     own = model_of(model)
-    omega = own.random()
-    names = omega.names if omega is not None else ()
+    anatomy = anatomy_for(own, population)
+    names, factor = anatomy.effects, anatomy.cholesky(own)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     fixed = None if isinstance(eta, str) and eta == "new" else _chosen(model, population, eta)
@@ -66,7 +67,7 @@ def simulate(
         used = fixed
         if used is None:
             standard = jax.random.normal(draw, (len(population), len(names)))
-            used = np.asarray(standard @ omega.cholesky.T) if names else np.zeros((len(population), 0))
+            used = np.asarray(standard @ factor.T)
         if at is None or fixed is None:
             at = Records(own, population, used, ode)
         frames.append(_observations(at, used, names, replicate, error if noise else None))

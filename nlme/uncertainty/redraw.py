@@ -30,7 +30,7 @@ def redrawn_observations(fit: Fit, replicates: int, key) -> tuple[np.ndarray, ..
                 f"{subject.rows[censored[0]]}, CENS = {subject.cens[censored[0]]}). Resample subjects instead (parametric=False)."
             )
     layout, count = fit.layout, len(fit.population)
-    factor = np.asarray(fit.model.random().cholesky) if fit.effects else np.zeros((0, 0))
+    factor = np.asarray(layout.anatomy.cholesky(fit.model))
     parts = [np.repeat(np.asarray(part.data.observed)[None], replicates, axis=0) for part in layout.arrays.parts]
     records = None
     for r, own in enumerate(jax.random.split(key, replicates)):

@@ -62,6 +62,11 @@ class SAEM(ImportanceSampling):
     def require(self, anatomy: Anatomy) -> None:
         if not anatomy.effects:
             raise ModelError("SAEM draws random effects, and this model has none. Use nlme.FOCEI() or nlme.Laplace().")
+        if anatomy.by_occasion:
+            raise ModelError(
+                "SAEM here draws one set of random effects for every subject, and this model has some per occasion "
+                f"({', '.join(anatomy.words[-anatomy.by_occasion :])}). Use nlme.FOCEI(), nlme.Laplace() or nlme.ImportanceSampling()."
+            )
 
     def chains_for(self, subjects: int) -> int:
         """Chains of every subject."""
