@@ -159,11 +159,17 @@ def natural_jacobian(inventory: Inventory, model) -> np.ndarray:
 
 
 def covariance_of_estimates(
-    inventory: Inventory, model, gradients: Callable[[jax.Array], np.ndarray], u: jax.Array
+    inventory: Inventory,
+    model,
+    gradients: Callable[[jax.Array], np.ndarray],
+    u: jax.Array,
+    penalty: tuple[np.ndarray, np.ndarray] | None = None,
+    kind: str = "sandwich",
 ) -> CovarianceOfEstimates:
     """R and S at ``u``.
 
-    ``gradients(u)`` gives the gradient of every subject's objective in the unconstrained parameters, (N, P).
+    ``gradients(u)`` gives the gradient of every subject's objective in the unconstrained parameters, (N, P); ``penalty`` gradient
+    and Hessian there of what was added to their sum, which R includes.
     """
     size = len(inventory)
     scores = gradients(u)
@@ -172,6 +178,9 @@ def covariance_of_estimates(
         step = jnp.zeros(size).at[k].set(_STEP)
         hessian[k] = (gradients(u + step).sum(axis=0) - gradients(u - step).sum(axis=0)) / (2 * _STEP)
     hessian = 0.5 * (hessian + hessian.T)
+    slope = scores.sum(axis=0)
+    if penalty is not None:
+        slope, hessian = slope + penalty[0], hessian + penalty[1]
 
     def natural(v):
         return inventory.natural(inventory.at_unconstrained(model, v))
@@ -179,7 +188,7 @@ def covariance_of_estimates(
     jacobian = natural_jacobian(inventory, model)
     inverse = np.linalg.inv(jacobian)
     natural_scores = scores @ inverse
-    bend = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, natural_scores.sum(axis=0)))
+    bend = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, slope @ inverse))
     information_r = 0.5 * inverse.T @ (hessian - bend) @ inverse
     information_s = 0.25 * natural_scores.T @ natural_scores
-    return CovarianceOfEstimates(tuple(inventory.names), information_r, information_s)
+    return CovarianceOfEstimates(tuple(inventory.names), information_r, information_s, kind)

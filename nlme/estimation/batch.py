@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.errors import FitError
+from nlme.errors import FitError, ModelError
 from nlme.estimation.objective import after_search, evaluate_subjects
 from nlme.estimation.outer import CONVERGED, RAN_AWAY, SEARCHING, SENTENCES, Search, absorb, begin, propose
 from nlme.estimation.progress import Progress
@@ -154,6 +154,8 @@ def run_fits(
 
     Interrupting (Ctrl-C) returns what has been found; fits that had not ended say so.
     """
+    if fit.layout.anatomy.mixture:
+        raise ModelError("Fits of a mixture of subpopulations do not run side by side yet; run them one by one with nlme.fit.")
     count = len(u)
     weights = np.ones((count, len(fit.values))) if weights is None else np.asarray(weights, float)
     free = np.ones(u.shape, bool) if free is None else np.asarray(free, bool)

@@ -99,6 +99,8 @@ def sample(
             raise ModelError(f"nlme.sample: {name} is a whole number of at least 1; got {count!r}.")
     prior = Priors(model, priors, fixed)
     layout = lay_out(model, population)
+    if layout.anatomy.mixture:
+        raise ModelError("nlme.sample has no mixtures of subpopulations; nlme.fit has: FOCEI, Laplace, AGQ.")
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     starting, key = jax.random.split(key)
     clock = time.perf_counter()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, ModelError
+from nlme.estimation.maximum_posterior import MAP, MinusTwiceLogPrior
 from nlme.estimation.objective import Evaluation, evaluate_subjects
 from nlme.estimation.outer import BAD_START, SEARCHING, absorb, begin, propose
 from nlme.estimation.progress import Progress
@@ -22,9 +24,11 @@ from nlme.language.model import Model
 from nlme.language.ragged import mesh_of
 from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCE, FOCEI
+from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory
 
 Penalty = Callable[[Model], jax.Array]
+_MOST_CURVED = 2000  # parameters up to which a penalty's Hessian is kept
 
 
 def evaluate(model: Model, population, method: Method | None = None, *, sharding=None) -> Evaluated:
@@ -62,6 +66,7 @@ def fit(
     method: Method | None = None,
     *,
     fixed: Iterable[str] = (),
+    priors: Mapping[str, Any] | None = None,
     penalty: Penalty | None = None,
     tolerance: float = 1e-7,
     max_evaluations: int = 1000,
@@ -79,8 +84,11 @@ def fit(
     ----------
     model : the model, its values the starting values
     population : the data
-    method : FO(), FOCE(), FOCEI() (the default), Laplace(), AGQ(), ImportanceSampling() or SAEM()
+    method : FO(), FOCE(), FOCEI() (the default), Laplace(), AGQ(), ImportanceSampling(), SAEM() or NaivePooled(); or
+        MAP(priors, method)
     fixed : names of parameters to hold at their starting values: a field ("ka"), one element ("omega.ka"), a group ("omega")
+    priors : name -> NumPyro distribution (see :mod:`nlme.parameters.priors`), added to the search as -2 log prior: maximum a
+        posteriori estimates (:mod:`nlme.estimation.maximum_posterior`).  Parameters without one have a flat one
     penalty : function of the model added to the objective in the search only (``nlme.L2(...)``); reported figures leave it out
     tolerance : the search ends when the expected further decrease of the objective is below this
     max_evaluations : limit of evaluations of objective and gradient
@@ -98,9 +106,20 @@ def fit(
     FitError
         The objective is not finite at the starting values; subjects and records are named.
     """
+    if isinstance(method, MAP):
+        if priors is not None:
+            raise ModelError("The priors are given twice: in nlme.MAP(...) and as priors=.")
+        method, priors = method.method, method.priors
     method = _method(method)
     layout = lay_out(_checked(model), population, mesh=mesh_of(sharding))
+    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     inventory = Inventory(model, fixed)
+    if not method.individuals:
+        inventory = Inventory(model, {*inventory.fixed, *_names_of_covariances(inventory, model)})
+    prior = MinusTwiceLogPrior(model, priors, inventory.fixed) if priors else None
+    if prior is not None and penalty is not None:
+        raise ModelError("Give priors= or penalty=, not both: nlme.L2(strength) is the prior Normal(0, strength ** -0.5).")
+    penalty = prior or penalty
     if not len(inventory):
         raise ModelError("Every parameter is fixed, so there is nothing to fit; use nlme.evaluate(model, population, method).")
     clock = time.perf_counter()
@@ -143,7 +162,7 @@ def fit(
         start=model,
         search_status=int(search.status),
         gradient=np.asarray(search.gradient),
-        penalty=float(search.value) - float(np.sum(np.asarray(best.value))) if penalty else 0.0,
+        **_penalised(penalty, inventory, model, search.x),
         history_columns={name: np.array(values) for name, values in history.items()},
         timings={"first evaluation, with compilation": first_call, "search": total - first_call, "total": total},
         versions=versions(),
@@ -176,12 +195,31 @@ def _approximated(found, method: SAEM, model, population, layout, inventory, pen
         start=model,
         search_status=found.status,
         gradient=np.sum(np.asarray(at.gradient), axis=0),
-        penalty=float(penalty(estimate)) if penalty else 0.0,
+        **_penalised(penalty, inventory, model, u),
         history_columns=history,
         timings={"search": searched, "total": total},
         versions=versions(),
         data_hash=population.hash,
     )
+
+
+def _penalised(penalty, inventory: Inventory, model: Model, u) -> dict:
+    """What a fit keeps of its penalty or prior."""
+    if penalty is None:
+        return {}
+
+    def at(u):
+        return penalty(inventory.at_unconstrained(model, u))
+
+    slopes = None
+    if len(u) <= _MOST_CURVED:
+        slopes = np.asarray(jax.jit(jax.grad(at))(u)), np.asarray(jax.jit(jax.hessian(at))(u))
+    words = penalty.words if isinstance(penalty, MinusTwiceLogPrior) else {}
+    return {"penalty": float(at(u)), "penalty_slopes": slopes, "priors": words}
+
+
+def _names_of_covariances(inventory: Inventory, model: Model) -> list[str]:
+    return [name for entry in inventory.entries if isinstance(entry.get(model), Covariance) for name in entry.names]
 
 
 @eqx.filter_jit
@@ -221,14 +259,15 @@ def _from_scratch(best: Evaluation, method, layout: Layout, inventory, model, u)
 
 
 def _evaluated(method, model, population, fixed, layout, at: Evaluation) -> dict:
-    b = at.b if method.searches else _post_hoc(method, layout, model)
+    modes = _post_hoc(method, layout, model) if method.individuals and not method.searches else at
     return dict(
         method=method,
         model=model,
         population=population,
         fixed=fixed,
         values=np.asarray(at.value),
-        b=np.asarray(b),
+        b=np.asarray(modes.b),
+        probabilities=np.asarray(modes.membership),
         decrement=np.asarray(at.decrement),
         inner_iterations=np.asarray(at.iterations),
         inner_converged=np.asarray(at.converged),
@@ -236,13 +275,13 @@ def _evaluated(method, model, population, fixed, layout, at: Evaluation) -> dict
     )
 
 
-def _post_hoc(method: Method, layout: Layout, model: Model):
+def _post_hoc(method: Method, layout: Layout, model: Model) -> Evaluation:
     """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
     searching = FOCE(inner_tolerance=method.inner_tolerance, inner_iterations=method.inner_iterations, ode=method.ode)
     inventory = Inventory(model)
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     u = inventory.unconstrained(model)
-    return evaluate_subjects(searching, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False).b
+    return evaluate_subjects(searching, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
 
 
 def _method(method) -> Method:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.language.anatomy import Anatomy
+from nlme.language.anatomy import MEMBER, Anatomy
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects
 from nlme.language.stacking import SubjectData
@@ -29,12 +31,34 @@ class Evaluation(NamedTuple):
     iterations: Int[Array, " N"]
     converged: Bool[Array, " N"]
     status: Int[Array, " N"]
+    membership: Float[Array, "N K"]  # probability of each subpopulation given the data; the modes are those of the likeliest
 
 
 def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, start: Float[Array, " q"]):
-    """(objective, mode) of one subject; the objective is differentiable in ``model``."""
-    value, mode = after_search(method, anatomy, model, data, begin_mode(start), method.inner_iterations)
-    return value, (mode.b, mode.decrement, mode.count, mode.decrement <= method.inner_tolerance, mode.status)
+    """(objective, mode) of one subject; the objective is differentiable in ``model``.
+
+    In a mixture -2 log sum_k p_k exp(-o_k / 2), o_k the objective if the subject belonged to subpopulation k.
+    """
+
+    def alone(data):
+        value, mode = after_search(method, anatomy, model, data, begin_mode(start), method.inner_iterations)
+        return value, (mode.b, mode.decrement, mode.count, mode.decrement <= method.inner_tolerance, mode.status)
+
+    if not anatomy.mixture:
+        value, mode = alone(data)
+        return value, (*mode, jnp.ones(1))
+
+    def belonging(k):
+        column = jnp.full_like(data.covariates[MEMBER], k)
+        return alone(dataclasses.replace(data, covariates={**data.covariates, MEMBER: column}))
+
+    values, modes = jax.vmap(belonging)(jnp.arange(len(anatomy.subpopulations), dtype=float))
+    weights = jnp.log(getattr(model, anatomy.mixture).shares) - 0.5 * values
+    best = jnp.argmax(weights)
+    b, decrement, count, converged, status = modes
+    # a search that failed spoils the sum, whichever subpopulation it was for
+    found = (b[best], jnp.max(decrement), jnp.max(count), jnp.all(converged), jnp.max(status))
+    return -2.0 * logsumexp(weights), (*found, jax.nn.softmax(weights))
 
 
 def after_search(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, search: ModeSearch, most: int):

@@ -47,6 +47,8 @@ def prediction_table(method: Method, model: Model, layout: Layout, b) -> dict[st
     zero = jnp.zeros_like(b)
     zeros, found = (jax.tree.map(np.asarray, _slopes(full, layout.anatomy, model, layout.arrays, at)) for at in (zero, b))
     typical, at, a = zeros["at"], found["at"], found["a"]
+    if not method.individuals:
+        a = zeros["a"] = np.zeros_like(a)
     rows: dict[str, list] = {name: [] for name in ("subject", "record", "DV", *COLUMNS)}
     for i in range(layout.n_subjects):
         use = np.flatnonzero(layout.positions[i] >= 0)

@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.errors import FitError
+from nlme.errors import FitError, ModelError
 from nlme.estimation.asymptotic import CovarianceOfEstimates, covariance_of_estimates
 from nlme.estimation.monte_carlo import MonteCarlo, monte_carlo
 from nlme.estimation.objective import Evaluation, evaluate_subjects
 from nlme.estimation.outer import CONVERGED, SENTENCES
 from nlme.estimation.predictions import COLUMNS, prediction_table
-from nlme.language.anatomy import OCCASION, rows_of
+from nlme.language.anatomy import MEMBER, OCCASION, rows_of
 from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
 from nlme.language.layout import Layout, lay_out
@@ -40,7 +40,7 @@ class Evaluated:
     method, model, population : what was evaluated
     fixed : names of the parameters that count as not estimated
     values : (N,) -2 log L of each subject, without n log 2 pi
-    b : (N, q) standardised modes of the random effects, eta = L b
+    b : (N, q) standardised modes of the random effects, eta = L b; in a mixture those of the likeliest subpopulation
     """
 
     method: Method
@@ -49,6 +49,7 @@ class Evaluated:
     fixed: tuple[str, ...]
     values: np.ndarray
     b: np.ndarray
+    probabilities: np.ndarray
     decrement: np.ndarray
     inner_iterations: np.ndarray
     inner_converged: np.ndarray
@@ -56,7 +57,23 @@ class Evaluated:
 
     @functools.cached_property
     def layout(self) -> Layout:
-        return lay_out(self.model, self.population)
+        return lay_out(self.model, self.population, members=self.members)
+
+    @property
+    def members(self) -> np.ndarray:
+        """(N,) position of every subject's likeliest subpopulation."""
+        return np.argmax(self.probabilities, axis=1)
+
+    @property
+    def membership(self):
+        """DataFrame, one row per subject: the probability of each subpopulation given its data, and the likeliest."""
+        import pandas as pd
+
+        names = self.layout.anatomy.subpopulations
+        if not names:
+            raise ModelError(f"{type(self.model).__name__} has no subpopulations; declare them with nlme.mixture(...).")
+        table = pd.DataFrame(self.probabilities, index=self._index(), columns=list(names))
+        return table.assign(likeliest=[names[k] for k in self.members])
 
     @functools.cached_property
     def inventory(self) -> Inventory:
@@ -166,6 +183,8 @@ class Evaluated:
             occasions = [f"{population[i].occasion[j]:g}" for i, j in rows]
             cov[OCCASION] = np.array([[float(anatomy.occasions.index(label))] for label in occasions])
             index = pd.MultiIndex.from_arrays([index, [int(label) for label in occasions]], names=["ID", "OCC"])
+        if anatomy.mixture:
+            cov[MEMBER] = self.members[[i for i, _ in rows]][:, None]
         eta = jnp.asarray(self._eta[[i for i, _ in rows]])
         table = jax.vmap(lambda eta, cov: rows_of(self.model, anatomy, eta, cov, 1))(eta, cov)
         return pd.DataFrame({name: np.asarray(v)[:, 0] for name, v in table.items()}, index=index)
@@ -176,6 +195,8 @@ class Evaluated:
         import pandas as pd
 
         anatomy = self.layout.anatomy
+        if not self.method.individuals:
+            return pd.Series(np.nan, index=list(anatomy.words), name="shrinkage")
         found = {}
         for covariance in (self.model.random(), self.model.between_occasions()):
             for name, sd in zip(covariance.names, np.asarray(covariance.sd), strict=True) if covariance else ():
@@ -241,7 +262,9 @@ class Fit(Evaluated):
     start: Model = None
     search_status: int = CONVERGED
     gradient: np.ndarray = None  # of the (penalised) objective in the unconstrained parameters
-    penalty: float = 0.0
+    penalty: float = 0.0  # at the estimate, what was added to the objective in the search
+    penalty_slopes: tuple[np.ndarray, np.ndarray] | None = None  # its gradient and Hessian in the unconstrained parameters
+    priors: dict[str, str] = dataclasses.field(default_factory=dict)  # in words
     history_columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -284,7 +307,8 @@ class Fit(Evaluated):
             )
             return np.asarray(at.gradient)
 
-        return covariance_of_estimates(self.inventory, self.model, gradients, u)
+        kind = "R" if self.priors else "sandwich"
+        return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind)
 
     @functools.cached_property
     def messages(self) -> list[str]:
@@ -368,6 +392,10 @@ class Fit(Evaluated):
             f"{len(self.values)} subjects, {self.n_observations} observations",
             f"  {self.verdict}",
         ]
+        if self.priors:
+            lines.append(f"  Priors on {', '.join(self.priors)}: -2 log prior {self.penalty:.3f} is not part of the objective.")
+        elif self.penalty:
+            lines.append(f"  A penalty of {self.penalty:.3f} is not part of the objective.")
         return "\n".join(lines + [f"  ! {m}" for m in self.messages])
 
 

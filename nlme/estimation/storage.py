@@ -38,7 +38,7 @@ from nlme.structure.solvers import Tolerances
 
 FORMAT = "nlme fit"
 VERSION = 1
-_ARRAYS = ("values", "b", "decrement", "inner_iterations", "inner_converged", "status", "gradient")
+_ARRAYS = ("values", "b", "probabilities", "decrement", "inner_iterations", "inner_converged", "status", "gradient")
 
 
 def save(fit: Fit, path) -> None:
@@ -51,6 +51,8 @@ def save(fit: Fit, path) -> None:
     computed = fit.__dict__.get("covariance")
     if computed is not None:
         arrays |= {"covariance/R": computed.information_r, "covariance/S": computed.information_s}
+    if fit.penalty_slopes is not None:
+        arrays |= {"penalty/gradient": fit.penalty_slopes[0], "penalty/hessian": fit.penalty_slopes[1]}
     vocabulary, records = _population_out(fit.population)
     arrays |= records
     kind = type(fit.model)
@@ -62,6 +64,7 @@ def save(fit: Fit, path) -> None:
         "fixed": list(fit.fixed),
         "search_status": fit.search_status,
         "penalty": fit.penalty,
+        "priors": fit.priors,
         "timings": fit.timings,
         "versions": fit.versions,
         "data_hash": fit.data_hash,
@@ -102,6 +105,8 @@ def load(path, model: Model | type[Model] | None = None) -> Fit:
         start=inventory.at_natural(template, arrays["start/natural"]),
         search_status=document["search_status"],
         penalty=document["penalty"],
+        penalty_slopes=(arrays["penalty/gradient"], arrays["penalty/hessian"]) if "penalty/gradient" in arrays else None,
+        priors=document["priors"],
         history_columns={name[8:]: values for name, values in arrays.items() if name.startswith("history/")},
         timings=document["timings"],
         versions=document["versions"],

@@ -17,11 +17,12 @@ from nlme.language.mistakes import in_method, kind_of
 from nlme.language.model import Model, covariate_units
 from nlme.observation.base import Law, Observation
 from nlme.parameters.covariance import Covariance
+from nlme.parameters.mixture import Mixture
 from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
 from nlme.typing import Named
 
 
-OCCASION = "(occasion)"  # its column among the covariates; no covariate can have this name
+OCCASION, MEMBER = "(occasion)", "(subpopulation)"  # their columns among the covariates; no covariate can have these names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Anatomy:
     direct: tuple[int, ...]  # elements of the flat population parameters that the dynamics use directly
     laws: tuple[Law, ...] = ()  # endpoint -> what is known of its distribution before any number is
     occasions: tuple[str, ...] = ()  # of the data
+    mixture: str = ""  # field with the shares of subpopulations
+    subpopulations: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -68,8 +71,8 @@ class Anatomy:
         """L with L L' = Omega; 0 x 0 without random effects."""
         return self.omega(model).cholesky if self.effects else jnp.zeros((0, 0))
 
-    def at(self, eta: Float[Array, " q"], values: dict[str, Any]) -> tuple[Named, Named]:
-        """What ``individual`` sees in a row with these ``values``: its random effects and its covariates."""
+    def at(self, model: Model, eta: Float[Array, " q"], values: dict[str, Any]) -> tuple[Model, Named, Named]:
+        """What ``individual`` sees in a row with these ``values``: its model, random effects and covariates."""
         own = len(self.words) - self.by_occasion
         seen = [eta[k] for k in range(own)]
         if self.by_occasion:
@@ -78,12 +81,14 @@ class Anatomy:
             # a sum, not a product with 0 and 1: what does not belong here must not reach here as NaN either
             seen += list(jnp.sum(jnp.where(here[:, None], table, 0.0), axis=0))
         cov = {name: values[name] for name in self.covariates}
-        return named("random effect", self.words, seen), Named(cov, "covariate")
+        if self.mixture:
+            model = eqx.tree_at(lambda m: getattr(m, self.mixture).member, model, values[MEMBER].astype(int))
+        return model, named("random effect", self.words, seen), Named(cov, "covariate")
 
     @property
     def table(self) -> tuple[str, ...]:
-        """What may change from record to record: the covariates, and the occasion (its position among ``occasions``)."""
-        return (*self.covariates, OCCASION) if self.by_occasion else self.covariates
+        """What ``individual`` is told of a record: its covariates, occasion and subpopulation (positions in their lists)."""
+        return (*self.covariates, *((OCCASION,) if self.by_occasion else ()), *((MEMBER,) if self.mixture else ()))
 
 
 def named(kind: str, names, values) -> Named:
@@ -121,7 +126,7 @@ def individual_row(model: Model, eta: Named, cov: Named) -> dict[str, Any]:
 def structure_of(model: Model, ind: dict[str, Any]) -> Structure | None:
     """``model.dynamics`` for one row, checked."""
     with in_method(type(model).__name__, "dynamics"):
-        structure = model.dynamics(Named(ind, "individual parameter", "individual()"))
+        structure = _without_member(model).dynamics(Named(ind, "individual parameter", "individual()"))
     if structure is not None and not isinstance(structure, Structure):
         raise ModelError(
             f"{type(model).__name__}.dynamics must return a structure such as nlme.pk.OneCompartment(...) or nlme.ODE(...), "
@@ -130,11 +135,21 @@ def structure_of(model: Model, ind: dict[str, Any]) -> Structure | None:
     return structure
 
 
+def _without_member(model: Model) -> Model:
+    """The model where no one subject is at hand."""
+    found = _mixtures(model)
+    return eqx.tree_at(lambda m: getattr(m, found[0]).member, model, None) if found else model
+
+
+def _mixtures(model: Model) -> list[str]:
+    return [f.name for f in dataclasses.fields(model) if isinstance(getattr(model, f.name), Mixture)]
+
+
 def rows_of(model: Model, anatomy: Anatomy, eta: Float[Array, " q"], covariates: dict[str, Float[Array, " K"]], rows: int):
     """Individual parameters of every parameter row: dict of (K,) arrays."""
 
     def of_row(values):
-        return individual_row(model, *anatomy.at(eta, values))
+        return individual_row(*anatomy.at(model, eta, values))
 
     if rows == 1:
         return jax.tree.map(lambda x: x[None], of_row({k: v[0] for k, v in covariates.items()}))
@@ -157,7 +172,7 @@ def used_parameters(function, arrays, *others) -> list[int]:
 def observation_row(model: Model, ind: dict[str, Any], names: tuple[str, ...], state: Float[Array, " s"], t) -> dict[str, Observation]:
     """``model.observe`` for one record, checked: a dict from endpoint to its distribution."""
     with in_method(type(model).__name__, "observe"):
-        out = model.observe(
+        out = _without_member(model).observe(
             Named(ind, "individual parameter", "individual()"),
             Named({s: state[k] for k, s in enumerate(names)}, "state", "The structure"),
             t,
@@ -203,6 +218,12 @@ def anatomy_of(model: Model) -> Anatomy:
         raise ModelError(
             f"{type(model).__name__}: random effect {twice[0]!r} is declared per subject and per occasion; give them two names, "
             f"such as {twice[0]} and {twice[0]}_occ."
+        )
+    mixtures = _mixtures(model)
+    if len(mixtures) > 1:
+        raise ModelError(
+            f"{type(model).__name__} has {len(mixtures)} mixtures ({', '.join(mixtures)}); write one, with a subpopulation for "
+            "every combination."
         )
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
     arrays = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float64), arrays)
@@ -279,4 +300,6 @@ def anatomy_of(model: Model) -> Anatomy:
         carriers=tuple(carries[name] for name in inputs),
         direct=tuple(direct),
         laws=found["laws"],
+        mixture=mixtures[0] if mixtures else "",
+        subpopulations=getattr(model, mixtures[0]).names if mixtures else (),
     )

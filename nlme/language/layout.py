@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from nlme.data.population import Population
 from nlme.errors import ModelError, name_error
-from nlme.language.anatomy import Anatomy, anatomy_of
+from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
 from nlme.language.model import Model
 from nlme.language.observed import check_observed
 from nlme.language.ragged import Part, Ragged, padded_members, size_classes
@@ -64,11 +64,14 @@ class Layout:
         raise IndexError(i)
 
 
-def lay_out(model: Model, population: Population, samples: str = "observations", mesh: Mesh | None = None) -> Layout:
+def lay_out(
+    model: Model, population: Population, samples: str = "observations", mesh: Mesh | None = None, members: np.ndarray | None = None
+) -> Layout:
     """The padded arrays of ``population`` for ``model``.
 
     ``samples``: "observations" for the likelihood, "records" to sample every record (doses too).  ``mesh``: devices over which
-    the subjects are spread.
+    the subjects are spread.  ``members``: (N,) the subpopulation of every subject; the first by default, which only predictions
+    look at.
 
     Raises
     ------
@@ -103,12 +106,14 @@ def lay_out(model: Model, population: Population, samples: str = "observations",
     positions = np.full((len(subjects), int(edges[-1])), -1)
     sizes = np.array([len(s["events"]) + sum(map(len, s["groups"])) for s in subjects])
     parts, order = [], []
-    for members in size_classes(sizes):
-        data, own = stack(anatomy, [subjects[i] for i in members])
+    for own_class in size_classes(sizes):
+        data, own = stack(anatomy, [subjects[i] for i in own_class])
+        if members is not None and anatomy.mixture:
+            data.covariates[MEMBER][:] = np.asarray(members)[own_class, None]
         places = np.concatenate([np.arange(a, a + d - c) for (a, _), (c, d) in zip(spans, data.spans, strict=True)]).astype(int)
-        positions[np.ix_(members, places)] = own
-        filled, chunks = padded_members(members, int(sizes[members].max()), 1 if mesh is None else mesh.size)
-        take = np.searchsorted(members, filled)
+        positions[np.ix_(own_class, places)] = own
+        filled, chunks = padded_members(own_class, int(sizes[own_class].max()), 1 if mesh is None else mesh.size)
+        take = np.searchsorted(own_class, filled)
         data = jax.tree.map(lambda x: jnp.asarray(x[take]), data)  # noqa: B023 (used at once)
         data = dataclasses.replace(data, number=jnp.asarray(filled))
         parts.append(Part(data, jnp.asarray(filled), jnp.asarray(places), chunks))

@@ -86,7 +86,7 @@ class _Solver:
         if t is not None:
             since = t - timeline.anchor[row]
             values |= {name: values[name] + slope[row] * since for name, slope in timeline.drift.items()}
-        return structure_of(model, individual_row(model, *self.anatomy.at(z[:q], values)))
+        return structure_of(model, individual_row(*self.anatomy.at(model, z[:q], values)))
 
     def _coordinates(self, model, eta):
         if not self._along_effects:

@@ -72,6 +72,7 @@ class Method(abc.ABC):
     searches: ClassVar[bool] = True  # whether the objective is taken at the mode
     order: ClassVar[int] = 2  # derivatives of the states that the objective's gradient needs
     thirds: ClassVar[bool] = False  # whether the gradient needs third derivatives of the states
+    individuals: ClassVar[bool] = True  # whether subjects differ by random effects
     linearises: ClassVar[bool] = False  # needs data that are normal on some scale
 
     def require(self, anatomy: Anatomy) -> None:

@@ -131,6 +131,10 @@ class ImportanceSampling(Nodes):
         if not self.degrees > 0:
             raise ModelError(f"nlme.ImportanceSampling: degrees of freedom are positive; got {self.degrees!r}.")
 
+    def require(self, anatomy) -> None:
+        if anatomy.mixture:  # the error of a sum over subpopulations is not that of the likeliest
+            raise ModelError("ImportanceSampling does not know the error of a mixture of subpopulations. Use nlme.AGQ() or nlme.Laplace().")
+
     def nodes(self, subject):
         q, nu = subject.effects, self.degrees
         normal, gamma = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), subject.data.number))

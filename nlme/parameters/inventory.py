@@ -18,7 +18,10 @@ import numpy as np
 
 from nlme.errors import ModelError, name_error
 from nlme.parameters.covariance import Covariance
-from nlme.parameters.domains import METADATA, Declaration, Domain, is_concrete
+from nlme.parameters.domains import METADATA, PROBABILITY, Declaration, Domain, is_concrete
+from nlme.parameters.mixture import Mixture
+
+_WHOLE = (Covariance, Mixture)  # fields that map as a whole, with coordinates of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,21 +45,21 @@ class Entry:
 
     def natural(self, model: Any):
         value = self.get(model)
-        return value.natural() if isinstance(value, Covariance) else _flat(value)
+        return value.natural() if isinstance(value, _WHOLE) else _flat(value)
 
     def unconstrained(self, model: Any):
         value = self.get(model)
-        if isinstance(value, Covariance):
+        if isinstance(value, _WHOLE):
             return value.unconstrained()
         return self.declaration.domain.to_real(_flat(value)) / self.scale
 
     def at_natural(self, model: Any, vector):
         value = self.get(model)
-        return value.at_natural(vector) if isinstance(value, Covariance) else _unflat(vector, value)
+        return value.at_natural(vector) if isinstance(value, _WHOLE) else _unflat(vector, value)
 
     def at_unconstrained(self, model: Any, vector):
         value = self.get(model)
-        if isinstance(value, Covariance):
+        if isinstance(value, _WHOLE):
             return value.at_unconstrained(vector)
         return _unflat(self.declaration.domain.from_real(vector * self.scale), value)
 
@@ -68,7 +71,7 @@ class ParameterRow:
     name: str
     label: str
     unit: str
-    kind: str  # "fixed effect", "variance", "covariance" or "weight"
+    kind: str  # "fixed effect", "variance", "covariance", "share" or "weight"
     value: float
     domain: str
     fixed: bool = False
@@ -198,6 +201,8 @@ class Inventory:
             for group in _groups(entry):
                 part = set(entry.names[start : start + group])
                 start += group
+                if "share" in entry.kinds and part & chosen and not set(entry.names) <= chosen:
+                    raise ModelError(f"fixed=: the shares {', '.join(entry.names)} sum to one with the last; fix all of them.")
                 if group > 1 and "covariance" in entry.kinds and part & chosen and not part <= chosen:
                     raise ModelError(
                         f"fixed=: {', '.join(sorted(part & chosen))} belongs to a correlated block; fix the whole block "
@@ -227,6 +232,8 @@ def _continues(names: tuple[str, ...], k: int) -> bool:
 
 def _effect_label(name: str, kind: str) -> str:
     effect = name.rsplit(".", 1)[-1]
+    if kind == "share":
+        return f"Share of {effect}"
     if kind == "variance":
         return f"Variance of eta {effect}"
     return "Covariance of eta " + " and eta ".join(effect.split(","))
@@ -243,6 +250,9 @@ def _walk(module: Any, prefix: tuple[str, ...]) -> Iterator[Entry]:
             kinds = tuple("variance" if i == j else "covariance" for i, j in value.positions())
             names = tuple(f"{dotted}.{element}" for element in value.element_names())
             yield Entry(path, declaration, names, kinds, np.ones(len(names)))
+        elif isinstance(value, Mixture):
+            names = tuple(f"{dotted}.{name}" for name in value.element_names())
+            yield Entry(path, declaration or Declaration(PROBABILITY), names, ("share",) * len(names), np.ones(len(names)))
         elif declaration is not None:
             names = tuple(_element_names(dotted, value))
             kind = declaration.kind

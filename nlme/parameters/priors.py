@@ -78,6 +78,7 @@ class Priors:
     model : the model; its values are the starting values and the values of what is fixed
     priors : name -> NumPyro distribution, see the table of this module
     fixed : names of parameters held at the model's values
+    complete : whether every free parameter must have one
 
     Raises
     ------
@@ -86,7 +87,7 @@ class Priors:
         distribution that cannot be a prior of it, a starting value outside its prior's support.
     """
 
-    def __init__(self, model, priors: Mapping[str, Any], fixed: Iterable[str] = ()):
+    def __init__(self, model, priors: Mapping[str, Any], fixed: Iterable[str] = (), complete: bool = True):
         self._model = model
         self.inventory = Inventory(model, fixed)
         self._used: set[str] = set()
@@ -99,7 +100,7 @@ class Priors:
                 build = self._covariance if isinstance(entry.get(model), Covariance) else self._values
                 build(entry, np.array(free))
         self._refuse_unused()
-        if self._missing:
+        if self._missing and complete:
             raise ModelError(
                 "Every free parameter needs a prior; none is given for: " + ", ".join(self._missing) + ".\n"
                 "Add them to priors=, for example {'cl': dist.LogNormal(jnp.log(0.1), 0.5), 'omega.sd': dist.HalfNormal(0.5)}; "

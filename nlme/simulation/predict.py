@@ -11,7 +11,7 @@ import numpy as np
 
 from nlme.errors import DataError, FitError, ModelError
 from nlme.estimation.result import Evaluated
-from nlme.language.anatomy import observation_row, rows_of
+from nlme.language.anatomy import anatomy_of, observation_row, rows_of
 from nlme.language.layout import Layout, anatomy_for, lay_out
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
@@ -26,10 +26,18 @@ class Records:
     Arrays have one entry per record, subject after subject in file order.
     """
 
-    def __init__(self, model: Model, population, eta: np.ndarray, ode: Tolerances = Tolerances(), layout: Layout | None = None):
+    def __init__(
+        self,
+        model: Model,
+        population,
+        eta: np.ndarray,
+        ode: Tolerances = Tolerances(),
+        layout: Layout | None = None,
+        members: np.ndarray | None = None,
+    ):
         self.population = population
         # that of another of the same model and population, if there is one
-        self.layout: Layout = layout or lay_out(model, population, samples="records")
+        self.layout: Layout = layout or lay_out(model, population, samples="records", members=members)
         status, (states, outputs) = _solve(model, self.layout.anatomy, self.layout.arrays, jnp.asarray(eta), ode)
         self._model, self._eta, self._states = model, jnp.asarray(eta), states
         self._require_solved(np.asarray(status), ode)
@@ -172,6 +180,17 @@ def effects_of(model: Any, population, eta) -> np.ndarray:
     return eta
 
 
+def members_of(model: Any, population) -> np.ndarray | None:
+    """(N,) subpopulation of every subject in a mixture: a fit's subjects the likeliest for their data, others the most common."""
+    own = model_of(model)
+    name = anatomy_of(own).mixture
+    if not name:
+        return None
+    most = int(np.argmax(np.asarray(getattr(own, name).shares)))
+    known = dict(zip(model.population.ids, model.members, strict=True)) if isinstance(model, Evaluated) else {}
+    return np.array([known.get(s.id, most) for s in population])
+
+
 def predict(model: Model | Evaluated, population=None, eta=None, *, ode: Tolerances | None = None):
     """The noise-free prediction and every state at each record, doses too.
 
@@ -180,7 +199,8 @@ def predict(model: Model | Evaluated, population=None, eta=None, *, ode: Toleran
     model : a model, or a fit (its model at the estimate)
     population : the records to predict; a fit's own by default (see ``Population.with_times`` and ``with_doses``)
     eta : random effects, a DataFrame indexed by ID (``fit.eta``) or an (N, q) array.  None: each subject's own estimated ones if
-        a fit is given, zero (the typical subject with these covariates) if a model is given
+        a fit is given, zero (the typical subject with these covariates) if a model is given.  In a mixture a fit's subjects
+        belong to the subpopulation likeliest for their data, others to the most common
     ode : tolerances of the ODE solver; by default those of the fit's method
 
     Returns
@@ -204,7 +224,7 @@ def predict(model: Model | Evaluated, population=None, eta=None, *, ode: Toleran
             raise ModelError("predict needs a population: nlme.predict(model, population).")
         population = model.population
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
-    at = Records(model_of(model), population, effects_of(model, population, eta), ode)
+    at = Records(model_of(model), population, effects_of(model, population, eta), ode, members=members_of(model, population))
     frame = {"ID": at.ids, "TIME": at.column("time"), "EVID": at.column("evid")}
     frame |= {name: at.states[:, k] for k, name in enumerate(at.layout.anatomy.states)}
     return pd.DataFrame(frame | at.outputs)

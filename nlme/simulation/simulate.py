@@ -9,7 +9,7 @@ from nlme.errors import DataError
 from nlme.estimation.result import Evaluated
 from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
-from nlme.simulation.predict import Records, effects_of, model_of
+from nlme.simulation.predict import Records, effects_of, members_of, model_of
 from nlme.structure.solvers import Tolerances
 
 CHOICES = ("estimated", "new", "typical")
@@ -31,7 +31,7 @@ def simulate(
     model : a fit, or a model with its own values
     population : subjects, covariates, doses and times; a fit's own by default
     key : seed, an int or a JAX key; the same key gives the same numbers
-    eta : "estimated" (a fit's modes), "new" (drawn from Omega, fresh in each replicate), "typical" (zero), or random effects as
+    eta : "estimated" (a fit's modes), "new" (drawn from Omega, fresh in each replicate, and so are subpopulations), "typical" (zero), or random effects as
         :func:`nlme.predict` takes them
     replicates : number of simulated data sets
     noise : add residual error; without it DV is the individual prediction
@@ -64,12 +64,16 @@ def simulate(
     frames, at = [], None
     for replicate in range(1, replicates + 1):
         key, draw, error = jax.random.split(key, 3)
-        used = fixed
+        used, members = fixed, members_of(model, population)
         if used is None:
+            if members is not None:
+                key, share = jax.random.split(key)
+                shares = getattr(own, anatomy.mixture).shares
+                members = np.asarray(jax.random.choice(share, len(shares), (len(population),), p=shares))
             standard = jax.random.normal(draw, (len(population), len(names)))
             used = np.asarray(standard @ factor.T)
         if at is None or fixed is None:
-            at = Records(own, population, used, ode)
+            at = Records(own, population, used, ode, members=members)
         frames.append(_observations(at, used, names, replicate, error if noise else None))
     return pd.concat(frames, ignore_index=True)
 

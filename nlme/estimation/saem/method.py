@@ -62,6 +62,8 @@ class SAEM(ImportanceSampling):
     def require(self, anatomy: Anatomy) -> None:
         if not anatomy.effects:
             raise ModelError("SAEM draws random effects, and this model has none. Use nlme.FOCEI() or nlme.Laplace().")
+        if anatomy.mixture:
+            raise ModelError("SAEM here has no mixtures of subpopulations. Use nlme.FOCEI(), nlme.Laplace() or nlme.AGQ().")
         if anatomy.by_occasion:
             raise ModelError(
                 "SAEM here draws one set of random effects for every subject, and this model has some per occasion "
