@@ -24,7 +24,8 @@ class SAEM(ImportanceSampling):
     smoothing : (least, most) iterations with gamma_k = (k + 9)^-exponent; it ends at ``precision``
     annealing : iterations, at the start, in which no variance may shrink by more than 5 % at once
     exponent : of the step sizes, above 1/2 and at most 1
-    precision : Monte-Carlo error of the estimates, in unconstrained (log-like) parameters, below which the fit has converged
+    precision : Monte-Carlo error of the estimates, in unconstrained (log-like) parameters, below which the fit has converged;
+        for real parameters 2 % of their standard error if that is more
     seed : of every draw, those of the chains and those of the objective
 
     Raises

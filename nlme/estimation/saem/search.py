@@ -4,6 +4,8 @@
    slowly (annealing).  It ends when between the halves of the last 50 iterations no parameter moved by more than half its spread.
 2. Smoothing, gamma_k = (k + 9)^-exponent: the parameters settle.  The estimate is their mean over the second half of this phase,
    in unconstrained coordinates; it ends when the Monte-Carlo error of that mean is below ``precision`` for every parameter.
+   A real parameter (the effect of a covariate) may be near zero and its coordinate says nothing of how well it must be known:
+   for it 2 % of its standard error, the others held, is enough.
 
 Source of the averaging: Polyak & Juditsky (1992), doi:10.1137/0330046.
 
@@ -40,6 +42,7 @@ from nlme.parameters.inventory import Inventory
 BLOCK = 10  # iterations of one call
 WINDOW = 50  # iterations looked back on for a drift
 _BATCHES = 30
+_OF_STANDARD_ERROR = 0.02  # Monte-Carlo error of a real parameter that is small enough
 
 
 @dataclasses.dataclass
@@ -97,6 +100,7 @@ def search(
         -1,
         SEARCHING,
     )
+    real = _real(inventory)
     file = None
     if checkpoint is not None:
         file = Checkpoint(Path(checkpoint), method, inventory, model, layout.population, every)
@@ -123,7 +127,7 @@ def search(
                     found.explored,
                     SEARCHING,
                 )
-                _decide(method, found)
+                _decide(method, found, real)
                 if file is not None:
                     file.write(found, at_once=found.status != SEARCHING)
                 show(len(found.path), float(criterion[-1]), float(np.max(np.abs(path[-1] - path[0]))))
@@ -208,7 +212,13 @@ def _steps(method: SAEM, key, found: Progressed) -> Step:
     )
 
 
-def _decide(method: SAEM, found: Progressed) -> None:
+def _real(inventory: Inventory) -> np.ndarray:
+    """(P,) which free parameters are on the whole real line as they stand."""
+    on_line = {name for e in inventory.entries if e.declaration.domain.name == "real" for name in e.names}
+    return np.array([name in on_line for name in inventory.names])
+
+
+def _decide(method: SAEM, found: Progressed, real: np.ndarray) -> None:
     """Whether a phase is over."""
     done = len(found.path)
     if found.explored < 0:
@@ -221,7 +231,12 @@ def _decide(method: SAEM, found: Progressed) -> None:
     kept = found.path[found.explored :]
     if len(kept) < least:
         return
-    if np.all(monte_carlo_error(found.direction[-(len(kept) // 2) :]) < method.precision):
+    # from the scores of the subjects; none where there are too many parameters for them
+    information = np.sum(np.asarray(found.state.scores) ** 2, axis=0)
+    enough = np.full(len(real), method.precision)
+    known = real & (information > 0)
+    enough[known] = np.maximum(enough[known], _OF_STANDARD_ERROR / np.sqrt(information[known]))
+    if np.all(monte_carlo_error(found.direction[-(len(kept) // 2) :]) < enough):
         found.status = CONVERGED
     elif len(kept) >= most:
         found.status = EVALUATION_LIMIT
