@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.errors import FitError, ModelError
+from nlme.estimation.checkpoint import Checkpoint, fingerprint_of
 from nlme.estimation.objective import after_search, evaluate_subjects
 from nlme.estimation.outer import CONVERGED, RAN_AWAY, SEARCHING, SENTENCES, Search, absorb, begin, propose
 from nlme.estimation.progress import Progress
@@ -141,6 +142,8 @@ def run_fits(
     max_evaluations: int = 1000,
     progress: bool | None = None,
     title: str = "fits",
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: float = 30.0,
 ) -> Fits:
     """Run the fits that the arguments describe, with the model, method, data and fixed parameters of ``fit``.
 
@@ -151,8 +154,17 @@ def run_fits(
     free : (R, P) parameters that move; all by default
     observed : by size class of ``fit.layout.arrays``, (R, n, T) observations in place of the data's own
     starts : (N, q) where the searches for modes begin; the modes of ``fit`` by default
+    checkpoint : file in which finished fits and those under way are kept; where it exists they go on from it, to the same result
+    checkpoint_every : seconds between two writings of it
 
     Interrupting (Ctrl-C) returns what has been found; fits that had not ended say so.
+
+    Raises
+    ------
+    ModelError
+        A mixture of subpopulations.
+    FitError
+        The checkpoint is not one, or belongs to other fits.
     """
     if fit.layout.anatomy.mixture:
         raise ModelError("Fits of a mixture of subpopulations do not run side by side yet; run them one by one with nlme.fit.")
@@ -162,15 +174,27 @@ def run_fits(
     tasks = Tasks(np.asarray(u), weights, free, observed)
     starts = jnp.asarray(fit.b if starts is None else starts)
     problem = (fit.method, fit.layout.anatomy, fit.inventory, fit.model, fit.layout.arrays, penalty)
-    shares = [np.arange(k, count, own) for own in [_queues(count)] for k in range(own)]
+    file = saved = None
+    if checkpoint is not None:
+        described = (tolerance, max_evaluations, *map(np.asarray, jax.tree.leaves((tasks, starts))))
+        found = fingerprint_of(fit.method, fit.inventory, fit.model, fit.population, penalty, *described)
+        file = Checkpoint(checkpoint, found, checkpoint_every)
+        saved = file.read()
+    n_queues = _queues(count) if saved is None else int(saved["queues"])  # as when it began, on a machine with other cores too
+    shares = [np.arange(k, count, n_queues) for k in range(n_queues)]
     size = _capacity(len(shares[0]))
-    lanes = _lanes(fit.layout.arrays, size)
+    lanes = _lanes(fit.layout.arrays, size) if saved is None else int(saved["lanes"])
     queues = []
-    for share in shares:
+    for k, share in enumerate(shares):
         own = jax.tree.map(lambda x: jnp.asarray(_padded(np.asarray(x)[share], size)), tasks)  # noqa: B023 (used at once)
-        queues.append((own, jnp.asarray(len(share)), _open(own, starts, jnp.asarray(len(share)), lanes)))
+        queue = _open(own, starts, jnp.asarray(len(share)), lanes)
+        queues.append((own, jnp.asarray(len(share)), queue if saved is None else _queue_from(saved, k, queue)))
 
     limits = (jnp.asarray(tolerance), jnp.asarray(max_evaluations))  # arrays, so that other limits need no other program
+
+    def keep():
+        if file is not None:
+            file.write({"lanes": lanes, "queues": n_queues, **_arrays_of([queue for _, _, queue in queues])})
 
     def advanced(tasks, own, queue):
         return tasks, own, jax.block_until_ready(_advance(problem, tasks, starts, queue, own, *limits))
@@ -181,7 +205,11 @@ def run_fits(
             while any(bool(jnp.any(queue.task < own)) for _, own, queue in queues):
                 queues = list(pool.map(lambda q: advanced(*q), queues))
                 show.count(sum(int(jnp.sum(queue.status[:own] != SEARCHING)) for _, own, queue in queues), count)
+                if file is not None and file.due:
+                    keep()
+            keep()
         except KeyboardInterrupt:
+            keep()
             if not any(bool(jnp.any(queue.status != SEARCHING)) for _, _, queue in queues):
                 raise
     order = np.argsort(np.concatenate(shares))
@@ -193,6 +221,16 @@ def run_fits(
     found = gathered("u")
     natural = np.asarray(_natural(fit.inventory, fit.model, jnp.asarray(_padded(found, _capacity(count)))))[:count]
     return Fits(found, natural, *(gathered(name) for name in ("value", "gradient", "evaluations", "status", "modes")))
+
+
+def _arrays_of(queues: list[_Queue]) -> dict[str, np.ndarray]:
+    """Everything the queues hold, by number: what ``_queue_from`` reads."""
+    return {f"{k}/{i}": np.asarray(x) for k, queue in enumerate(queues) for i, x in enumerate(jax.tree.leaves(queue))}
+
+
+def _queue_from(saved: dict[str, np.ndarray], k: int, fresh: _Queue) -> _Queue:
+    leaves, shape = jax.tree.flatten(fresh)
+    return jax.tree.unflatten(shape, [jnp.asarray(saved[f"{k}/{i}"]) for i in range(len(leaves))])
 
 
 def _queues(count: int) -> int:
@@ -244,7 +282,7 @@ def _open(tasks: Tasks, starts, count, lanes: int) -> _Queue:
     size = tasks.u.shape[0]
     task = jnp.where(jnp.arange(lanes) < count, jnp.arange(lanes), size)
     nothing, none = jnp.full(size, jnp.nan), jnp.zeros(size, int)
-    return _Queue(
+    queue = _Queue(
         lanes=jax.vmap(_fresh, (0, None))(tasks.u[jnp.minimum(task, size - 1)], starts),
         task=task,
         upcoming=jnp.asarray(lanes),
@@ -255,6 +293,8 @@ def _open(tasks: Tasks, starts, count, lanes: int) -> _Queue:
         status=jnp.full(size, SEARCHING),
         modes=none,
     )
+    # no weak types: a queue read from a checkpoint has none, and shall run the same program
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), queue)
 
 
 @eqx.filter_jit

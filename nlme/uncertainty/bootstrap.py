@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from typing import Any
 
 import jax
@@ -162,6 +163,8 @@ def bootstrap(
     tolerance: float = 1e-7,
     max_evaluations: int = 1000,
     progress: bool | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    checkpoint_every: float = 30.0,
 ) -> Bootstrap:
     """Uncertainty of a fit by refitting it to resampled or simulated data.
 
@@ -174,13 +177,16 @@ def bootstrap(
     parametric : simulate data from the fit instead of resampling subjects
     penalty : the function the fit was penalised with, if it was
     tolerance, max_evaluations, progress : as in :func:`nlme.fit`, for every replicate
+    checkpoint : file in which finished replicates and those under way are kept; where the file exists the bootstrap goes on from
+        it, to the same result
+    checkpoint_every : seconds between two writings of it
 
     Raises
     ------
     DataError
         An unknown or unusable stratum; for ``parametric``, censored data or records that cannot be simulated.
     FitError
-        Fewer than two replicates, or a penalised fit without its penalty.
+        Fewer than two replicates, a penalised fit without its penalty, or a checkpoint of something else.
     """
     if replicates < 2:
         raise FitError(f"A bootstrap needs at least two replicates; got {replicates}.")
@@ -206,6 +212,8 @@ def bootstrap(
         max_evaluations=max_evaluations,
         progress=progress,
         title=f"bootstrap of {type(fit.model).__name__}",
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
     )
     return Bootstrap(fit, scheme, weights, fits)
 

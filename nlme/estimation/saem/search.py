@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -25,9 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, ModelError
+from nlme.estimation.checkpoint import Checkpoint, fingerprint_of
 from nlme.estimation.outer import CONVERGED, EVALUATION_LIMIT, SEARCHING
 from nlme.estimation.progress import Progress
-from nlme.estimation.saem.checkpoint import Checkpoint
+from nlme.estimation.saem.checkpoint import arrays_of, progress_from
 from nlme.estimation.saem.iteration import Parts, State, Step, advance, begin
 from nlme.estimation.saem.method import SAEM
 from nlme.estimation.saem.shifts import shifting
@@ -103,8 +103,9 @@ def search(
     real = _real(inventory)
     file = None
     if checkpoint is not None:
-        file = Checkpoint(Path(checkpoint), method, inventory, model, layout.population, every)
-        found = file.read(found)
+        file = Checkpoint(checkpoint, fingerprint_of(method, inventory, model, layout.population, penalty), every)
+        saved = file.read()
+        found = found if saved is None else progress_from(found, saved)
     before = float(found.elapsed[-1]) if len(found.elapsed) else 0.0
     clock = time.perf_counter()
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
@@ -128,14 +129,14 @@ def search(
                     SEARCHING,
                 )
                 _decide(method, found, real)
-                if file is not None:
-                    file.write(found, at_once=found.status != SEARCHING)
+                if file is not None and (file.due or found.status != SEARCHING):
+                    file.write(arrays_of(found))
                 show(len(found.path), float(criterion[-1]), float(np.max(np.abs(path[-1] - path[0]))))
         except KeyboardInterrupt:
             if not len(found.path):
                 raise
             if file is not None:
-                file.write(found, at_once=True)
+                file.write(arrays_of(found))
     return found
 
 
