@@ -30,13 +30,15 @@ KINDS = ("sandwich", "R", "S")
 class CovarianceOfEstimates:
     """Covariance matrix of the estimates on the natural scale.
 
-    ``information_r`` and ``information_s`` are R and S, ``kind`` says which of the three forms ``matrix`` is.
+    ``information_r`` and ``information_s`` are R and S, ``kind`` says which of the three forms ``matrix`` is.  Parameters that
+    stand at a bound (``held``) count as known there: theirs are no errors of estimation, and the others' are those given them.
     """
 
     names: tuple[str, ...]
     information_r: np.ndarray
     information_s: np.ndarray
     kind: str = "sandwich"
+    held: tuple[str, ...] = ()
 
     def of_kind(self, kind: str) -> CovarianceOfEstimates:
         """The same with another form: "sandwich", "R" or "S"."""
@@ -47,35 +49,47 @@ class CovarianceOfEstimates:
     @functools.cached_property
     def _values(self) -> np.ndarray:
         size = len(self.names)
-        nothing = np.full((size, size), np.nan)
+        found = np.full((size, size), np.nan)
+        if not (self._s_regular if self.kind == "S" else self._r_positive):
+            return found
         with np.errstate(all="ignore"):
             try:
-                if self.kind == "S":
-                    return np.linalg.inv(self.information_s) if self._s_regular else nothing
-                if not self._r_positive:
-                    return nothing
-                inverse = np.linalg.inv(self.information_r)
-                return inverse if self.kind == "R" else inverse @ self.information_s @ inverse
+                inverse = np.linalg.inv(self._s if self.kind == "S" else self._r)
             except np.linalg.LinAlgError:
-                return nothing
+                return found
+            found[self._free] = inverse @ self._s @ inverse if self.kind == "sandwich" else inverse
+            return found
+
+    @functools.cached_property
+    def _free(self):
+        kept = [k for k, name in enumerate(self.names) if name not in self.held]
+        return np.ix_(kept, kept)
+
+    @property
+    def _r(self) -> np.ndarray:
+        return self.information_r[self._free]
+
+    @property
+    def _s(self) -> np.ndarray:
+        return self.information_s[self._free]
 
     @functools.cached_property
     def _scaled_eigenvalues(self) -> np.ndarray:
-        diagonal = np.sqrt(np.abs(np.diagonal(self.information_r)))
+        diagonal = np.sqrt(np.abs(np.diagonal(self._r)))
         diagonal = np.where(diagonal > 0, diagonal, 1.0)
-        scaled = self.information_r / np.outer(diagonal, diagonal)
+        scaled = self._r / np.outer(diagonal, diagonal)
         if not np.all(np.isfinite(scaled)):
-            return np.full(len(self.names), np.nan)
+            return np.full(len(diagonal), np.nan)
         return np.linalg.eigvalsh(scaled)
 
     @property
     def _r_positive(self) -> bool:
         values = self._scaled_eigenvalues
-        return bool(np.all(np.isfinite(values)) and values.min() > 1e-10 * max(values.max(), 1.0))
+        return bool(len(values) and np.all(np.isfinite(values)) and values.min() > 1e-10 * max(values.max(), 1.0))
 
     @property
     def _s_regular(self) -> bool:
-        return bool(np.all(np.isfinite(self.information_s))) and np.linalg.matrix_rank(self.information_s) == len(self.names)
+        return bool(np.all(np.isfinite(self._s))) and np.linalg.matrix_rank(self._s) == len(self._s)
 
     @property
     def matrix(self):
@@ -107,7 +121,7 @@ class CovarianceOfEstimates:
     @property
     def condition_number(self) -> float:
         """Largest over smallest eigenvalue of the correlation matrix of the estimates; above 1,000 is a warning sign."""
-        values = np.asarray(self.correlation)
+        values = np.asarray(self.correlation)[self._free]
         if not np.all(np.isfinite(values)):
             return float("inf")
         eigenvalues = np.linalg.eigvalsh(values)
@@ -121,20 +135,22 @@ class CovarianceOfEstimates:
         if self.kind != "S" and not self._r_positive:
             return self._flat_sentence()
         condition = self.condition_number
+        known = f" {', '.join(self.held)} at a bound: without error, taken as known by the others." if self.held else ""
         if condition > 1000:
             return (
                 f"Obtained ({self.kind}), but the estimates are strongly correlated: condition number {condition:.3g} (> 1000)."
+                + known
             )
-        return f"Obtained ({self.kind}); condition number {condition:.3g}."
+        return f"Obtained ({self.kind}); condition number {condition:.3g}.{known}"
 
     def _flat_sentence(self) -> str:
         values = self._scaled_eigenvalues
         if not np.all(np.isfinite(values)):
             return "No standard errors: the second derivatives of the objective are not finite here."
-        diagonal = np.sqrt(np.maximum(np.abs(np.diagonal(self.information_r)), 1e-300))
-        _, vectors = np.linalg.eigh(self.information_r / np.outer(diagonal, diagonal))
-        weights = np.abs(vectors[:, 0])
-        along = [self.names[k] for k in np.argsort(-weights) if weights[k] > 0.3]
+        diagonal = np.sqrt(np.maximum(np.abs(np.diagonal(self._r)), 1e-300))
+        _, vectors = np.linalg.eigh(self._r / np.outer(diagonal, diagonal))
+        weights, names = np.abs(vectors[:, 0]), [name for name in self.names if name not in self.held]
+        along = [names[k] for k in np.argsort(-weights) if weights[k] > 0.3]
         return (
             f"No standard errors: the information matrix is not positive definite (smallest scaled eigenvalue {values.min():.2g}); "
             f"the data do not determine {' and '.join(along)} here. Fix or remove a parameter, or see whether one is at its bound."
@@ -165,6 +181,7 @@ def covariance_of_estimates(
     u: jax.Array,
     penalty: tuple[np.ndarray, np.ndarray] | None = None,
     kind: str = "sandwich",
+    held: tuple[str, ...] = (),
 ) -> CovarianceOfEstimates:
     """R and S at ``u``.
 
@@ -191,4 +208,4 @@ def covariance_of_estimates(
     bend = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, slope @ inverse))
     information_r = 0.5 * inverse.T @ (hessian - bend) @ inverse
     information_s = 0.25 * natural_scores.T @ natural_scores
-    return CovarianceOfEstimates(tuple(inventory.names), information_r, information_s, kind)
+    return CovarianceOfEstimates(tuple(inventory.names), information_r, information_s, kind, held)

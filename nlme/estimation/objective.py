@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -85,12 +88,43 @@ def after_search(method: Method, anatomy: Anatomy, model: Model, data: SubjectDa
     return method.objective(subject, model, b), search
 
 
-@eqx.filter_jit
 def evaluate_subjects(
     method: Method, anatomy: Anatomy, inventory: Inventory, model: Model, arrays: Ragged, u, starts, gradient: bool = True
 ) -> Evaluation:
     """Every subject's objective (and gradient) at the unconstrained parameters ``u``; ``starts`` (N, q) begin the modes."""
+    rest = (u, jnp.asarray(starts), gradient)
+    if arrays.threads == 1 or isinstance(u, jax.core.Tracer):
+        return _evaluate(method, anatomy, inventory, model, arrays, *rest)
 
+    def of(k: int) -> Evaluation:
+        return jax.block_until_ready(_of_share(method, anatomy, inventory, model, arrays, jnp.asarray(k), *rest))
+
+    program = (method, anatomy, inventory, type(model), gradient, tuple(x.shape for x in jax.tree.leaves(arrays)))
+    threads = _threads(arrays.threads)
+    if program in _compiled:
+        found = list(threads.map(of, range(arrays.threads)))
+    else:  # the first share alone, so that the program that all have in common is compiled once
+        found = [of(0), *threads.map(of, range(1, arrays.threads))]
+        _compiled.add(program)
+    order = arrays.order()
+    return jax.tree.map(lambda *pieces: np.concatenate(pieces)[order], *found)
+
+
+_compiled: set = set()
+
+
+@functools.cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="nlme")
+
+
+@eqx.filter_jit
+def _of_share(method, anatomy, inventory, model, arrays: Ragged, k, u, starts, gradient: bool) -> Evaluation:
+    return _evaluate(method, anatomy, inventory, model, arrays.share(k), u, starts, gradient)
+
+
+@eqx.filter_jit
+def _evaluate(method, anatomy, inventory, model, arrays: Ragged, u, starts, gradient: bool) -> Evaluation:
     def objective(u, data, start):
         return one_subject(method, anatomy, inventory.at_unconstrained(model, u), data, start)
 

@@ -25,6 +25,7 @@ SENTENCES = {
 }
 
 _SUFFICIENT = 1e-4
+_LONGER = 3.0  # times the last step taken, at most
 _LONGEST = 2.0  # largest change of one unconstrained (log-scale) parameter in one step
 
 
@@ -93,6 +94,8 @@ def absorb(
     direction = jnp.where(downhill, direction, -gradient_now)
     longest = jnp.max(jnp.abs(direction))
     full = jnp.minimum(1.0, _LONGEST / jnp.maximum(longest, 1e-300))
+    # where the last step had to be shortened, the metric is still too long: begin near what was right for it
+    full = jnp.where(accept & ~first, jnp.minimum(full, _LONGER * search.step), full)
     # minimum of the parabola through value, slope and the failed trial
     bend = 2.0 * (value - search.value - search.step * slope)
     shorter = jnp.where(finite, -slope * search.step / jnp.where(bend > 0, bend, 1.0), 0.1)

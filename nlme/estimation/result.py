@@ -308,7 +308,7 @@ class Fit(Evaluated):
             return np.asarray(at.gradient)
 
         kind = "R" if self.priors else "sandwich"
-        return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind)
+        return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds())
 
     @functools.cached_property
     def messages(self) -> list[str]:
@@ -333,14 +333,31 @@ class Fit(Evaluated):
 
     def bound_problems(self) -> list[str]:
         """Parameters at the end of their range, in words."""
-        found = []
+        return list(self._bounds.values())
+
+    def _at_bounds(self) -> tuple[str, ...]:
+        """Free parameters that stand at a bound, with the covariances of an effect whose variance does."""
+        effects = [name for name in self._bounds if name in self._vanished]
+        return tuple(
+            name
+            for name in self.inventory.names
+            if name in self._bounds or any(_covaries(name, variance) for variance in effects)
+        )
+
+    @functools.cached_property
+    def _vanished(self) -> list[str]:
+        rows = [row for row in self.parameters if row.kind == "variance" and not row.fixed]
+        return [row.name for row in rows if row.value < 1e-6]
+
+    @functools.cached_property
+    def _bounds(self) -> dict[str, str]:
+        """Parameter at the end of its range -> what to say of it."""
+        found = {}
         for row in self.parameters:
-            if row.fixed or row.kind == "weight":
-                continue
-            if row.kind == "variance" and row.value < 1e-6:
-                found.append(
+            if row.name in self._vanished:
+                found[row.name] = (
                     f"{row.name} = {row.value:.1e}: the variance went to zero, its bound; the data show no variability of "
-                    f"{row.random_effect} here. Its standard error is not meaningful; leave the effect out or fix it."
+                    f"{row.random_effect} here. It has no standard error; leave the effect out or fix it."
                 )
         for entry in self.inventory.entries:
             domain = entry.declaration.domain
@@ -357,7 +374,7 @@ class Fit(Evaluated):
                 else:
                     near, side = value - domain.lower < 1e-5 * (start - domain.lower), domain.lower
                 if near:
-                    found.append(f"{name} = {value:.4g} is at its bound {side:g}; its standard error is not meaningful.")
+                    found[name] = f"{name} = {value:.4g} is at its bound {side:g}, where it has no standard error."
         return found
 
     def _shrinkage_problems(self) -> list[str]:
@@ -397,6 +414,12 @@ class Fit(Evaluated):
         elif self.penalty:
             lines.append(f"  A penalty of {self.penalty:.3f} is not part of the objective.")
         return "\n".join(lines + [f"  ! {m}" for m in self.messages])
+
+
+def _covaries(name: str, variance: str) -> bool:
+    """Whether ``name`` is a covariance of the effect that has this variance: "omega.v,cl" of "omega.cl"."""
+    field, _, effect = variance.rpartition(".")
+    return "," in name and name.startswith(field + ".") and effect in name.rpartition(".")[2].split(",")
 
 
 def versions() -> dict[str, str]:

@@ -68,7 +68,7 @@ def save(fit: Fit, path) -> None:
         "timings": fit.timings,
         "versions": fit.versions,
         "data_hash": fit.data_hash,
-        "covariance": {"kind": computed.kind, "names": list(computed.names)} if computed is not None else None,
+        "covariance": {"kind": computed.kind, "names": list(computed.names), "held": list(computed.held)} if computed is not None else None,
         "population": vocabulary,
     }
     _write(Path(path), document, arrays, _source(kind))
@@ -116,7 +116,7 @@ def load(path, model: Model | type[Model] | None = None) -> Fit:
     if document["covariance"] is not None:
         saved = document["covariance"]
         fit.__dict__["covariance"] = CovarianceOfEstimates(
-            tuple(saved["names"]), arrays["covariance/R"], arrays["covariance/S"], saved["kind"]
+            tuple(saved["names"]), arrays["covariance/R"], arrays["covariance/S"], saved["kind"], tuple(saved["held"])
         )
     return fit
 

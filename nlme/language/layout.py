@@ -7,6 +7,7 @@ subjects side by side by size class (``nlme.language.stacking``, ``nlme.language
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,10 @@ from nlme.errors import ModelError, name_error
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
 from nlme.language.model import Model
 from nlme.language.observed import check_observed
-from nlme.language.ragged import Part, Ragged, padded_members, size_classes
+from nlme.language.ragged import WIDTH, Part, Ragged, padded_members, size_classes
 from nlme.language.records import records_of
 from nlme.language.stacking import SubjectData, stack
+from nlme.structure.jets import Columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +107,7 @@ def lay_out(
     spans = tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True))
     positions = np.full((len(subjects), int(edges[-1])), -1)
     sizes = np.array([len(s["events"]) + sum(map(len, s["groups"])) for s in subjects])
+    most, threads = _company(anatomy, len(subjects), mesh)
     parts, order = [], []
     for own_class in size_classes(sizes):
         data, own = stack(anatomy, [subjects[i] for i in own_class])
@@ -112,7 +115,7 @@ def lay_out(
             data.covariates[MEMBER][:] = np.asarray(members)[own_class, None]
         places = np.concatenate([np.arange(a, a + d - c) for (a, _), (c, d) in zip(spans, data.spans, strict=True)]).astype(int)
         positions[np.ix_(own_class, places)] = own
-        filled, chunks = padded_members(own_class, int(sizes[own_class].max()), 1 if mesh is None else mesh.size)
+        filled, chunks = padded_members(own_class, int(sizes[own_class].max()), 1 if mesh is None else mesh.size, most, threads)
         take = np.searchsorted(own_class, filled)
         data = jax.tree.map(lambda x: jnp.asarray(x[take]), data)  # noqa: B023 (used at once)
         data = dataclasses.replace(data, number=jnp.asarray(filled))
@@ -121,7 +124,19 @@ def lay_out(
     back = np.zeros(len(subjects), int)
     for k, i in enumerate(np.concatenate(order)):
         back[i] = k
-    return Layout(anatomy, population, Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh), spans, positions)
+    arrays = Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh, threads)
+    return Layout(anatomy, population, arrays, spans, positions)
+
+
+def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None) -> tuple[int | None, int]:
+    """How many subjects are solved side by side at most, and by how many threads; None and one for a closed form."""
+    if anatomy.linear:
+        return None, 1
+    width = len(anatomy.states) * Columns.of_order(2, len(anatomy.inputs)).count
+    most = max(4, WIDTH // width)
+    wanted = os.cpu_count() or 1
+    threads = wanted if mesh is None and jax.default_backend() == "cpu" and subjects > most else 1
+    return most, threads
 
 
 def anatomy_for(model: Model, population: Population) -> Anatomy:

@@ -4,6 +4,9 @@ Vectorising over subjects pads each to the longest beside it.  So subjects are s
 arrays of its own; a class is worked off in chunks that fit memory; and the subjects of a chunk may be spread over JAX devices.
 What is computed for a subject does not depend on any of this.
 
+Subjects side by side wait for the slowest at every turn of a loop, and their arrays leave the processor's cache: numerical
+solutions are therefore worked off in small chunks (``WIDTH``), and on a CPU by several threads (``Ragged.share``).
+
 Every class is one more copy of the compiled program.  Classes are therefore chosen to make
 
     slots + COST x classes,         slots = sum over classes of (subjects) x (longest subject),
@@ -26,6 +29,7 @@ from nlme.errors import ModelError
 
 COST = 50_000  # slots whose work is worth the compilation of one more class
 CHUNK = 250_000  # slots worked off at once
+WIDTH = 700  # numbers in the jet of a state of all subjects that are solved side by side
 _MOST = 6  # classes
 _CUTS = 60  # places considered for cutting
 
@@ -50,6 +54,31 @@ class Ragged(eqx.Module):
     back: Int[Array, " N"]  # where each subject stands among the members of all parts
     samples: int = eqx.field(static=True)  # of the widest arrangement
     mesh: Mesh | None = eqx.field(static=True)
+    threads: int = eqx.field(static=True, default=1)  # that each work off an equal share of every class
+
+    def share(self, k) -> Ragged:
+        """What thread ``k`` (a number or a traced one) works off: an equal part of every class."""
+
+        def cut(x):
+            own = x.shape[0] // self.threads
+            return jax.lax.dynamic_slice_in_dim(x, k * own, own)
+
+        parts = [Part(*jax.tree.map(cut, (p.data, p.members)), p.places, p.chunks // self.threads) for p in self.parts]
+        count = sum(part.members.shape[0] for part in parts)
+        return Ragged(tuple(parts), jnp.arange(count), self.samples, None)
+
+    def order(self) -> np.ndarray:
+        """(N,) where each subject stands in the results of all shares, one after another."""
+        sizes = [len(part.members) for part in self.parts]
+        starts = np.cumsum([0, *sizes])
+        rows = [
+            start + np.arange(size)[k * (size // self.threads) : (k + 1) * (size // self.threads)]
+            for k in range(self.threads)
+            for start, size in zip(starts, sizes, strict=False)
+        ]
+        where = np.empty(sum(sizes), int)
+        where[np.concatenate(rows)] = np.arange(len(where))
+        return where[np.asarray(self.back)]
 
 
 def size_classes(sizes: np.ndarray) -> list[np.ndarray]:
@@ -77,9 +106,15 @@ def size_classes(sizes: np.ndarray) -> list[np.ndarray]:
     return found[::-1]
 
 
-def padded_members(members: np.ndarray, longest: int, devices: int) -> tuple[np.ndarray, int]:
-    """``members`` filled up to equal chunks on every device by repeating the last, and the number of chunks."""
+def padded_members(members: np.ndarray, longest: int, devices: int, most: int | None = None, threads: int = 1) -> tuple[np.ndarray, int]:
+    """``members`` filled up to equal chunks on every device by repeating the last, and the number of chunks.
+
+    ``most``: subjects in a chunk at most.  With several ``threads`` the number of chunks is a multiple of theirs.
+    """
     chunks = max(1, int(np.ceil(len(members) * longest / (CHUNK * devices))))
+    if most is not None:
+        chunks = max(chunks, -(-len(members) // (most * devices)))
+    chunks = -(-chunks // threads) * threads
     total = int(np.ceil(len(members) / (chunks * devices))) * chunks * devices
     return np.r_[members, np.full(total - len(members), members[-1])], chunks
 
@@ -96,8 +131,9 @@ def over_subjects(function: Callable, ragged: Ragged, *rows) -> tuple:
     -------
     (values, series) with a leading axis over subjects; ``series`` in the widest arrangement of samples, 0 where a subject has none
     """
-    whole = len(ragged.parts) == 1 and ragged.parts[0].members.shape == ragged.back.shape
-    if whole:  # one class, in the population's own order
+    one = ragged.parts[0]
+    if len(ragged.parts) == 1 and one.members.shape == ragged.back.shape and all(len(x) == len(one.members) for x in jax.tree.leaves(rows)):
+        # one class, in the population's own order
         return _over_part(function, ragged.parts[0], ragged.mesh, rows)
     found = [_over_part(function, part, ragged.mesh, jax.tree.map(lambda x: x[part.members], rows)) for part in ragged.parts]
 

@@ -54,8 +54,8 @@ class Tolerances:
         Another word for ``solver``, or a tolerance that is not positive.
     """
 
-    relative: float = 1e-9
-    absolute: float = 1e-11
+    relative: float = 1e-8
+    absolute: float = 1e-10
     max_steps: int = 20_000
     solver: str = "explicit"
 

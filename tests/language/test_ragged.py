@@ -132,6 +132,7 @@ print(json.dumps(dict(devices=len(jax.devices()), objectives=out)))
 """
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_same(tmp_path):
     """In a process of its own, where the CPU is two devices."""
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -26,6 +26,7 @@ def test_prediction_of_a_model_is_the_typical_subject(evaluated):
     assert np.allclose(frame.loc[frame["EVID"] == 0, "conc"], evaluated.predictions["PRED"], rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 def test_time_varying_covariates_and_steady_state_agree_with_the_likelihood():
     at = nlme.evaluate(Quinidine(), datasets.load("quinidine")[:20], nlme.FOCEI())
     frame = nlme.predict(at)
