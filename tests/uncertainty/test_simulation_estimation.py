@@ -122,6 +122,5 @@ def test_estimates_return_to_the_truth(truth, endpoints, replicates):
     errors = np.sqrt(np.diagonal(np.linalg.inv(information), axis1=1, axis2=2))
     apart = np.abs(boot.fits.u[good] - np.asarray(fit.inventory.unconstrained(truth)))
     covered = np.mean(apart < 1.959964 * errors, axis=0)
-    print(dict(zip(names, zip(bias.round(4), covered, strict=True), strict=True)))
     for name, share in zip(names, covered, strict=True):
         assert 0.90 <= share <= 0.98, (name, share)
