@@ -14,8 +14,8 @@ import numpy as np
 def whole_and_resumed(program, folder, kills, seed, within):
     """What ``program`` saves when left alone, and after ``kills`` SIGKILLs.
 
-    It is given two paths, its checkpoint and its result (npz).  Every kill comes up to ``within`` seconds after a first writing of
-    the checkpoint, during further work, a further writing, or between the two; the file must be readable after each.
+    It is given two paths, its checkpoint and its result (npz).  Every kill comes up to ``within`` seconds after a first writing
+    of the checkpoint, during further work, a further writing, or between the two; the file must be readable after each.
     """
     random = np.random.default_rng(seed)
     checkpoint = folder / "state"

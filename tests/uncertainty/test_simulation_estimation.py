@@ -1,7 +1,7 @@
 """Trials simulated from a model and fitted again, all in one program: bias, and coverage of intervals.
 
-Intervals are the replicate's own: u -+ 1.96 sqrt(diag R^-1) in unconstrained (log-like) coordinates, R half the central
-differences of its gradient.  With 40 subjects the maximum likelihood estimate of a variance is low by about 1/40, inside the 10 %.
+Intervals are the replicate's own, u -+ 1.96 sqrt(diag R^-1) in unconstrained (log-like) coordinates, with R half the central
+differences of its gradient.  With 40 subjects the maximum likelihood estimate of a variance is low by about 1/40.
 """
 
 from __future__ import annotations
