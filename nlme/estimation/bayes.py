@@ -98,6 +98,8 @@ def sample(
         if not isinstance(count, (int, np.integer)) or count < 1:
             raise ModelError(f"nlme.sample: {name} is a whole number of at least 1; got {count!r}.")
     prior = Priors(model, priors, fixed)
+    if not prior.size:
+        raise ModelError("Every parameter is fixed, so there is nothing to sample.")
     layout = lay_out(model, population)
     if layout.anatomy.mixture:
         raise ModelError("nlme.sample has no mixtures of subpopulations; nlme.fit has: FOCEI, Laplace, AGQ.")

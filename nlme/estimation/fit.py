@@ -28,6 +28,8 @@ from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory
 
 Penalty = Callable[[Model], jax.Array]
+_APART = 1e-4  # two modes, if their densities or objectives differ by this much
+_ROUNDS = 5  # of the search, each ended by a search for better modes
 _MOST_CURVED = 2000  # parameters up to which a penalty's Hessian is kept
 
 
@@ -133,9 +135,18 @@ def fit(
     history: dict[str, list] = {"iteration": [], "objective": [], "gradient": [], "elapsed": []}
     first_call = 0.0
     best: Evaluation | None = None
+    rounds = _ROUNDS
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
         try:
-            while int(search.status) == SEARCHING:
+            while int(search.status) == SEARCHING or rounds:
+                if int(search.status) != SEARCHING:
+                    best, moved = _from_scratch(best, method, layout, inventory, model, search.x)
+                    rounds = rounds - 1 if moved else 0
+                    if rounds:  # other modes, another objective: on from here
+                        starts, before = best.b, search
+                        search, trial = _begin(inventory, _model_at(inventory, model, search.x))
+                        search = search._replace(iterations=before.iterations)
+                    continue
                 at = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, trial, starts)
                 search, trial, accepted = _advance(search, at, penalty, inventory, model, trial, tolerance, max_evaluations)
                 if best is None:
@@ -155,7 +166,8 @@ def fit(
             if best is None:
                 raise
     found = _model_at(inventory, model, search.x)
-    best = _from_scratch(best, method, layout, inventory, model, search.x)
+    if rounds:  # interrupted
+        best, _ = _from_scratch(best, method, layout, inventory, model, search.x)
     total = time.perf_counter() - clock
     return Fit(
         **_evaluated(method, found, population, tuple(sorted(inventory.fixed)), layout, best),
@@ -244,18 +256,22 @@ def _model_at(inventory: Inventory, model: Model, u) -> Model:
     return inventory.at_unconstrained(model, u)
 
 
-def _from_scratch(best: Evaluation, method, layout: Layout, inventory, model, u) -> Evaluation:
-    """Modes that were followed from step to step, against modes searched from zero: each subject keeps the better."""
+def _from_scratch(best: Evaluation, method, layout: Layout, inventory, model, u) -> tuple[Evaluation, bool]:
+    """Modes that were followed from step to step, against modes searched from zero: each subject keeps that of higher density.
+
+    And whether any objective changed by that.
+    """
     starts = (np.zeros(best.b.shape), best.b)
     fresh, again = (
         jax.tree.map(np.asarray, evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, b)) for b in starts
     )
-    better = (fresh.value < again.value) & fresh.converged
+    better = (fresh.joint < again.joint - _APART) & fresh.converged
 
     def choose(a, b):
         return np.where(better.reshape(better.shape + (1,) * (a.ndim - 1)), a, b)
 
-    return jax.tree.map(choose, fresh, again)
+    moved = bool(np.any(better & (np.abs(fresh.value - again.value) > _APART)))
+    return jax.tree.map(choose, fresh, again), moved
 
 
 def _evaluated(method, model, population, fixed, layout, at: Evaluation) -> dict:

@@ -42,7 +42,7 @@ class MonteCarlo:
         listed = ", ".join(f"{ids[i]} (k = {self.pareto_k[i]:.2f})" for i in bad[:5]) + (" ..." if len(bad) > 5 else "")
         return [
             f"The weights of {len(bad)} subjects have tails too heavy for importance sampling (Pareto k above {UNRELIABLE}): {listed}. "
-            f"More samples or fewer degrees of freedom help; so does nlme.AGQ with few random effects."
+            f"More samples help, and often other degrees of freedom; so does nlme.AGQ with few random effects."
         ]
 
 

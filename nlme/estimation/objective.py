@@ -35,6 +35,7 @@ class Evaluation(NamedTuple):
     converged: Bool[Array, " N"]
     status: Int[Array, " N"]
     membership: Float[Array, "N K"]  # probability of each subpopulation given the data; the modes are those of the likeliest
+    joint: Float[Array, " N"]  # Phi at the mode; infinite for a method that needs none
 
 
 def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, start: Float[Array, " q"]):
@@ -45,11 +46,11 @@ def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectDat
 
     def alone(data):
         value, mode = after_search(method, anatomy, model, data, begin_mode(start), method.inner_iterations)
-        return value, (mode.b, mode.decrement, mode.count, mode.decrement <= method.inner_tolerance, mode.status)
+        return value, (mode.b, mode.decrement, mode.count, mode.decrement <= method.inner_tolerance, mode.status, mode.value)
 
     if not anatomy.mixture:
-        value, mode = alone(data)
-        return value, (*mode, jnp.ones(1))
+        value, (*mode, joint) = alone(data)
+        return value, (*mode, jnp.ones(1), joint)
 
     def belonging(k):
         column = jnp.full_like(data.covariates[MEMBER], k)
@@ -58,10 +59,10 @@ def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectDat
     values, modes = jax.vmap(belonging)(jnp.arange(len(anatomy.subpopulations), dtype=float))
     weights = jnp.log(getattr(model, anatomy.mixture).shares) - 0.5 * values
     best = jnp.argmax(weights)
-    b, decrement, count, converged, status = modes
+    b, decrement, count, converged, status, joint = modes
     # a search that failed spoils the sum, whichever subpopulation it was for
     found = (b[best], jnp.max(decrement), jnp.max(count), jnp.all(converged), jnp.max(status))
-    return -2.0 * logsumexp(weights), (*found, jax.nn.softmax(weights))
+    return -2.0 * logsumexp(weights), (*found, jax.nn.softmax(weights), joint[best])
 
 
 def after_search(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, search: ModeSearch, most: int):

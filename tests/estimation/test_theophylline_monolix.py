@@ -151,7 +151,7 @@ def test_focei_is_another_approximation(modes):
 @pytest.mark.slow
 def test_exact_likelihood(population):
     """The figure of the case's own quadrature, with few nodes and many and by importance sampling."""
-    for method in (nlme.AGQ(7), nlme.AGQ(13)):
+    for method in (nlme.AGQ(11), nlme.AGQ(13)):
         assert nlme.evaluate(at_monolix(), population, method).objective_full == pytest.approx(341.437, abs=1e-3)
     sampled = nlme.evaluate(at_monolix(), population, nlme.ImportanceSampling(5000))
     assert sampled.monte_carlo.error < 0.05
