@@ -71,8 +71,11 @@ class Response(nlme.Model):
 
 
 def trial(endpoints, subjects):
-    """Everyone has 300 units at time 0 and is sampled ten times at each endpoint; the values only hold places."""
-    times = np.array([0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 24.0])
+    """Everyone has 300 units at time 0 and is sampled twelve times at each endpoint, until the effect is back at its baseline.
+
+    The values only hold places.
+    """
+    times = np.array([0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 24.0, 36.0, 48.0])
     which = np.repeat(np.arange(len(endpoints)), len(times))
     order = np.argsort(np.tile(times, len(endpoints)), kind="stable")
     one = dict(time=np.tile(times, len(endpoints))[order], dv=np.ones(len(which)), endpoint=which[order])
