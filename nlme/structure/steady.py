@@ -26,6 +26,7 @@ from nlme.structure.jets import Columns
 from nlme.structure.solvers import NO_STEADY_STATE, SOLVED, Pace
 
 _CYCLES = 2000  # doses given before a steady state is declared absent
+_NEAR = 1e-3  # of its size, how far Newton's step may still want to move a state that counts as settled
 _PATIENCE = 4  # Newton steps that may fail
 
 
@@ -91,10 +92,13 @@ def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot):
         fails = residual > search.best  # the last step made it worse
         failures = search.failures + fails
         slope = jacobian(search.state[:, 0], search.pace)
-        newton = search.state + jnp.linalg.solve(jnp.eye(size) - slope, change)
+        # a hair more than 1, so that a compartment which nothing enters or leaves has a Newton step, of zero
+        newton = search.state + jnp.linalg.solve((1.0 + 1e-14) * jnp.eye(size) - slope, change)
         usable = jnp.all(jnp.isfinite(newton)) & jnp.all((newton[:, 0] >= 0.0) | (new[:, 0] < 0.0))
         leap = usable & ~fails & (failures < _PATIENCE) & (search.count > 0)
-        settled = residual <= 1.0
+        # a state that grows without end changes less and less for its size; the fixed point is far all the same
+        away = jnp.max(jnp.abs(newton[:, 0] - search.state[:, 0]) / (_NEAR * largest[:, 0] + scale_of[1]))
+        settled = (residual <= 1.0) & (away <= 1.0)
         state = jnp.where(leap & ~settled, newton, new)
         best = jnp.where(search.count > 0, jnp.minimum(search.best, residual), residual)
         return _Search(state, best, failures, search.count + 1, pace, settled, jnp.maximum(search.status, ended))

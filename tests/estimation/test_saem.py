@@ -82,12 +82,14 @@ def test_every_parameter_of_a_linear_model(population, seed):
         assert row.value == pytest.approx(truth.value, rel=0.02), row.name
 
 
+@pytest.mark.slow
 def test_same_seed_same_numbers(population):
     first, again, other = (nlme.fit(Line(), population, nlme.SAEM(seed=s, **QUICK)) for s in (1, 1, 2))
     assert first.history["level"].tolist() == again.history["level"].tolist()
     assert first.model.level == again.model.level != other.model.level
 
 
+@pytest.mark.slow
 def test_fixed_parameters_stay(population):
     fit = nlme.fit(Line(), population, nlme.SAEM(**QUICK), fixed=["omega", "level"])
     np.testing.assert_array_equal(fit.model.omega.matrix, Line().omega.matrix)

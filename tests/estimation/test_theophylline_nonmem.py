@@ -130,7 +130,7 @@ def test_objective_at_final_values(evaluated, printed):
     [
         pytest.param(ClosedForm, "FO", marks=pytest.mark.slow),
         (ClosedForm, "FOCEI"),
-        (ClosedForm, "LAPLI"),
+        pytest.param(ClosedForm, "LAPLI", marks=pytest.mark.slow),
         (Equations, "FOCEI"),
         pytest.param(Equations, "FO", marks=pytest.mark.slow),
         pytest.param(Equations, "LAPLI", marks=pytest.mark.slow),

@@ -152,6 +152,7 @@ def test_penalty_by_hand_and_where_it_looks():
             wrong()
 
 
+@pytest.mark.slow
 def test_a_network_recovers_a_bent_covariate_effect_and_the_penalty_stays_out_of_the_objective():
     """The true effect, sin(2 x), is next to flat for a line: the network explains what the model without it calls variability."""
     data = population(60, lambda x: 0.8 * np.sin(2 * x))

@@ -50,6 +50,7 @@ def test_residual_noise_has_the_spread_of_the_error_model(evaluated):
     assert abs(z.mean()) < 4 / np.sqrt(len(z)) and abs(z.std() - 1) < 4 / np.sqrt(2 * len(z))
 
 
+@pytest.mark.slow
 def test_new_subjects_follow_omega_and_the_same_key_repeats(evaluated):
     one = nlme.simulate(evaluated, key=5, eta="new", replicates=200)
     drawn = one.groupby(["REPLICATE", "ID"])["eta.ka"].first()
