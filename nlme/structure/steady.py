@@ -27,6 +27,7 @@ from nlme.structure.solvers import NO_STEADY_STATE, SOLVED, Pace
 
 _CYCLES = 2000  # doses given before a steady state is declared absent
 _NEAR = 1e-3  # of its size, how far Newton's step may still want to move a state that counts as settled
+_FARTHEST = 1e12  # times the dose of an interval: beyond this what is given is lost in rounding
 _PATIENCE = 4  # Newton steps that may fail
 
 
@@ -82,6 +83,8 @@ def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot):
         moved, _, _ = cycle(by_state, along.seed(value, jnp.ones(size)), along.constant(train[:, 0]), pace)
         return moved[:, 1:]
 
+    given = jnp.sum(bolus[:, 0]) + jnp.sum(rate[:, 0]) * (always[0] * interval[0] + extra[0])
+    farthest = _FARTHEST * jnp.maximum(given, 1.0)
     scale_of = 10 * mover.tolerances.relative, 10 * mover.tolerances.absolute
 
     def step(search: _Search) -> _Search:
@@ -98,7 +101,7 @@ def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot):
         leap = usable & ~fails & (failures < _PATIENCE) & (search.count > 0)
         # a state that grows without end changes less and less for its size; the fixed point is far all the same
         away = jnp.max(jnp.abs(newton[:, 0] - search.state[:, 0]) / (_NEAR * largest[:, 0] + scale_of[1]))
-        settled = (residual <= 1.0) & (away <= 1.0)
+        settled = (residual <= 1.0) & (away <= 1.0) & (jnp.max(largest[:, 0]) <= farthest)
         state = jnp.where(leap & ~settled, newton, new)
         best = jnp.where(search.count > 0, jnp.minimum(search.best, residual), residual)
         return _Search(state, best, failures, search.count + 1, pace, settled, jnp.maximum(search.status, ended))
