@@ -40,6 +40,7 @@ def run():
     yield "theophylline FOCEI, fit after compilation", f"{warm[1]:.3f} s", "target 0.2 s"
     yield from _many_subjects(1200)
     yield from _michaelis_menten(1000)
+    yield from _two_compartments(1000)
 
 
 def _process(environment) -> list[float]:
@@ -93,10 +94,50 @@ def _michaelis_menten(count: int):
     yield from _calls(model, _drawn(model, count), f"FOCEI, {count} subjects, Michaelis-Menten by ODE", "0.3 s")
 
 
-def _drawn(model, count: int):
+def _two_compartments(count: int):
+    import jax.numpy as jnp
+
     import nlme
 
-    times = [0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 18, 24]
+    names = ("cl", "v", "q", "v2", "ka")
+
+    class Oral(nlme.Model):
+        cl: nlme.Scalar = nlme.positive(3.0)
+        v: nlme.Scalar = nlme.positive(20.0)
+        q: nlme.Scalar = nlme.positive(4.0)
+        v2: nlme.Scalar = nlme.positive(40.0)
+        ka: nlme.Scalar = nlme.positive(1.0)
+        omega: nlme.Covariance = nlme.covariance(**dict.fromkeys(names, 0.09))
+        prop: nlme.Scalar = nlme.positive(0.1)
+
+        def individual(self, eta, cov):
+            return {name: getattr(self, name) * jnp.exp(eta[name]) for name in names}
+
+        def dynamics(self, ind):
+            def rhs(t, a):
+                exchange = ind.q * (a.central / ind.v - a.peripheral / ind.v2)
+                absorbed = ind.ka * a.depot
+                return dict(depot=-absorbed, central=absorbed - ind.cl / ind.v * a.central - exchange, peripheral=exchange)
+
+            return nlme.ODE(rhs, ("depot", "central", "peripheral"))
+
+        def observe(self, ind, state, t):
+            return {"conc": nlme.proportional(state.central / ind.v, self.prop)}
+
+    population = _drawn(Oral(), count, [0.5, 1, 2, 3, 4, 6, 8, 12, 18, 24])
+    away = Oral(cl=4.0, v=15.0, q=3.0, v2=60.0, ka=1.5, prop=0.2)
+    begin = time.perf_counter()
+    fit = nlme.fit(away, population, nlme.FOCEI(), progress=False)
+    title = f"FOCEI, {count} subjects, two-compartment oral ODE, 5 random effects"
+    yield f"{title}: first fit", f"{time.perf_counter() - begin:.1f} s", f"target 60 s, compilation in it; {len(fit.history)} iterations"
+    begin = time.perf_counter()
+    fit.covariance  # noqa: B018
+    yield f"{title}: its covariance", f"{time.perf_counter() - begin:.1f} s", ""
+
+
+def _drawn(model, count: int, times=(0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 18, 24)):
+    import nlme
+
     drawn = nlme.simulate(model, _population(count, times), key=1, eta="new")
     return _population(count, times, drawn["DV"].to_numpy().reshape(count, len(times)))
 

@@ -150,6 +150,7 @@ def test_log_likelihood_of_an_observation_is_its_conditional_density(means):
     np.testing.assert_allclose(means.log_likelihood["DV"].values, expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_same_key_same_draws(means):
     options = dict(warmup=10, draws=5, chains=2, fixed=("omega.mu", "sd"))
     first, again, other = (quietly(Means(), groups(), {"mu": dist.Normal(0.0, 2.0)}, key=k, **options) for k in (7, 7, 8))
@@ -164,7 +165,7 @@ def test_posterior_models_hold_the_draws(means):
     np.testing.assert_allclose(twice, 2 * means.posterior["mu"].values.ravel(), rtol=1e-15)
 
 
-@pytest.mark.parametrize("form", [Decay, DecayODE])
+@pytest.mark.parametrize("form", [Decay, pytest.param(DecayODE, marks=pytest.mark.slow)])
 def test_gradient_of_the_log_density(form):
     """In every coordinate of the sampler, against central differences."""
     model, population = form(), doses()

@@ -110,6 +110,7 @@ def test_what_shifts_random_effects_is_found(model, shifts, residual, population
     assert {names[k] for k in parts.omega} == {n for n in names if n.startswith("omega")}
 
 
+@pytest.mark.slow
 def test_an_interrupt_returns_what_there_is(population, monkeypatch):
     calls, real = [], search.advance
 

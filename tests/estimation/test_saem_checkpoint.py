@@ -28,7 +28,8 @@ np.savez(sys.argv[2], u=fit.inventory.natural(fit.model), path=fit.history["k"],
 """
 
 
-@pytest.mark.parametrize(("kills", "iterations"), [(1, 400), pytest.param(20, 3000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "iterations"), [(1, 400), (20, 3000)])
 def test_killed_fit_ends_at_the_same_numbers(tmp_path, kills, iterations):
     program = PROGRAM.replace("ITERATIONS", str(iterations))
     whole, resumed = whole_and_resumed(program, tmp_path, kills, seed=4, within=0.03)

@@ -131,7 +131,7 @@ def test_objective_at_final_values(evaluated, printed):
         pytest.param(ClosedForm, "FO", marks=pytest.mark.slow),
         (ClosedForm, "FOCEI"),
         pytest.param(ClosedForm, "LAPLI", marks=pytest.mark.slow),
-        (Equations, "FOCEI"),
+        pytest.param(Equations, "FOCEI", marks=pytest.mark.slow),
         pytest.param(Equations, "FO", marks=pytest.mark.slow),
         pytest.param(Equations, "LAPLI", marks=pytest.mark.slow),
     ],

@@ -68,7 +68,7 @@ MODELS = {"emax3_8_etas": Emax3, "emax4_5_etas": Emax4}
 
 
 CASES = [
-    ("emax4_5_etas", "per_subject_emax4.csv"),
+    pytest.param("emax4_5_etas", "per_subject_emax4.csv", marks=pytest.mark.slow),
     pytest.param("emax3_8_etas", "per_subject_emax3.csv", marks=pytest.mark.slow),
 ]
 

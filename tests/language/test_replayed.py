@@ -100,6 +100,7 @@ def test_gradient_of_the_objective(monkeypatch, taken, kind, varying):
     np.testing.assert_allclose(back.gradient, jets.gradient, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_joint_density(monkeypatch, taken):
     at, people = model(), population(False)
     layout, inventory = lay_out(at, people), Inventory(at)

@@ -93,7 +93,7 @@ def population(form: type, varying: bool) -> nlme.Population:
     return nlme.Population(tuple(subjects))
 
 
-QUICK = {("closed form", False, method) for method in METHODS} | {("ODE", True, "FO")}
+QUICK = {("closed form", False, method) for method in METHODS if method != "FOCE"} | {("ODE", True, "FO")}
 CASES = [
     pytest.param(
         form,

@@ -91,6 +91,7 @@ def test_linear_models_are_exact(method):
     np.testing.assert_allclose(nlme.evaluate(Mean(), lines(), method).subjects["objective"], exact, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_importance_sampling_of_a_linear_model_is_within_its_error():
     """The proposal is not the posterior (t against normal), so there is an error, and it is the one stated, in 60 subjects."""
     many = nlme.Population(

@@ -115,6 +115,7 @@ ROWS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_joint_model_of_concentrations_and_repeated_events():
     from scipy.integrate import quad
 

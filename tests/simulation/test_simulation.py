@@ -42,6 +42,7 @@ def test_the_same_people_keep_their_own_effects_under_another_dosing(evaluated):
     assert np.allclose(frame.groupby("ID", sort=False)["eta.cl"].first(), evaluated.eta["cl"])
 
 
+@pytest.mark.slow
 def test_residual_noise_has_the_spread_of_the_error_model(evaluated):
     frame = nlme.simulate(evaluated, key=3, replicates=300)
     model = evaluated.model

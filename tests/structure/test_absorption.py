@@ -98,6 +98,7 @@ def test_whole_numbers_of_transits_are_a_chain():
         np.testing.assert_allclose(a[:, :, 4:], b, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_in_the_number_of_transits():
     typical = dict(n=2.7, mtt=2.5, lag=0.3)
     model = model_of(typical, lambda ind: nlme.pk.transit(oral(ind, lag=ind.lag), n=ind.n, mtt=ind.mtt))

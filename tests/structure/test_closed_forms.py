@@ -120,7 +120,9 @@ def differences(f, p, scale):
     return np.stack(slope, axis=-1), np.moveaxis(np.array(bend), -1, 0)
 
 
-@ROWS
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "ThreeCompartmentOral" else []) for n in STRUCTURES]
+)
 def test_derivatives_and_limits(name):
     """First and second derivatives in every parameter, at ordinary points and where two rates coincide."""
     row = STRUCTURES[name]

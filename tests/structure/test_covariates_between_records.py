@@ -73,6 +73,7 @@ def test_closed_form_agrees(how):
     assert closed == pytest.approx(ode, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_of_the_objective_along_a_line():
     model, inventory = Eliminated(), Inventory(Eliminated())
     layout = lay_out(model, read("linear"))

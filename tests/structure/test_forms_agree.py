@@ -125,6 +125,7 @@ def test_every_structure(structure):
     agree(derivatives(structure, "closed", PLAIN), derivatives(structure, "equations", PLAIN), 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", cases(["OneCompartmentOral"]))
 def test_every_way_of_dosing(structure):
     agree(derivatives(structure, "closed", DOSING), derivatives(structure, "equations", DOSING), 1e-6)

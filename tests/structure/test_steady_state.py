@@ -35,6 +35,7 @@ def test_is_what_many_doses_lead_to():
     np.testing.assert_allclose(at_once, one_by_one, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_derivatives():
     """First and second, the lag and the bioavailability among the directions, against central differences."""
     typical = dict(vmax=9.0, lag=0.7, f=0.9)
