@@ -1,9 +1,9 @@
 """How far an objective found by importance sampling can be believed.
 
-With w_ik = exp(v_ik - Phi_i(b_ik)) the weight of draw k of subject i (``nlme.marginal.quadrature``), -2 log L_i = log det H_i -
-2 log sum_k w_ik, and by the delta method
+With w_ik = exp(v_ik - Phi_i(b_ik)) the weight of draw k of subject i (``nlme.marginal.quadrature``), -2 log L_i =
+-2 log sum_k w_ik, and by the delta method, K_s draws being of part s of the distribution drawn from,
 
-    error_i^2 = 4 var_k(w_ik) / (K mean_k(w_ik)^2),        error^2 = sum_i error_i^2
+    error_i^2 = 4 sum_s K_s var_(k in s)(w_ik) / (K mean_k(w_ik))^2,        error^2 = sum_i error_i^2
 
 The tail of the weights is fitted by a generalised Pareto distribution; from a shape k of 0.7 on neither the estimate nor its
 error can be believed (Vehtari et al. 2024, J Mach Learn Res 25:72).
@@ -51,7 +51,9 @@ def monte_carlo(method: ImportanceSampling, model: Model, layout: Layout, b: np.
     terms = np.asarray(_terms(method, layout.anatomy, model, layout.arrays, jnp.asarray(b)))
     weights = np.exp(terms - terms.max(axis=1, keepdims=True))
     count, mean = weights.shape[1], weights.mean(axis=1)
-    errors = 2.0 * weights.std(axis=1, ddof=1) / (np.sqrt(count) * mean)
+    parts = [weights[:, method.strata == s] for s in np.unique(method.strata)]
+    spread = sum(part.shape[1] * part.var(axis=1) for part in parts)
+    errors = 2.0 * np.sqrt(spread) / (count * mean)
     effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
     return MonteCarlo(float(np.sqrt(np.sum(errors**2))), errors, effective, _pareto_k(terms))
 
@@ -60,7 +62,7 @@ def monte_carlo(method: ImportanceSampling, model: Model, layout: Layout, b: np.
 def _terms(method, anatomy, model, arrays, b):
     def of_subject(data, b):
         subject = Subject(method, anatomy, data, model, b, 1)
-        return method.log_terms(subject, model, b)[0], ()
+        return method.log_terms(subject, model, b), ()
 
     return over_subjects(of_subject, arrays, b)[0]
 

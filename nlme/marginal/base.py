@@ -26,7 +26,10 @@ from nlme.language.density import Moments, back_transformed, effects_from, momen
 from nlme.language.model import Model
 from nlme.language.solution import Expansion, Replayed, Solution, expand
 from nlme.language.stacking import SubjectData
+from nlme.linalg import raised
 from nlme.structure.solvers import Tolerances
+
+_LEAST = 0.25  # eigenvalue of a Hessian that places nodes, the random effects' own distribution having 1
 
 
 class Curvature(NamedTuple):
@@ -187,6 +190,29 @@ class Subject:
             return hessian
         e = jnp.where((self.data.mask & ~slopes.moments.normal)[:, None], slopes.e, 0.0)
         return hessian + e.T @ e
+
+    def observed(self, model: Model, b: Float[Array, " q"]) -> Float[Array, "q q"]:
+        """The Hessian of Phi by which nodes are placed: as ``expected``, but with -d2l/db2 where a sample is not normal.
+
+        The states move linearly in b there, so that second derivatives of the objective stay within second order of the states.
+        A score's outer product would be the information of a probability, not of the random effect behind it: far from
+        the curvature where one outcome is nearly certain, or below a limit.  Where the samples that are not normal bend Phi downwards
+        in some direction by more than the others hold, its eigenvalue is raised to that of a spread of two standard deviations.
+        """
+        slopes = self.slopes(model, b)
+        expected = self.expected(slopes)
+        if slopes.e is None:
+            return expected
+        states, push = jax.linearize(lambda b: self._solution(model, effects_from(self.anatomy, model, b)).states, b)
+
+        def not_normal(d):
+            solution = self._solution(model, effects_from(self.anatomy, model, b + d))._replace(states=states + push(d))
+            m = self._moments(model, solution, b + d)
+            return -self.total(jnp.where(m.normal, 0.0, m.log_factor))
+
+        scores = jnp.where((self.data.mask & ~slopes.moments.normal)[:, None], slopes.e, 0.0)
+        hessian = jax.jacfwd(jax.jacrev(not_normal))(jnp.zeros_like(b))
+        return raised(expected - scores.T @ scores + 0.5 * (hessian + hessian.T), _LEAST)
 
     def third(self, model: Model, b: Float[Array, " q"], hessian: Float[Array, "q q"]) -> Float[Array, ""]:
         """Zero in value; in derivative, the part of d log det(d2 Phi/db2) that third derivatives of the states make.

@@ -2,20 +2,25 @@
 
     -2 log L = -2 log (2 pi)^(-q/2) int exp(-Phi(b)) db
 
-with b = b^ + C x, C C' = H^-1, H the expected Hessian of Phi at its mode b^, becomes a sum over nodes x_k,
+becomes a sum over nodes b_k placed by the mode b^ and C, C C' = H^-1, H the Hessian of Phi there (``Subject.observed``),
 
-    -2 log L = log det H - 2 log sum_k exp( v_k - Phi(b^ + C x_k) )
+    -2 log L = -2 log sum_k exp( v_k - Phi(b_k) )
 
-| method             | nodes                                       | v_k                                                       |
-|--------------------|---------------------------------------------|-----------------------------------------------------------|
-| AGQ(n)             | n^q of the tensor product Gauss-Hermite rule | log w_k + x_k'x_k/2, w_k the weights for N(0, I)           |
-| ImportanceSampling | drawn from a multivariate t, each subject's own | -log K - q/2 log 2 pi - log t(x_k)                     |
+| method             | nodes b_k                                              | v_k                                                 |
+|--------------------|--------------------------------------------------------|-----------------------------------------------------|
+| AGQ(n)             | b^ + C x_k, x_k of the tensor product Gauss-Hermite rule (n^q) | log w_k + x_k'x_k/2 + log det C, w_k the weights for N(0, I) |
+| ImportanceSampling | drawn from f = 0.5 t(b^, H^-1) + 0.3 t(b^, W^-1) + 0.2 N(0, I), each subject's own | -log K - q/2 log 2 pi - log f(b_k) |
 
-AGQ with one node is Laplace's method with the expected Hessian.  The draws are held while parameters move, so that the objective
+AGQ with one node is Laplace's method with that Hessian.  The draws are held while parameters move, so that the objective
 is a smooth function of them and its gradient is exact; b^ and H move with the parameters.
 
+W = I + (H - I) / 4 is the Hessian if the data said a quarter of what they say.  With a fifth from the distribution of the random
+effects itself (b ~ N(0, I)) no weight is above five times the likelihood's own, so that a subject about whom the data say little
+(most of its values below the limit) has a tail of weights that is bounded, wherever its mode is.
+
 Sources: Pinheiro & Bates (1995), J Comput Graph Stat 4:12, doi:10.1080/10618600.1995.10474663 (AGQ); Kuk (1999),
-doi:10.1080/00949659908811934 (importance sampling around the mode); Vehtari et al. (2024), J Mach Learn Res 25:72 (Pareto k).
+doi:10.1080/00949659908811934 (importance sampling around the mode); Hesterberg (1995), Technometrics 37:185,
+doi:10.1080/00401706.1995.10484303 (defensive mixtures); Vehtari et al. (2024), J Mach Learn Res 25:72 (Pareto k).
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ import dataclasses
 import math
 from typing import ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,10 +38,15 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
+from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
+from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Method, Subject
 
 _MOST_NODES = 20_000
+_SHARES = 0.2, 0.3, 0.5  # of an importance sample: from the random effects' own distribution, wide and close around the mode
+_NEGLIGIBLE = 1e-30  # share of a node in the sum
+_FARTHEST = 37.0  # standard deviations: exp(-37^2 / 2) = 5e-298
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -43,30 +54,57 @@ class Nodes(Method):
     """A method that sums exp(-Phi) over nodes around the mode."""
 
     @abc.abstractmethod
-    def nodes(self, subject: Subject) -> tuple[Float[Array, "K q"], Float[Array, " K"]]:
-        """Standardised nodes x_k, and v_k."""
+    def nodes(
+        self, subject: Subject, b: Float[Array, " q"], factor: Float[Array, "q q"]
+    ) -> tuple[Float[Array, "K q"], Float[Array, " K"]]:
+        """Where the nodes are, b_k, and v_k, given the mode and the Cholesky factor of H."""
 
-    def log_terms(self, subject: Subject, model: Model, b: Float[Array, " q"]):
-        """v_k - Phi(b^ + C x_k) of every node (K,), and log det H."""
-        slopes = subject.slopes(model, b)
-        factor = jnp.linalg.cholesky(subject.expected(slopes))
-        x, v = self.nodes(subject)
+    def log_terms(self, subject: Subject, model: Model, b: Float[Array, " q"]) -> Float[Array, " K"]:
+        """v_k - Phi(b_k) of every node."""
 
-        def term(x, v):
-            at = b + solve_triangular(factor, x, lower=True, trans=1)
-            # a node is far from the mode: it needs a solve of its own
-            there = Subject(self, subject.anatomy, subject.data, model, jax.lax.stop_gradient(at), 1)
-            m = there.moments(model, at)
-            return v - there.phi(m, jnp.log(m.variance), at)
+        def term(at, v):
+            # where the density of b is below what a number can hold, a heavy-tailed draw has no weight and may have no prediction
+            nowhere = at @ at > _FARTHEST**2
+            at = jnp.where(nowhere, b, at)
+            return jnp.where(nowhere, -jnp.inf, v - _phi_at((model, at), self, subject.anatomy, subject.data))
 
-        return jax.vmap(term)(x, v), 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor)))
+        return jax.vmap(term)(*self.nodes(subject, b, jnp.linalg.cholesky(subject.observed(model, b))))
 
     def objective(self, subject, model, b):
         if not subject.effects:
             m = subject.moments(model, b)
             return 2.0 * subject.phi(m, jnp.log(m.variance), b)
-        terms, log_det = self.log_terms(subject, model, b)
-        return log_det - 2.0 * jax.scipy.special.logsumexp(terms)
+        return -2.0 * jax.scipy.special.logsumexp(self.log_terms(subject, model, b))
+
+
+@eqx.filter_custom_vjp
+def _phi_at(point, method: Nodes, anatomy: Anatomy, data: SubjectData) -> Float[Array, ""]:
+    """Phi at ``point``, a pair (model, b).  A node is far from the mode: it needs a solve of its own.
+
+    At a node where a prediction underflows, Phi may be finite, or infinite, and its derivative not a number.  If such a node has
+    no weight (the cotangent that comes back), its derivative counts for nothing instead of spoiling the sum.
+    """
+    return _phi(point, method, anatomy, data)
+
+
+def _phi(point, method, anatomy, data):
+    model, b = point
+    there = Subject(method, anatomy, data, model, jax.lax.stop_gradient(b), 1)
+    m = there.moments(model, b)
+    return there.phi(m, jnp.log(m.variance), b)
+
+
+@_phi_at.def_fwd
+def _phi_forward(perturbed, point, method, anatomy, data):
+    return eqx.filter_vjp(lambda point: _phi(point, method, anatomy, data), point)
+
+
+@_phi_at.def_bwd
+def _phi_backward(pull, cotangent, perturbed, point, method, anatomy, data):
+    (slopes,) = pull(cotangent)
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(slopes)]))
+    nothing = ~finite & (jnp.abs(cotangent) < _NEGLIGIBLE)
+    return jax.tree.map(lambda x: jnp.where(nothing, 0.0, x), slopes)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -97,18 +135,19 @@ class AGQ(Nodes):
                 f"nlme.ImportanceSampling()."
             )
 
-    def nodes(self, subject):
+    def nodes(self, subject, b, factor):
         x, w = np.polynomial.hermite_e.hermegauss(self.points)
         q = subject.effects
         grid = np.stack(np.meshgrid(*[x] * q, indexing="ij"), axis=-1).reshape(-1, q)
         log_w = np.log(w / math.sqrt(2.0 * math.pi))
-        total = sum(np.meshgrid(*[log_w] * q, indexing="ij")).reshape(-1)
-        return jnp.asarray(grid), jnp.asarray(total + 0.5 * np.sum(grid**2, axis=1))
+        total = sum(np.meshgrid(*[log_w] * q, indexing="ij")).reshape(-1) + 0.5 * np.sum(grid**2, axis=1)
+        return b + _unwhitened(factor, jnp.asarray(grid)), jnp.asarray(total) - jnp.sum(jnp.log(jnp.diagonal(factor)))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class ImportanceSampling(Nodes):
-    """Importance sampling with ``samples`` draws for each subject from a multivariate t around its mode.
+    """Importance sampling with ``samples`` draws for each subject: half of them close around its mode, three tenths wide around it
+    (both multivariate t), a fifth from the distribution of the random effects.
 
     ``degrees`` of freedom: few for heavy tails.  ``seed`` says which draws; they are held during a fit.  The Monte-Carlo error of
     the objective and the Pareto k of every subject are in ``nlme.evaluate(...).monte_carlo``.
@@ -135,14 +174,34 @@ class ImportanceSampling(Nodes):
         if anatomy.mixture:  # the error of a sum over subpopulations is not that of the likeliest
             raise ModelError("ImportanceSampling does not know the error of a mixture of subpopulations. Use nlme.AGQ() or nlme.Laplace().")
 
-    def nodes(self, subject):
+    @property
+    def strata(self) -> np.ndarray:
+        """Which part of the mixture every draw comes from: 0 the random effects' own distribution, 1 wide, 2 close (K,)."""
+        counts = np.diff(np.round(np.cumsum([0.0, *_SHARES]) * self.samples).astype(int))
+        return np.repeat(np.arange(3), counts)
+
+    def nodes(self, subject, b, factor):
         q, nu = subject.effects, self.degrees
         normal, gamma = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), subject.data.number))
         z = jax.random.normal(normal, (self.samples, q))
-        spread = 2.0 * jax.random.gamma(gamma, 0.5 * nu, (self.samples,)) / nu
-        x = z / jnp.sqrt(spread)[:, None]
-        log_t = (
-            math.lgamma(0.5 * (nu + q)) - math.lgamma(0.5 * nu) - 0.5 * q * math.log(nu * math.pi)
-            - 0.5 * (nu + q) * jnp.log1p(jnp.sum(x**2, axis=1) / nu)
-        )  # fmt: skip
-        return x, -math.log(self.samples) - 0.5 * q * math.log(2.0 * math.pi) - log_t
+        t = z / jnp.sqrt(2.0 * jax.random.gamma(gamma, 0.5 * nu, (self.samples,)) / nu)[:, None]
+        # the Hessian's part that the data make, a quarter of it left: as if there were a quarter of the observations
+        wider = jnp.linalg.cholesky(0.25 * factor @ factor.T + 0.75 * jnp.eye(q))
+        kind = self.strata[:, None]
+        at = jnp.select([kind == 0, kind == 1], [z, b + _unwhitened(wider, t)], b + _unwhitened(factor, t))
+
+        def log_t(factor):
+            square = jnp.sum(((at - b) @ factor) ** 2, axis=1)
+            return jnp.sum(jnp.log(jnp.diagonal(factor))) - 0.5 * (nu + q) * jnp.log1p(square / nu)
+
+        constant = math.lgamma(0.5 * (nu + q)) - math.lgamma(0.5 * nu) - 0.5 * q * math.log(nu * math.pi)
+        log_prior = -0.5 * q * math.log(2.0 * math.pi) - 0.5 * jnp.sum(at**2, axis=1)
+        densities = jnp.stack([log_prior, constant + log_t(wider), constant + log_t(factor)], axis=1)
+        shares = np.bincount(self.strata, minlength=3) / self.samples
+        log_density = jax.scipy.special.logsumexp(densities, axis=1, b=shares)
+        return at, -math.log(self.samples) - 0.5 * q * math.log(2.0 * math.pi) - log_density
+
+
+def _unwhitened(factor: Float[Array, "q q"], x: Float[Array, "K q"]) -> Float[Array, "K q"]:
+    """C x of every row, C = factor^-T."""
+    return solve_triangular(factor, x.T, lower=True, trans=1).T

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
@@ -11,6 +13,7 @@ from scipy.stats import norm
 import nlme
 from nlme.estimation.objective import evaluate_subjects
 from nlme.language.layout import lay_out
+from nlme.linalg import raised
 from nlme.parameters.inventory import Inventory
 
 
@@ -158,14 +161,40 @@ def test_draws_of_subjects_are_their_own_and_reproducible():
     assert (spread.effective > 1).all() and (spread.effective <= 50).all()
 
 
-def test_bad_weights_are_said():
-    """Two modes, one of them unseen from the other: the tail of the weights betrays it."""
-    flat = nlme.Population((nlme.Subject(id=5, time=[0.0, 4.0], evid=[1, 0], amt=[10.0, 0.0], dv=[np.nan, 0.02]),))
+def test_importance_sampling_sees_what_the_mode_does_not():
+    """Beyond the mode the density is flat (all the drug is gone, and the datum two sd away): most of the integral, out to 20."""
 
     class Wide(Decay):
         omega: nlme.Covariance = nlme.covariance(k=400.0)
 
-    found = nlme.evaluate(Wide(sd=0.01), flat, nlme.ImportanceSampling(500))
+    late = nlme.Population((nlme.Subject(id=5, time=[0.0, 4.0], evid=[1, 0], amt=[10.0, 0.0], dv=[np.nan, 0.02]),))
+
+    def density(eta):
+        return norm.pdf(0.02, 10.0 * np.exp(-float(Wide().k) * np.exp(eta) * 4.0), 0.01) * norm.pdf(eta, 0.0, 20.0)
+
+    pieces = sum(quad(density, a, b, epsabs=0, epsrel=1e-11, limit=400)[0] for a, b in [(-100, 0), (0, 2), (2, 5), (5, 200)])
+    found = nlme.evaluate(Wide(sd=0.01), late, nlme.ImportanceSampling(2000))
+    assert found.monte_carlo.error < 0.15 and not found.messages
+    assert abs(found.objective - (-2 * np.log(pieces) - np.log(2 * np.pi))) < 4 * found.monte_carlo.error
+
+
+class Square(nlme.Model):
+    """Two modes, at -2 and 2, that a search started from zero cannot both find."""
+
+    sd: nlme.Scalar = nlme.positive(0.3)
+    omega: nlme.Covariance = nlme.covariance(m=1.0)
+
+    def individual(self, eta, cov):
+        return {"m": 0.01 + eta.m}
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.m**2, self.sd)}
+
+
+def test_bad_weights_are_said():
+    """The few draws that land in the other mode are most of the sum: the tail of the weights betrays it."""
+    one = nlme.Population((nlme.Subject(id=5, time=[0.0, 1.0], dv=[4.0, 4.1]),))
+    found = nlme.evaluate(Square(), one, nlme.ImportanceSampling(500))
     assert any("Pareto k" in m and "5 (k =" in m for m in found.messages)
 
 
@@ -175,3 +204,61 @@ def test_too_many_nodes_are_refused():
     for bad in (lambda: nlme.AGQ(0), lambda: nlme.ImportanceSampling(1), lambda: nlme.ImportanceSampling(degrees=0.0)):
         with pytest.raises(nlme.ModelError):
             bad()
+
+
+class Blind(nlme.Model):
+    """Nearly certain answers and values below a limit: what a score's outer product places nodes wrongly for."""
+
+    base: nlme.Scalar = nlme.real(-2.0)
+    sd: nlme.Scalar = nlme.positive(0.3)
+    omega: nlme.Covariance = nlme.covariance(ill=4.0, level=0.5)
+
+    def individual(self, eta, cov):
+        return {"p": jax.nn.sigmoid(self.base + eta.ill), "level": eta.level}
+
+    def observe(self, ind, state, t):
+        return {
+            "answer": nlme.binary(ind.p),
+            "y": nlme.censored(nlme.additive(ind.level, self.sd), lloq=-0.5),
+        }
+
+
+def test_quadrature_of_answers_and_of_values_below_a_limit():
+    """15 nodes give the integral, by scipy in both effects apart, and one node its Laplace approximation (no states: exact Hessian)."""
+    data = pd.DataFrame(
+        {"ID": np.repeat([1, 2], 6), "TIME": np.tile(np.arange(6.0), 2), "DV": [0, 0, 0, 0, 0, -9, 1, 0, 1, 0, 0.2, -9],
+         "DVID": np.tile(["answer"] * 4 + ["y"] * 2, 2)}
+    )  # fmt: skip
+    data["CENS"] = (data["DV"] == -9).astype(int)
+    data.loc[[4], "DV"] = 0.1
+    population = nlme.read_nonmem(data)
+    model = Blind()
+    exact = []
+    for subject in (data[data.ID == i] for i in (1, 2)):
+        answers = subject[subject.DVID == "answer"].DV.to_numpy()
+        seen = float(subject.DV.iloc[4])
+
+        def of_answers(eta, answers=answers):
+            p = 1 / (1 + np.exp(2.0 - eta))
+            return np.prod(np.where(answers == 1, p, 1 - p)) * norm.pdf(eta, 0, 2)
+
+        def of_levels(eta, seen=seen):
+            return norm.pdf(seen, eta, 0.3) * norm.cdf((-0.5 - eta) / 0.3) * norm.pdf(eta, 0, np.sqrt(0.5))
+
+        product = quad(of_answers, -20, 20, epsrel=1e-11)[0] * quad(of_levels, -8, 8, epsrel=1e-11)[0]
+        exact.append(-2 * np.log(product) - np.log(2 * np.pi))
+    np.testing.assert_allclose(nlme.evaluate(model, population, nlme.AGQ(15)).values, exact, atol=1e-3)
+    one, laplace = (nlme.evaluate(model, population, m).values for m in (nlme.AGQ(1), nlme.Laplace()))
+    np.testing.assert_allclose(one, laplace, rtol=1e-9)
+
+
+def test_raised_eigenvalues():
+    """As they are where they are large; the derivative against central differences, with a repeated eigenvalue among them."""
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
+    matrix = jnp.asarray(rotation * [3.0, 1.0, 1.0, -2.0] @ rotation.T)
+    direction = np.random.default_rng(1).normal(size=(4, 4))
+    direction = jnp.asarray(direction + direction.T)
+    np.testing.assert_allclose(np.linalg.eigvalsh(raised(matrix, 0.25)), [0.25, 1, 1, 3], atol=1e-12)
+    slope = jax.jvp(lambda m: raised(m, 0.25), (matrix,), (direction,))[1]
+    up, down = (raised(matrix + h * direction, 0.25) for h in (1e-5, -1e-5))
+    np.testing.assert_allclose(slope, (up - down) / 2e-5, atol=1e-7)
