@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError, name_error
-from nlme.parameters.domains import METADATA, REAL, Declaration
+from nlme.parameters.domains import METADATA, REAL, Declaration, is_numeric
 from nlme.typing import Named
 
 #: Smooth ones only: the likelihood takes second derivatives of a network, which a kink does not have.
@@ -226,11 +226,11 @@ def _checked(o: Mapping):
     names_in, count_in = _names("inputs", o["inputs"])
     names_out, count_out = _names("outputs", o["outputs"])
     for what, least in (("width", 1), ("depth", 0)):
-        if not isinstance(o[what], (int, np.integer)) or o[what] < least:
+        if isinstance(o[what], bool) or not isinstance(o[what], (int, np.integer)) or o[what] < least:
             raise ModelError(f"nlme.mlp: {what} is a whole number of at least {least}; got {o[what]!r}.")
     if not isinstance(o["key"], (int, np.integer, jax.Array)):
         raise ModelError(f"nlme.mlp: key is a whole number or a JAX key, the seed of the starting weights; got {o['key']!r}.")
-    if o["activation"] not in ACTIVATIONS:
+    if not isinstance(o["activation"], str) or o["activation"] not in ACTIVATIONS:
         raise ModelError(name_error("activation", str(o["activation"]), ACTIVATIONS, "nlme.mlp"))
     center = _per_input("center", o["center"], 0.0, names_in, count_in)
     scale = _per_input("scale", o["scale"], 1.0, names_in, count_in)
@@ -256,7 +256,8 @@ def _per_input(what: str, given, neutral: float, names: tuple[str, ...], count: 
                 raise ModelError(f"nlme.mlp, {what}: " + name_error("input", name, names, "The network"))
         values = [given.get(name, neutral) for name in names]
     else:
-        values = list(np.broadcast_to(np.asarray(given, dtype=float), (count,))) if np.size(given) in (1, count) else []
-    if len(values) != count or not np.all(np.isfinite(np.asarray(values, dtype=float))):
+        values = list(np.ravel(given)) if is_numeric(given) else []
+        values = values * count if len(values) == 1 else values
+    if len(values) != count or not is_numeric(values) or not np.all(np.isfinite(values)):
         raise ModelError(f"nlme.mlp: {what} is one finite number, or one for each of the {count} inputs; got {given!r}.")
     return tuple(float(v) for v in values)

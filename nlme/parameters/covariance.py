@@ -112,6 +112,8 @@ class Covariance(eqx.Module):
                 _check_variance(name, variance)
                 sd[self.names.index(name)] = np.sqrt(variance)
             return Covariance(jnp.asarray(sd), self.factor, self.names, self.blocks, self.per)
+        if not is_numeric(value):
+            raise ModelError(f"A covariance is given as a dict of variances or a matrix of numbers; got {value!r}.")
         return _from_matrix(self.names, self.blocks, np.asarray(value, dtype=float), self.per)
 
     def and_repeated(self, other: Covariance, labels: Sequence[str]) -> Covariance:
@@ -226,7 +228,7 @@ def _linked(variances: Mapping[str, float], correlation: Mapping[tuple[str, str]
                 raise ModelError(name_error("random effect", name, variances, "This covariance"))
         if pair[::-1] in correlation:
             raise ModelError(f"The correlation of {pair[0]!r} and {pair[1]!r} is given twice, in both orders; give it once.")
-        if not -1 < rho < 1:
+        if not (is_numeric(rho) and np.ndim(rho) == 0 and -1 < rho < 1):
             raise ModelError(f"The correlation of {pair[0]!r} and {pair[1]!r} must lie between -1 and 1; got {rho!r}.")
         first = next(g for g in groups if pair[0] in g)
         second = next(g for g in groups if pair[1] in g)
@@ -240,7 +242,10 @@ def _linked(variances: Mapping[str, float], correlation: Mapping[tuple[str, str]
 def _square(names: Sequence[str], matrix) -> np.ndarray:
     """Full symmetric matrix from a full one or from the rows of a lower triangle."""
     n = len(names)
-    rows = [np.atleast_1d(np.asarray(row, dtype=float)) for row in matrix]
+    try:
+        rows = [np.atleast_1d(np.asarray(row, dtype=float)) for row in matrix]
+    except (TypeError, ValueError):
+        raise ModelError(f"The block of {', '.join(names)} needs rows of numbers; got {matrix!r}.") from None
     if [len(row) for row in rows] == list(range(1, n + 1)):
         full = np.zeros((n, n))
         for i, row in enumerate(rows):

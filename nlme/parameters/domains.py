@@ -82,7 +82,7 @@ def as_array(value: Any):
 
 
 def _parameter(default, domain: Domain, unit: str, label: str):
-    if not is_numeric(default):
+    if not is_numeric(default) or not np.size(default):
         raise ModelError(f"The starting value of a parameter is a number (or an array of them); got {default!r}.")
     if not domain.contains(default):
         raise ModelError(
@@ -110,10 +110,10 @@ def bounded(value, lower: float, upper: float, *, unit: str = "", label: str = "
     Raises
     ------
     ModelError
-        ``lower >= upper``, or the starting value is not strictly inside.
+        Bounds that are not numbers with ``lower < upper``, or the starting value is not strictly inside.
     """
-    if not lower < upper:
-        raise ModelError(f"bounded({value!r}, {lower!r}, {upper!r}): the lower bound must be below the upper bound.")
+    if not (is_numeric(lower) and is_numeric(upper) and lower < upper):
+        raise ModelError(f"bounded({value!r}, {lower!r}, {upper!r}): the bounds are two numbers, the lower one below the upper one.")
     return _parameter(value, Domain("bounded", float(lower), float(upper)), unit, label)
 
 

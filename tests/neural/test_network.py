@@ -189,6 +189,10 @@ WRONG = {
     "center of a stranger": dict(center={"weight": 70.0}),
     "too many centers": dict(center=(1.0, 2.0, 3.0)),
     "no key": dict(key=None),
+    "a scale of text": dict(scale="a"),
+    "a center of text": dict(center={"wt": "a"}),
+    "two activations": dict(activation=["tanh", "gelu"]),
+    "a truth value for a width": dict(width=True),
 }
 
 

@@ -105,6 +105,10 @@ BAD = {
         a=1.0, b=1.0, c=1.0, correlation={("a", "b"): 0.9, ("b", "c"): 0.9, ("a", "c"): -0.9}
     ),
     "nothing": build,
+    "text in a matrix": lambda: build(("a", "b"), [["x", 0.0], [0.0, 1.0]]),
+    "a number for a matrix": lambda: build(("a", "b"), 3.0),
+    "a correlation of text": lambda: build(a=1.0, b=1.0, correlation={("a", "b"): "x"}),
+    "replaced by text": lambda: build(a=1.0, b=1.0).replace("x"),
     "a covariance across blocks": lambda: build(a=1.0, b=1.0).replace(np.array([[1.0, 0.5], [0.5, 1.0]])),
     "replacing a stranger": lambda: build(a=1.0).replace({"b": 1.0}),
 }

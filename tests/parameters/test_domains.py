@@ -70,6 +70,8 @@ BAD = {
     "a truth value": lambda: nlme.real(True),
     "complex": lambda: nlme.real(1 + 2j),
     "ragged": lambda: nlme.real([[1.0], [1.0, 2.0]]),
+    "nothing": lambda: nlme.positive([]),
+    "a bound of text": lambda: nlme.bounded(0.5, "a", 1.0),
 }
 
 
