@@ -130,7 +130,7 @@ def fit(
         return _approximated(found, method, model, population, layout, inventory, penalty, clock)
     if checkpoint is not None:
         raise ModelError(f"checkpoint= is for fits by nlme.SAEM; {method!r} keeps none.")
-    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    starts, bend = np.zeros((layout.n_subjects, len(layout.anatomy.effects))), None
     search, trial = _begin(inventory, model)
     history: dict[str, list] = {"iteration": [], "objective": [], "gradient": [], "elapsed": []}
     first_call = 0.0
@@ -143,11 +143,13 @@ def fit(
                     best, moved = _from_scratch(best, method, layout, inventory, model, search.x)
                     rounds = rounds - 1 if moved else 0
                     if rounds:  # other modes, another objective: on from here
-                        starts, before = best.b, search
+                        before = search
                         search, trial = _begin(inventory, _model_at(inventory, model, search.x))
                         search = search._replace(iterations=before.iterations)
                     continue
-                at = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, trial, starts)
+                if best is not None:  # the modes of the best point so far, followed to this one
+                    starts, bend = best.followed(np.asarray(trial) - np.asarray(search.x)), best.bend
+                at = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, trial, starts, bend=bend)
                 search, trial, accepted = _advance(search, at, penalty, inventory, model, trial, tolerance, max_evaluations)
                 if best is None:
                     first_call = time.perf_counter() - clock
@@ -156,7 +158,7 @@ def fit(
                         require_finite(values, status, layout, model, "at the starting values", method.ode)
                         raise FitError("The gradient of the objective is not finite at the starting values; try other values.")
                 if bool(accepted):
-                    best, starts = at, at.b
+                    best = at
                     elapsed = time.perf_counter() - clock
                     norm = float(np.max(np.abs(np.asarray(search.gradient))))
                     for name, entry in zip(history, (int(search.iterations), float(search.value), norm, elapsed), strict=True):

@@ -19,7 +19,7 @@ import numpy as np
 
 from nlme.language.layout import Layout
 from nlme.language.model import Model
-from nlme.language.ragged import over_subjects
+from nlme.language.ragged import over_subjects, threaded
 from nlme.marginal.base import Subject
 from nlme.marginal.quadrature import ImportanceSampling
 
@@ -48,7 +48,7 @@ class MonteCarlo:
 
 def monte_carlo(method: ImportanceSampling, model: Model, layout: Layout, b: np.ndarray) -> MonteCarlo:
     """What the weights at the modes ``b`` (N, q) say of the objective's Monte-Carlo error."""
-    terms = np.asarray(_terms(method, layout.anatomy, model, layout.arrays, jnp.asarray(b)))
+    terms = np.asarray(threaded(_terms, layout.arrays, method, layout.anatomy, model, jnp.asarray(b)))
     weights = np.exp(terms - terms.max(axis=1, keepdims=True))
     count, mean = weights.shape[1], weights.mean(axis=1)
     parts = [weights[:, method.strata == s] for s in np.unique(method.strata)]
@@ -59,7 +59,7 @@ def monte_carlo(method: ImportanceSampling, model: Model, layout: Layout, b: np.
 
 
 @eqx.filter_jit
-def _terms(method, anatomy, model, arrays, b):
+def _terms(arrays, method, anatomy, model, b):
     def of_subject(data, b):
         subject = Subject(method, anatomy, data, model, b, 1)
         return method.log_terms(subject, model, b), ()

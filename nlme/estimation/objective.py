@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import equinox as eqx
@@ -16,12 +14,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nlme.language.anatomy import MEMBER, Anatomy
 from nlme.language.model import Model
-from nlme.language.ragged import Ragged, over_subjects
+from nlme.language.ragged import Ragged, over_subjects, threaded
 from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Method, Subject
 from nlme.marginal.curvature import curvature_at
 from nlme.marginal.mode import ModeSearch, begin_mode, search_mode, with_derivative
 from nlme.parameters.inventory import Inventory
+
+_FURTHEST = 4.0  # standard deviations that a mode is followed in one step of the parameters
+_MOST_FOLLOWED = 40  # parameters, above which modes are not followed: a network's weights are differentiated in reverse, dearly
+_BY_SLOPES = 8  # iterations of a mode's search with first derivatives
 
 
 class Evaluation(NamedTuple):
@@ -36,39 +38,63 @@ class Evaluation(NamedTuple):
     status: Int[Array, " N"]
     membership: Float[Array, "N K"]  # probability of each subpopulation given the data; the modes are those of the likeliest
     joint: Float[Array, " N"]  # Phi at the mode; infinite for a method that needs none
+    bend: Float[Array, "N q q"]  # what second derivatives of the states add to the Hessian at the mode; 0 for closed forms
+    motion: Float[Array, "N q P"] | None = None  # of the modes with the unconstrained parameters, where it is worth having
+
+    def followed(self, move: np.ndarray) -> np.ndarray:
+        """Where the modes will be, to first order, when the unconstrained parameters have moved by ``move``."""
+        if self.motion is None:
+            return np.asarray(self.b)
+        return np.asarray(self.b) + np.clip(np.asarray(self.motion) @ move, -_FURTHEST, _FURTHEST)
 
 
-def one_subject(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, start: Float[Array, " q"]):
-    """(objective, mode) of one subject; the objective is differentiable in ``model``.
+def one_subject(
+    method: Method, anatomy: Anatomy, model: Model, data: SubjectData, start: Float[Array, " q"], bend: Float[Array, "q q"]
+):
+    """((objective, b^), mode) of one subject; the objective and the mode b^ are differentiable in ``model``.
 
     In a mixture -2 log sum_k p_k exp(-o_k / 2), o_k the objective if the subject belonged to subpopulation k.
     """
 
     def alone(data):
-        value, mode = after_search(method, anatomy, model, data, begin_mode(start), method.inner_iterations)
-        return value, (mode.b, mode.decrement, mode.count, mode.decrement <= method.inner_tolerance, mode.status, mode.value)
+        value, b, mode, after = at_mode(method, anatomy, model, data, begin_mode(start), method.inner_iterations, bend)
+        return (value, b), (jax.lax.stop_gradient(b), mode.decrement, mode.count, mode.decrement <= method.inner_tolerance, mode.status, mode.value, after)
 
     if not anatomy.mixture:
-        value, (*mode, joint) = alone(data)
-        return value, (*mode, jnp.ones(1), joint)
+        found, (*mode, joint, after) = alone(data)
+        return found, (*mode, jnp.ones(1), joint, after)
 
     def belonging(k):
         column = jnp.full_like(data.covariates[MEMBER], k)
         return alone(dataclasses.replace(data, covariates={**data.covariates, MEMBER: column}))
 
-    values, modes = jax.vmap(belonging)(jnp.arange(len(anatomy.subpopulations), dtype=float))
+    (values, moving), modes = jax.vmap(belonging)(jnp.arange(len(anatomy.subpopulations), dtype=float))
     weights = jnp.log(getattr(model, anatomy.mixture).shares) - 0.5 * values
     best = jnp.argmax(weights)
-    b, decrement, count, converged, status, joint = modes
+    b, decrement, count, converged, status, joint, after = modes
     # a search that failed spoils the sum, whichever subpopulation it was for
     found = (b[best], jnp.max(decrement), jnp.max(count), jnp.all(converged), jnp.max(status))
-    return -2.0 * logsumexp(weights), (*found, jax.nn.softmax(weights), joint[best])
+    return (-2.0 * logsumexp(weights), moving[best]), (*found, jax.nn.softmax(weights), joint[best], after[best])
 
 
 def after_search(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, search: ModeSearch, most: int):
     """(objective, search) of one subject after at most ``most`` further iterations of its mode's search.
 
     The objective is differentiable in ``model``.  It is the method's only once the search has converged.
+    """
+    bend = jnp.zeros((len(search.b), len(search.b)))
+    value, _, search, _ = at_mode(method, anatomy, model, data, search, most, bend)
+    return value, search
+
+
+def at_mode(
+    method: Method, anatomy: Anatomy, model: Model, data: SubjectData, search: ModeSearch, most: int, bend: Float[Array, "q q"]
+):
+    """(objective, mode b^, search, bend at the mode), as ``after_search``; b^ is differentiable in ``model``, too.
+
+    Where the states are solved numerically, first derivatives cost a fifth of second ones.  The search then begins with the
+    expected Hessian plus ``bend``, the difference of the exact and the expected one nearby, and only goes on with second
+    derivatives if that does not end (a structured quasi-Newton step: Dennis, Gay & Welsch 1981, doi:10.1145/355958.355965).
     """
     method.require(anatomy)
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
@@ -78,61 +104,57 @@ def after_search(method: Method, anatomy: Anatomy, model: Model, data: SubjectDa
         subject = Subject(method, anatomy, data, model, zero, method.order)
         status = subject.moments(model, zero).status
         found = search._replace(b=zero, decrement=jnp.zeros(()), status=status)
-        return method.objective(subject, model, zero), found
+        return method.objective(subject, model, zero), zero, found, bend
 
-    def curvature(b):
-        return curvature_at(method, anatomy, data, stopped, b)
+    def curvature(b, order: int = 2):
+        return curvature_at(method, anatomy, data, stopped, b, order)
 
-    search = search_mode(curvature, jax.lax.stop_gradient(search), method.inner_tolerance, method.inner_iterations, most)
+    search = jax.lax.stop_gradient(search)
+    if not anatomy.linear:
+        def nearly(b):
+            at = curvature(b, order=1)
+            return at._replace(hessian=at.expected + bend)
+
+        search = search_mode(nearly, search, method.inner_tolerance, min(_BY_SLOPES, method.inner_iterations), most)
+    search = search_mode(curvature, search, method.inner_tolerance, method.inner_iterations, most)
     subject = Subject(method, anatomy, data, model, search.b, method.order)
-    b = with_derivative(lambda b: subject.gradient(subject.slopes(model, b), b), search.b, search.hessian)
-    return method.objective(subject, model, b), search
+    hessian = search.hessian
+    if not anatomy.linear:
+        at = subject.curvature(stopped, search.b)
+        usable = jnp.all(jnp.isfinite(jnp.linalg.cholesky(at.hessian)))
+        hessian = jnp.where(usable, at.hessian, at.expected)
+        bend = jax.lax.stop_gradient(hessian - at.expected)
+    b = with_derivative(lambda b: subject.gradient(subject.slopes(model, b), b), search.b, hessian)
+    return method.objective(subject, model, b), b, search, bend
 
 
 def evaluate_subjects(
-    method: Method, anatomy: Anatomy, inventory: Inventory, model: Model, arrays: Ragged, u, starts, gradient: bool = True
+    method: Method, anatomy: Anatomy, inventory: Inventory, model: Model, arrays: Ragged, u, starts, gradient: bool = True, bend=None
 ) -> Evaluation:
-    """Every subject's objective (and gradient) at the unconstrained parameters ``u``; ``starts`` (N, q) begin the modes."""
-    rest = (u, jnp.asarray(starts), gradient)
-    if arrays.threads == 1 or isinstance(u, jax.core.Tracer):
-        return _evaluate(method, anatomy, inventory, model, arrays, *rest)
+    """Every subject's objective (and gradient) at the unconstrained parameters ``u``.
 
-    def of(k: int) -> Evaluation:
-        return jax.block_until_ready(_of_share(method, anatomy, inventory, model, arrays, jnp.asarray(k), *rest))
-
-    program = (method, anatomy, inventory, type(model), gradient, tuple(x.shape for x in jax.tree.leaves(arrays)))
-    threads = _threads(arrays.threads)
-    if program in _compiled:
-        found = list(threads.map(of, range(arrays.threads)))
-    else:  # the first share alone, so that the program that all have in common is compiled once
-        found = [of(0), *threads.map(of, range(1, arrays.threads))]
-        _compiled.add(program)
-    order = arrays.order()
-    return jax.tree.map(lambda *pieces: np.concatenate(pieces)[order], *found)
-
-
-_compiled: set = set()
-
-
-@functools.cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="nlme")
+    ``starts`` (N, q) begin the modes; ``bend`` (N, q, q), an evaluation's nearby, quickens their search.
+    """
+    starts = jnp.asarray(starts)
+    bend = jnp.zeros((*starts.shape, starts.shape[1])) if bend is None else jnp.asarray(bend)
+    return threaded(_evaluate, arrays, method, anatomy, inventory, model, u, starts, bend, gradient)
 
 
 @eqx.filter_jit
-def _of_share(method, anatomy, inventory, model, arrays: Ragged, k, u, starts, gradient: bool) -> Evaluation:
-    return _evaluate(method, anatomy, inventory, model, arrays.share(k), u, starts, gradient)
+def _evaluate(arrays: Ragged, method, anatomy, inventory, model, u, starts, bend, gradient: bool) -> Evaluation:
+    def objective(u, data, start, bend):
+        return one_subject(method, anatomy, inventory.at_unconstrained(model, u), data, start, bend)
 
+    followed = gradient and method.searches and not (anatomy.linear or anatomy.mixture) and len(u) <= _MOST_FOLLOWED
 
-@eqx.filter_jit
-def _evaluate(method, anatomy, inventory, model, arrays: Ragged, u, starts, gradient: bool) -> Evaluation:
-    def objective(u, data, start):
-        return one_subject(method, anatomy, inventory.at_unconstrained(model, u), data, start)
+    def of_subject(data, start, bend):
+        if not gradient:
+            (value, _), mode = objective(u, data, start, bend)
+            return (value, None, mode, None), ()
+        (value, b), pull, mode = jax.vjp(lambda u: objective(u, data, start, bend), u, has_aux=True)
+        size = len(b) if followed else 0
+        (slopes,) = jax.vmap(pull)((jnp.eye(1 + size)[0], jnp.eye(1 + size, len(b), -1)))
+        return (value, slopes[0], mode, slopes[1:] if followed else None), ()
 
-    if gradient:
-        derived = jax.value_and_grad(objective, has_aux=True)
-        ((value, mode), slope), _ = over_subjects(lambda data, start: (derived(u, data, start), ()), arrays, starts)
-    else:
-        (value, mode), _ = over_subjects(lambda data, start: (objective(u, data, start), ()), arrays, starts)
-        slope = None
-    return Evaluation(value, slope, *mode)
+    (value, slope, mode, motion), _ = over_subjects(of_subject, arrays, starts, bend)
+    return Evaluation(value, slope, *mode, motion)

@@ -22,14 +22,14 @@ import numpy as np
 
 from nlme.language.layout import Layout
 from nlme.language.model import Model
-from nlme.language.ragged import over_subjects
+from nlme.language.ragged import over_subjects, threaded
 from nlme.marginal.base import Method, Subject
 
 COLUMNS = ("PRED", "IPRED", "RES", "IRES", "WRES", "IWRES", "CPRED", "CWRES")
 
 
 @eqx.filter_jit
-def _slopes(method: Method, anatomy, model: Model, arrays, b):
+def _slopes(arrays, method: Method, anatomy, model: Model, b):
     def of_subject(data, b):
         subject = Subject(method, anatomy, data, model, b, 1)
         slopes = subject.slopes(model, b)
@@ -45,7 +45,7 @@ def prediction_table(method: Method, model: Model, layout: Layout, b) -> dict[st
     """The columns above for every observation, in the order of the data file."""
     full = method if method.interaction else _with_interaction(method)
     zero = jnp.zeros_like(b)
-    zeros, found = (jax.tree.map(np.asarray, _slopes(full, layout.anatomy, model, layout.arrays, at)) for at in (zero, b))
+    zeros, found = (jax.tree.map(np.asarray, threaded(_slopes, layout.arrays, full, layout.anatomy, model, at)) for at in (zero, b))
     typical, at, a = zeros["at"], found["at"], found["a"]
     if not method.individuals:
         a = zeros["a"] = np.zeros_like(a)

@@ -107,7 +107,7 @@ def lay_out(
     spans = tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True))
     positions = np.full((len(subjects), int(edges[-1])), -1)
     sizes = np.array([len(s["events"]) + sum(map(len, s["groups"])) for s in subjects])
-    most, threads = _company(anatomy, len(subjects), mesh)
+    most, threads = _company(anatomy, len(subjects), mesh, 2 if samples == "observations" else 0)
     parts, order = [], []
     for own_class in size_classes(sizes):
         data, own = stack(anatomy, [subjects[i] for i in own_class])
@@ -128,11 +128,14 @@ def lay_out(
     return Layout(anatomy, population, arrays, spans, positions)
 
 
-def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None) -> tuple[int | None, int]:
-    """How many subjects are solved side by side at most, and by how many threads; None and one for a closed form."""
+def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> tuple[int | None, int]:
+    """How many subjects are solved side by side at most, and by how many threads; None and one for a closed form.
+
+    ``order``: of the derivatives that their states will carry.
+    """
     if anatomy.linear:
         return None, 1
-    width = len(anatomy.states) * Columns.of_order(2, len(anatomy.inputs)).count
+    width = len(anatomy.states) * Columns.of_order(order, len(anatomy.inputs)).count
     most = max(4, WIDTH // width)
     wanted = os.cpu_count() or 1
     threads = wanted if mesh is None and jax.default_backend() == "cpu" and subjects > most else 1

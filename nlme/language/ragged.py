@@ -16,7 +16,9 @@ as small as possible, where a slot is one event or sample of one subject.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import equinox as eqx
 import jax
@@ -29,7 +31,7 @@ from nlme.errors import ModelError
 
 COST = 50_000  # slots whose work is worth the compilation of one more class
 CHUNK = 250_000  # slots worked off at once
-WIDTH = 700  # numbers in the jet of a state of all subjects that are solved side by side
+WIDTH = 2000  # numbers in the jet of a state of all subjects that are solved side by side
 _MOST = 6  # classes
 _CUTS = 60  # places considered for cutting
 
@@ -158,6 +160,44 @@ def _over_part(function: Callable, part: Part, mesh: Mesh | None, rows):
         return run(part.data, rows)
     spread = PartitionSpec(mesh.axis_names[0])
     return jax.shard_map(run, mesh=mesh, in_specs=(spread, spread), out_specs=spread, check_vma=False)(part.data, rows)
+
+
+def threaded(program: Callable, ragged: Ragged, *arguments):
+    """``program(ragged, *arguments)``, with results of a leading axis over subjects, by as many threads as ``ragged`` asks for.
+
+    ``program`` is a function of a module (not a closure), compiled once for all threads; under another transformation it is called
+    as it is.
+    """
+    leaves, structure = jax.tree.flatten((ragged, arguments))
+    if ragged.threads == 1 or any(isinstance(x, jax.core.Tracer) for x in leaves):
+        return program(ragged, *arguments)
+
+    def of(k: int):
+        return jax.block_until_ready(_of_share(program, ragged, jnp.asarray(k), arguments))
+
+    threads = _threads(ragged.threads)
+    key = (program, structure, tuple((x.shape, x.dtype) if hasattr(x, "shape") else x for x in leaves))
+    if key in _compiled:
+        found = list(threads.map(of, range(ragged.threads)))
+    else:  # the first share alone, so that the program that all have in common is compiled once
+        found = [of(0), *threads.map(of, range(1, ragged.threads))]
+        _compiled.add(key)
+    order = ragged.order()
+    ordered = np.array_equal(order, np.arange(len(order)))
+    return jax.tree.map(lambda *pieces: np.concatenate(pieces)[slice(len(order)) if ordered else order], *found)
+
+
+@eqx.filter_jit
+def _of_share(program, ragged: Ragged, k, arguments):
+    return program(ragged.share(k), *arguments)
+
+
+_compiled: set = set()
+
+
+@functools.cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="nlme")
 
 
 def mesh_of(sharding) -> Mesh | None:

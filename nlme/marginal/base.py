@@ -61,7 +61,8 @@ class Method(abc.ABC):
 
     Attributes
     ----------
-    inner_tolerance : Newton decrement below which a subject's mode counts as found
+    inner_tolerance : Newton decrement (square of the distance left, in standard deviations) below which a subject's mode counts
+        as found; one more Newton step is part of the objective
     inner_iterations : limit of the search for a mode
     ode : tolerances of the ODE solver
     """

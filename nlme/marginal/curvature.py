@@ -24,10 +24,12 @@ from nlme.marginal.base import Curvature, Method, Subject
 from nlme.structure.jets import Columns, Jet
 
 
-def curvature_at(method: Method, anatomy: Anatomy, data: SubjectData, model: Model, b: Float[Array, " q"]) -> Curvature:
-    """Phi, its gradient, and its exact and expected Hessian at ``b``."""
+def curvature_at(
+    method: Method, anatomy: Anatomy, data: SubjectData, model: Model, b: Float[Array, " q"], order: int = 2
+) -> Curvature:
+    """Phi, its gradient, and its exact and expected Hessian at ``b``; to order 1 the expected one stands for both."""
     q = len(anatomy.effects)
-    columns = Columns.of_order(2, q)
+    columns = Columns.of_order(order, q)
     factor = anatomy.cholesky(model)
     effects = jnp.concatenate([(factor @ b)[:, None], factor, jnp.zeros((q, len(columns.pairs)))], axis=1)
     solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
@@ -62,9 +64,22 @@ def _assemble(
         return Curvature(value, jnp.zeros(0), jnp.zeros((0, 0)), jnp.zeros((0, 0)), None)
     a, c = mean.first, log_variance.first
     slope = surplus * c - pull * a
-    a_i, a_k, c_i, c_k = a[columns.left], a[columns.right], c[columns.left], c[columns.right]
+    pairs = Columns.of_order(2, q)
+    a_i, a_k, c_i, c_k = a[pairs.left], a[pairs.right], c[pairs.left], c[pairs.right]
     both = c_i * c_k
     expected = weight * a_i * a_k + jnp.where(mask, 0.5 * both, 0.0)
+    if factor is not None:
+        slope = slope - jnp.where(mask, factor.first, 0.0)
+        expected = expected + jnp.where(mask & ~at.normal, factor.first[pairs.left] * factor.first[pairs.right], 0.0)
+    gradient = jnp.sum(slope, axis=1) + b
+    eye = jnp.eye(q)
+
+    def symmetric(values):
+        matrix = jnp.zeros((q, q)).at[pairs.left, pairs.right].set(jnp.sum(values, axis=1))
+        return matrix + matrix.T - matrix * eye + eye
+
+    if not columns.pairs:
+        return Curvature(value, gradient, symmetric(expected), symmetric(expected), None)
     exact = (
         weight * a_i * a_k
         + pull * (a_i * c_k + c_i * a_k)
@@ -73,14 +88,5 @@ def _assemble(
         + surplus * log_variance.second
     )
     if factor is not None:
-        slope = slope - jnp.where(mask, factor.first, 0.0)
         exact = exact - jnp.where(mask, factor.second, 0.0)
-        expected = expected + jnp.where(mask & ~at.normal, factor.first[columns.left] * factor.first[columns.right], 0.0)
-    gradient = jnp.sum(slope, axis=1) + b
-    eye = jnp.eye(q)
-
-    def symmetric(pairs):
-        matrix = jnp.zeros((q, q)).at[columns.left, columns.right].set(pairs)
-        return matrix + matrix.T - matrix * eye + eye
-
-    return Curvature(value, gradient, symmetric(jnp.sum(exact, axis=1)), symmetric(jnp.sum(expected, axis=1)), None)
+    return Curvature(value, gradient, symmetric(exact), symmetric(expected), None)

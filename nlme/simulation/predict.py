@@ -14,7 +14,7 @@ from nlme.estimation.result import Evaluated
 from nlme.language.anatomy import anatomy_of, observation_row, rows_of
 from nlme.language.layout import Layout, anatomy_for, lay_out
 from nlme.language.model import Model
-from nlme.language.ragged import over_subjects
+from nlme.language.ragged import over_subjects, threaded
 from nlme.language.solution import Expansion, failure
 from nlme.observation.sequence import LINKS, Course
 from nlme.structure.solvers import SENTENCES, SOLVED, Tolerances
@@ -38,7 +38,7 @@ class Records:
         self.population = population
         # that of another of the same model and population, if there is one
         self.layout: Layout = layout or lay_out(model, population, samples="records", members=members)
-        status, (states, outputs) = _solve(model, self.layout.anatomy, self.layout.arrays, jnp.asarray(eta), ode)
+        status, (states, outputs) = threaded(_solve, self.layout.arrays, model, self.layout.anatomy, jnp.asarray(eta), ode)
         self._model, self._eta, self._states = model, jnp.asarray(eta), states
         self._require_solved(np.asarray(status), ode)
         subjects = list(population)
@@ -88,7 +88,7 @@ class Records:
 
 
 @eqx.filter_jit
-def _solve(model: Model, anatomy, arrays, eta, ode: Tolerances):
+def _solve(arrays, model: Model, anatomy, eta, ode: Tolerances):
     def of_subject(data, eta):
         solution = Expansion(model, anatomy, eta, data.covariates, data.timeline, 0, ode)(model, eta)
         ind = {name: value[data.timeline.sample_row] for name, value in solution.individual.items()}

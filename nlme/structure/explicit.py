@@ -132,7 +132,7 @@ class Explicit:
         return self.tableau.order
 
     def begin(self, system: System, state: State) -> State:
-        return system.slope(0.0, state)
+        return system.slope(jnp.zeros_like(state[0].value), state)
 
     def step(self, system: System, u, state: State, slope: State, h) -> Trial:
         """One step of size ``h`` from (u, state)."""

@@ -28,19 +28,19 @@ class System:
     """
 
     def __init__(self, columns: Columns, flow: Callable, inputs: tuple[Jet, ...]):
-        self.columns, self._flow, self._inputs = columns, flow, inputs
+        self.columns, self.flow, self.inputs = columns, flow, inputs
         self.slope = jax.jit(self._slope)  # traced once for all stages
 
     def _slope(self, u: Float[Array, ""], y: State) -> State:
         """Jets of the slopes at (u, y)."""
-        return self._pushed(lambda amounts, *z: self._flow(u, amounts, *z), y)
+        return self._pushed(lambda amounts, *z: self.flow(u, amounts, *z), y)
 
     def linearised(self, u: Float[Array, ""], y: State) -> tuple[Jet, ...]:
         """Jets of the rows of [df/dy, df/du]: one jet of (s + 1,) per state."""
 
         def rows(amounts, *z):
             def slopes(point):
-                return self._flow(point[-1], tuple(point[:-1]), *z)
+                return self.flow(point[-1], tuple(point[:-1]), *z)
 
             return jax.jacfwd(slopes)(jnp.stack([*amounts, u]))
 
@@ -48,4 +48,4 @@ class System:
 
     def _pushed(self, function: Callable, y: State) -> tuple[Jet, ...]:
         size = len(y)
-        return self.columns.push(lambda *x: function(x[:size], *x[size:]), *y, *self._inputs)
+        return self.columns.push(lambda *x: function(x[:size], *x[size:]), *y, *self.inputs)

@@ -97,7 +97,8 @@ def test_gradient_of_the_objective(monkeypatch, taken, kind, varying):
     back = gradient(0, 91)
     assert "Replayed" in taken
     np.testing.assert_allclose(back.value, jets.value, rtol=1e-9)
-    np.testing.assert_allclose(back.gradient, jets.gradient, rtol=1e-6, atol=1e-7)
+    # an element that is small because large terms cancel is known to the digits of those
+    np.testing.assert_allclose(back.gradient, jets.gradient, rtol=1e-6, atol=1e-8 * np.abs(jets.gradient).max())
 
 
 @pytest.mark.slow
