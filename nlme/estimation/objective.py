@@ -18,7 +18,7 @@ from nlme.language.ragged import Ragged, over_subjects, threaded
 from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Method, Subject
 from nlme.marginal.curvature import curvature_at
-from nlme.marginal.mode import ModeSearch, begin_mode, search_mode, with_derivative
+from nlme.marginal.mode import ModeSearch, begin_mode, begun_again, search_mode, with_derivative
 from nlme.parameters.inventory import Inventory
 
 _FURTHEST = 4.0  # standard deviations that a mode is followed in one step of the parameters
@@ -110,13 +110,17 @@ def at_mode(
         return curvature_at(method, anatomy, data, stopped, b, order)
 
     search = jax.lax.stop_gradient(search)
+    tolerance, limit = method.inner_tolerance, method.inner_iterations
+    noise = 1e-10 if anatomy.linear else max(1e-10, method.ode.relative)
     if not anatomy.linear:
         def nearly(b):
             at = curvature(b, order=1)
             return at._replace(hessian=at.expected + bend)
 
-        search = search_mode(nearly, search, method.inner_tolerance, min(_BY_SLOPES, method.inner_iterations), most)
-    search = search_mode(curvature, search, method.inner_tolerance, method.inner_iterations, most)
+        search = search_mode(nearly, search, tolerance, min(_BY_SLOPES, limit), most, noise)
+        # the same Phi solved along other columns differs by the tolerance of the solver
+        search = begun_again(search, tolerance, limit)
+    search = search_mode(curvature, search, tolerance, limit, most, noise)
     subject = Subject(method, anatomy, data, model, search.b, method.order)
     hessian = search.hessian
     if not anatomy.linear:

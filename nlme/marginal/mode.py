@@ -70,6 +70,12 @@ def begin_mode(start: Float[Array, " q"]) -> ModeSearch:
     )
 
 
+def begun_again(search: ModeSearch, tolerance: float, limit: int) -> ModeSearch:
+    """Where the search has not ended, one from where it stands, as if nothing were known of it but its iterations."""
+    anew = begin_mode(search.b)._replace(count=search.count)
+    return jax.tree.map(lambda a, b: jnp.where(unfinished(search, tolerance, limit), a, b), anew, search)
+
+
 def unfinished(search: ModeSearch, tolerance: float, limit: int) -> Bool[Array, ""]:
     """Whether the search would go on."""
     return (search.decrement > tolerance) & (search.count < limit) & (search.damping < 1e12)
@@ -84,9 +90,14 @@ def find_mode(
 
 
 def search_mode(
-    curvature: Callable[[Float[Array, " q"]], Curvature], search: ModeSearch, tolerance: float, limit: int, most: int
+    curvature: Callable[[Float[Array, " q"]], Curvature],
+    search: ModeSearch,
+    tolerance: float,
+    limit: int,
+    most: int,
+    noise: float = 1e-10,
 ) -> ModeSearch:
-    """Carry the search on by at most ``most`` iterations."""
+    """Carry the search on by at most ``most`` iterations; a rise of Phi by ``noise`` of its size is none."""
     eye = jnp.eye(search.b.shape[0])
 
     def step(state: ModeSearch) -> ModeSearch:
@@ -95,9 +106,8 @@ def search_mode(
         hessian = jnp.where(usable, at.hessian, at.expected)
         finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(hessian))
         # an adaptive solve makes Phi jitter in its last digits: a rise below that noise is no failure
-        noise = 1e-10 * (1.0 + jnp.abs(state.value))
         gain = state.value - at.value
-        accept = finite & (gain >= -noise)
+        accept = finite & (gain >= -noise * (1.0 + jnp.abs(state.value)))
         good = gain >= 0.75 * state.expected_gain
         raised = jnp.where(state.stretch > 1.0, state.damping, jnp.maximum(state.damping * 10.0, 1e-3))
         damping = jnp.where(accept, jnp.where(good, state.damping * 0.1, state.damping), raised)
