@@ -10,10 +10,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # `make test` spends its time on numbers rather than on the compiler. `make clean` empties it.
 os.environ.setdefault("NLME_CACHE", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "jax"))
 
-import nlme  # noqa: E402, F401  (switches on float64 and reads the variable above)
-
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+import nlme  # noqa: E402, F401  (switches on float64 and reads the variable above)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -58,7 +58,9 @@ def one_subject(
 
     def alone(data):
         value, b, mode, after = at_mode(method, anatomy, model, data, begin_mode(start), method.inner_iterations, bend)
-        return (value, b), (jax.lax.stop_gradient(b), mode.decrement, mode.count, mode.decrement <= method.inner_tolerance, mode.status, mode.value, after)
+        found = mode.decrement <= method.inner_tolerance
+        where = jnp.where(found, jax.lax.stop_gradient(b), mode.b)
+        return (value, b), (where, mode.decrement, mode.count, found, mode.status, mode.value, after)
 
     if not anatomy.mixture:
         found, (*mode, joint, after) = alone(data)
@@ -113,6 +115,7 @@ def at_mode(
     tolerance, limit = method.inner_tolerance, method.inner_iterations
     noise = 1e-10 if anatomy.linear else max(1e-10, method.ode.relative)
     if not anatomy.linear:
+
         def nearly(b):
             at = curvature(b, order=1)
             return at._replace(hessian=at.expected + bend)

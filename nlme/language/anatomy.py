@@ -21,7 +21,6 @@ from nlme.parameters.mixture import Mixture
 from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
 from nlme.typing import Named
 
-
 OCCASION, MEMBER = "(occasion)", "(subpopulation)"  # their columns among the covariates; no covariate can have these names
 
 
