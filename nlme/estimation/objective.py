@@ -59,7 +59,8 @@ def one_subject(
     def alone(data):
         value, b, mode, after = at_mode(method, anatomy, model, data, begin_mode(start), method.inner_iterations, bend)
         found = mode.decrement <= method.inner_tolerance
-        where = jnp.where(found, jax.lax.stop_gradient(b), mode.b)
+        # first derivatives end a search less closely than second ones, and the step after the search makes up for that
+        where = mode.b if anatomy.linear else jnp.where(found, jax.lax.stop_gradient(b), mode.b)
         return (value, b), (where, mode.decrement, mode.count, found, mode.status, mode.value, after)
 
     if not anatomy.mixture:
