@@ -120,8 +120,10 @@ def integrate(
         end = _walk(_STIFF, system, start, state, h, pace.stiff, tolerances, reversible)
         return end.state, Pace(end.full, end.stiff), end.status
     explicit = _EXPLICIT[tolerances.solver]
-    walk = _walk if reversible else _side_by_side
-    end = walk(explicit, system, start, state, h, pace.stiff, tolerances, reversible)
+    if reversible:
+        end = _walk(explicit, system, start, state, h, pace.stiff, tolerances, reversible)
+    else:
+        end = _side_by_side(explicit, system, start, state, h, pace.stiff, tolerances)
     if tolerances.solver != "auto":
         return end.state, Pace(end.full, end.stiff), end.status
     stiff = jnp.where((end.u < 1.0) & active, 1.0, end.stiff)
@@ -148,11 +150,11 @@ def _walk(method, system: System, u, state: State, h, stiff, tolerances: Toleran
     return jax.lax.while_loop(lambda w: jnp.any(unfinished(w)), advance, begun)
 
 
-def _side_by_side(method, system: System, u, state: State, h, stiff, tolerances: Tolerances, reversible: bool) -> _Walk:
+def _side_by_side(method, system: System, u, state: State, h, stiff, tolerances: Tolerances) -> _Walk:
     """``_walk``, so written that under vmap the subjects become the last axis of every array.
 
-    vmap alone puts them first, before the columns of a jet: the innermost loops are then over 5 or 15 columns instead of over all
-    subjects, which has been measured to take three times as long.
+    vmap alone puts them first, before the columns of a jet, and the innermost loops are then over 5 or 15 columns.  Over all
+    subjects of a chunk they take two thirds of the time, and a third where that allows wider chunks (``docs/principles.md``).
     """
     values = [jet.value for jet in system.inputs]
     flow, rest = eqx.partition(eqx.filter_closure_convert(system.flow, u, tuple(jet.value for jet in state), *values), eqx.is_array)

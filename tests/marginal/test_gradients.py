@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import nlme
+from nlme.estimation import objective
 from nlme.estimation.objective import evaluate_subjects
 from nlme.language.layout import lay_out
 from nlme.marginal.base import Subject
@@ -165,3 +166,40 @@ def test_derivative_of_the_mode(form):
         step = h * jnp.eye(len(u))[k]
         expected = (np.asarray(find(u + step).b) - np.asarray(find(u - step).b)) / (2 * h)
         np.testing.assert_allclose(found[:, k], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["FOCEI", pytest.param("Laplace", marks=pytest.mark.slow)])
+def test_modes_are_followed_and_searched_by_slopes(method):
+    """Under differential equations: the modes' derivative is a central difference; a start that follows it ends sooner than one
+    that does not; with the last evaluation's bend first derivatives end every search.  None of it changes what is found.
+    """
+    model = Equations()
+    layout = lay_out(model, population(Equations, True))
+    inventory = Inventory(model)
+    u = np.asarray(inventory.unconstrained(model))
+
+    def at(u, starts, bend=None, method=METHODS[method]):
+        found = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, jnp.asarray(u), starts, bend=bend)
+        assert bool(found.converged.all())
+        return jax.tree.map(np.asarray, found)
+
+    here = at(u, np.zeros((3, 3)))
+    assert np.abs(here.bend).max() > 0.01
+    h = 1e-4
+    for k in range(len(u)):
+        step = h * np.eye(len(u))[k]
+        expected = (at(u + step, here.b).b - at(u - step, here.b).b) / (2 * h)
+        np.testing.assert_allclose(here.motion[:, :, k], expected, rtol=2e-5, atol=2e-6, err_msg=inventory.names[k])
+    move = 0.05 * np.random.default_rng(2).normal(size=len(u))
+    usual = type(METHODS[method])()
+    kinds = {
+        "cold": at(u + move, np.zeros((3, 3)), method=usual),
+        "warm": at(u + move, here.b, here.bend, method=usual),
+        "followed": at(u + move, here.followed(move), here.bend, method=usual),
+    }
+    counts = {name: int(found.iterations.sum()) for name, found in kinds.items()}
+    assert counts["followed"] < counts["warm"] < counts["cold"]
+    assert kinds["followed"].iterations.max() <= objective._BY_SLOPES
+    for found in kinds.values():
+        np.testing.assert_allclose(found.b, kinds["cold"].b, atol=1e-6)
+        np.testing.assert_allclose(found.value, kinds["cold"].value, rtol=1e-8)

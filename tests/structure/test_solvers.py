@@ -11,6 +11,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import nlme
+from nlme.structure import solvers
 from nlme.structure.explicit import DOP853, TSIT5, Explicit
 from nlme.structure.jets import Columns
 from nlme.structure.rosenbrock import RODAS5P, Rosenbrock
@@ -155,6 +156,19 @@ def test_auto_stays_explicit_where_nothing_is_stiff():
     auto, _, pace = solve(predator, (1.0, 1.2), (1.5, 1.0, 3.0), times, solver="auto")
     assert pace.stiff < 0.5
     np.testing.assert_array_equal(auto, explicit)
+
+
+def test_subjects_side_by_side_are_each_alone(monkeypatch):
+    """Under vmap the explicit solver's arrays have the subjects last; each subject's steps and derivatives stay its own."""
+    parameters, times = np.array([[1.5, 1.0, 3.0], [0.4, 0.7, 1.0], [2.5, 1.2, 0.8]]), (0.0, 1.0, 4.0)
+    walk, shapes = solvers._walk, []
+    monkeypatch.setattr(solvers, "_walk", lambda *a, **k: shapes.append((a[2].shape, a[3][0].second.shape)) or walk(*a, **k))
+    together, status, pace = solve(predator, (1.0, 1.2), parameters, times, order=2)
+    assert shapes[-1] == ((3,), (6, 3))
+    assert status == SOLVED and len(set(np.asarray(pace.step))) == 3
+    for p, found in zip(parameters, together, strict=True):
+        alone, _, _ = solve(predator, (1.0, 1.2), p, times, order=2)
+        np.testing.assert_allclose(found, alone, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(
