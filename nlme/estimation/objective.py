@@ -16,6 +16,7 @@ from nlme.language.anatomy import MEMBER, Anatomy
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects, threaded
 from nlme.language.stacking import SubjectData
+from nlme.linalg import cholesky
 from nlme.marginal.base import Method, Subject
 from nlme.marginal.curvature import curvature_at
 from nlme.marginal.mode import ModeSearch, begin_mode, begun_again, search_mode, with_derivative
@@ -129,7 +130,7 @@ def at_mode(
     hessian = search.hessian
     if not anatomy.linear:
         at = subject.curvature(stopped, search.b)
-        usable = jnp.all(jnp.isfinite(jnp.linalg.cholesky(at.hessian)))
+        usable = jnp.all(jnp.isfinite(cholesky(at.hessian)))
         hessian = jnp.where(usable, at.hessian, at.expected)
         bend = jax.lax.stop_gradient(hessian - at.expected)
     b = with_derivative(lambda b: subject.gradient(subject.slopes(model, b), b), search.b, hessian)

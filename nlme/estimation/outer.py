@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from nlme.linalg import inverse_positive
+
 SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START, RAN_AWAY = range(6)
 
 SENTENCES = {
@@ -140,5 +142,5 @@ def _first_metric(gradient, scores):
         return plain
     information = 0.5 * scores.T @ scores
     ridge = 1e-3 * jnp.trace(information) / size + 1e-8
-    inverse = jnp.linalg.inv(information + ridge * jnp.eye(size))
+    inverse = inverse_positive(information + ridge * jnp.eye(size))
     return jnp.where(jnp.all(jnp.isfinite(inverse)), inverse, plain)

@@ -31,7 +31,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float, Int
 
 from nlme.language.density import effects_from, moments
@@ -40,6 +39,7 @@ from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
 from nlme.language.stacking import SubjectData
+from nlme.linalg import cholesky, eigen, inverse_lower, inverse_positive, solve_lower, solved
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.priors import Priors
 from nlme.structure.solvers import SOLVED, Tolerances
@@ -60,7 +60,7 @@ class Centring(NamedTuple):
             return y, jnp.zeros(())
         scale = omega.sd**self.exponent * self.reference ** (1.0 - self.exponent)
         factor = omega.cholesky
-        b = solve_triangular(factor, scale * y, lower=True)
+        b = solve_lower(factor, scale * y)
         return b, jnp.sum(jnp.log(scale)) - jnp.sum(jnp.log(jnp.diagonal(factor)))
 
 
@@ -170,8 +170,8 @@ def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) ->
     search = jax.lax.while_loop(going, step, search)
     here, (u, y) = search.here, search.point
     factor_s, factor_d, follow = _factors(here, 0.0)
-    scatter = jax.vmap(lambda f: solve_triangular(f, jnp.eye(q), lower=True, trans=1))(factor_d) if q else here.d
-    spread = solve_triangular(factor_s, jnp.eye(size), lower=True, trans=1)
+    scatter = jax.vmap(lambda f: inverse_lower(f).T)(factor_d) if q else here.d
+    spread = inverse_lower(factor_s).T
     return Coordinates(search.centring, u, y, spread, follow, scatter, search.count)
 
 
@@ -179,7 +179,7 @@ def _shares_left(at: _Arrow) -> Float[Array, " q"]:
     """Share of the variance of every random effect that a subject's data leave, on average."""
     if not at.d.shape[-1]:
         return jnp.ones(0)
-    left = jax.vmap(lambda d: jnp.diagonal(jnp.linalg.inv(d)))(at.d)
+    left = jax.vmap(lambda d: jnp.diagonal(inverse_positive(d)))(at.d)
     return jnp.clip(jnp.nan_to_num(jnp.mean(left, axis=0), nan=1.0), 0.0, 1.0)
 
 
@@ -243,20 +243,20 @@ def _minus_prior(u, prior: Priors):
 
 def _positive_part(matrix):
     """The nearest positive semidefinite matrix, and a little more on the diagonal."""
-    values, vectors = jnp.linalg.eigh(0.5 * (matrix + matrix.T))
+    values, vectors = eigen(0.5 * (matrix + matrix.T))
     return (vectors * jnp.maximum(values, 0.0)) @ vectors.T + 1e-6 * jnp.eye(matrix.shape[0])
 
 
 def _factors(at: _Arrow, damping):
     """Cholesky factors of S and of every D_i, and D_i^-1 B_i, with the diagonal of H raised by ``damping``."""
     if at.d.shape[-1]:
-        factor_d = jnp.linalg.cholesky(at.d * (1.0 + damping * jnp.eye(at.d.shape[-1])))
-        follow = jax.vmap(lambda f, b: cho_solve((f, True), b))(factor_d, at.b)
+        factor_d = jax.vmap(cholesky)(at.d * (1.0 + damping * jnp.eye(at.d.shape[-1])))
+        follow = jax.vmap(solved)(factor_d, at.b)
     else:
         factor_d, follow = at.d, at.b
     s = at.a * (1.0 + damping * jnp.eye(at.a.shape[0])) - jnp.einsum("nqp,nqr->pr", at.b, follow)
     # rounding may leave S a little indefinite where data and prior say next to nothing
-    return jnp.linalg.cholesky(s + 1e-9 * jnp.diag(jnp.diagonal(at.a))), factor_d, follow
+    return cholesky(s + 1e-9 * jnp.diag(jnp.diagonal(at.a))), factor_d, follow
 
 
 def _held(at: _Arrow, moving: np.ndarray) -> _Arrow:
@@ -271,8 +271,8 @@ def _held(at: _Arrow, moving: np.ndarray) -> _Arrow:
 def _scoring_step(at: _Arrow, damping):
     """(du, dy) = -H^-1 gradient, and the gain in log density it promises."""
     factor_s, factor_d, follow = _factors(at, damping)
-    du = -cho_solve((factor_s, True), at.gradient_u - jnp.einsum("nqp,nq->p", follow, at.gradient_y))
+    du = -solved(factor_s, at.gradient_u - jnp.einsum("nqp,nq->p", follow, at.gradient_y))
     dy = -follow @ du
     if at.d.shape[-1]:
-        dy = dy - jax.vmap(lambda f, g: cho_solve((f, True), g))(factor_d, at.gradient_y)
+        dy = dy - jax.vmap(solved)(factor_d, at.gradient_y)
     return du, dy, -0.5 * (at.gradient_u @ du + jnp.sum(at.gradient_y * dy))

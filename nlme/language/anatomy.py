@@ -16,7 +16,7 @@ from nlme.language.dependence import dependence
 from nlme.language.mistakes import in_method, kind_of
 from nlme.language.model import Model, covariate_units
 from nlme.observation.base import Law, Observation
-from nlme.parameters.covariance import Covariance
+from nlme.parameters.covariance import Covariance, joined
 from nlme.parameters.mixture import Mixture
 from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
 from nlme.typing import Named
@@ -61,10 +61,12 @@ class Anatomy:
 
     def omega(self, model: Model) -> Covariance | None:
         """Covariance of all random effects of a subject."""
-        if not self.by_occasion:
-            return model.random()
-        own = model.random() or Covariance(jnp.zeros(0), jnp.zeros((0, 0)), (), ())
-        return own.and_repeated(model.between_occasions(), self.occasions)
+        return joined(self.levels(model), self.occasions) if self.by_occasion else model.random()
+
+    def levels(self, model: Model) -> tuple[Covariance, ...]:
+        """The covariances of which that is made: per subject, per occasion."""
+        found = (model.random(), model.between_occasions() if self.by_occasion else None)
+        return tuple(level for level in found if level is not None)
 
     def cholesky(self, model: Model) -> Float[Array, "q q"]:
         """L with L L' = Omega; 0 x 0 without random effects."""

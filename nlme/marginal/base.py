@@ -26,7 +26,7 @@ from nlme.language.density import Moments, back_transformed, effects_from, momen
 from nlme.language.model import Model
 from nlme.language.solution import Expansion, Replayed, Solution, expand
 from nlme.language.stacking import SubjectData
-from nlme.linalg import raised
+from nlme.linalg import cholesky, inverse_lower, raised
 from nlme.structure.solvers import Tolerances
 
 _LEAST = 0.25  # eigenvalue of a Hessian that places nodes, the random effects' own distribution having 1
@@ -223,7 +223,7 @@ class Subject:
         """
         if self._solution.exact or not self.effects:
             return jnp.zeros(())
-        inverse_factor = jnp.linalg.inv(jnp.linalg.cholesky(jax.lax.stop_gradient(hessian)))
+        inverse_factor = inverse_lower(cholesky(jax.lax.stop_gradient(hessian)))
         omega = jax.lax.stop_gradient(self.anatomy.cholesky(model))
         eta = effects_from(self.anatomy, model, b)
         term = self._solution.third(model, eta, inverse_factor @ omega.T)

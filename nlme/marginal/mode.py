@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.linalg import solve_positive
+from nlme.linalg import cholesky, solve_positive
 from nlme.marginal.base import Curvature
 
 
@@ -102,7 +102,7 @@ def search_mode(
 
     def step(state: ModeSearch) -> ModeSearch:
         at = curvature(state.trial)
-        usable = jnp.all(jnp.isfinite(jnp.linalg.cholesky(at.hessian)))
+        usable = jnp.all(jnp.isfinite(cholesky(at.hessian)))
         hessian = jnp.where(usable, at.hessian, at.expected)
         finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(hessian))
         # an adaptive solve makes Phi jitter in its last digits: a rise below that noise is no failure

@@ -34,13 +34,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.stacking import SubjectData
+from nlme.linalg import cholesky, inverse_lower
 from nlme.marginal.base import Method, Subject
 
 _MOST_NODES = 20_000
@@ -68,7 +68,7 @@ class Nodes(Method):
             at = jnp.where(nowhere, b, at)
             return jnp.where(nowhere, -jnp.inf, v - _phi_at((model, at), self, subject.anatomy, subject.data))
 
-        return jax.vmap(term)(*self.nodes(subject, b, jnp.linalg.cholesky(subject.observed(model, b))))
+        return jax.vmap(term)(*self.nodes(subject, b, cholesky(subject.observed(model, b))))
 
     def objective(self, subject, model, b):
         if not subject.effects:
@@ -186,7 +186,7 @@ class ImportanceSampling(Nodes):
         z = jax.random.normal(normal, (self.samples, q))
         t = z / jnp.sqrt(2.0 * jax.random.gamma(gamma, 0.5 * nu, (self.samples,)) / nu)[:, None]
         # the Hessian's part that the data make, a quarter of it left: as if there were a quarter of the observations
-        wider = jnp.linalg.cholesky(0.25 * factor @ factor.T + 0.75 * jnp.eye(q))
+        wider = cholesky(0.25 * factor @ factor.T + 0.75 * jnp.eye(q))
         kind = self.strata[:, None]
         at = jnp.select([kind == 0, kind == 1], [z, b + _unwhitened(wider, t)], b + _unwhitened(factor, t))
 
@@ -204,4 +204,4 @@ class ImportanceSampling(Nodes):
 
 def _unwhitened(factor: Float[Array, "q q"], x: Float[Array, "K q"]) -> Float[Array, "K q"]:
     """C x of every row, C = factor^-T."""
-    return solve_triangular(factor, x.T, lower=True, trans=1).T
+    return x @ inverse_lower(factor)

@@ -17,9 +17,11 @@ from collections.abc import Mapping, Sequence
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import block_diag
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError, name_error
+from nlme.linalg import cholesky
 from nlme.parameters.domains import METADATA, Declaration, Domain, is_numeric
 
 COVARIANCE = Domain("covariance")
@@ -96,7 +98,7 @@ class Covariance(eqx.Module):
             if len(block) > 1:
                 index = np.ix_(block, block)
                 s = sd[np.array(block)]
-                factor = factor.at[index].set(jnp.linalg.cholesky(omega[index] / (s[:, None] * s[None, :])))
+                factor = factor.at[index].set(cholesky(omega[index] / (s[:, None] * s[None, :])))
         return Covariance(sd, factor, self.names, self.blocks, self.per)
 
     def replace(self, value) -> Covariance:
@@ -116,17 +118,6 @@ class Covariance(eqx.Module):
             raise ModelError(f"A covariance is given as a dict of variances or a matrix of numbers; got {value!r}.")
         return _from_matrix(self.names, self.blocks, np.asarray(value, dtype=float), self.per)
 
-    def and_repeated(self, other: Covariance, labels: Sequence[str]) -> Covariance:
-        """The covariance of this one's effects beside independent copies of ``other``'s, one for each label."""
-        n, m, names, blocks = len(self.names), len(other.names), self.names, self.blocks
-        factor = jnp.eye(n + m * len(labels)).at[:n, :n].set(self.factor)
-        for k, label in enumerate(labels):
-            first = n + k * m
-            factor = factor.at[first : first + m, first : first + m].set(other.factor)
-            names += tuple(f"{name}[{label}]" for name in other.names)
-            blocks += tuple(tuple(i + first for i in block) for block in other.blocks)
-        return Covariance(jnp.concatenate([self.sd, jnp.tile(other.sd, len(labels))]), factor, names, blocks)
-
     def __repr__(self) -> str:
         try:
             omega = np.asarray(self.matrix)
@@ -134,6 +125,30 @@ class Covariance(eqx.Module):
             return f"Covariance({', '.join(self.names)})"
         parts = [f"{n}={omega[i, j]:.4g}" for n, (i, j) in zip(self.element_names(), self.positions(), strict=True)]
         return f"Covariance({', '.join(parts)})"
+
+
+def joined(levels: Sequence[Covariance], occasions: Sequence[str]) -> Covariance:
+    """The covariance of all random effects of a subject: of its own, then an independent copy of those per occasion for each."""
+    sd, factors, names, blocks = [], [], (), ()
+    for level in levels:
+        for label in occasions if level.per == "occasion" else ("",):
+            first = len(names)
+            sd.append(level.sd)
+            factors.append(level.factor)
+            blocks += tuple(tuple(i + first for i in block) for block in level.blocks)
+            names += tuple(f"{name}[{label}]" if label else name for name in level.names)
+    return Covariance(jnp.concatenate(sd), block_diag(*factors), names, blocks)
+
+
+def pooled(levels: Sequence[Covariance], occasions: Sequence[str], moments: Float[Array, "q q"]) -> list[Float[Array, "n n"]]:
+    """For every level, second moments of its effects from those of all of a subject's: their mean over occasions."""
+    found, first = [], 0
+    for level in levels:
+        n, copies = len(level.names), len(occasions) if level.per == "occasion" else 1
+        starts = [first + k * n for k in range(copies)]
+        found.append(sum(moments[at : at + n, at : at + n] for at in starts) / copies)
+        first += n * copies
+    return found
 
 
 def covariance(

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from nlme.linalg import solve
 from nlme.structure.base import Structure
 from nlme.structure.events import (
     BOLUS,
@@ -129,7 +130,7 @@ def linear_steady_state(structure_at: StructureAt, z, timeline: Timeline, slot: 
 
     response = cycle(jnp.zeros(size), 1.0)
     decay = jax.vmap(lambda e: cycle(e, 0.0), out_axes=1)(jnp.eye(size))
-    trough = jnp.linalg.solve(jnp.eye(size) - decay, response)
+    trough = solve(jnp.eye(size) - decay, response)
     if structure.lag is None:
         return trough
     # at the record's time the system is `lag` before the next dose of the train

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from nlme.linalg import solve
 from nlme.structure.dosing import course, linear_steady_state
 from nlme.structure.jets import Columns
 from nlme.structure.solvers import NO_STEADY_STATE, SOLVED, Pace
@@ -96,7 +97,7 @@ def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot):
         failures = search.failures + fails
         slope = jacobian(search.state[:, 0], search.pace)
         # a hair more than 1, so that a compartment which nothing enters or leaves has a Newton step, of zero
-        newton = search.state + jnp.linalg.solve((1.0 + 1e-14) * jnp.eye(size) - slope, change)
+        newton = search.state + solve((1.0 + 1e-14) * jnp.eye(size) - slope, change)
         usable = jnp.all(jnp.isfinite(newton)) & jnp.all((newton[:, 0] >= 0.0) | (new[:, 0] < 0.0))
         leap = usable & ~fails & (failures < _PATIENCE) & (search.count > 0)
         # a state that grows without end changes less and less for its size; the fixed point is far all the same

@@ -116,9 +116,16 @@ def test_an_occasion_that_no_one_had_costs_nothing(population):
     assert more.values[9] != pytest.approx(before.values[9])
 
 
-def test_saem_refuses_in_words(population):
-    with pytest.raises(nlme.ModelError, match="per occasion"):
-        nlme.fit(Warfarin(), population, nlme.SAEM(), progress=False)
+@pytest.mark.slow
+def test_saem_finds_the_optimum_of_quadrature(population):
+    start = at("focei_iov", "at_initial")
+    fits = [nlme.fit(start, population, method, progress=False) for method in (nlme.SAEM(), nlme.AGQ(4))]
+    assert fits[0].converged
+    found, expected = (fit.table().set_index("parameter") for fit in fits)
+    # within 2 %, or a twentieth of a standard error: the variance of ka has one of 108 %
+    allowed = np.maximum(0.02 * expected.estimate, expected.se / 20)
+    assert (np.abs(found.estimate - expected.estimate) < allowed).all(), found.estimate / expected.estimate
+    assert fits[0].by(nlme.AGQ(4)).objective == pytest.approx(fits[1].objective, abs=0.01)
 
 
 def test_data_without_occasions(population):

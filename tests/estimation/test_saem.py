@@ -82,6 +82,54 @@ def test_every_parameter_of_a_linear_model(population, seed):
         assert row.value == pytest.approx(truth.value, rel=0.02), row.name
 
 
+class Visits(nlme.Model):
+    """A level that also varies between occasions, and one that shifts on the second."""
+
+    level: nlme.Scalar = nlme.real(3.0)
+    second: nlme.Scalar = nlme.real(0.0)
+    slope: nlme.Scalar = nlme.real(0.1)
+    omega: nlme.Covariance = nlme.covariance(base=0.5, slope=0.1)
+    visit: nlme.Covariance = nlme.covariance(base_visit=0.5, per="occasion")
+    sd: nlme.Scalar = nlme.positive(1.0)
+    covariates = {"late": ""}
+
+    def individual(self, eta, cov):
+        return dict(base=self.level + self.second * cov.late + eta.base + eta.base_visit, slope=self.slope + eta.slope)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.base + ind.slope * t, self.sd)}
+
+
+@pytest.fixture(scope="module")
+def visits():
+    """60 subjects on three occasions, a quarter of them only on two."""
+    random = np.random.default_rng(1)
+    subjects = []
+    for i in range(60):
+        occasion = np.repeat([1, 2, 3] if i % 4 else [1, 2], 3)
+        t = np.arange(len(occasion)) * 1.0
+        own, slope, by_visit = 0.8 * random.normal(), 0.3 + 0.2 * random.normal(), 0.6 * random.normal(size=3)
+        y = 5.0 + 0.7 * (occasion == 2) + own + by_visit[occasion - 1] + slope * t + 0.4 * random.normal(size=len(t))
+        late = (occasion == 2) * 1.0
+        subjects.append(nlme.Subject(id=i + 1, time=t, dv=y, occasion=occasion, evid=np.zeros(len(t)), covariates={"late": late}))
+    return nlme.Population(tuple(subjects))
+
+
+@pytest.mark.slow
+def test_occasions(visits):
+    """A linear model, where FO is exact: every parameter within 2 %.  What belongs to all occasions is found to shift the
+    subject's effects, what belongs to one the occasions'.
+    """
+    exact = nlme.fit(Visits(), visits, nlme.FO())
+    fit = nlme.fit(Visits(), visits, nlme.SAEM())
+    assert fit.converged
+    for row, truth in zip(fit.parameters, exact.parameters, strict=True):
+        assert row.value == pytest.approx(truth.value, rel=0.02), row.name
+    inventory, layout = Inventory(Visits()), lay_out(Visits(), visits)
+    parts = search.parts_of(nlme.SAEM(), layout, inventory, Visits())
+    assert {inventory.names[k] for k in parts.shifts} == {"level", "second", "slope"}
+
+
 @pytest.mark.slow
 def test_same_seed_same_numbers(population):
     first, again, other = (nlme.fit(Line(), population, nlme.SAEM(seed=s, **QUICK)) for s in (1, 1, 2))

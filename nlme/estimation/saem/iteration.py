@@ -11,7 +11,7 @@ M-step.  With gamma_k the step size and <.> the mean over chains,
 
     s1_i <- s1_i + gamma (<eta_i> - s1_i)            s2 <- s2 + gamma (mean_i <eta_i eta_i'> - s2)
     shifts   delta = (sum_i D_i' Omega^-1 D_i)^-1 sum_i D_i' Omega^-1 s1_i,      u <- u + delta,  eta_i <- eta_i - D_i delta
-    Omega    s2 after the shift, in the declared blocks, where not fixed
+    Omega    s2 after the shift, in the declared blocks, where not fixed; that of occasions from the mean over them
     others   F <- F + gamma (sum <score score'> - F),      u <- u + gamma F^-1 sum_ij <score_ij>,
              score_ij = d log p(y_ij | u, eta_i) / du
 
@@ -40,7 +40,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from nlme.estimation.joint import pointwise
@@ -48,11 +47,11 @@ from nlme.estimation.saem.shifts import shift_of
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects
-from nlme.linalg import solve_positive
+from nlme.linalg import cholesky, inverse_lower, inverse_positive, log_det, solve_lower, solve_positive
 from nlme.marginal.curvature import curvature_at
 from nlme.marginal.laplace import Laplace
 from nlme.marginal.mode import find_mode
-from nlme.parameters.covariance import Covariance
+from nlme.parameters.covariance import Covariance, joined, pooled
 from nlme.parameters.inventory import Inventory
 from nlme.structure.solvers import SOLVED, Tolerances
 
@@ -70,8 +69,8 @@ _DENSE = 200  # parameters without closed form up to which F is a full matrix
 class Parts:
     """Positions in the vector of free parameters: what each part of the M-step moves.
 
-    ``omega`` are the elements of Omega, ``omega_free`` their positions within the covariance's own vector; ``residual`` marks
-    those of ``others`` that move variances and no mean.
+    ``omega`` are the elements of Omega, ``omega_free`` their positions in the vectors of its levels (per subject, per occasion)
+    one after another; ``residual`` marks those of ``others`` that move variances and no mean.
     """
 
     omega: tuple[int, ...]
@@ -79,7 +78,6 @@ class Parts:
     shifts: tuple[int, ...]
     others: tuple[int, ...]
     residual: tuple[bool, ...]
-    path: tuple[str, ...]  # of the covariance in the model
 
 
 class State(NamedTuple):
@@ -103,9 +101,9 @@ class Step(NamedTuple):
     smooth: Array
 
 
-def begin(parts: Parts, u, model: Model, n: int, chains: int, key) -> State:
+def begin(parts: Parts, anatomy: Anatomy, u, model: Model, n: int, chains: int, key) -> State:
     """Chains drawn from the prior at the starting values."""
-    omega = model.random()
+    omega = anatomy.omega(model)
     q, g = len(omega.names), len(parts.others)
     b = jax.random.normal(key, (n, chains, q))
     return State(
@@ -136,16 +134,16 @@ def advance(
 
 
 def _proposals(ode: Tolerances, anatomy: Anatomy, model: Model, arrays: Ragged, eta):
-    """Mode and factor of its covariance, in b, of every subject; the prior where the search came to nothing."""
-    factor = model.random().cholesky
+    """Mode and factor of its Hessian, in b, of every subject; the prior where the search came to nothing."""
+    factor = anatomy.cholesky(model)
     q = factor.shape[0]
 
     def of_subject(data, eta):
-        start = solve_triangular(factor, eta, lower=True)
+        start = solve_lower(factor, eta)
         mode = find_mode(lambda b: curvature_at(Laplace(ode=ode), anatomy, data, model, b), start, 1e-4, _INNER)
-        spread = jnp.linalg.cholesky(jnp.linalg.inv(mode.hessian))
-        usable = jnp.all(jnp.isfinite(spread)) & jnp.all(jnp.isfinite(mode.b)) & jnp.isfinite(mode.decrement)
-        return (jnp.where(usable, mode.b, 0.0), jnp.where(usable, spread, jnp.eye(q))), ()
+        sharp = cholesky(mode.hessian)
+        usable = jnp.all(jnp.isfinite(sharp)) & jnp.all(jnp.isfinite(mode.b)) & jnp.isfinite(mode.decrement)
+        return (jnp.where(usable, mode.b, 0.0), jnp.where(usable, sharp, jnp.eye(q))), ()
 
     return over_subjects(of_subject, arrays, eta)[0]
 
@@ -155,18 +153,18 @@ def iterate(
 ):
     """One iteration."""
     current = inventory.at_unconstrained(model, state.u)
-    factor = current.random().cholesky
+    factor = anatomy.cholesky(current)
     others = np.array(parts.others, int)
 
-    def of_subject(data, eta, scale, mode, spread):
+    def of_subject(data, eta, scale, mode, sharp):
         def log_likelihood(b):
             terms, status = pointwise(current, anatomy, data, b, 0, ode)
             total = jnp.sum(terms)
             return jnp.where((status == SOLVED) & jnp.isfinite(total), total, -jnp.inf)
 
         keys = jax.random.split(jax.random.fold_in(step.key, data.number), eta.shape[0])
-        b = solve_triangular(factor, eta.T, lower=True).T
-        b, rates, value = jax.vmap(lambda key, b: _transitions(log_likelihood, key, b, scale, mode, spread))(keys, b)
+        b = solve_lower(factor, eta.T).T
+        b, rates, value = jax.vmap(lambda key, b: _transitions(log_likelihood, key, b, scale, mode, sharp))(keys, b)
         new = b @ factor.T
         score, information = _scores(b, data) if len(others) else (jnp.zeros(0), state.information)
         scale = jnp.clip(scale * jnp.exp(0.5 * (jnp.mean(rates, axis=0) - _WANTED)), 1e-3, 10.0)
@@ -190,8 +188,8 @@ def iterate(
     u, gamma, index = state.u, step.gamma, np.array(parts.shifts, int)
     s1 = state.s1 + gamma * (mean - state.s1)
     s2 = state.s2 + gamma * (jnp.mean(second, axis=0) - state.s2)
-    omega = current.random()
-    precision = jnp.linalg.inv(omega.matrix)
+    levels = anatomy.levels(current)
+    precision = inverse_positive(anatomy.omega(current).matrix)
     d = shift[:, :, index] if parts.shifts else jnp.zeros((*mean.shape, 0))
     regression = jnp.einsum("nqk,qr,nrl->kl", d, precision, d)
     delta = solve_positive(regression + 1e-10 * jnp.eye(len(index)), jnp.einsum("nqk,qr,nr->k", d, precision, s1))
@@ -221,7 +219,7 @@ def iterate(
     if newton:
         guard = min(_COMPLETE * (len(u) / mean.shape[0]) ** 2, 1.0)
         of_omega, size = np.array(parts.omega, int), jnp.zeros((len(u), len(u)))
-        by_omega, complete = _of_omega(omega, np.array(parts.omega_free, int), second)
+        by_omega, complete = _of_omega(levels, anatomy.occasions, np.array(parts.omega_free, int), second)
         each = jnp.zeros_like(scores).at[:, others].set(score).at[:, of_omega].set(by_omega)
         each = each.at[:, index].set(jnp.einsum("nqk,qr,nr->nk", d, precision, mean))
         scores = scores + jnp.minimum(gamma, _MEMORY) * (each - scores)
@@ -240,35 +238,43 @@ def iterate(
     cross = jnp.mean(along[:, :, None] * s1[:, None, :], axis=0)
     s2 = s2 - cross - cross.T + jnp.mean(along[:, :, None] * along[:, None, :], axis=0)
     if parts.omega:
-        least = jnp.where(step.anneal, SHRINK * jnp.diagonal(omega.matrix), 0.0)
-        stretch = jnp.sqrt(jnp.maximum(jnp.diagonal(s2), least) / jnp.diagonal(s2))
-        wanted = s2 * stretch[:, None] * stretch[None, :]
-        elements = omega.at_natural(jnp.stack([wanted[i, j] for i, j in omega.positions()])).unconstrained()
+        elements = []
+        for level, moments in zip(levels, pooled(levels, anatomy.occasions, s2), strict=True):
+            least = jnp.where(step.anneal, SHRINK * jnp.diagonal(level.matrix), 0.0)
+            stretch = jnp.sqrt(jnp.maximum(jnp.diagonal(moments), least) / jnp.diagonal(moments))
+            wanted = moments * stretch[:, None] * stretch[None, :]
+            elements.append(level.at_natural(jnp.stack([wanted[i, j] for i, j in level.positions()])).unconstrained())
+        elements = jnp.concatenate(elements)
         closed = u.at[np.array(parts.omega)].set(elements[np.array(parts.omega_free)])
         u = jnp.where(step.smooth, u, closed) if newton else closed
     return State(u, eta, scale, s1_moved, s2, kept, scores), (u, -2.0 * jnp.sum(value), direction)
 
 
-def _of_omega(omega: Covariance, free, second):
+def _of_omega(levels: tuple[Covariance, ...], occasions, free, second):
     """Scores (N, K) of the free unconstrained elements of Omega, given <eta eta'> of every subject, and their information."""
-    start = omega.unconstrained()
+    starts = [level.unconstrained() for level in levels]
+    start = jnp.concatenate(starts)
+    ends = np.cumsum([len(x) for x in starts])[:-1]
 
     def matrix(v):
-        return omega.at_unconstrained(start.at[free].set(v)).matrix
+        pieces = jnp.split(start.at[free].set(v), ends)
+        moved = [level.at_unconstrained(piece) for level, piece in zip(levels, pieces, strict=True)]
+        return joined(moved, occasions).matrix
 
     def log_density(v, second):
         inside = matrix(v)
-        return -0.5 * (jnp.linalg.slogdet(inside)[1] + jnp.trace(jnp.linalg.solve(inside, second)))
+        return -0.5 * (log_det(inside) + jnp.sum(inverse_positive(inside) * second))
 
     scores = jax.vmap(jax.grad(log_density), (None, 0))(start[free], second)
-    slopes = jnp.linalg.solve(omega.matrix, jnp.moveaxis(jax.jacfwd(matrix)(start[free]), -1, 0))  # (K, q, q)
+    slopes = inverse_positive(matrix(start[free])) @ jnp.moveaxis(jax.jacfwd(matrix)(start[free]), -1, 0)  # (K, q, q)
     return scores, 0.5 * second.shape[0] * jnp.einsum("kij,lji->kl", slopes, slopes)
 
 
-def _transitions(log_likelihood, key, b, scale, mode, spread):
+def _transitions(log_likelihood, key, b, scale, mode, sharp):
     """The kernels of one chain: its new place, acceptance rates of the random walks (q,), log p(y, b)."""
     q = b.shape[0]
     keys = jax.random.split(key, 4)
+    spread = inverse_lower(sharp).T
 
     def around(key):
         normal, gamma = jax.random.split(key)
@@ -276,7 +282,7 @@ def _transitions(log_likelihood, key, b, scale, mode, spread):
         return mode + spread @ x
 
     def log_around(b):
-        x = solve_triangular(spread, b - mode, lower=True)
+        x = sharp.T @ (b - mode)
         return -0.5 * (_DEGREES + q) * jnp.log1p(x @ x / _DEGREES)
 
     def metropolis(place, new, correction, key):

@@ -25,7 +25,7 @@ class SAEM(ImportanceSampling):
     annealing : iterations, at the start, in which no variance may shrink by more than 5 % at once
     exponent : of the step sizes, above 1/2 and at most 1
     precision : Monte-Carlo error of the estimates, in unconstrained (log-like) parameters, below which the fit has converged;
-        for real parameters 2 % of their standard error if that is more
+        for real parameters 2 % of their standard error if that is more, for others 1 %
     seed : of every draw, those of the chains and those of the objective
 
     Raises
@@ -65,11 +65,6 @@ class SAEM(ImportanceSampling):
             raise ModelError("SAEM draws random effects, and this model has none. Use nlme.FOCEI() or nlme.Laplace().")
         if anatomy.mixture:
             raise ModelError("SAEM here has no mixtures of subpopulations. Use nlme.FOCEI(), nlme.Laplace() or nlme.AGQ().")
-        if anatomy.by_occasion:
-            raise ModelError(
-                "SAEM here draws one set of random effects for every subject, and this model has some per occasion "
-                f"({', '.join(anatomy.words[-anatomy.by_occasion :])}). Use nlme.FOCEI(), nlme.Laplace() or nlme.ImportanceSampling()."
-            )
 
     def chains_for(self, subjects: int) -> int:
         """Chains of every subject."""

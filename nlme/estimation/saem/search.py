@@ -5,7 +5,7 @@
 2. Smoothing, gamma_k = (k + 9)^-exponent: the parameters settle.  The estimate is their mean over the second half of this phase,
    in unconstrained coordinates; it ends when the Monte-Carlo error of that mean is below ``precision`` for every parameter.
    A real parameter (the effect of a covariate) may be near zero and its coordinate says nothing of how well it must be known:
-   for it 2 % of its standard error, the others held, is enough.
+   for it 2 % of its standard error, the others held, is enough; for any other 1 %, if that is more than ``precision``.
 
 Source of the averaging: Polyak & Juditsky (1992), doi:10.1137/0330046.
 
@@ -31,6 +31,7 @@ from nlme.estimation.saem.checkpoint import arrays_of, progress_from
 from nlme.estimation.saem.iteration import Parts, State, Step, advance, begin
 from nlme.estimation.saem.method import SAEM
 from nlme.estimation.saem.shifts import shifting
+from nlme.language.anatomy import Anatomy
 from nlme.language.density import moments
 from nlme.language.layout import Layout
 from nlme.language.model import Model
@@ -42,7 +43,7 @@ from nlme.parameters.inventory import Inventory
 BLOCK = 10  # iterations of one call
 WINDOW = 50  # iterations looked back on for a drift
 _BATCHES = 30
-_OF_STANDARD_ERROR = 0.02  # Monte-Carlo error of a real parameter that is small enough
+_OF_STANDARD_ERROR = {True: 0.02, False: 0.01}  # Monte-Carlo error that is small enough, of a real parameter and of another
 
 
 @dataclasses.dataclass
@@ -80,7 +81,7 @@ def search(
     Raises
     ------
     ModelError
-        The model has no random effects, or their covariance is not one field of the model.
+        The model has no random effects, or their covariance is not a field of the model.
     FitError
         The likelihood of a subject is zero wherever its random effects were drawn; the checkpoint belongs to another fit.
     """
@@ -92,7 +93,7 @@ def search(
     u = inventory.unconstrained(model)
     key, empty = jax.random.key(method.seed), np.zeros((0, len(inventory)))
     found = Progressed(
-        begin(parts, u, model, n, method.chains_for(n), key),
+        begin(parts, layout.anatomy, u, model, n, method.chains_for(n), key),
         empty,
         np.zeros(0),
         empty,
@@ -142,19 +143,10 @@ def search(
 
 def parts_of(method: SAEM, layout: Layout, inventory: Inventory, model: Model) -> Parts:
     """Which parameters have a closed form, and which need scores."""
-    omega = model.random()
-    entries = [e for e in inventory.entries if isinstance(e.get(model), Covariance)]
-    same = [e for e in entries if e.get(model).names == omega.names and np.array_equal(e.get(model).matrix, omega.matrix)]
-    if len(entries) != 1 or len(same) != 1:
-        listed = ", ".join(".".join(e.path) for e in entries) or "none"
-        raise ModelError(
-            f"SAEM estimates the covariance of the random effects in closed form, so random() of {type(model).__name__} must "
-            f"return one covariance field of the model as it is; its covariance fields are {listed}. "
-            "Use nlme.FOCEI() or nlme.Laplace()."
-        )
-    entry, names = same[0], inventory.names
-    free = tuple(k for k, name in enumerate(entry.names) if name not in inventory.fixed)
-    of_omega = tuple(names.index(entry.names[k]) for k in free)
+    entries = _entries_of_omega(layout.anatomy, inventory, model)
+    names, elements = inventory.names, [name for entry in entries for name in entry.names]
+    free = tuple(k for k, name in enumerate(elements) if name not in inventory.fixed)
+    of_omega = tuple(names.index(elements[k]) for k in free)
     rest = np.ones(len(inventory), bool)
     rest[list(of_omega)] = False
     rest &= np.array([kind != "weight" for kind in inventory.kinds])
@@ -165,7 +157,23 @@ def parts_of(method: SAEM, layout: Layout, inventory: Inventory, model: Model) -
     residual = tuple(
         bool(x) for x in np.asarray(_only_variance(method.ode, layout.anatomy, inventory, model, layout.arrays, others))
     )
-    return Parts(of_omega, free, tuple(int(k) for k in np.flatnonzero(shifts)), others, residual, entry.path)
+    return Parts(of_omega, free, tuple(int(k) for k in np.flatnonzero(shifts)), others, residual)
+
+
+def _entries_of_omega(anatomy: Anatomy, inventory: Inventory, model: Model) -> list:
+    """The inventory's entries of the covariances of the random effects, per subject and per occasion."""
+    entries = [e for e in inventory.entries if isinstance(e.get(model), Covariance)]
+    levels, found = anatomy.levels(model), []
+    for level in levels:
+        found += [e for e in entries if e.get(model).names == level.names and np.array_equal(e.get(model).matrix, level.matrix)][:1]
+    if len(found) != len(levels) or len(entries) != len(levels):
+        listed = ", ".join(".".join(e.path) for e in entries) or "none"
+        raise ModelError(
+            f"SAEM estimates the covariance of the random effects in closed form, so random() (and between_occasions()) of "
+            f"{type(model).__name__} must return a covariance field of the model as it is; its covariance fields are {listed}. "
+            "Use nlme.FOCEI() or nlme.Laplace()."
+        )
+    return found
 
 
 @eqx.filter_jit
@@ -235,8 +243,9 @@ def _decide(method: SAEM, found: Progressed, real: np.ndarray) -> None:
     # from the scores of the subjects; none where there are too many parameters for them
     information = np.sum(np.asarray(found.state.scores) ** 2, axis=0)
     enough = np.full(len(real), method.precision)
-    known = real & (information > 0)
-    enough[known] = np.maximum(enough[known], _OF_STANDARD_ERROR / np.sqrt(information[known]))
+    for kind, share in _OF_STANDARD_ERROR.items():
+        known = (real == kind) & (information > 0)
+        enough[known] = np.maximum(enough[known], share / np.sqrt(information[known]))
     if np.all(monte_carlo_error(found.direction[-(len(kept) // 2) :]) < enough):
         found.status = CONVERGED
     elif len(kept) >= most:

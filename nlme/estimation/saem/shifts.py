@@ -20,7 +20,7 @@ from nlme.estimation.joint import pointwise
 from nlme.language.anatomy import Anatomy, rows_of
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects
-from nlme.linalg import solve_positive
+from nlme.linalg import inverse_lower, solve_positive
 from nlme.parameters.inventory import Inventory
 from nlme.structure.solvers import Tolerances
 
@@ -39,13 +39,19 @@ def shift_of(inventory: Inventory, model: Model, anatomy: Anatomy, data, u, eta)
     size = jnp.sqrt(jnp.sum(by_eta**2, axis=1, keepdims=True))
     scale = 1.0 / jnp.where(size > 0, size, 1.0)
     a, c = by_eta * scale, by_u * scale
-    shift = solve_positive(a.T @ a + 1e-14 * jnp.eye(eta.shape[0]), a.T @ c)
-    return shift, c - a @ shift, c
+    # a shift of all occasions is one of the subject's own effect: what that can explain is not left to the occasions'
+    own = len(anatomy.words) - anatomy.by_occasion
+    shift, left = [], c
+    for columns in (a[:, :own], a[:, own:]):
+        if columns.shape[1]:
+            shift.append(solve_positive(columns.T @ columns + 1e-14 * jnp.eye(columns.shape[1]), columns.T @ left))
+            left = left - columns @ shift[-1]
+    return jnp.concatenate(shift), left, c
 
 
 @eqx.filter_jit
 def _derivatives(inventory: Inventory, model: Model, anatomy: Anatomy, arrays: Ragged, u, b, tolerances: Tolerances):
-    factor = inventory.at_unconstrained(model, u).random().cholesky
+    factor = anatomy.cholesky(inventory.at_unconstrained(model, u))
 
     def of_subject(data, b):
         shift, left, whole = shift_of(inventory, model, anatomy, data, u, factor @ b)
@@ -54,7 +60,7 @@ def _derivatives(inventory: Inventory, model: Model, anatomy: Anatomy, arrays: R
             return pointwise(inventory.at_unconstrained(model, u), anatomy, data, b, 1, tolerances)[0]
 
         by_u, by_b = jax.jacrev(terms, (0, 1))(u, b)
-        by_eta = jnp.linalg.solve(factor.T, by_b.T).T
+        by_eta = by_b @ inverse_lower(factor)
         odd = jnp.max(jnp.abs(by_u - by_eta @ shift), axis=0)
         return (shift, jnp.max(jnp.abs(left), axis=0), jnp.max(jnp.abs(whole), axis=0), odd, jnp.max(jnp.abs(by_u), axis=0)), ()
 
