@@ -14,7 +14,7 @@ import numpy as np
 from nlme.errors import FitError, ModelError
 from nlme.estimation.maximum_posterior import MAP, MinusTwiceLogPrior
 from nlme.estimation.objective import Evaluation, evaluate_subjects
-from nlme.estimation.outer import BAD_START, SEARCHING, absorb, begin, propose
+from nlme.estimation.outer import BAD_START, SEARCHING, absorb, begin, corrected, propose
 from nlme.estimation.progress import Progress
 from nlme.estimation.result import Evaluated, Fit, require_finite, versions
 from nlme.estimation.saem.method import SAEM
@@ -29,6 +29,8 @@ from nlme.parameters.inventory import Inventory
 
 Penalty = Callable[[Model], jax.Array]
 _APART = 1e-4  # two modes, if their densities or objectives differ by this much
+_OF_GAIN = 1e-6  # inner tolerance, of the gain in the objective that the next step promises
+_MUCH_LOOSER = 1e3
 _ROUNDS = 5  # of the search, each ended by a search for better modes
 _MOST_CURVED = 2000  # parameters up to which a penalty's Hessian is kept
 
@@ -135,12 +137,14 @@ def fit(
     history: dict[str, list] = {"iteration": [], "objective": [], "gradient": [], "elapsed": []}
     first_call = 0.0
     best: Evaluation | None = None
+    loose = 0.0  # inner tolerance of the best
     rounds = _ROUNDS
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
         try:
             while int(search.status) == SEARCHING or rounds:
                 if int(search.status) != SEARCHING:
                     best, moved = _from_scratch(best, method, layout, inventory, model, search.x)
+                    loose = method.inner_tolerance
                     rounds = rounds - 1 if moved else 0
                     if rounds:  # other modes, another objective: on from here
                         before = search
@@ -149,7 +153,10 @@ def fit(
                     continue
                 if best is not None:  # the modes of the best point so far, followed to this one
                     starts, bend = best.followed(np.asarray(trial) - np.asarray(search.x)), best.bend
-                at = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, trial, starts, bend=bend)
+                inner = _inner_tolerance(method, layout, search, best)
+                at = evaluate_subjects(
+                    method, layout.anatomy, inventory, model, layout.arrays, trial, starts, bend=bend, tolerance=inner
+                )
                 search, trial, accepted = _advance(search, at, penalty, inventory, model, trial, tolerance, max_evaluations)
                 if best is None:
                     first_call = time.perf_counter() - clock
@@ -157,8 +164,15 @@ def fit(
                         values, status = np.asarray(at.value), np.asarray(at.status)
                         require_finite(values, status, layout, model, "at the starting values", method.ode)
                         raise FitError("The gradient of the objective is not finite at the starting values; try other values.")
+                if not bool(accepted) and loose > _MUCH_LOOSER * inner:
+                    # not for want of digits of the best objective so far
+                    best = evaluate_subjects(
+                        method, layout.anatomy, inventory, model, layout.arrays, search.x, best.b, bend=best.bend, tolerance=inner
+                    )
+                    loose = inner
+                    search, trial = _corrected(search, best, penalty, inventory, model)
                 if bool(accepted):
-                    best = at
+                    best, loose = at, inner
                     elapsed = time.perf_counter() - clock
                     norm = float(np.max(np.abs(np.asarray(search.gradient))))
                     for name, entry in zip(history, (int(search.iterations), float(search.value), norm, elapsed), strict=True):
@@ -242,13 +256,36 @@ def _begin(inventory: Inventory, model: Model):
     return search, propose(search)
 
 
+def _inner_tolerance(method: Method, layout: Layout, search, best: Evaluation | None) -> float:
+    """How closely modes are searched: where states are costly and much is still to be gained, less closely than at the end.
+
+    A mode found to a tolerance t leaves an error of about t in a subject's objective and of sqrt(t) in its gradient.
+    """
+    if layout.anatomy.linear:
+        return method.inner_tolerance
+    gain = np.inf if best is None else 0.5 * abs(float(search.gradient @ search.direction))
+    return float(np.clip(_OF_GAIN * gain, method.inner_tolerance, max(method.inner_tolerance, method.loosest)))
+
+
+@eqx.filter_jit
+def _corrected(search, at: Evaluation, penalty: Penalty | None, inventory: Inventory, model: Model):
+    """The search with this evaluation of the point where it stands, and the next point."""
+    search = corrected(search, *_with_penalty(at, penalty, inventory, model, search.x))
+    return search, propose(search)
+
+
+def _with_penalty(at: Evaluation, penalty: Penalty | None, inventory: Inventory, model: Model, u):
+    value, gradient = jnp.sum(at.value), jnp.sum(at.gradient, axis=0)
+    if penalty is None:
+        return value, gradient
+    extra, slope = jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
+    return value + extra, gradient + slope
+
+
 @eqx.filter_jit
 def _advance(search, at: Evaluation, penalty: Penalty | None, inventory: Inventory, model: Model, u, tolerance, limit):
     """Take an evaluation at ``u`` in, penalty added; the search, the next point, and whether ``u`` was taken."""
-    value, gradient = jnp.sum(at.value), jnp.sum(at.gradient, axis=0)
-    if penalty is not None:
-        extra, slope = jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
-        value, gradient = value + extra, gradient + slope
+    value, gradient = _with_penalty(at, penalty, inventory, model, u)
     search, accepted = absorb(search, value, gradient, at.gradient, tolerance, limit)
     return search, propose(search), accepted
 
@@ -265,7 +302,8 @@ def _from_scratch(best: Evaluation, method, layout: Layout, inventory, model, u)
     """
     starts = (np.zeros(best.b.shape), best.b)
     fresh, again = (
-        jax.tree.map(np.asarray, evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, b)) for b in starts
+        jax.tree.map(np.asarray, evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, b, bend=best.bend))
+        for b in starts
     )
     better = (fresh.joint < again.joint - _APART) & fresh.converged
 

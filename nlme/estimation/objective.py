@@ -50,7 +50,13 @@ class Evaluation(NamedTuple):
 
 
 def one_subject(
-    method: Method, anatomy: Anatomy, model: Model, data: SubjectData, start: Float[Array, " q"], bend: Float[Array, "q q"]
+    method: Method,
+    anatomy: Anatomy,
+    model: Model,
+    data: SubjectData,
+    start: Float[Array, " q"],
+    bend: Float[Array, "q q"],
+    tolerance: Float[Array, ""],
 ):
     """((objective, b^), mode) of one subject; the objective and the mode b^ are differentiable in ``model``.
 
@@ -58,8 +64,8 @@ def one_subject(
     """
 
     def alone(data):
-        value, b, mode, after = at_mode(method, anatomy, model, data, begin_mode(start), method.inner_iterations, bend)
-        found = mode.decrement <= method.inner_tolerance
+        value, b, mode, after = at_mode(method, anatomy, model, data, begin_mode(start), method.inner_iterations, bend, tolerance)
+        found = mode.decrement <= tolerance
         # first derivatives end a search less closely than second ones, and the step after the search makes up for that
         where = mode.b if anatomy.linear else jnp.where(found, jax.lax.stop_gradient(b), mode.b)
         return (value, b), (where, mode.decrement, mode.count, found, mode.status, mode.value, after)
@@ -87,12 +93,19 @@ def after_search(method: Method, anatomy: Anatomy, model: Model, data: SubjectDa
     The objective is differentiable in ``model``.  It is the method's only once the search has converged.
     """
     bend = jnp.zeros((len(search.b), len(search.b)))
-    value, _, search, _ = at_mode(method, anatomy, model, data, search, most, bend)
+    value, _, search, _ = at_mode(method, anatomy, model, data, search, most, bend, method.inner_tolerance)
     return value, search
 
 
 def at_mode(
-    method: Method, anatomy: Anatomy, model: Model, data: SubjectData, search: ModeSearch, most: int, bend: Float[Array, "q q"]
+    method: Method,
+    anatomy: Anatomy,
+    model: Model,
+    data: SubjectData,
+    search: ModeSearch,
+    most: int,
+    bend: Float[Array, "q q"],
+    tolerance: float | Float[Array, ""],
 ):
     """(objective, mode b^, search, bend at the mode), as ``after_search``; b^ is differentiable in ``model``, too.
 
@@ -114,7 +127,7 @@ def at_mode(
         return curvature_at(method, anatomy, data, stopped, b, order)
 
     search = jax.lax.stop_gradient(search)
-    tolerance, limit = method.inner_tolerance, method.inner_iterations
+    limit = method.inner_iterations
     noise = 1e-10 if anatomy.linear else max(1e-10, method.ode.relative)
     if not anatomy.linear:
 
@@ -138,21 +151,32 @@ def at_mode(
 
 
 def evaluate_subjects(
-    method: Method, anatomy: Anatomy, inventory: Inventory, model: Model, arrays: Ragged, u, starts, gradient: bool = True, bend=None
+    method: Method,
+    anatomy: Anatomy,
+    inventory: Inventory,
+    model: Model,
+    arrays: Ragged,
+    u,
+    starts,
+    gradient: bool = True,
+    bend=None,
+    tolerance: float | None = None,
 ) -> Evaluation:
     """Every subject's objective (and gradient) at the unconstrained parameters ``u``.
 
-    ``starts`` (N, q) begin the modes; ``bend`` (N, q, q), an evaluation's nearby, quickens their search.
+    ``starts`` (N, q) begin the modes; ``bend`` (N, q, q), an evaluation's nearby, quickens their search, and so does a
+    ``tolerance`` above the method's ``inner_tolerance``.
     """
     starts = jnp.asarray(starts)
     bend = jnp.zeros((*starts.shape, starts.shape[1])) if bend is None else jnp.asarray(bend)
-    return threaded(_evaluate, arrays, method, anatomy, inventory, model, u, starts, bend, gradient)
+    tolerance = jnp.asarray(method.inner_tolerance if tolerance is None else tolerance, float)
+    return threaded(_evaluate, arrays, method, anatomy, inventory, model, u, starts, bend, tolerance, gradient)
 
 
 @eqx.filter_jit
-def _evaluate(arrays: Ragged, method, anatomy, inventory, model, u, starts, bend, gradient: bool) -> Evaluation:
+def _evaluate(arrays: Ragged, method, anatomy, inventory, model, u, starts, bend, tolerance, gradient: bool) -> Evaluation:
     def objective(u, data, start, bend):
-        return one_subject(method, anatomy, inventory.at_unconstrained(model, u), data, start, bend)
+        return one_subject(method, anatomy, inventory.at_unconstrained(model, u), data, start, bend, tolerance)
 
     followed = gradient and method.searches and not (anatomy.linear or anatomy.mixture) and len(u) <= _MOST_FOLLOWED
 

@@ -28,7 +28,10 @@ SENTENCES = {
 
 _SUFFICIENT = 1e-4
 _LONGER = 3.0  # times the last step taken, at most
+_FAR = 0.02  # gain that the scores promise, of the number of subjects, above which they are the metric
+_AS_TOLD = 2.0  # times what was promised, up or down
 _LONGEST = 2.0  # largest change of one unconstrained (log-scale) parameter in one step
+_FIRST = 0.5  # in the first, before which nothing is known of how far a direction can be trusted
 
 
 class Search(NamedTuple):
@@ -44,6 +47,7 @@ class Search(NamedTuple):
     iterations: Int[Array, ""]
     restarts: Int[Array, ""]  # consecutive times the metric was thrown away without a decrease since
     quiet: Int[Array, ""]  # consecutive iterations that met the tolerance
+    scoring: Bool[Array, ""]  # whether the information in the scores has told well so far what a step gains
     status: Int[Array, ""]
 
 
@@ -51,7 +55,18 @@ def begin(x: Float[Array, " P"]) -> Search:
     size = x.shape[0]
     zero = jnp.zeros((), int)
     return Search(
-        x, jnp.array(jnp.inf, float), jnp.zeros(size), jnp.eye(size), jnp.zeros(size), jnp.ones(()), zero, zero, zero, zero, zero
+        x,
+        jnp.array(jnp.inf, float),
+        jnp.zeros(size),
+        jnp.eye(size),
+        jnp.zeros(size),
+        jnp.ones(()),
+        zero,
+        zero,
+        zero,
+        zero,
+        jnp.asarray(True),
+        zero,
     )
 
 
@@ -86,6 +101,15 @@ def absorb(
     updated = left @ search.inverse @ left.T + rho * jnp.outer(moved, moved)
     inverse = jnp.where(useful, updated, search.inverse)
     inverse = jnp.where(first, _first_metric(gradient, scores), inverse)
+    scoring = search.scoring
+    if scores is not None:
+        promised = -slope * search.step * (1.0 - 0.5 * search.step)
+        gained = search.value - value
+        as_told = (gained > promised / _AS_TOLD) & (gained < promised * _AS_TOLD)
+        scoring = scoring & (first | ~accept | as_told)
+        scored = _scoring_metric(gradient, scores)
+        far = 0.5 * gradient @ scored @ gradient > _FAR * scores.shape[0]
+        inverse = jnp.where(accept & scoring & far, scored, inverse)
 
     value_now = jnp.where(accept, value, search.value)
     gradient_now = jnp.where(accept, gradient, search.gradient)
@@ -95,7 +119,7 @@ def absorb(
     downhill = direction @ gradient_now < 0
     direction = jnp.where(downhill, direction, -gradient_now)
     longest = jnp.max(jnp.abs(direction))
-    full = jnp.minimum(1.0, _LONGEST / jnp.maximum(longest, 1e-300))
+    full = jnp.minimum(1.0, jnp.where(first, _FIRST, _LONGEST) / jnp.maximum(longest, 1e-300))
     # where the last step had to be shortened, the metric is still too long: begin near what was right for it
     full = jnp.where(accept & ~first, jnp.minimum(full, _LONGER * search.step), full)
     # minimum of the parabola through value, slope and the failed trial
@@ -129,10 +153,26 @@ def absorb(
             search.iterations + (accept & ~first),
             restarts,
             quiet,
+            scoring,
             status,
         ),
         accept,
     )
+
+
+def corrected(search: Search, value, gradient) -> Search:
+    """The search with a better ``value`` and ``gradient`` of the point where it stands, and a new direction from there."""
+    direction = -search.inverse @ gradient
+    direction = jnp.where(direction @ gradient < 0, direction, -gradient)
+    step = jnp.minimum(1.0, _LONGEST / jnp.maximum(jnp.max(jnp.abs(direction)), 1e-300))
+    return search._replace(value=value, gradient=gradient, direction=direction, step=step)
+
+
+def _scoring_metric(gradient, scores):
+    """Inverse of half the scatter of the scores about their mean; not finite, so that nothing is far by it, where that is singular."""
+    size = gradient.shape[0]
+    information = 0.5 * (scores.T @ scores - jnp.outer(gradient, gradient) / scores.shape[0])
+    return inverse_positive(information + 1e-6 * jnp.trace(information) / size * jnp.eye(size))
 
 
 def _first_metric(gradient, scores):

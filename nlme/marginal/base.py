@@ -78,6 +78,7 @@ class Method(abc.ABC):
     thirds: ClassVar[bool] = False  # whether the gradient needs third derivatives of the states
     individuals: ClassVar[bool] = True  # whether subjects differ by random effects
     linearises: ClassVar[bool] = False  # needs data that are normal on some scale
+    loosest: ClassVar[float] = 0.0  # inner tolerance far from the optimum; the error of the objective must be of its size
 
     def require(self, anatomy: Anatomy) -> None:
         """Refuse a model whose marginal this method does not define.

@@ -23,6 +23,7 @@ class FOCEI(Method):
 
     title: ClassVar[str] = "First-order conditional estimation with interaction"
     linearises: ClassVar[bool] = True
+    loosest: ClassVar[float] = 1e-4
 
     def objective(self, subject, model, b):
         slopes = subject.slopes(model, b)
