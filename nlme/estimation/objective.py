@@ -191,3 +191,9 @@ def _evaluate(arrays: Ragged, method, anatomy, inventory, model, u, starts, bend
 
     (value, slope, mode, motion), _ = over_subjects(of_subject, arrays, starts, bend)
     return Evaluation(value, slope, *mode, motion)
+
+
+@eqx.filter_jit
+def hessians_at(method: Method, anatomy: Anatomy, model: Model, arrays: Ragged, b: Float[Array, "N q"]) -> Float[Array, "N q q"]:
+    """Second derivatives of every subject's Phi in the standardised random effects at ``b``."""
+    return over_subjects(lambda data, b: (curvature_at(method, anatomy, data, model, b).hessian, ()), arrays, b)[0]

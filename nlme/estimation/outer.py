@@ -1,4 +1,4 @@
-"""The outer search: BFGS with a backtracking line search, as a state and one step per evaluation of the objective.
+"""The outer search: scoring, then BFGS, with a backtracking line search, as a state and one step per evaluation of the objective.
 
 ``propose`` says where to evaluate next and ``absorb`` takes the answer in, so that a single evaluation stands in the compiled
 program and the same search runs one fit under a progress display or many fits under ``vmap``.
@@ -80,8 +80,15 @@ def absorb(
 ) -> tuple[Search, Bool[Array, ""]]:
     """The search after ``value`` and ``gradient`` at the proposed point, and whether that point was taken.
 
-    The first metric is the inverse of half the sum of outer products of ``scores`` (gradients of each subject's -2 log L), the
-    expected Hessian of the objective (Berndt, Hall, Hall & Hausman 1974); without scores, a scaled identity.
+    The first metric is the inverse of half the sum of outer products of ``scores`` s_i (gradients of each subject's -2 log L), the
+    expected Hessian of the objective (Berndt, Hall, Hall & Hausman 1974); without scores, a scaled identity.  While a great gain
+    is promised, g' M g / 2 > 0.02 N, the metric is made anew at every point taken,
+
+        M = ( 1/2 sum_i (s_i - s)(s_i - s)' )^-1,      s the mean score, g = N s the gradient
+
+    (far from the optimum the mean score is not small, and would shorten every step), until for the first time a step gains less
+    than half or more than twice of what was promised: few subjects, or scores that vary otherwise than the model says.  From then
+    on, and near the optimum, it is updated by BFGS.
     """
     size = search.x.shape[0]
     first = search.evaluations == 0

@@ -15,7 +15,7 @@ import numpy as np
 from nlme.errors import FitError, ModelError
 from nlme.estimation.asymptotic import CovarianceOfEstimates, covariance_of_estimates
 from nlme.estimation.monte_carlo import MonteCarlo, monte_carlo
-from nlme.estimation.objective import Evaluation, evaluate_subjects
+from nlme.estimation.objective import Evaluation, evaluate_subjects, hessians_at
 from nlme.estimation.outer import CONVERGED, SENTENCES
 from nlme.estimation.predictions import COLUMNS, prediction_table
 from nlme.language.anatomy import MEMBER, OCCASION, rows_of
@@ -25,10 +25,13 @@ from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
 from nlme.language.solution import failure
 from nlme.marginal.base import Method
+from nlme.marginal.laplace import Laplace
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.parameters.inventory import Inventory, ParameterRow
 from nlme.structure.solvers import SENTENCES as SOLVER_SENTENCES
 from nlme.structure.solvers import SOLVED, Tolerances
+
+_FLAT = 0.1  # of the prior's curvature: by a second derivative of this size one subject's objective is 2.3 lower
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -244,10 +247,31 @@ class Evaluated:
     def _monte_carlo_problems(self) -> list[str]:
         return [] if self.monte_carlo is None else self.monte_carlo.problems([s.id for s in self.population])
 
+    @functools.cached_property
+    def least_curvature(self) -> np.ndarray:
+        """(N,) smallest eigenvalue of the second derivatives of every subject's Phi at its mode; that of the prior alone is 1."""
+        hessians = hessians_at(self.method, self.layout.anatomy, self.model, self.layout.arrays, jnp.asarray(self.b))
+        return np.array([np.linalg.eigvalsh(h)[0] if np.isfinite(h).all() else np.nan for h in np.asarray(hessians)])
+
+    def _flat_problems(self) -> list[str]:
+        """Subjects whose log determinant Laplace's method should not take."""
+        if not isinstance(self.method, Laplace) or not self.effects or self.layout.anatomy.mixture:
+            return []
+        found = [(value, s.id) for value, s in zip(self.least_curvature, self.population, strict=True) if value < _FLAT]
+        if not found:
+            return []
+        listed = "; ".join(f"subject {i}: {value:.2g}" for value, i in sorted(found)[:5])
+        return [
+            f"The density of {len(found)} subject{'s' if len(found) > 1 else ''} is nearly flat at its mode in some direction of the "
+            f"random effects (smallest second derivative, where the random effects' own distribution has 1: {listed}). "
+            "Laplace's objective goes to minus infinity where that reaches 0, so a search can be drawn there or be stopped by it; "
+            "use nlme.AGQ() or nlme.ImportanceSampling()."
+        ]
+
     @property
     def messages(self) -> list[str]:
         """Problems in words, most serious first."""
-        return self._subject_problems() + self._monte_carlo_problems()
+        return self._subject_problems() + self._flat_problems() + self._monte_carlo_problems()
 
     def __repr__(self) -> str:
         error = "" if self.monte_carlo is None else f" ± {self.monte_carlo.error:.3g}"
@@ -313,7 +337,8 @@ class Fit(Evaluated):
     @functools.cached_property
     def messages(self) -> list[str]:
         found = [] if self.search_status == CONVERGED else [SENTENCES[self.search_status]]
-        return found + self._subject_problems() + self._monte_carlo_problems() + self.bound_problems() + self._shrinkage_problems()
+        by_subject = self._subject_problems() + self._flat_problems() + self._monte_carlo_problems()
+        return found + by_subject + self.bound_problems() + self._shrinkage_problems()
 
     @property
     def verdict(self) -> str:

@@ -168,7 +168,8 @@ def test_derivative_of_the_mode(form):
         np.testing.assert_allclose(found[:, k], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["FOCEI", pytest.param("Laplace", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["FOCEI", "Laplace"])
 def test_modes_are_followed_and_searched_by_slopes(method):
     """Under differential equations: the modes' derivative is a central difference; a start that follows it ends sooner than one
     that does not; with the last evaluation's bend first derivatives end every search.  None of it changes what is found.

@@ -203,6 +203,9 @@ def test_m3_against_nonmem_by_subject():
     np.testing.assert_allclose(ours[others], theirs[others], atol=3e-4)
     assert at.objective == pytest.approx(-131.3112, abs=1e-3)  # the figure of a global search for modes, see the case's cautions
     assert at.objective_full - at.objective == pytest.approx(727.799318, abs=1e-5)
+    assert at.least_curvature[9] < 0.01 < 0.1 < np.delete(at.least_curvature, 9).min()
+    (said,) = at.messages
+    assert "subject 10: 0.0015" in said and "nlme.AGQ()" in said
 
 
 @pytest.mark.slow

@@ -1,0 +1,159 @@
+"""The outer search: scoring while the scores tell what a step gains, BFGS afterwards, and modes searched as closely as is worth it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nlme
+from nlme.estimation import fit as fitting
+from nlme.estimation import outer
+from nlme.estimation.outer import CONVERGED, SEARCHING, absorb, begin, corrected, propose
+
+Y = np.random.default_rng(5).normal(3.0, 1.0, 200)
+
+
+def normal(x, y):
+    """-2 log density of a normal sample with mean x_0 and log standard deviation x_1 + x_0 / 10."""
+    log_sd = x[1] + 0.1 * x[0]
+    return 2.0 * log_sd + (y - x[0]) ** 2 * jnp.exp(-2.0 * log_sd)
+
+
+@jax.jit
+def evaluated(x):
+    scores = jax.vmap(jax.grad(normal), (None, 0))(x, jnp.asarray(Y))
+    return jnp.sum(jax.vmap(normal, (None, 0))(x, jnp.asarray(Y))), jnp.sum(scores, axis=0), scores
+
+
+def minimised(start, stretch=None, limit=300):
+    """The end of a search with scores times ``stretch``; without scores if None."""
+    search = begin(jnp.asarray(start))
+    step = jax.jit(lambda s, v, g, r: absorb(s, v, g, r, 1e-10, limit)[0])
+    while int(search.status) == SEARCHING:
+        value, gradient, scores = evaluated(propose(search))
+        search = step(search, value, gradient, None if stretch is None else stretch * scores)
+    return search
+
+
+def test_scores_that_tell_wrongly_are_given_up():
+    expected = [Y.mean(), np.log(Y.std()) - 0.1 * Y.mean()]
+    right, wrong, without = (minimised([1.0, 0.5], stretch) for stretch in (1.0, 0.2, None))
+    for search in (right, wrong, without):
+        assert int(search.status) == CONVERGED
+        np.testing.assert_allclose(search.x, expected, atol=1e-5)
+    assert bool(right.scoring) and not bool(wrong.scoring)
+    assert int(right.evaluations) < int(without.evaluations)
+
+
+def test_correction_begins_anew_from_the_same_point():
+    search = begin(jnp.asarray([0.0, 1.0]))
+    for _ in range(5):
+        value, gradient, scores = evaluated(propose(search))
+        search, _ = absorb(search, value, gradient, scores, 1e-10, 300)
+    value, gradient, _ = evaluated(search.x)
+    spoilt = search._replace(value=value - 3.0, gradient=gradient + 1.0, step=jnp.asarray(1e-4))
+    mended = corrected(spoilt, value, gradient)
+    np.testing.assert_array_equal(mended.x, search.x)
+    assert float(mended.value) == float(value)
+    np.testing.assert_allclose(mended.direction, -search.inverse @ gradient)
+    assert float(mended.step) > 0.1
+
+
+EFFECTS = ("cl", "v", "q", "v2", "ka")
+
+
+def oral():
+    """A class of its own each time, so that nothing compiled for another is used."""
+
+    class Oral(nlme.Model):
+        cl: nlme.Scalar = nlme.positive(3.0)
+        v: nlme.Scalar = nlme.positive(20.0)
+        q: nlme.Scalar = nlme.positive(4.0)
+        v2: nlme.Scalar = nlme.positive(40.0)
+        ka: nlme.Scalar = nlme.positive(1.0)
+        omega: nlme.Covariance = nlme.covariance(**dict.fromkeys(EFFECTS, 0.09))
+        prop: nlme.Scalar = nlme.positive(0.1)
+
+        def individual(self, eta, cov):
+            return {name: getattr(self, name) * jnp.exp(eta[name]) for name in EFFECTS}
+
+        def dynamics(self, ind):
+            return nlme.pk.TwoCompartmentOral(cl=ind.cl, v1=ind.v, q=ind.q, v2=ind.v2, ka=ind.ka)
+
+        def observe(self, ind, state, t):
+            return {"conc": nlme.proportional(state.central / ind.v, self.prop)}
+
+    return Oral
+
+
+def trial(times, values):
+    """One oral dose each."""
+    n = len(times)
+    return nlme.Population(
+        tuple(
+            nlme.Subject(id=i + 1, time=[0.0, *times], evid=[1] + [0] * n, amt=[320.0] + [0.0] * n, dv=[np.nan, *y])
+            for i, y in enumerate(values)
+        )
+    )
+
+
+def drawn(model, times, count):
+    values = nlme.simulate(model, trial(times, np.ones((count, len(times)))), key=1, eta="new")["DV"]
+    return trial(times, values.to_numpy().reshape(count, len(times)))
+
+
+@pytest.mark.slow
+def test_scoring_needs_half_the_evaluations(monkeypatch):
+    """Eleven parameters, 200 subjects; the same optimum."""
+    data = drawn(oral()(), [0.5, 1, 2, 3, 4, 6, 8, 12, 18, 24], 200)
+    calls, evaluate = [], fitting.evaluate_subjects
+    monkeypatch.setattr(fitting, "evaluate_subjects", lambda *a, **k: calls.append(1) or evaluate(*a, **k))
+    found = {}
+    for far in (outer._FAR, np.inf):
+        monkeypatch.setattr(outer, "_FAR", far)
+        calls.clear()
+        found[far] = nlme.fit(oral()(cl=4.0, v=15.0, q=3.0, v2=60.0, ka=1.5, prop=0.2), data, nlme.FOCEI()).objective, len(calls)
+    (with_scores, few), (without, many) = found.values()
+    assert with_scores == pytest.approx(without, abs=1e-5) and 2 * few < many
+
+
+class Saturable(nlme.Model):
+    vmax: nlme.Scalar = nlme.positive(30.0)
+    v: nlme.Scalar = nlme.positive(30.0)
+    omega: nlme.Covariance = nlme.covariance(vmax=0.1, v=0.05)
+    prop: nlme.Scalar = nlme.positive(0.15)
+
+    def individual(self, eta, cov):
+        return dict(vmax=self.vmax * jnp.exp(eta.vmax), v=self.v * jnp.exp(eta.v))
+
+    def dynamics(self, ind):
+        def rhs(t, a):
+            c = a.central / ind.v
+            return {"central": -ind.vmax * c / (5.0 + c)}
+
+        return nlme.ODE(rhs, ("central",))
+
+    def observe(self, ind, state, t):
+        return {"conc": nlme.proportional(state.central / ind.v, self.prop)}
+
+
+@pytest.mark.slow
+def test_modes_are_searched_less_closely_far_from_the_optimum(monkeypatch):
+    data = drawn(Saturable(), [0.5, 2.0, 6.0, 12.0], 25)
+    tolerances, evaluate = [], fitting.evaluate_subjects
+
+    def noted(*args, tolerance=None, **options):
+        tolerances.append(tolerance)
+        return evaluate(*args, tolerance=tolerance, **options)
+
+    monkeypatch.setattr(fitting, "evaluate_subjects", noted)
+    away = Saturable(vmax=15.0, v=50.0, prop=0.3)
+    fit = nlme.fit(away, data, nlme.FOCEI())
+    asked = [t for t in tolerances if t is not None]
+    assert asked[0] == 1e-4 and asked[-1] == nlme.FOCEI().inner_tolerance and tolerances[-1] is None
+    monkeypatch.setattr(nlme.FOCEI, "loosest", 0.0)
+    closely = nlme.fit(away, data, nlme.FOCEI())
+    assert fit.objective == pytest.approx(closely.objective, abs=1e-6)
+    assert fit.inner_converged.all() and (fit.decrement <= nlme.FOCEI().inner_tolerance).all()
