@@ -323,13 +323,17 @@ class Fit(Evaluated):
     def covariance(self) -> CovarianceOfEstimates:
         """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient)."""
         u = self.inventory.unconstrained(self.model)
-        starts = jnp.asarray(self.b)
+
+        def evaluated(v, starts, bend=None) -> Evaluation:
+            return evaluate_subjects(
+                self.method, self.layout.anatomy, self.inventory, self.model, self.layout.arrays, v, starts, bend=bend
+            )
+
+        here = evaluated(u, self.b)
 
         def gradients(v):
-            at: Evaluation = evaluate_subjects(
-                self.method, self.layout.anatomy, self.inventory, self.model, self.layout.arrays, v, starts
-            )
-            return np.asarray(at.gradient)
+            # the modes are followed from the estimate to the points about it
+            return np.asarray(evaluated(v, here.followed(np.asarray(v - u)), here.bend).gradient)
 
         kind = "R" if self.priors else "sandwich"
         return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds())
