@@ -153,7 +153,7 @@ def test_exact_likelihood(population):
     """The figure of the case's own quadrature, with few nodes and many and by importance sampling."""
     for method in (nlme.AGQ(11), nlme.AGQ(13)):
         assert nlme.evaluate(at_monolix(), population, method).objective_full == pytest.approx(341.437, abs=1e-3)
-    sampled = nlme.evaluate(at_monolix(), population, nlme.ImportanceSampling(5000))
+    sampled = nlme.evaluate(at_monolix(), population, nlme.ImportanceSampling(8000))
     assert sampled.monte_carlo.error < 0.05
     assert abs(sampled.objective_full - 341.437) < 3 * sampled.monte_carlo.error
 
@@ -206,15 +206,19 @@ def test_saem_against_monolix(population):
 
 @pytest.mark.slow
 def test_saem_against_saemix(in_milligrams):
-    """All but the variance of V within 5 % (beta: of a figure with one digit).
+    """All but two variances within 5 % (beta: of a figure with one digit), and within 2 % of the optimum by quadrature.
 
-    Theirs of V (0.015) is 13 % below the maximum by quadrature (0.0172), a quarter of its standard error, where the exact
-    likelihood is hardly different.
+    Theirs of V (0.015) is 13 % below that optimum (0.0172), a quarter of its standard error, and theirs of clearance (0.070) 5.3 %
+    above it (0.0665), a tenth of its; the exact likelihood is hardly different there.
     """
     fit, printed = nlme.fit(WithWeight(), in_milligrams, SHORT, progress=False), SAEMIX["estimates"]
     found = values(fit)
-    theirs = {"ka": "ka", "v": "V", "cl": "CL", "a": "a", "omega.ka": "omega2_ka", "omega.cl": "omega2_CL"}
+    theirs = {"ka": "ka", "v": "V", "cl": "CL", "a": "a", "omega.ka": "omega2_ka"}
     for name, their in theirs.items():
         assert found[name] == pytest.approx(printed[their], rel=0.05), name
     assert found["beta"] == pytest.approx(printed["beta_WT_CL"], abs=0.05 * 0.008 + 0.0005)
     assert abs(found["omega.v"] - printed["omega2_V"]) < 0.3 * SAEMIX["standard_errors"]["omega2_V"]
+    assert abs(found["omega.cl"] - printed["omega2_CL"]) < 0.15 * SAEMIX["standard_errors"]["omega2_CL"]
+    optimum = nlme.fit(at_saemix(), in_milligrams, nlme.AGQ(5), progress=False)
+    for name, value in values(optimum).items():
+        assert found[name] == pytest.approx(value, rel=0.02), name
