@@ -115,17 +115,9 @@ def inverse_positive(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     return solve_positive(matrix, jnp.eye(matrix.shape[-1]))
 
 
-@jax.custom_jvp
 def solve(matrix: Float[Array, "n n"], right: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
     """Solution of any system, of a vector or the columns of a matrix, by elimination with row exchanges; not finite if singular."""
     return _times(_inverse(matrix), right)
-
-
-@solve.defjvp
-def _solve_jvp(primals, tangents):
-    inverse = _inverse(primals[0])
-    x = _times(inverse, primals[1])
-    return x, _times(inverse, tangents[1] - _times(tangents[0], x))
 
 
 @jax.custom_jvp

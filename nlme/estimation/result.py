@@ -201,8 +201,8 @@ class Evaluated:
         if not self.method.individuals:
             return pd.Series(np.nan, index=list(anatomy.words), name="shrinkage")
         found = {}
-        for covariance in (self.model.random(), self.model.between_occasions()):
-            for name, sd in zip(covariance.names, np.asarray(covariance.sd), strict=True) if covariance else ():
+        for covariance in anatomy.levels(self.model):
+            for name, sd in zip(covariance.names, np.asarray(covariance.sd), strict=True):
                 eta = self._eta[:, [k for k, effect in enumerate(anatomy.effects) if effect.split("[")[0] == name]]
                 if covariance.per == "occasion":
                     eta = eta[self._met]

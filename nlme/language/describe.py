@@ -120,9 +120,7 @@ def _networks(model: Model):
 def _effects(model: Model, anatomy: Anatomy):
     transforms = transforms_at(model, anatomy, dict.fromkeys(anatomy.covariates, 1.0))
     rows = []
-    for omega in (model.random(), model.between_occasions()):
-        if omega is None:
-            continue
+    for omega in anatomy.levels(model):
         variances, correlation = np.diagonal(np.asarray(omega.matrix)), np.asarray(omega.correlation)
         for k, name in enumerate(omega.names):
             block = next(b for b in omega.blocks if k in b)

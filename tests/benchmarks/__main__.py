@@ -12,6 +12,7 @@ from pathlib import Path
 
 
 def main() -> None:
+    sys.path.insert(0, str(Path(__file__).parent.parent))  # where the makers of test objects lie
     chosen = sys.argv[1:]
     for path in sorted(Path(__file__).parent.glob("bench_*.py")):
         if chosen and path.stem.removeprefix("bench_") not in chosen:

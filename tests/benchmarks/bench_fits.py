@@ -95,37 +95,11 @@ def _michaelis_menten(count: int):
 
 
 def _two_compartments(count: int):
-    import jax.numpy as jnp
-
     import nlme
+    from one_dose import AWAY, TIMES, drawn, two_compartments
 
-    names = ("cl", "v", "q", "v2", "ka")
-
-    class Oral(nlme.Model):
-        cl: nlme.Scalar = nlme.positive(3.0)
-        v: nlme.Scalar = nlme.positive(20.0)
-        q: nlme.Scalar = nlme.positive(4.0)
-        v2: nlme.Scalar = nlme.positive(40.0)
-        ka: nlme.Scalar = nlme.positive(1.0)
-        omega: nlme.Covariance = nlme.covariance(**dict.fromkeys(names, 0.09))
-        prop: nlme.Scalar = nlme.positive(0.1)
-
-        def individual(self, eta, cov):
-            return {name: getattr(self, name) * jnp.exp(eta[name]) for name in names}
-
-        def dynamics(self, ind):
-            def rhs(t, a):
-                exchange = ind.q * (a.central / ind.v - a.peripheral / ind.v2)
-                absorbed = ind.ka * a.depot
-                return dict(depot=-absorbed, central=absorbed - ind.cl / ind.v * a.central - exchange, peripheral=exchange)
-
-            return nlme.ODE(rhs, ("depot", "central", "peripheral"))
-
-        def observe(self, ind, state, t):
-            return {"conc": nlme.proportional(state.central / ind.v, self.prop)}
-
-    population = _drawn(Oral(), count, [0.5, 1, 2, 3, 4, 6, 8, 12, 18, 24])
-    away = Oral(cl=4.0, v=15.0, q=3.0, v2=60.0, ka=1.5, prop=0.2)
+    model = two_compartments(equations=True)
+    population, away = drawn(model(), count, TIMES), model(**AWAY)
     begin = time.perf_counter()
     fit = nlme.fit(away, population, nlme.FOCEI(), progress=False)
     title = f"FOCEI, {count} subjects, two-compartment oral ODE, 5 random effects"
@@ -135,11 +109,10 @@ def _two_compartments(count: int):
     yield f"{title}: its covariance", f"{time.perf_counter() - begin:.1f} s", ""
 
 
-def _drawn(model, count: int, times=(0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 18, 24)):
-    import nlme
+def _drawn(model, count: int):
+    from one_dose import drawn
 
-    drawn = nlme.simulate(model, _population(count, times), key=1, eta="new")
-    return _population(count, times, drawn["DV"].to_numpy().reshape(count, len(times)))
+    return drawn(model, count, (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 18, 24))
 
 
 def _calls(model, population, title: str, target: str):
@@ -165,22 +138,3 @@ def _calls(model, population, title: str, target: str):
     yield f"{title}, value and gradient: first call", f"{first:.2f} s", "with compilation"
     later = min(call(0.01 * k, at.followed(np.full(len(u), 0.01 * k)), at.bend)[0] for k in range(1, 8))
     yield f"{title}, value and gradient: later calls", f"{1e3 * later:.1f} ms", f"target {target}"
-
-
-def _population(count: int, times, values=None):
-    """One oral dose of 320 mg each, sampled at ``times``."""
-    import nlme
-
-    n = len(times)
-    subjects = [
-        nlme.Subject(
-            id=i + 1,
-            time=[0.0, *times],
-            evid=[1] + [0] * n,
-            amt=[320.0] + [0.0] * n,
-            cmt=[1] * (1 + n),
-            dv=None if values is None else [np.nan, *values[i]],
-        )
-        for i in range(count)
-    ]
-    return nlme.Population(tuple(subjects), ("conc",), {})

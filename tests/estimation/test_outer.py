@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_dose import AWAY, TIMES, drawn, two_compartments
 
 import nlme
 from nlme.estimation import fit as fitting
@@ -61,60 +62,17 @@ def test_correction_begins_anew_from_the_same_point():
     assert float(mended.step) > 0.1
 
 
-EFFECTS = ("cl", "v", "q", "v2", "ka")
-
-
-def oral():
-    """A class of its own each time, so that nothing compiled for another is used."""
-
-    class Oral(nlme.Model):
-        cl: nlme.Scalar = nlme.positive(3.0)
-        v: nlme.Scalar = nlme.positive(20.0)
-        q: nlme.Scalar = nlme.positive(4.0)
-        v2: nlme.Scalar = nlme.positive(40.0)
-        ka: nlme.Scalar = nlme.positive(1.0)
-        omega: nlme.Covariance = nlme.covariance(**dict.fromkeys(EFFECTS, 0.09))
-        prop: nlme.Scalar = nlme.positive(0.1)
-
-        def individual(self, eta, cov):
-            return {name: getattr(self, name) * jnp.exp(eta[name]) for name in EFFECTS}
-
-        def dynamics(self, ind):
-            return nlme.pk.TwoCompartmentOral(cl=ind.cl, v1=ind.v, q=ind.q, v2=ind.v2, ka=ind.ka)
-
-        def observe(self, ind, state, t):
-            return {"conc": nlme.proportional(state.central / ind.v, self.prop)}
-
-    return Oral
-
-
-def trial(times, values):
-    """One oral dose each."""
-    n = len(times)
-    return nlme.Population(
-        tuple(
-            nlme.Subject(id=i + 1, time=[0.0, *times], evid=[1] + [0] * n, amt=[320.0] + [0.0] * n, dv=[np.nan, *y])
-            for i, y in enumerate(values)
-        )
-    )
-
-
-def drawn(model, times, count):
-    values = nlme.simulate(model, trial(times, np.ones((count, len(times)))), key=1, eta="new")["DV"]
-    return trial(times, values.to_numpy().reshape(count, len(times)))
-
-
 @pytest.mark.slow
 def test_scoring_needs_half_the_evaluations(monkeypatch):
     """Eleven parameters, 200 subjects; the same optimum."""
-    data = drawn(oral()(), [0.5, 1, 2, 3, 4, 6, 8, 12, 18, 24], 200)
+    data = drawn(two_compartments(equations=False)(), 200, TIMES)
     calls, evaluate = [], fitting.evaluate_subjects
     monkeypatch.setattr(fitting, "evaluate_subjects", lambda *a, **k: calls.append(1) or evaluate(*a, **k))
     found = {}
     for far in (outer._FAR, np.inf):
         monkeypatch.setattr(outer, "_FAR", far)
         calls.clear()
-        found[far] = nlme.fit(oral()(cl=4.0, v=15.0, q=3.0, v2=60.0, ka=1.5, prop=0.2), data, nlme.FOCEI()).objective, len(calls)
+        found[far] = nlme.fit(two_compartments(equations=False)(**AWAY), data, nlme.FOCEI()).objective, len(calls)
     (with_scores, few), (without, many) = found.values()
     assert with_scores == pytest.approx(without, abs=1e-5) and 2 * few < many
 
@@ -141,7 +99,7 @@ class Saturable(nlme.Model):
 
 @pytest.mark.slow
 def test_modes_are_searched_less_closely_far_from_the_optimum(monkeypatch):
-    data = drawn(Saturable(), [0.5, 2.0, 6.0, 12.0], 25)
+    data = drawn(Saturable(), 25, [0.5, 2.0, 6.0, 12.0])
     tolerances, evaluate = [], fitting.evaluate_subjects
 
     def noted(*args, tolerance=None, **options):
