@@ -12,6 +12,7 @@ through ``individual`` for every parameter row.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -24,6 +25,7 @@ from jaxtyping import Array, Float, Int
 from nlme.language.anatomy import Anatomy, individual_row, rows_of, structure_of, used_parameters
 from nlme.language.model import Model
 from nlme.language.stacking import SubjectData
+from nlme.structure.chain import Occupied, elements, through, whole
 from nlme.structure.events import Timeline
 from nlme.structure.jets import Columns, Jet, Polynomial
 from nlme.structure.propagate import propagate, trace
@@ -93,28 +95,37 @@ class _Solver:
             return self._inputs(model, eta)
         return jnp.concatenate([eta, flatten(model)[0][self._moves]])
 
-    def _solve(self, columns: Columns, packed, reversible: bool = False):
-        """Jet of the states from packed coordinates."""
+    def _solve(self, columns: Columns, packed, reversible: bool = False, occupied: Sequence[Occupied] | None = None):
+        """Jet of the states from packed coordinates, each of which occupies some columns."""
         if self._along_effects:
             q = len(self.anatomy.effects)
 
             def inputs(y):
                 return self._inputs(self._rebuild(self._frozen.at[self._moves].set(y[q:])), y[:q])
 
-            packed = columns.apply(inputs, packed)
-        return propagate(self._structure_at, packed, columns, self.timeline, self.tolerances, reversible)
+            packed, occupied = self._pushed(inputs, columns, packed, occupied)
+        return propagate(self._structure_at, packed, columns, self.timeline, self.tolerances, reversible, occupied)
+
+    @staticmethod
+    def _pushed(inputs, columns: Columns, packed, occupied):
+        """The inputs of the solution from packed coordinates, and which columns they occupy."""
+        occupied = occupied or [Occupied.all_of(columns)] * packed.shape[0]
+        found = through(columns, inputs, elements(packed, columns, occupied))
+        return jnp.stack([whole(x, columns) for x in found]), [x.occupied for x in found]
 
 
 class EffectsJet(_Solver):
     """Jets of the states in the random effects alone, for searches that need no derivative in the parameters."""
 
-    def __call__(self, model: Model, effects: Float[Array, "q C"], columns: Columns) -> tuple[Jet, Int[Array, ""]]:
-        """Jet of the observed states (T, s) from packed random effects, and how the solve ended."""
+    def __call__(
+        self, model: Model, effects: Float[Array, "q C"], columns: Columns, occupied: Sequence[Occupied]
+    ) -> tuple[Jet, Int[Array, ""]]:
+        """Jet of the observed states (T, s) from packed random effects and the columns each occupies, and how the solve ended."""
         if not self.anatomy.states:
             nothing = jnp.zeros((self.timeline.sample.shape[0], 0, columns.count))
             return columns.unpack(nothing), jnp.asarray(SOLVED)
-        inputs = columns.apply(lambda eta: self._inputs(model, eta), effects)
-        jet, status = propagate(self._structure_at, inputs, columns, self.timeline, self.tolerances)
+        inputs, occupied = self._pushed(lambda eta: self._inputs(model, eta), columns, effects, occupied)
+        jet, status = propagate(self._structure_at, inputs, columns, self.timeline, self.tolerances, occupied=occupied)
         return jet.at((slice(None), np.array(self.anatomy.observed, dtype=int))), status
 
     def solution(self, model: Model, eta: Float[Array, " q"], observed: Float[Array, "T s"]) -> Solution:
@@ -227,7 +238,8 @@ class Expansion(_Solver):
             return
         self._point = jax.lax.stop_gradient(self._coordinates(model, eta))
         self._scale = jnp.maximum(jnp.abs(self._point), 1.0)
-        states, self._status = self._solve(columns, columns.seed(self._point, self._scale))
+        own = [Occupied((i,) if columns.directions else ()) for i in range(len(carries))]
+        states, self._status = self._solve(columns, columns.seed(self._point, self._scale), occupied=own)
         # only the states that are looked at carry their jet on; the others keep their value
         self._looked = np.array(anatomy.observed if order else range(len(anatomy.states)), dtype=int)
         self._values = states.value

@@ -21,6 +21,7 @@ from nlme.language.model import Model
 from nlme.language.solution import EffectsJet
 from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Curvature, Method, Subject
+from nlme.structure.chain import Occupied
 from nlme.structure.jets import Columns, Jet
 
 
@@ -33,7 +34,10 @@ def curvature_at(
     factor = anatomy.cholesky(model)
     effects = jnp.concatenate([(factor @ b)[:, None], factor, jnp.zeros((q, len(columns.pairs)))], axis=1)
     solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
-    states, status = solver(model, effects, columns)
+    # an effect moves with the standardised ones of its own block
+    positions = anatomy.omega(model).positions() if q else []
+    occupied = [Occupied(tuple(sorted(j for i, j in positions if i == k))) for k in range(q)]
+    states, status = solver(model, effects, columns, occupied)
 
     alone = None
     if not method.interaction:

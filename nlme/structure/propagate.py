@@ -11,6 +11,7 @@ doses per sample is summed dose by dose instead (``nlme.structure.superposition`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,13 +20,14 @@ from jaxtyping import Array, Float, Int
 
 from nlme.structure.arrivals import Arriving, refuse_steady_state
 from nlme.structure.base import LinearStructure
+from nlme.structure.chain import Occupied, Sparse, elements, through, whole
 from nlme.structure.dosing import StructureAt, changes_infusions, doses
 from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeline
 from nlme.structure.jets import Columns, Jet
 from nlme.structure.solvers import SOLVED, Pace, Tolerances, integrate
 from nlme.structure.steady import fills
 from nlme.structure.superposition import superpose, worthwhile
-from nlme.structure.system import System
+from nlme.structure.system import System, occupied_states
 
 
 def propagate(
@@ -35,6 +37,7 @@ def propagate(
     timeline: Timeline,
     tolerances: Tolerances,
     reversible: bool = False,
+    occupied: Sequence[Occupied] | None = None,
 ) -> tuple[Jet, Int[Array, ""]]:
     """Jet of the states at the samples of one subject.
 
@@ -44,6 +47,7 @@ def propagate(
     packed : jets of the inputs
     columns : which derivatives are carried
     reversible : whether JAX shall differentiate the result in reverse (an ODE; closed forms always can be)
+    occupied : which columns each input occupies, if not all of them
 
     Returns
     -------
@@ -51,8 +55,17 @@ def propagate(
     """
     if isinstance(structure_at(packed[:, 0], 0), LinearStructure) and worthwhile(timeline):
         return superpose(structure_at, packed, columns, timeline), jnp.asarray(SOLVED)
-    course = _course(structure_at, packed, columns, timeline, tolerances, reversible)
+    course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied)
     return columns.unpack(course.states[course.where[timeline.sample]]), course.status
+
+
+class Sets(NamedTuple):
+    """Which columns are occupied by each input, by each state in the beginning and after doses, by rates and by times."""
+
+    inputs: tuple[Occupied, ...]
+    entering: tuple[Occupied, ...]
+    rates: Occupied
+    times: Occupied
 
 
 class Course(NamedTuple):
@@ -67,25 +80,39 @@ class Course(NamedTuple):
 
 def trace(structure_at: StructureAt, inputs: Float[Array, " m"], timeline: Timeline, tolerances: Tolerances) -> Course:
     """The whole course of one subject's states, to see where a solve failed."""
-    return _course(structure_at, inputs[:, None], Columns(), timeline, tolerances, False)
+    return _course(structure_at, inputs[:, None], Columns(), timeline, tolerances, False, None)
 
 
-def _course(structure_at, packed, columns, timeline, tolerances, reversible) -> Course:
+def _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied) -> Course:
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
     linear = isinstance(probe, LinearStructure)
     moving = bool(probe.lag is not None or timeline.breaks or (timeline.infusions and changes_infusions(probe)))
 
-    def mover_of(structure_at, packed):
-        return Mover(structure_at, packed, columns, tolerances, size, linear, timeline.infusions, moving, reversible)
-
-    mover = mover_of(structure_at, packed)
+    arriving = isinstance(probe, Arriving)
+    everything = Occupied.all_of(columns)
+    sparse = occupied is not None and not arriving
+    vector = elements(packed, columns, occupied if sparse else [everything] * packed.shape[0])
 
     def moved(z):
         at = doses(structure_at, z, timeline)
-        return jnp.concatenate([at.time, at.amount, at.rate, at.left])
+        return at.time, at.amount, at.rate, at.left
 
-    time, amount, rate, left = jnp.split(columns.apply(moved, packed), 4)
+    given = through(columns, moved, vector)
+    time, amount, rate, left = (whole(x, columns) for x in given)
+    begun = through(columns, lambda z: structure_at(z, 0).start(), vector)
+    start = jnp.stack([whole(x, columns) for x in begun])
+    sets = None
+    if sparse:
+        at, amounts, rates, _ = (x.occupied for x in given)
+        sets = Sets(tuple(occupied), tuple(x.occupied | amounts for x in begun), rates, at | rates | amounts)
+
+    def mover_of(structure_at, packed):
+        return Mover(
+            structure_at, packed, columns, tolerances, size, linear, timeline.infusions, moving, reversible, timeline.rows, sets
+        )
+
+    mover = mover_of(structure_at, packed)
     running = left[:, 0] > 0.0
     order = jnp.arange(timeline.time.shape[0])
     row = timeline.row
@@ -94,7 +121,6 @@ def _course(structure_at, packed, columns, timeline, tolerances, reversible) -> 
         time, amount, rate = time[order], amount[order], rate[order]
         row = _rows_after_sorting(timeline, order) if timeline.rows > 1 else row[order]
     where = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
-    arriving = isinstance(probe, Arriving)
     receives = jnp.asarray(probe.receives() if arriving else (False,) * size)
     if arriving and timeline.steady:
         refuse_steady_state(probe)
@@ -107,8 +133,8 @@ def _course(structure_at, packed, columns, timeline, tolerances, reversible) -> 
         k = order[e]
         move = mover
         if arriving:
-            given = (where[timeline.doses] < e) & (timeline.epoch[timeline.doses] == epoch)
-            move = mover_of(*_with_doses_given(structure_at, packed, timeline, given, time[where], amount[where]))
+            under_way = (where[timeline.doses] < e) & (timeline.epoch[timeline.doses] == epoch)
+            move = mover_of(*_with_doses_given(structure_at, packed, timeline, under_way, time[where], amount[where]))
         state, pace, ended = move(state, rates, before, time[e], row[e], pace, off if timeline.switches else None)
         here = (jnp.arange(size) == timeline.compartment[k])[:, None]
         if timeline.resets:
@@ -133,7 +159,6 @@ def _course(structure_at, packed, columns, timeline, tolerances, reversible) -> 
         status = jnp.maximum(status, ended)
         return (state, rates, time[e], pace, epoch, off, status), (state, jnp.asarray(ended))
 
-    start = columns.apply(lambda z: jnp.stack(structure_at(z, 0).start()), packed)
     carry = (
         start,
         jnp.zeros((size, columns.count)),
@@ -172,15 +197,15 @@ def _with_doses_given(structure_at, packed, timeline: Timeline, given, time, amo
 class Mover:
     """Moves packed states over an interval between events; lengths of zero leave them as they are."""
 
-    def __init__(self, structure_at, packed, columns, tolerances, size, linear, infused, moving, reversible):
+    def __init__(self, structure_at, packed, columns, tolerances, size, linear, infused, moving, reversible, rows, sets):
         self.structure_at, self.packed, self.columns, self.tolerances = structure_at, packed, columns, tolerances
         self.size, self.linear, self.infused, self.moving = size, linear, infused, moving
-        self.reversible = reversible
+        self.reversible, self.rows, self.sets = reversible, rows, sets
 
     def along(self, columns, packed) -> Mover:
         """The same with other directions of the jets."""
-        kept = (self.tolerances, self.size, self.linear, self.infused, self.moving, self.reversible)
-        return Mover(self.structure_at, packed, columns, *kept)
+        kept = (self.tolerances, self.size, self.linear, self.infused, self.moving, self.reversible, self.rows)
+        return Mover(self.structure_at, packed, columns, *kept, None)
 
     def __call__(self, state, rates, begin, end, row, pace, off=None):
         """States at ``end`` from states at ``begin`` (packed times), the pace to go on with, and how the solve ended.
@@ -206,7 +231,8 @@ class Mover:
         def flow(u, amounts, z, inputs=None, times=None):
             t0, t1 = (begin[0], end[0]) if times is None else times
             t = t0 + (edge + u * (1.0 - 2.0 * edge)) * (t1 - t0)
-            slopes = self.structure_at(z, row, t).flow(t, amounts)
+            # an index that is known lets each input keep its own columns
+            slopes = self.structure_at(z, 0 if self.rows == 1 else row, t).flow(t, amounts)
             if inputs is not None:
                 slopes = tuple(slope + rate for slope, rate in zip(slopes, inputs, strict=True))
             if off is not None:
@@ -214,15 +240,24 @@ class Mover:
             return tuple((t1 - t0) * slope for slope in slopes)
 
         # what cannot move with the directions is left out of their columns
-        inputs = [columns.unpack(self.packed)]
-        inputs += [columns.unpack(rates)] if self.infused or self.moving else []
-        inputs += [columns.unpack(jnp.stack([begin, end]))] if self.moving else []
+        everything = Occupied.all_of(columns)
+        sets = self.sets or Sets((everything,) * len(self.packed), (everything,) * size, everything, everything)
+        inputs, moved = [columns.unpack(self.packed)], [sets.inputs]
+        if self.infused or self.moving:
+            inputs.append(columns.unpack(rates))
+            moved.append((sets.rates,) * size)
+        if self.moving:
+            inputs.append(columns.unpack(jnp.stack([begin, end])))
+            moved.append((sets.times,) * 2)
+        kept = (everything,) * size
+        if self.sets and self.tolerances.solver in ("explicit", "explicit8"):
+            kept = occupied_states(columns, flow, tuple(moved), sets.entering)
         length = end[0] - begin[0]
         active = length > 0
         safe = jnp.where(active, length, 1.0)
-        state = tuple(columns.unpack(column) for column in state)
+        state = tuple(Sparse.of(columns.unpack(column), of_state, columns).jet() for column, of_state in zip(state, kept, strict=True))
         relative = pace._replace(step=pace.step / safe)
-        system = System(columns, flow, tuple(inputs))
+        system = System(columns, flow, tuple(inputs), tuple(moved), kept)
         begun = state
         state, relative, status = integrate(system, begun, relative, active, self.tolerances, self.reversible)
         if self.moving and columns.directions:
@@ -232,4 +267,5 @@ class Mover:
             tie = jax.tree.map(lambda y, slope: y + slope, begun, system.slope(0.5, half))
             state = jax.tree.map(lambda moved, still: jnp.where(active, moved, still), state, tie)
         step = jnp.where(active, relative.step * safe, pace.step)
-        return jnp.stack([jet.packed() for jet in state]), relative._replace(step=step), status
+        state = [whole(Sparse(*jet, of_state), columns) for jet, of_state in zip(state, kept, strict=True)]
+        return jnp.stack(state), relative._replace(step=step), status

@@ -8,7 +8,6 @@ never differentiated.  Written for one subject and vectorised by ``jax.vmap``; s
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -161,7 +160,7 @@ def _side_by_side(method, system: System, u, state: State, h, stiff, tolerances:
     arguments, structure = jax.tree.flatten((flow, system.inputs, u, state, h, stiff))
 
     def walked(flow, inputs, u, state, h, stiff):
-        return _walk(method, System(system.columns, flow, inputs), u, state, h, stiff, tolerances)
+        return _walk(method, System(system.columns, flow, inputs, system.moved, system.kept, apart=True), u, state, h, stiff, tolerances)
 
     @custom_vmap
     def one(*arguments):
@@ -205,7 +204,7 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Wa
     # the last two steps to the end are of one size
     h = jnp.where(closing, rest, jnp.minimum(h, 0.5 * rest))
     new, memory, errors, stiffness = method.step(system, walk.u, walk.state, walk.memory, h)
-    error = jax.lax.stop_gradient(_log_error(errors, walk.state, new, tolerances))
+    error = jax.lax.stop_gradient(_log_error(errors, walk.state, new, tolerances, system.columns.count))
     finite = jnp.isfinite(error)
     error = jnp.where(finite, error, 18.0)
     accept = error <= 0.0
@@ -235,25 +234,23 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Wa
     )
 
 
-def _log_error(errors: tuple[State, ...], old: State, new: State, tolerances: Tolerances) -> Float[Array, ""]:
+def _log_error(errors: tuple[State, ...], old: State, new: State, tolerances: Tolerances, width: int) -> Float[Array, ""]:
     """log E, the root mean square over all columns of error / (absolute + relative * size), kept within -18 and 18.
 
-    The size of a derivative column is at least that of its state.  With two estimates e, c: E = e^2 / sqrt(e^2 + 0.01 c^2)
+    Columns that a state has not got have no error; ``width`` is how many there could be.  The size of a derivative column is at least that of its state.  With two estimates e, c: E = e^2 / sqrt(e^2 + 0.01 c^2)
     (Hairer, Norsett & Wanner, Solving ODEs I, II.10).
     """
 
     def square(error: State):
-        total, count = 0.0, 0
+        total = 0.0
         for e, a, b in zip(error, old, new, strict=True):
             value = jnp.maximum(jnp.abs(a.value), jnp.abs(b.value))
             for part, x, y in zip(e, a, b, strict=True):
                 if part is not None:
                     size = jnp.maximum(jnp.maximum(jnp.abs(x), jnp.abs(y)), value)
                     ratio = jnp.square(part / (tolerances.absolute + tolerances.relative * size))
-                    columns = tuple(range(part.ndim - value.ndim))
-                    total = total + jnp.sum(ratio, axis=columns)
-                    count += math.prod(part.shape[k] for k in columns)
-        return total / count
+                    total = total + jnp.sum(ratio, axis=tuple(range(part.ndim - value.ndim)))
+        return total / (width * len(error))
 
     mean = square(errors[0])
     if len(errors) > 1:

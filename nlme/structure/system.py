@@ -1,7 +1,8 @@
 """A system of equations together with the columns of its jets: what a solver integrates.
 
 The state is a tuple with one jet per compartment.  Its parts are separate arrays, so that XLA runs each operation of a step as
-one loop over the subjects; packing them side by side has been measured to take four times as long.
+one loop over the subjects; packing them side by side has been measured to take four times as long.  Columns of a state that
+are zero whatever the parameters (the depot knows nothing of the clearance) are not integrated.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from nlme.structure.chain import Chain, Occupied, Sparse, joined
 from nlme.structure.jets import Columns, Jet
 
 State = tuple[Jet, ...]
@@ -24,28 +26,106 @@ class System:
     ----------
     columns : which derivatives are carried
     flow : ``flow(u, amounts, *inputs)`` with ``amounts`` a tuple of s numbers; returns s numbers
-    inputs : jets of everything else that moves with the directions
+    inputs : jets of everything else that moves with the directions, each of a vector
+    moved : which columns each element of each input occupies
+    kept : which columns each state has
+    apart : whether slopes are to be computed once and kept.  XLA otherwise computes them anew in every loop that uses them, and
+        those of the stage before in these, and so on
     """
 
-    def __init__(self, columns: Columns, flow: Callable, inputs: tuple[Jet, ...]):
-        self.columns, self.flow, self.inputs = columns, flow, inputs
+    def __init__(
+        self,
+        columns: Columns,
+        flow: Callable,
+        inputs: tuple[Jet, ...],
+        moved: tuple[tuple[Occupied, ...], ...],
+        kept: tuple[Occupied, ...],
+        apart: bool = False,
+    ):
+        self.columns, self.flow, self.inputs, self.moved, self.kept = columns, flow, inputs, moved, kept
+        self._apart = apart and columns.directions > 0
+        everything = Occupied.all_of(columns)
+        self._elements = [
+            Sparse(*jet, everything).element(k, of_element)
+            for jet, occupied in zip(inputs, moved, strict=True)
+            for k, of_element in enumerate(occupied)
+        ]
+        self._batch = inputs[0].value.shape[1:]
+        number = jax.ShapeDtypeStruct(self._batch, float)
+        self._chain = Chain(columns, self._flow, [number] * (1 + len(kept)), self._elements)
         self.slope = jax.jit(self._slope)  # traced once for all stages
+
+    @classmethod
+    def with_all_columns(cls, columns: Columns, flow: Callable, inputs: tuple[Jet, ...], size: int) -> System:
+        """One of ``size`` states that may all depend on everything."""
+        everything = Occupied.all_of(columns)
+        return cls(columns, flow, inputs, tuple((everything,) * jet.value.shape[0] for jet in inputs), (everything,) * size)
+
+    def _flow(self, u, *numbers):
+        """Slopes from ``u``, the states and the elements of all inputs."""
+        amounts, rest = numbers[: len(self.kept)], list(numbers[len(self.kept) :])
+        inputs = [joined([rest.pop(0) for _ in occupied], self._batch) for occupied in self.moved]
+        return self.flow(u, tuple(amounts), *inputs)
 
     def _slope(self, u: Float[Array, ""], y: State) -> State:
         """Jets of the slopes at (u, y)."""
-        return self._pushed(lambda amounts, *z: self.flow(u, amounts, *z), y)
+        u = jnp.broadcast_to(jnp.asarray(u, float), self._batch)
+        states = [Sparse(*jet, kept) for jet, kept in zip(y, self.kept, strict=True)]
+
+        def slopes():
+            return tuple(out.into(kept).jet() for out, kept in zip(self._chain(Sparse(u), *states), self.kept, strict=True))
+
+        if not self._apart:
+            return slopes()
+        # the branches of a condition are programs of their own; this one always holds, which XLA cannot know.  (Its barriers for
+        # optimisation are taken away on a CPU before it forms loops.)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(slopes))
+        return jax.lax.cond(~(jnp.ravel(u)[0] < 0.0), slopes, lambda: nothing)
 
     def linearised(self, u: Float[Array, ""], y: State) -> tuple[Jet, ...]:
-        """Jets of the rows of [df/dy, df/du]: one jet of (s + 1,) per state."""
-
-        def rows(amounts, *z):
-            def slopes(point):
-                return self.flow(point[-1], tuple(point[:-1]), *z)
-
-            return jax.jacfwd(slopes)(jnp.stack([*amounts, u]))
-
-        return self._pushed(rows, y)
-
-    def _pushed(self, function: Callable, y: State) -> tuple[Jet, ...]:
+        """Jets of the rows of [df/dy, df/du]: one jet of (s + 1,) per state, with all columns."""
         size = len(y)
-        return self.columns.push(lambda *x: function(x[:size], *x[size:]), *y, *self.inputs)
+
+        def rows(u, *numbers):
+            def slopes(point):
+                return self._flow(point[-1], *point[:-1], *numbers[size:])
+
+            return jax.jacfwd(slopes)(jnp.stack([*numbers[:size], u]))
+
+        states = [Sparse(*jet, kept) for jet, kept in zip(y, self.kept, strict=True)]
+        u = Sparse(jnp.broadcast_to(jnp.asarray(u, float), self._batch))
+        found = Chain(self.columns, rows, [x.value for x in (u, *states)], self._elements)(u, *states)
+        return tuple(row.into(Occupied.all_of(self.columns)).jet() for row in found)
+
+
+def occupied_states(
+    columns: Columns,
+    flow: Callable,
+    moved: tuple[tuple[Occupied, ...], ...],
+    entering: tuple[Occupied, ...],
+) -> tuple[Occupied, ...]:
+    """Which columns of each state can ever differ from zero, if those ``entering`` do in the beginning or by a dose."""
+    kept = entering
+    number = jax.ShapeDtypeStruct((), float)
+    inputs = [occupied for of_input in moved for occupied in of_input]
+
+    def jet(occupied: Occupied) -> Sparse:
+        parts = (jnp.zeros(len(part)) if part else None for part in (occupied.directions, occupied.pairs))
+        return Sparse(jnp.zeros(()), *parts, occupied)
+
+    while True:
+        found: list[Occupied] = []
+
+        def slopes(kept=kept, found=found):
+            def flat(u, *numbers):
+                rest = list(numbers[len(kept) :])
+                return flow(u, numbers[: len(kept)], *(joined([rest.pop(0) for _ in of_input]) for of_input in moved))
+
+            chain = Chain(columns, flat, [number] * (1 + len(kept)), [jet(occupied) for occupied in inputs])
+            found.extend(out.occupied for out in chain(Sparse(jnp.zeros(())), *(jet(occupied) for occupied in kept)))
+
+        jax.eval_shape(slopes)
+        grown = tuple(before | after for before, after in zip(kept, found, strict=True))
+        if grown == kept:
+            return kept
+        kept = grown

@@ -34,10 +34,11 @@ def solve(rhs, initial, parameters, times, order: int = 0, **options):
         state, pace, status = carry
         begin, end = ends
         length = end - begin
-        system = System(
+        system = System.with_all_columns(
             columns,
             lambda u, y, p: tuple(length * jnp.asarray(r) for r in rhs(begin + u * length, y, p)),
             (columns.unpack(columns.seed(p, jnp.ones(len(p)))),),
+            len(state),
         )
         state, pace, ended = integrate(system, state, pace._replace(step=pace.step / length), jnp.asarray(True), tolerances)
         status = jnp.maximum(status, ended)
@@ -74,7 +75,7 @@ def test_order_of_convergence_of_values_and_derivatives(name, order, steps):
     """Halving fixed steps divides the error by 2^order, of the solution and of its first and second derivatives."""
     columns = Columns.of_order(2, 3)
     packed = columns.seed(jnp.array([1.5, 1.0, 3.0]), jnp.ones(3))
-    system, method = System(columns, predator, (columns.unpack(packed),)), METHODS[name]
+    system, method = System.with_all_columns(columns, predator, (columns.unpack(packed),), 2), METHODS[name]
     start = tuple(columns.unpack(columns.constant(y)) for y in (1.0, 1.2))
 
     @jax.jit

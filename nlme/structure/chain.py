@@ -1,0 +1,448 @@
+"""The chain rule carried through a traced function equation by equation, with only the columns that can differ from zero.
+
+In a system of compartments few columns of a jet are ever occupied: an individual parameter moves along one direction, the depot
+along that of ``ka``.  Which ones are known when the function is traced, and products of jets are written out for those alone:
+
+    z = x y:    z_i = x_i y + x y_i        z_ij = x_ij y + x y_ij + x_i y_j + x_j y_i
+
+where terms with a column that is not occupied are left out.  An operation for which there is no rule here goes through JAX's
+own forward mode, in the columns that its arguments occupy (``Columns.push``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jaxtyping import Array
+
+from nlme.structure.jets import Columns, Jet
+
+_LINEAR = {
+    "broadcast_in_dim", "convert_element_type", "copy", "dynamic_slice", "gather", "neg", "real", "reduce_sum", "reshape",
+    "rev", "slice", "squeeze", "transpose",
+}  # in their first argument; the others are indices  # fmt: skip
+_UNARY = {
+    "abs", "atan", "cbrt", "cos", "cosh", "erf", "exp", "exp2", "expm1", "integer_pow", "lgamma", "log", "log1p", "logistic",
+    "rsqrt", "sin", "sinh", "sqrt", "square", "tan", "tanh",
+}  # fmt: skip
+_BINARY = {"atan2", "max", "min", "pow"}
+_JOINED = {"concatenate": "dimension", "stack": "axis"}
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Occupied:
+    """The columns of a jet that may differ from zero, besides the value: sorted directions and pairs of directions."""
+
+    directions: tuple[int, ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def all_of(cls, columns: Columns) -> Occupied:
+        return cls(tuple(range(columns.directions)), columns.pairs)
+
+    def __or__(self, other: Occupied) -> Occupied:
+        if self == other:
+            return self
+        return Occupied(tuple(sorted({*self.directions, *other.directions})), tuple(sorted({*self.pairs, *other.pairs})))
+
+    def times(self, other: Occupied, columns: Columns) -> Occupied:
+        """Those of a product."""
+        both = self | other
+        crossed = {
+            (i, j)
+            for i, j in columns.pairs
+            if (i in self.directions and j in other.directions) or (j in self.directions and i in other.directions)
+        }
+        return Occupied(both.directions, tuple(sorted({*both.pairs, *crossed})))
+
+
+class Sparse:
+    """A jet of which only the ``occupied`` columns are there, on leading axes of ``first`` and ``second`` (None for none)."""
+
+    def __init__(self, value, first=None, second=None, occupied: Occupied = Occupied()):
+        self.value, self.first, self.second, self.occupied = value, first, second, occupied
+
+    @classmethod
+    def of(cls, jet: Jet, occupied: Occupied, columns: Columns) -> Sparse:
+        """The occupied columns of a jet with all of them."""
+        first = second = None
+        if occupied.directions:
+            first = _rows(jet.first, range(columns.directions), occupied.directions)
+        if occupied.pairs:
+            second = _rows(jet.second, columns.pairs, occupied.pairs)
+        return cls(jet.value, first, second, occupied)
+
+    def jet(self) -> Jet:
+        return Jet(self.value, self.first, self.second)
+
+    def into(self, occupied: Occupied) -> Sparse:
+        """The same with these columns, at least those that it has."""
+        if occupied == self.occupied:
+            return self
+        first = _placed(self.first, self.occupied.directions, occupied.directions, self.value)
+        second = _placed(self.second, self.occupied.pairs, occupied.pairs, self.value)
+        return Sparse(self.value, first, second, occupied)
+
+    def element(self, k: int, occupied: Occupied) -> Sparse:
+        """The jet of ``value[k]``, which occupies only these of the columns."""
+        first = second = None
+        if occupied.directions:
+            first = _rows(self.first, self.occupied.directions, occupied.directions)[:, k]
+        if occupied.pairs:
+            second = _rows(self.second, self.occupied.pairs, occupied.pairs)[:, k]
+        return Sparse(self.value[k], first, second, occupied)
+
+
+class Chain:
+    """``function`` of arrays, traced, to be applied to the jets of some arguments again and again while the others stay.
+
+    Parameters
+    ----------
+    columns : which derivatives there are
+    moving : arrays like the values of the arguments that will be given with each call
+    fixed : the jets of the arguments after these; what depends on them alone is computed once, here
+    """
+
+    def __init__(self, columns: Columns, function: Callable, moving: Sequence[Array], fixed: Sequence[Sparse] = ()):
+        self._begin(columns, jax.make_jaxpr(function)(*moving, *(x.value for x in fixed)), fixed)
+
+    @classmethod
+    def of_traced(cls, columns: Columns, closed: core.ClosedJaxpr) -> Chain:
+        """That of a function already traced, all of whose arguments move."""
+        chain = cls.__new__(cls)
+        chain._begin(columns, closed, ())
+        return chain
+
+    def _begin(self, columns, closed: core.ClosedJaxpr, fixed: Sequence[Sparse]) -> None:
+        self.columns, self.jaxpr = columns, closed.jaxpr
+        self._known: dict = dict(zip(self.jaxpr.constvars, map(Sparse, closed.consts), strict=True))
+        self._known |= zip(self.jaxpr.invars[len(self.jaxpr.invars) - len(fixed) :], fixed, strict=True)
+        self._late = []
+        for equation in self.jaxpr.eqns:
+            if all(isinstance(v, core.Literal) or v in self._known for v in equation.invars) and not equation.effects:
+                self._apply(equation, self._known)
+            else:
+                self._late.append(equation)
+
+    def __call__(self, *moving: Sparse) -> list[Sparse]:
+        """Jets of the function's results, in order."""
+        known = dict(self._known)
+        known |= zip(self.jaxpr.invars, moving, strict=False)
+        for equation in self._late:
+            self._apply(equation, known)
+        return [self._read(v, known) for v in self.jaxpr.outvars]
+
+    def _read(self, v, known) -> Sparse:
+        found = Sparse(v.val) if isinstance(v, core.Literal) else known[v]
+        return found.whole() if isinstance(found, _Joined) else found
+
+    def _apply(self, equation, known: dict) -> None:
+        name = equation.primitive.name
+        if name == "slice" and (piece := self._piece(equation, known)) is not None:
+            known[equation.outvars[0]] = piece
+            return
+        inputs = [self._read(v, known) for v in equation.invars]
+        if name in _JOINED:
+            known[equation.outvars[0]] = _Joined(equation, _binding(equation, self.jaxpr), inputs)
+            return
+        for variable, out in zip(equation.outvars, self._pushed(equation, inputs), strict=True):
+            known[variable] = out
+
+    def _piece(self, equation, known) -> Sparse | None:
+        """A slice that takes just one of the arrays that were joined: that array, which may have fewer columns."""
+        (v,) = equation.invars
+        joined = None if isinstance(v, core.Literal) else known[v]
+        if not isinstance(joined, _Joined) or any(step != 1 for step in equation.params["strides"] or ()):
+            return None
+        begin, end, axis = equation.params["start_indices"], equation.params["limit_indices"], joined.axis
+        others = [k for k in range(len(begin)) if k != axis]
+        if any(begin[k] != 0 or end[k] != v.aval.shape[k] for k in others):
+            return None
+        return joined.piece(begin[axis], end[axis])
+
+    def _pushed(self, equation, inputs: list[Sparse]) -> list[Sparse]:
+        name, bind = equation.primitive.name, _binding(equation, self.jaxpr)
+        carried = [x.occupied != Occupied() for x in inputs]
+        if not any(carried) or not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in equation.outvars):
+            out = bind(*(x.value for x in inputs))
+            return [Sparse(y) for y in (out if equation.primitive.multiple_results else [out])]
+        if name in _CALLS:
+            inner = equation.params[_CALLS[name]]
+            inner = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
+            return Chain.of_traced(self.columns, inner)(*inputs)
+        if name in ("add", "sub", "add_any"):
+            return [self._sum(bind, *inputs, -1.0 if name == "sub" else 1.0)]
+        if name == "mul":
+            return [self._product(bind, *inputs)]
+        if name == "div":
+            return [self._quotient(bind, *inputs)]
+        if name in _LINEAR and carried[0] and not any(carried[1:]):
+            return [_along(lambda x: bind(x, *(i.value for i in inputs[1:])), inputs[0])]
+        if name in _UNARY:
+            return [self._unary(bind, inputs[0])]
+        if name in _BINARY:
+            return [self._binary(bind, *inputs)]
+        if name == "select_n" and not carried[0]:
+            return [self._selected(bind, *inputs)]
+        return self._generic(equation, bind, inputs)
+
+    def _sum(self, bind, x: Sparse, y: Sparse, sign: float) -> Sparse:
+        value = bind(x.value, y.value)
+        return self._combined(value, [(1.0, x), (sign, y)])
+
+    def _product(self, bind, x: Sparse, y: Sparse) -> Sparse:
+        return self._combined(bind(x.value, y.value), [(y.value, x), (x.value, y)], [(1.0, x, y)])
+
+    def _quotient(self, bind, x: Sparse, y: Sparse) -> Sparse:
+        value = bind(x.value, y.value)
+        if y.occupied == Occupied():
+            return self._combined(value, [(1.0 / y.value, x)])
+        inverse = self._unary(lambda v: 1.0 / v, y)
+        return self._combined(value, [(inverse.value, x), (x.value, inverse)], [(1.0, x, inverse)])
+
+    def _unary(self, bind, x: Sparse) -> Sparse:
+        def slope(v):
+            return jax.jvp(bind, (v,), (jnp.ones_like(v),))
+
+        if not self.columns.pairs:
+            value, first = slope(x.value)
+            return self._combined(value, [(first, x)])
+        (value, first), (_, second) = jax.jvp(slope, (x.value,), (jnp.ones_like(x.value),))
+        return self._combined(value, [(first, x)], [(0.5 * second, x, x)])
+
+    def _binary(self, bind, x: Sparse, y: Sparse) -> Sparse:
+        if y.occupied == Occupied():
+            return self._unary(lambda v: bind(v, y.value), x)
+        if x.occupied == Occupied():
+            return self._unary(lambda v: bind(x.value, v), y)
+
+        def slopes(a, b):
+            value, pull = jax.vjp(bind, a, b)
+            return value, pull(jnp.ones_like(value))
+
+        value, (by_x, by_y) = slopes(x.value, y.value)
+        linear = [(by_x, x), (by_y, y)]
+        if not self.columns.pairs:
+            return self._combined(value, linear)
+        one, none = jnp.ones_like, jnp.zeros_like
+        at = (x.value, y.value)
+        xx, xy = jax.jvp(lambda a, b: slopes(a, b)[1], at, (one(x.value), none(y.value)))[1]
+        _, yy = jax.jvp(lambda a, b: slopes(a, b)[1], at, (none(x.value), one(y.value)))[1]
+        return self._combined(value, linear, [(0.5 * xx, x, x), (0.5 * yy, y, y), (xy, x, y)])
+
+    def _selected(self, bind, which: Sparse, *cases: Sparse) -> Sparse:
+        occupied = cases[0].occupied
+        for case in cases[1:]:
+            occupied = occupied | case.occupied
+        value = bind(which.value, *(case.value for case in cases))
+
+        def part(of):
+            parts = [of(case.into(occupied)) for case in cases]
+            if parts[0] is None:
+                return None
+            return jax.vmap(lambda *p: bind(which.value, *p))(*parts)
+
+        return Sparse(value, part(lambda c: c.first), part(lambda c: c.second), occupied)
+
+    def _combined(self, value, linear: list, crossed: list = ()) -> Sparse:
+        """sum_k c_k x_k + sum_k c_k (a_k b_k' + b_k a_k'): ``linear`` is (c, x), ``crossed`` (c, a, b)."""
+        linear = [(c, x) for c, x in linear if x.occupied != Occupied()]
+        crossed = [(c, a, b) for c, a, b in crossed if a.occupied.directions and b.occupied.directions]
+        occupied = Occupied()
+        for _, x in linear:
+            occupied = occupied | x.occupied
+        if self.columns.pairs:
+            for _, a, b in crossed:
+                occupied = occupied | a.occupied.times(b.occupied, self.columns)
+        ndim = value.ndim
+        first = second = None
+        if occupied.directions:
+            terms = [(c, _placed(x.first, x.occupied.directions, occupied.directions, x.value)) for c, x in linear]
+            first = _added(terms, ndim)
+        if occupied.pairs:
+            terms = [(c, _placed(x.second, x.occupied.pairs, occupied.pairs, x.value)) for c, x in linear if x.occupied.pairs]
+            terms += [(c, _outer(a, b, occupied.pairs)) for c, a, b in crossed]
+            second = _added(terms, ndim)
+        # a term may be a scalar beside an array
+        shape = value.shape
+        first, second = (None if p is None else jnp.broadcast_to(p, (p.shape[0], *shape)) for p in (first, second))
+        return Sparse(value, first, second, occupied)
+
+    def _generic(self, equation, bind, inputs: list[Sparse]) -> list[Sparse]:
+        """By JAX's forward mode, in the columns that any of the inputs occupies."""
+        carried = [k for k, x in enumerate(inputs) if x.occupied != Occupied()]
+        directions = tuple(sorted({i for k in carried for i in inputs[k].occupied.directions}))
+        pairs = tuple((i, j) for i, j in self.columns.pairs if i in directions and j in directions)
+        # a direction may be in no pair with the others: the jet of the whole then is the smallest there is
+        if pairs and {i for pair in pairs for i in pair} != set(directions):
+            directions, pairs = tuple(range(self.columns.directions)), self.columns.pairs
+        occupied = Occupied(directions, pairs)
+        number = {i: n for n, i in enumerate(directions)}
+        part = Columns(len(directions), tuple((number[i], number[j]) for i, j in pairs))
+
+        def of_carried(*values):
+            every = [x.value for x in inputs]
+            for k, value in zip(carried, values, strict=True):
+                every[k] = value
+            out = bind(*every)
+            return tuple(out) if equation.primitive.multiple_results else (out,)
+
+        jets = part.push(of_carried, *(inputs[k].into(occupied).jet() for k in carried))
+        return [
+            Sparse(jet.value, jet.first, jet.second, occupied) if jnp.issubdtype(jet.value.dtype, jnp.inexact) else Sparse(jet.value)
+            for jet in jets
+        ]
+
+
+class _Joined:
+    """Jets joined along an axis, not yet put together."""
+
+    def __init__(self, equation, bind: Callable, pieces: list[Sparse]):
+        self._bind, self._pieces = bind, pieces
+        self._stacked = equation.primitive.name == "stack"
+        self.axis = equation.params[_JOINED[equation.primitive.name]]
+        self._lengths = [1 if self._stacked else piece.value.shape[self.axis] for piece in pieces]
+
+    def whole(self) -> Sparse:
+        occupied = Occupied()
+        for piece in self._pieces:
+            occupied = occupied | piece.occupied
+        pieces = [piece.into(occupied) for piece in self._pieces]
+        first = second = None
+        if occupied.directions:
+            first = jax.vmap(self._bind)(*(piece.first for piece in pieces))
+        if occupied.pairs:
+            second = jax.vmap(self._bind)(*(piece.second for piece in pieces))
+        return Sparse(self._bind(*(piece.value for piece in pieces)), first, second, occupied)
+
+    def piece(self, begin: int, end: int) -> Sparse | None:
+        starts = np.cumsum([0, *self._lengths])
+        for start, stop, piece in zip(starts[:-1], starts[1:], self._pieces, strict=True):
+            if start <= begin and end <= stop:
+                if self._stacked:
+                    return _along(lambda x: jnp.expand_dims(x, self.axis), piece)
+                return _along(lambda x, a=begin - start, b=end - start: jax.lax.slice_in_dim(x, a, b, axis=self.axis), piece)
+        return None
+
+
+def _binding(equation, jaxpr: core.Jaxpr) -> Callable:
+    """The operation of an equation of ``jaxpr`` as a function of its arrays."""
+    if not any(isinstance(x, (core.Jaxpr, core.ClosedJaxpr)) for x in jax.tree.leaves(tuple(equation.params.values()))):
+        return lambda *arrays: equation.primitive.bind(*arrays, **equation.params)
+    # one that holds functions is called as a program of this one equation
+    variables = list(dict.fromkeys(v for v in equation.invars if not isinstance(v, core.Literal)))
+    alone = jaxpr.replace(constvars=[], invars=variables, outvars=list(equation.outvars), eqns=[equation])
+    run = core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))
+
+    def bind(*arrays):
+        given = {v: x for v, x in zip(equation.invars, arrays, strict=True) if not isinstance(v, core.Literal)}
+        out = run(*(given[v] for v in variables))
+        return out if equation.primitive.multiple_results else out[0]
+
+    return bind
+
+
+def _along(function: Callable, x: Sparse) -> Sparse:
+    """A linear function of one array, in every column."""
+    first, second = (None if part is None else jax.vmap(function)(part) for part in (x.first, x.second))
+    return Sparse(function(x.value), first, second, x.occupied)
+
+
+def _rows(part: Array, have: Sequence, wanted: Sequence) -> Array:
+    """The columns ``wanted`` of a part that has the columns ``have``."""
+    have, wanted = list(have), list(wanted)
+    if have == wanted:
+        return part
+    at = [have.index(column) for column in wanted]
+    if at == list(range(at[0], at[0] + len(at))):
+        return part[at[0] : at[0] + len(at)]
+    return part.at[np.array(at)].get(mode="promise_in_bounds")
+
+
+def _placed(part: Array | None, have: Sequence, wanted: Sequence, value: Array) -> Array | None:
+    """A part with the columns ``have`` among the columns ``wanted``, zero in those that it has not."""
+    if not wanted or tuple(have) == tuple(wanted):
+        return part
+    if part is None:
+        return jnp.zeros((len(wanted), *value.shape), value.dtype)
+    there = np.array([column in have for column in wanted])
+    if len(have) > 1:
+        at = np.array([have.index(column) if column in have else 0 for column in wanted])
+        part = part.at[at].get(mode="promise_in_bounds")
+    return jnp.where(there.reshape(-1, *(1,) * value.ndim), part, 0.0)
+
+
+def _outer(a: Sparse, b: Sparse, pairs: Sequence[tuple[int, int]]) -> Array:
+    """a_i b_j + a_j b_i of every pair."""
+    if len(a.occupied.directions) == 1:
+        a, b = b, a
+    if len(b.occupied.directions) == 1:
+        (k,) = b.occupied.directions
+        other = [j if i == k else i for i, j in pairs]
+        times = [(2.0 if i == j else 1.0) if k in (i, j) else 0.0 for i, j in pairs]
+        return _taken(a, other, times) * _spread(b.first, max(a.value.ndim, b.value.ndim))
+    left, right = [i for i, _ in pairs], [j for _, j in pairs]
+    if a is b:
+        return 2.0 * _taken(a, left) * _taken(a, right)
+    ndim = max(a.value.ndim, b.value.ndim)
+    (a_i, a_j), (b_i, b_j) = ([_spread(_taken(x, side), ndim) for side in (left, right)] for x in (a, b))
+    return a_i * b_j + a_j * b_i
+
+
+def _taken(x: Sparse, directions: Sequence[int], times: Sequence[float] | None = None) -> Array:
+    """Rows of first derivatives, each ``times`` a number; zero in directions that are not occupied."""
+    have = x.occupied.directions
+    factor = np.array([float(i in have) for i in directions]) * (1.0 if times is None else np.array(times))
+    if len(have) > 1:
+        at = np.array([have.index(i) if i in have else 0 for i in directions])
+        rows = x.first.at[at].get(mode="promise_in_bounds")
+    else:
+        rows = x.first
+    if np.all(factor == 1.0):
+        return jnp.broadcast_to(rows, (len(directions), *rows.shape[1:]))
+    return rows * factor.reshape(-1, *(1,) * x.value.ndim)
+
+
+def _spread(x: Array, ndim: int) -> Array:
+    """A part of a jet of a scalar, to go with parts of arrays of ``ndim`` dimensions."""
+    return x.reshape(x.shape + (1,) * (1 + ndim - x.ndim))
+
+
+def _added(terms: list, ndim: int) -> Array:
+    """sum of c x, with the factors that are 1 or -1 left out."""
+    total = None
+    for c, x in terms:
+        x = _spread(x, ndim)
+        term = x if isinstance(c, float) and abs(c) == 1.0 else c * x
+        if isinstance(c, float) and c == -1.0:
+            total = -term if total is None else total - term
+        else:
+            total = term if total is None else total + term
+    return total
+
+
+def through(columns: Columns, function: Callable, vector: Sequence[Sparse]) -> list[Sparse]:
+    """``function`` of a vector, returning a tuple of arrays, applied to the jets of the vector's elements."""
+    return Chain(columns, lambda *elements: tuple(function(joined(elements))), (), vector)()
+
+
+def joined(elements: Sequence[Array], batch: tuple[int, ...] = ()) -> Array:
+    """The vector of these elements, each of shape ``batch``."""
+    return jnp.stack(elements) if elements else jnp.zeros((0, *batch))
+
+
+def elements(packed: Array, columns: Columns, occupied: Sequence[Occupied]) -> list[Sparse]:
+    """The jets of the elements of a packed vector."""
+    jet = columns.unpack(packed)
+    return [Sparse.of(jet.at((k,)), kept, columns) for k, kept in enumerate(occupied)]
+
+
+def whole(x: Sparse, columns: Columns) -> Array:
+    """A jet packed with all its columns."""
+    return x.into(Occupied.all_of(columns)).jet().packed()
