@@ -21,6 +21,7 @@ from nlme.marginal.base import Method, Subject
 from nlme.marginal.curvature import curvature_at
 from nlme.marginal.mode import ModeSearch, begin_mode, begun_again, search_mode, with_derivative
 from nlme.parameters.inventory import Inventory
+from nlme.structure.solvers import SOLVED
 
 _FURTHEST = 4.0  # standard deviations that a mode is followed in one step of the parameters
 _MOST_FOLLOWED = 40  # parameters, above which modes are not followed: a network's weights are differentiated in reverse, dearly
@@ -190,7 +191,9 @@ def _evaluate(arrays: Ragged, method, anatomy, inventory, model, u, starts, bend
         return (value, slopes[0], mode, slopes[1:] if followed else None), ()
 
     (value, slope, mode, motion), _ = over_subjects(of_subject, arrays, starts, bend)
-    return Evaluation(value, slope, *mode, motion)
+    found = Evaluation(value, slope, *mode, motion)
+    # states that a failed solve has left half way have a density, too
+    return found._replace(value=jnp.where(found.status == SOLVED, value, jnp.inf))
 
 
 @eqx.filter_jit

@@ -30,7 +30,7 @@ _SUFFICIENT = 1e-4
 _LONGER = 3.0  # times the last step taken, at most
 _FAR = 0.02  # gain that the scores promise, of the number of subjects, above which they are the metric
 _AS_TOLD = 2.0  # times what was promised, up or down
-_LONGEST = 2.0  # largest change of one unconstrained (log-scale) parameter in one step
+_LONGEST = 1.0  # largest change of one unconstrained (log-scale) parameter in one step; 2 led warfarin's sigmoid to a power of 120
 _FIRST = 0.5  # in the first, before which nothing is known of how far a direction can be trusted
 
 

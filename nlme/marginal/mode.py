@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nlme.linalg import cholesky, solve_positive
 from nlme.marginal.base import Curvature
+from nlme.structure.solvers import SOLVED
 
 
 class Mode(NamedTuple):
@@ -104,7 +105,7 @@ def search_mode(
         at = curvature(state.trial)
         usable = jnp.all(jnp.isfinite(cholesky(at.hessian)))
         hessian = jnp.where(usable, at.hessian, at.expected)
-        finite = jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(hessian))
+        finite = (at.status == SOLVED) & jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(hessian))
         # an adaptive solve makes Phi jitter in its last digits: a rise below that noise is no failure
         gain = state.value - at.value
         accept = finite & (gain >= -noise * (1.0 + jnp.abs(state.value)))
@@ -126,8 +127,10 @@ def search_mode(
         move = move * jnp.minimum(1.0, 4.0 / jnp.maximum(length, 1e-300))
         slope = -gradient @ move
         expected_gain = jnp.where(convex, slope - 0.5 * move @ hessian @ move, 0.75 * slope)
+        # how the solve ended at b; at the start where nothing has been accepted
+        status = jnp.where(accept | jnp.isinf(state.value), at.status, state.status)
         return ModeSearch(
-            b + move, b, value, gradient, hessian, damping, decrement, expected_gain, convex, stretch, state.count + 1, at.status
+            b + move, b, value, gradient, hessian, damping, decrement, expected_gain, convex, stretch, state.count + 1, status
         )
 
     stop = search.count + most

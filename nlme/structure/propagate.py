@@ -135,7 +135,7 @@ def _course(structure_at, packed, columns, timeline, tolerances, reversible, occ
         if arriving:
             under_way = (where[timeline.doses] < e) & (timeline.epoch[timeline.doses] == epoch)
             move = mover_of(*_with_doses_given(structure_at, packed, timeline, under_way, time[where], amount[where]))
-        state, pace, ended = move(state, rates, before, time[e], row[e], pace, off if timeline.switches else None)
+        state, pace, ended = move(state, rates, before, time[e], row[e], pace, off if timeline.switches else None, status == SOLVED)
         here = (jnp.arange(size) == timeline.compartment[k])[:, None]
         if timeline.resets:
             emptied = timeline.reset[k] == 1
@@ -207,10 +207,10 @@ class Mover:
         kept = (self.tolerances, self.size, self.linear, self.infused, self.moving, self.reversible, self.rows)
         return Mover(self.structure_at, packed, columns, *kept, None)
 
-    def __call__(self, state, rates, begin, end, row, pace, off=None):
+    def __call__(self, state, rates, begin, end, row, pace, off=None, going=True):
         """States at ``end`` from states at ``begin`` (packed times), the pace to go on with, and how the solve ended.
 
-        Nothing happens in a state where ``off`` is True.
+        Nothing happens in a state where ``off`` is True, and none is solved for unless ``going``: after a failure that is in vain.
         """
         size, columns = self.size, self.columns
 
@@ -253,7 +253,7 @@ class Mover:
         if self.sets and self.tolerances.solver in ("explicit", "explicit8"):
             kept = occupied_states(columns, flow, tuple(moved), sets.entering)
         length = end[0] - begin[0]
-        active = length > 0
+        active = (length > 0) & going
         safe = jnp.where(active, length, 1.0)
         state = tuple(Sparse.of(columns.unpack(column), of_state, columns).jet() for column, of_state in zip(state, kept, strict=True))
         relative = pace._replace(step=pace.step / safe)

@@ -22,11 +22,13 @@ from nlme.structure.explicit import DOP853, TSIT5, Explicit
 from nlme.structure.rosenbrock import RODAS5P, Rosenbrock
 from nlme.structure.system import State, System
 
-SOLVED, STEP_LIMIT, NOT_FINITE, NO_STEADY_STATE = range(4)
+SOLVED, STEP_LIMIT, STIFF, NOT_FINITE, NO_STEADY_STATE = range(5)
 
 SENTENCES = {
     STEP_LIMIT: "the ODE solver reached its limit of steps: if the system is stiff, solve it with "
     "ode=nlme.Tolerances(solver='stiff') or 'auto'; otherwise its solution has a jump or a pole, or the tolerance is too tight",
+    STIFF: "the system is stiff, so that the explicit ODE solver would take thousands of steps: solve it with "
+    "ode=nlme.Tolerances(solver='auto') or 'stiff'",
     NOT_FINITE: "the ODE's solution stopped being finite: look for a division by zero, a root or logarithm of a negative state, "
     "or a growth without bound at the starting values",
     NO_STEADY_STATE: "the doses of a steady-state record do not settle to a steady state",
@@ -36,7 +38,8 @@ SOLVERS = ("auto", "explicit", "explicit8", "stiff")
 _STIFF = Rosenbrock(RODAS5P)
 _EXPLICIT = {"explicit": Explicit(TSIT5), "explicit8": Explicit(DOP853), "auto": Explicit(TSIT5)}
 _CHECKPOINTS = 16  # states kept in an interval for going back through it
-_PATIENCE = 500  # steps of an explicit method in one interval, before `auto` tries the stiff one
+_PATIENCE = 500  # steps of an explicit method in one interval: then `auto` tries the stiff one, and in a stiff system others end
+_PROVEN = 0.8  # of the last steps at the limit of stability: a stiff system
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +140,7 @@ def _walk(method, system: System, u, state: State, h, stiff, tolerances: Toleran
     changes = tolerances.solver == "auto" and isinstance(method, Explicit)
 
     def unfinished(w):
-        going = (w.stiff < 0.8) & (w.count < _PATIENCE) if changes else True
+        going = (w.stiff < _PROVEN) & (w.count < _PATIENCE) if changes else True
         return (w.u < 1.0) & (w.status == SOLVED) & going
 
     def advance(w):
@@ -160,7 +163,8 @@ def _side_by_side(method, system: System, u, state: State, h, stiff, tolerances:
     arguments, structure = jax.tree.flatten((flow, system.inputs, u, state, h, stiff))
 
     def walked(flow, inputs, u, state, h, stiff):
-        return _walk(method, System(system.columns, flow, inputs, system.moved, system.kept, apart=True), u, state, h, stiff, tolerances)
+        again = System(system.columns, flow, inputs, system.moved, system.kept, apart=True)
+        return _walk(method, again, u, state, h, stiff, tolerances)
 
     @custom_vmap
     def one(*arguments):
@@ -221,6 +225,8 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Wa
     if isinstance(method, Explicit):
         at_limit = jax.lax.stop_gradient(stiffness) > 0.8 * method.tableau.reach
         stiff = jnp.where(accept, 0.9 * stiff + jnp.where(at_limit, 0.1, 0.0), stiff)
+        if tolerances.solver != "auto":  # thousands of steps more would lead to nothing better
+            status = jnp.where((stiff > _PROVEN) & (walk.count + 1 >= _PATIENCE), STIFF, status)
     return _Walk(
         u=jnp.where(accept, jnp.where(closing, 1.0, walk.u + h), walk.u),
         state=_where(accept, new, walk.state),
@@ -237,8 +243,9 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Wa
 def _log_error(errors: tuple[State, ...], old: State, new: State, tolerances: Tolerances, width: int) -> Float[Array, ""]:
     """log E, the root mean square over all columns of error / (absolute + relative * size), kept within -18 and 18.
 
-    Columns that a state has not got have no error; ``width`` is how many there could be.  The size of a derivative column is at least that of its state.  With two estimates e, c: E = e^2 / sqrt(e^2 + 0.01 c^2)
-    (Hairer, Norsett & Wanner, Solving ODEs I, II.10).
+    Columns that a state has not got have no error; ``width`` is how many there could be.  The size of a derivative column is at
+    least that of its state.  With two estimates e, c: E = e^2 / sqrt(e^2 + 0.01 c^2) (Hairer, Norsett & Wanner, Solving ODEs I,
+    II.10).
     """
 
     def square(error: State):
