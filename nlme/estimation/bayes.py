@@ -103,6 +103,11 @@ def sample(
     layout = lay_out(model, population)
     if layout.anatomy.mixture:
         raise ModelError("nlme.sample has no mixtures of subpopulations; nlme.fit has: FOCEI, Laplace, AGQ.")
+    if layout.anatomy.by_site:
+        raise ModelError(
+            f"nlme.sample has no random effects per {layout.anatomy.above} ({', '.join(layout.anatomy.shared)}); nlme.fit has: "
+            "FOCEI, Laplace, AGQ, and MAP with priors."
+        )
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     starting, key = jax.random.split(key)
     clock = time.perf_counter()

@@ -29,10 +29,11 @@ def curvature_at(
     method: Method, anatomy: Anatomy, data: SubjectData, model: Model, b: Float[Array, " q"], order: int = 2
 ) -> Curvature:
     """Phi, its gradient, and its exact and expected Hessian at ``b``; to order 1 the expected one stands for both."""
-    q = len(anatomy.effects)
+    q = len(b)
     columns = Columns.of_order(order, q)
     factor = anatomy.cholesky(model)
-    effects = jnp.concatenate([(factor @ b)[:, None], factor, jnp.zeros((q, len(columns.pairs)))], axis=1)
+    value = factor @ data.standard(b)
+    effects = jnp.concatenate([value[:, None], factor[:, :q], jnp.zeros((len(value), len(columns.pairs)))], axis=1)
     solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
     # an effect moves with the standardised ones of its own block
     positions = anatomy.omega(model).positions() if q else []
