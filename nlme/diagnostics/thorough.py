@@ -92,7 +92,7 @@ def _tolerances(fit: Fit) -> Check:
     name = "tolerances"
     at = _under_tight_tolerances(fit, fit.inventory.unconstrained(fit.model), fit.b)
     change = float(at.value.sum()) - fit.objective
-    bad = np.flatnonzero((np.asarray(at.status) != SOLVED) | ~np.isfinite(np.asarray(at.value)))
+    bad = np.flatnonzero((np.asarray(at.status) != SOLVED) | ~np.isfinite(np.asarray(at.by_subject)))
     if len(bad):
         listed = ", ".join(str(fit.population.ids[i]) for i in bad[:5])
         return Check(name, PROBLEM, change, f"Under 100 times tighter tolerances {len(bad)} subjects cannot be computed ({listed}).")
