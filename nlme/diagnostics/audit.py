@@ -155,7 +155,8 @@ def _information(fit: Fit, hessian: np.ndarray) -> Check:
     if not np.all(np.isfinite(hessian)):
         return Check(name, PROBLEM, float("nan"), "The derivatives of the objective are not finite at the estimates.")
     if source != "R" and len(fit.values) <= len(names):
-        sentence = f"Not more {'subjects' if fit.layout.sites is None else 'sites'} than parameters: nlme.audit(fit) computes the second derivatives."
+        units = "subjects" if fit.layout.sites is None else "sites"
+        sentence = f"Not more {units} than parameters: nlme.audit(fit) computes the second derivatives."
         return Check(name, UNJUDGED, float("nan"), sentence)
     scale = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), 1e-300))
     values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
@@ -191,11 +192,8 @@ def _shrinkage(fit: Fit) -> Check:
 def _mean_eta(fit: Fit) -> Check:
     from scipy.stats import t as student
 
-    name, eta, sites = "mean of the random effects", fit.eta, fit.layout.sites
-    modes = {effect: eta[effect].to_numpy() for effect in eta.columns}
-    if sites is not None:  # each of which counts once
-        modes |= {effect: fit.sites[effect].to_numpy() for effect in fit.layout.anatomy.shared}
-    modes = {effect: values for effect, values in modes.items() if len(values) > 2}
+    name = "mean of the random effects"
+    modes = {effect: values for effect, values in fit.modes.items() if len(values) > 2}
     if not modes:
         return Check(name, UNJUDGED, float("nan"), "Fewer than three subjects.")
     # an effect whose variance went to zero has nothing to test

@@ -245,8 +245,8 @@ def refuse_sites(anatomy: Anatomy) -> None:
     """Refuse many fits or evaluations of a model with a level above the subject."""
     if anatomy.by_site:
         raise ModelError(
-            f"Fits with random effects per {anatomy.above} do not run side by side (bootstrap, profile likelihood, several starts, "
-            f"importance resampling); run them one by one with nlme.fit, whole sites resampled, and see fit.covariance."
+            f"Fits with random effects per {anatomy.above} do not run side by side (bootstrap, profile likelihood, several "
+            f"starts, importance resampling); run them one by one with nlme.fit, whole sites resampled, and see fit.covariance."
         )
 
 

@@ -96,10 +96,26 @@ def require_sites(method: Method, anatomy: Anatomy) -> None:
 
 
 def evaluate_sites(
-    method: Method, anatomy: Anatomy, inventory: Inventory, model: Model, arrays: Ragged, u, starts, gradient: bool, bend, tolerance
+    method: Method,
+    anatomy: Anatomy,
+    inventory: Inventory,
+    model: Model,
+    arrays: Ragged,
+    u,
+    starts,
+    gradient: bool,
+    bend,
+    tolerance,
 ) -> Evaluation:
-    """Every site's objective (and gradient), see ``nlme.estimation.objective.evaluate_subjects``; the last columns of ``starts`` and
-    of the modes are the sites', the same for all subjects of one."""
+    """Every site's objective (and gradient), see ``nlme.estimation.objective.evaluate_subjects``.
+
+    The last columns of ``starts`` and of the modes are the sites' effects, the same for all subjects of one.
+
+    Raises
+    ------
+    ModelError
+        A method that knows no level above the subject, or a call inside another compiled program.
+    """
     require_sites(method, anatomy)
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((u, starts, arrays))):
         raise ModelError(

@@ -172,7 +172,7 @@ def evaluate_subjects(
     bend=None,
     tolerance: float | None = None,
 ) -> Evaluation:
-    """Every subject's objective (and gradient) at the unconstrained parameters ``u``; every site's, where they have random effects.
+    """Every subject's objective (and gradient) at the unconstrained parameters ``u``; of sites, where they have random effects.
 
     ``starts`` (N, q) begin the modes; ``bend`` (N, q, q), an evaluation's nearby, quickens their search, and so does a
     ``tolerance`` above the method's ``inner_tolerance``.

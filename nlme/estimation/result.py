@@ -44,8 +44,8 @@ class Evaluated:
     method, model, population : what was evaluated
     fixed : names of the parameters that count as not estimated
     values : (N,) -2 log L of each subject, without n log 2 pi; of each site, where subjects share the random effects of one
-    b : (N, q) standardised modes of the random effects, eta = L b; in a mixture those of the likeliest subpopulation.  The effects of
-        a site come last, the same for all its subjects, whose own are the modes given those
+    b : (N, q) standardised modes of the random effects, eta = L b; in a mixture those of the likeliest subpopulation.  A site's
+        effects come last, the same for all its subjects, whose own are the modes given those
     given : (N,) where subjects share the random effects of a site, -2 log L of each given those at their mode
     """
 
@@ -124,6 +124,14 @@ class Evaluated:
         import pandas as pd
 
         return pd.DataFrame(self._eta, index=self._index(), columns=list(self.effects))
+
+    @property
+    def modes(self) -> dict[str, np.ndarray]:
+        """Random effect -> its modes, each draw of its distribution once: of a site, not of each of its subjects."""
+        found = dict(zip(self.effects, self._eta.T, strict=True))
+        if self.layout.sites is not None:
+            found |= {name: found[name][self.layout.sites.first] for name in self.layout.anatomy.shared}
+        return found
 
     @property
     def subjects(self):
@@ -363,8 +371,8 @@ class Fit(Evaluated):
     def covariance(self) -> CovarianceOfEstimates:
         """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient).
 
-        The sandwich by default; R with priors, and where subjects share the random effects of sites, which are too few scores as a
-        rule (``of_kind("sandwich")`` takes them all the same).
+        The sandwich by default; R with priors, and where subjects share the random effects of sites, whose scores are too few as
+        a rule (``of_kind("sandwich")`` takes them all the same).
         """
         u = self.inventory.unconstrained(self.model)
 

@@ -28,7 +28,7 @@ OCCASION, MEMBER = "(occasion)", "(subpopulation)"  # their columns among the co
 class Anatomy:
     """What a model is made of, found by calling its methods on abstract values."""
 
-    effects: tuple[str, ...]  # all that reach a subject, by occasion, its site's last: "cl", "v", "cl_occ[1]", "cl_occ[2]", "cl_site"
+    effects: tuple[str, ...]  # all that reach a subject, its site's last: "cl", "v", "cl_occ[1]", "cl_occ[2]", "cl_site"
     words: tuple[str, ...]  # what individual() sees of them: "cl", "v", "cl_occ", "cl_site"
     by_occasion: int  # how many of these differ between occasions
     covariates: tuple[str, ...]
@@ -245,14 +245,14 @@ def anatomy_of(model: Model) -> Anatomy:
         where = [level.per for level in levels if name in level.names]
         if len(where) > 1:
             raise ModelError(
-                f"{type(model).__name__}: random effect {name!r} is declared {' and '.join(f'per {per}' for per in where)}; give them "
-                f"two names, such as {name} and {name}_{where[1].replace('occasion', 'occ')}."
+                f"{type(model).__name__}: random effect {name!r} is declared {' and '.join(f'per {per}' for per in where)}; "
+                f"give them two names, such as {name} and {name}_{where[1].replace('occasion', 'occ')}."
             )
     mixtures = _mixtures(model)
     if mixtures and above is not None:
         raise ModelError(
-            f"{type(model).__name__} has subpopulations (nlme.mixture) and random effects per {above.per}; a model has the one or "
-            f"the other."
+            f"{type(model).__name__} has subpopulations (nlme.mixture) and random effects per {above.per}; a model has the "
+            f"one or the other."
         )
     if len(mixtures) > 1:
         raise ModelError(

@@ -82,12 +82,12 @@ class Model(eqx.Module):
         return self._only_covariance(OCCASION, "between_occasions")
 
     def between_sites(self) -> Covariance | None:
-        """The covariance of the random effects on the level above the subject (site, study ...); by default the field declared so."""
+        """The covariance of the random effects above the subject (per site, study ...); by default the field declared so."""
         above = list(dict.fromkeys(value.per for value in self._covariances() if value.per not in (SUBJECT, OCCASION)))
         if len(above) > 1:
             raise ModelError(
-                f"{type(self).__name__} declares random effects per {' and per '.join(map(repr, above))}, and a model has one level "
-                f"above the subject. Leave one of them out, or make it a covariate with a fixed effect."
+                f"{type(self).__name__} declares random effects per {' and per '.join(map(repr, above))}, and a model has one "
+                f"level above the subject. Leave one of them out, or make it a covariate with a fixed effect."
             )
         return self._only_covariance(above[0], "between_sites") if above else None
 

@@ -61,14 +61,16 @@ def sites_of(population: Population, column: str) -> Sites:
             + name_error("column", column, offered, "Apart from NONMEM's own, the data")
         )
     values = [_values(subject, column, population) for subject in subjects]
-    wrong = [(s, "missing" if not found else "not one value", found) for s, found in zip(subjects, values, strict=True) if len(found) != 1]
+    wrong = [(s, found) for s, found in zip(subjects, values, strict=True) if len(found) != 1]
     if wrong:
         listed = "; ".join(
-            f"subject {s.id}: {what}" + (f" ({', '.join(map(str, found[:_SHOWN]))})" if found else "") + _rows(s, column)
-            for s, what, found in wrong[:_SHOWN]
+            f"subject {s.id}: " + (f"not one value ({_few(found)})" if found else "missing") + _rows(s, column)
+            for s, found in wrong[:_SHOWN]
         )
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise DataError(f"The model has random effects per {column!r}, so a subject has one value of that column. {listed}{more}.")
+        raise DataError(
+            f"The model has random effects per {column!r}, so that a subject has one value of that column. {listed}{more}."
+        )
     own = [found[0] for found in values]
     labels = sorted(dict.fromkeys(own), key=lambda v: (isinstance(v, str), v))
     return Sites(column, tuple(labels), np.array([labels.index(v) for v in own]))
@@ -104,4 +106,8 @@ def _rows(subject: Subject, column: str) -> str:
     cells = subject.extra[column] if column in subject.extra else subject.covariates[column]
     first = next((cell for cell in cells if not _missing(cell)), None)
     bad = [int(row) for cell, row in zip(cells, subject.rows, strict=True) if row and (_missing(cell) or cell != first)]
-    return f", row{'s' if len(bad) > 1 else ''} {', '.join(map(str, bad[:_SHOWN]))}{' ...' if len(bad) > _SHOWN else ''}" if bad else ""
+    return f", row{'s' if len(bad) > 1 else ''} {_few(bad)}" if bad else ""
+
+
+def _few(values: list) -> str:
+    return ", ".join(map(str, values[:_SHOWN])) + (" ..." if len(values) > _SHOWN else "")

@@ -38,8 +38,8 @@ class Covariance(eqx.Module):
     factor : (n, n) Cholesky factor of the correlation matrix, zero outside the blocks
     names : names of the random effects
     blocks : groups of positions that are correlated with each other
-    per : what has random effects of its own with this covariance: "subject", "occasion" within a subject, or the column of the data
-        ("site", "study") whose every value has some, shared by its subjects
+    per : what has random effects of its own with this covariance: "subject", "occasion" within a subject, or a column of the data
+        ("site", "study"), whose every value has some, shared by its subjects
     """
 
     sd: Float[Array, " n"]
@@ -166,8 +166,8 @@ def covariance(
       tuples: ``covariance((("cl", "v"), [[...]]), (("ka", "lag"), [[...]]), base=0.2)``
     * between the occasions of a subject: ``covariance(cl_occ=0.02, per="occasion")``.  Every occasion (value of OCC) has effects
       of its own from this one covariance (NONMEM's BLOCK SAME); ``eta.cl_occ`` is that of the occasion at hand
-    * between the sites, studies ... that subjects belong to: ``covariance(cl_site=0.02, per="site")``.  ``per`` is a column of the
-      data, one value for a subject; every value has effects of its own, which its subjects share
+    * between the sites, studies ... that subjects belong to: ``covariance(cl_site=0.02, per="site")``.  ``per`` is a column of
+      the data, one value for a subject; every value has effects of its own, which its subjects share
 
     Raises
     ------

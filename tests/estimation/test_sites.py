@@ -1,4 +1,4 @@
-"""A level above the subject (site, study): exact where all is linear and Gaussian, brute force over the site's effect otherwise."""
+"""A level above the subject (site, study): exact where all is linear and Gaussian, by brute force otherwise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Levels(nlme.Model):
     level: nlme.Scalar = nlme.real(2.5)
     slope: nlme.Scalar = nlme.real(-0.1)
     omega: nlme.Covariance = nlme.covariance(level=0.3)
-    sites: nlme.Covariance = nlme.covariance(level_site=0.4, slope_site=0.05, correlation={("level_site", "slope_site"): 0.3}, per="SITE")
+    sites: nlme.Covariance = nlme.covariance(
+        level_site=0.4, slope_site=0.05, correlation={("level_site", "slope_site"): 0.3}, per="SITE"
+    )
     sd: nlme.Scalar = nlme.positive(0.4)
 
     def individual(self, eta, cov):
@@ -60,10 +62,9 @@ def lines() -> pd.DataFrame:
     at_site, on_slope, rows = random.normal(size=8) * 0.7, random.normal(size=8) * 0.3, []
     for i, s in enumerate(site):
         own = random.normal() * 0.5
-        rows += [
-            dict(ID=i + 1, TIME=t, DV=3.0 + at_site[s] + own + (on_slope[s] - 0.2) * t + 0.3 * random.normal(), SITE=f"s{s}", OCC=1 + (t > 1))
-            for t in range(3 + i % 3)
-        ]
+        for t in range(3 + i % 3):
+            y = 3.0 + at_site[s] + own + (on_slope[s] - 0.2) * t + 0.3 * random.normal()
+            rows.append(dict(ID=i + 1, TIME=t, DV=y, SITE=f"s{s}", OCC=1 + (t > 1)))
     return pd.DataFrame(rows)
 
 
@@ -136,10 +137,11 @@ def test_modes_are_best_linear_predictions(population):
         t, who = d.TIME.to_numpy(float), d.ID.to_numpy()
         design = np.stack([np.ones_like(t), t], axis=1)
         member = (who[:, None] == np.unique(who)[None, :]).astype(float)
-        ours = design @ np.asarray(model.sites.matrix)
-        covariance = ours @ design.T + omega * member @ member.T + float(model.sd) ** 2 * np.eye(len(t))
+        ours, noise = design @ np.asarray(model.sites.matrix), float(model.sd) ** 2 * np.eye(len(t))
+        covariance = ours @ design.T + omega * member @ member.T + noise
         weighted = np.linalg.solve(covariance, d.DV - design @ np.array([model.level, model.slope]))
-        np.testing.assert_allclose(found.sites.loc[label, ["level_site", "slope_site"]].astype(float), ours.T @ weighted, atol=1e-6)
+        effects = found.sites.loc[label, ["level_site", "slope_site"]].astype(float)
+        np.testing.assert_allclose(effects, ours.T @ weighted, atol=1e-6)
         np.testing.assert_allclose(found.eta.loc[np.unique(who), "level"], omega * member.T @ weighted, atol=1e-6)
         assert (found.eta.loc[np.unique(who), "level_site"] == found.sites.loc[label, "level_site"]).all()
         assert found.sites.loc[label, "n_subjects"] == member.shape[1]
@@ -156,11 +158,15 @@ def test_gradient_is_the_central_difference(method, population):
 def test_fit_is_the_maximum_of_the_exact_likelihood(fit):
     inventory = Inventory(Levels())
     start = np.asarray(inventory.unconstrained(Levels()))
-    best = minimize(lambda u: exact(inventory.at_unconstrained(Levels(), jnp.asarray(u))).sum(), start, method="BFGS", options={"gtol": 1e-5})
+
+    def objective(u):
+        return exact(inventory.at_unconstrained(Levels(), jnp.asarray(u))).sum()
+
+    best = minimize(objective, start, method="BFGS", options={"gtol": 1e-5})
     assert fit.converged, fit.verdict
     assert fit.objective == pytest.approx(best.fun, abs=1e-5)
     np.testing.assert_allclose(inventory.unconstrained(fit.model), best.x, atol=2e-3)
-    assert fit.start.level == 2.5 and fit.inventory.names[3:6] == ["sites.level_site", "sites.slope_site,level_site", "sites.slope_site"]
+    assert fit.inventory.names[3:6] == ["sites.level_site", "sites.slope_site,level_site", "sites.slope_site"]
 
 
 def test_standard_errors_are_those_of_the_exact_likelihood(fit):
@@ -172,11 +178,11 @@ def test_standard_errors_are_those_of_the_exact_likelihood(fit):
     def value(p):
         return exact(inventory.at_natural(fit.model, jnp.asarray(p))).sum()
 
-    size = len(p)
+    size, steps = len(p), np.diag(h)
     hessian = np.zeros((size, size))
     for i in range(size):
         for j in range(i + 1):
-            corners = [a * b * value(p + a * h[i] * np.eye(size)[i] + b * h[j] * np.eye(size)[j]) for a in (1, -1) for b in (1, -1)]
+            corners = [a * b * value(p + a * steps[i] + b * steps[j]) for a in (1, -1) for b in (1, -1)]
             hessian[i, j] = hessian[j, i] = sum(corners) / (4 * h[i] * h[j])
     expected = np.sqrt(np.diagonal(np.linalg.inv(0.5 * hessian)))
     assert fit.covariance.kind == "R"
@@ -186,13 +192,12 @@ def test_standard_errors_are_those_of_the_exact_likelihood(fit):
 def test_scores_are_of_the_sites(fit):
     """S is the sum over sites, whose scores are independent; central differences of each site's exact value."""
     inventory, p = fit.inventory, np.asarray(fit.inventory.natural(fit.model))
-    h = 1e-4 * np.maximum(np.abs(p), 0.05)
-    scores = np.array(
-        [
-            (exact(inventory.at_natural(fit.model, jnp.asarray(p + e))) - exact(inventory.at_natural(fit.model, jnp.asarray(p - e)))) / (2 * e.sum())
-            for e in np.diag(h)
-        ]
-    ).T
+
+    def values(p):
+        return exact(inventory.at_natural(fit.model, jnp.asarray(p)))
+
+    steps = np.diag(1e-4 * np.maximum(np.abs(p), 0.05))
+    scores = np.array([(values(p + e) - values(p - e)) / (2 * e.sum()) for e in steps]).T
     np.testing.assert_allclose(fit.covariance.information_s, 0.25 * scores.T @ scores, rtol=1e-3, atol=1e-3)
 
 
@@ -206,6 +211,7 @@ def test_what_a_fit_tells(fit):
     assert table.loc["sites.level_site", "rse_percent"] > 0
     assert "18 subjects of 8 values of SITE" in repr(fit)
     assert not fit.audit.problems
+    assert len(fit.modes["level_site"]) == 8 and len(fit.modes["level"]) == 18  # one bar of a histogram for each draw
     np.testing.assert_allclose(nlme.predict(fit).query("EVID == 0").y, fit.predictions.IPRED, rtol=1e-9)
     np.testing.assert_allclose(fit.predictions.PRED, fit.model.level + fit.model.slope * fit.predictions.TIME, rtol=1e-9)
     described = str(nlme.describe(Levels))
@@ -219,7 +225,8 @@ def test_weighted_residuals_know_the_site(fit):
     model, first = fit.model, LINES[LINES.ID == 1]
     t = first.TIME.to_numpy(float)
     design = np.stack([np.ones_like(t), t], axis=1)
-    covariance = design @ np.asarray(model.sites.matrix) @ design.T + float(model.omega.matrix[0, 0]) + float(model.sd) ** 2 * np.eye(len(t))
+    covariance = design @ np.asarray(model.sites.matrix) @ design.T + float(model.omega.matrix[0, 0])
+    covariance += float(model.sd) ** 2 * np.eye(len(t))
     values, vectors = np.linalg.eigh(covariance)
     white = vectors @ (vectors.T @ (first.DV - design @ np.array([model.level, model.slope])) / np.sqrt(values))
     np.testing.assert_allclose(fit.predictions.query("ID == 1").WRES, white, rtol=1e-6)
