@@ -289,7 +289,7 @@ def _with_penalty(at: Evaluation, penalty: Penalty | None, inventory: Inventory,
 def _advance(search, at: Evaluation, penalty: Penalty | None, inventory: Inventory, model: Model, u, tolerance, limit):
     """Take an evaluation at ``u`` in, penalty added; the search, the next point, and whether ``u`` was taken."""
     value, gradient = _with_penalty(at, penalty, inventory, model, u)
-    search, accepted = absorb(search, value, gradient, at.gradient, tolerance, limit)
+    search, accepted = absorb(search, value, gradient, at.scores, tolerance, limit)
     return search, propose(search), accepted
 
 

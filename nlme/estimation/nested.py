@@ -140,12 +140,13 @@ def evaluate_sites(
         total = logsumexp(terms, axis=1)
         share = np.exp(terms - total[:, None])[site_of]
     counts = ~(share < _NEGLIGIBLE)
+    parts = np.einsum("nk,nkp->np", share, np.where(counts[..., None], found.slope, 0.0)) if gradient else None
     middle = len(grid) // 2
     searched = (centre.decrement <= _DECREMENT)[site_of]
     lost = np.where(searched, 0.0, centre.decrement[site_of])
     return Evaluation(
         value=-2.0 * total,
-        gradient=add(np.einsum("nk,nkp->np", share, np.where(counts[..., None], found.slope, 0.0))) if gradient else None,
+        gradient=add(parts) if gradient else None,
         b=np.concatenate([found.b[:, middle], centre.z[site_of]], axis=1),
         decrement=np.maximum(np.max(np.where(counts, found.decrement, 0.0), axis=1), lost),
         iterations=np.maximum(np.max(found.iterations, axis=1), np.where(searched, 0, centre.count)),
@@ -155,6 +156,7 @@ def evaluate_sites(
         joint=found.joint[:, middle],
         bend=found.bend[:, middle],
         given=np.where(np.all(np.isfinite(found.value) | ~counts, axis=1), found.value[:, middle], np.nan),
+        parts=parts,
     )
 
 

@@ -45,6 +45,13 @@ class Evaluation(NamedTuple):
     bend: Float[Array, "N q q"]  # what second derivatives of the states add to the Hessian at the mode; 0 for closed forms
     motion: Float[Array, "N q P"] | None = None  # of the modes with the unconstrained parameters, where it is worth having
     given: Float[Array, " N"] | None = None  # objective of each subject given its site's effects at their mode
+    parts: Float[Array, "N P"] | None = None  # of the sites' gradients, that each subject contributes
+
+    @property
+    def scores(self) -> Float[Array, "N P"]:
+        """Rows of which the gradient is the sum and whose outer products say how the objective bends: one for each subject, also where
+        subjects share the random effects of a site (few sites know few directions)."""
+        return self.gradient if self.parts is None else self.parts
 
     @property
     def by_subject(self) -> Float[Array, " N"]:
