@@ -343,7 +343,8 @@ def _evaluated(method, model, population, fixed, layout, at: Evaluation) -> dict
 
 def _post_hoc(method: Method, layout: Layout, model: Model) -> Evaluation:
     """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
-    searching = FOCE(inner_tolerance=method.inner_tolerance, inner_iterations=method.inner_iterations, ode=method.ode)
+    options = ("inner_tolerance", "inner_iterations", "ode", "site_points")
+    searching = FOCE(**{name: getattr(method, name) for name in options})
     inventory = Inventory(model)
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     u = inventory.unconstrained(model)

@@ -15,7 +15,8 @@ The gradient is that at held nodes,
 
     do_s/du = sum_k p_sk sum_i do_i(z_k)/du,      p_sk = exp( v_k - g(z_k) + o_s/2 )
 
-exact but for what the nodes' places still matter, which is the quadrature's own error.  The unit of independence is the site:
+exact but for what the nodes' places still matter, which is the quadrature's own error.  FO linearises, and FOCE takes the residual
+variance, where the subject's own effects are zero and its site's are z.  The unit of independence is the site:
 objective and gradient have one row for each.
 
 Sources: Pinheiro & Bates (1995), doi:10.1080/10618600.1995.10474663; Rabe-Hesketh, Skrondal & Pickles (2005), J Econometrics
@@ -25,6 +26,7 @@ Sources: Pinheiro & Bates (1995), doi:10.1080/10618600.1995.10474663; Rabe-Heske
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -37,7 +39,7 @@ from nlme.errors import ModelError
 from nlme.estimation.objective import Evaluation, one_subject
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
-from nlme.language.ragged import Ragged, over_subjects, threaded
+from nlme.language.ragged import CHUNK, Ragged, over_subjects, threaded
 from nlme.marginal.base import Method
 from nlme.marginal.quadrature import hermite
 from nlme.parameters.inventory import Inventory
@@ -255,7 +257,8 @@ def _at_nodes(arrays: Ragged, method, anatomy, inventory, model, u, z, starts, b
             b, decrement, count, found, status, _, joint, after = mode
             return _AtNodes(value, slope, b, decrement, count, found, status, joint, after)
 
-        # side by side, closed forms are quicker; numerical solutions would wait for the slowest at every step
-        return (jax.vmap(of_node) if anatomy.linear else lambda x: jax.lax.map(of_node, x))((z, starts)), ()
+        return (jax.vmap(of_node) if together else functools.partial(jax.lax.map, of_node))((z, starts)), ()
 
+    # side by side, closed forms are quicker while all fits memory; numerical solutions would wait for the slowest at every step
+    together = anatomy.linear and z.shape[1] * sum(part.data.observed.size for part in arrays.parts) < CHUNK
     return over_subjects(of_subject, arrays, z, starts, bend)[0]

@@ -84,6 +84,11 @@ class Anatomy:
         """Covariance of all random effects that reach a subject."""
         return joined(self.levels(model), self.occasions) if self.by_occasion or self.by_site else model.random()
 
+    def own_omega(self, model: Model) -> Covariance | None:
+        """Covariance of the random effects that belong to the subject itself."""
+        found = self.levels(model)[: -1 if self.by_site else None]
+        return joined(found, self.occasions) if found else None
+
     def levels(self, model: Model) -> tuple[Covariance, ...]:
         """The covariances of which that is made: per subject, per occasion, per site."""
         found = (
