@@ -15,8 +15,8 @@ The gradient is that at held nodes,
 
     do_s/du = sum_k p_sk sum_i do_i(z_k)/du,      p_sk = exp( v_k - g(z_k) + o_s/2 )
 
-exact but for what the nodes' places still matter, which is the quadrature's own error.  FO linearises, and FOCE takes the residual
-variance, where the subject's own effects are zero and its site's are z.  The unit of independence is the site:
+exact but for what the nodes' places still matter, which is the quadrature's own error.  FO linearises, and FOCE takes the
+residual variance, where the subject's own effects are zero and its site's are z.  The unit of independence is the site:
 objective and gradient have one row for each.
 
 Sources: Pinheiro & Bates (1995), doi:10.1080/10618600.1995.10474663; Rabe-Hesketh, Skrondal & Pickles (2005), J Econometrics

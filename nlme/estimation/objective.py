@@ -49,7 +49,7 @@ class Evaluation(NamedTuple):
 
     @property
     def scores(self) -> Float[Array, "N P"]:
-        """Rows of which the gradient is the sum and whose outer products say how the objective bends: one for each subject, also where
+        """Rows whose sum is the gradient and whose outer products say how the objective bends: one for each subject, also where
         subjects share the random effects of a site (few sites know few directions)."""
         return self.gradient if self.parts is None else self.parts
 

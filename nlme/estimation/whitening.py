@@ -177,7 +177,9 @@ def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) ->
             jax.tree.map(lambda old, new: jnp.where(first, old, new), start, trial),
             point,
             here,
-            search.centring._replace(exponent=jnp.where(first, _shares_left(there, anatomy.by_site, shared), search.centring.exponent)),
+            search.centring._replace(
+                exponent=jnp.where(first, _shares_left(there, anatomy.by_site, shared), search.centring.exponent)
+            ),
             damping,
             jnp.where(first, jnp.inf, gain),
             search.count + 1,

@@ -35,9 +35,9 @@ def curvature_at(
     value = factor @ data.standard(b)
     effects = jnp.concatenate([value[:, None], factor[:, :q], jnp.zeros((len(value), len(columns.pairs)))], axis=1)
     solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
-    # an effect moves with the standardised ones of its own block
+    # an effect moves with the standardised ones of its own block, one that is held with none
     positions = anatomy.omega(model).positions() if q else []
-    occupied = [Occupied(tuple(sorted(j for i, j in positions if i == k))) for k in range(q)]
+    occupied = [Occupied(tuple(sorted(j for i, j in positions if i == k and j < q))) for k in range(len(value))]
     states, status = solver(model, effects, columns, occupied)
 
     alone = None

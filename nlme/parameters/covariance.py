@@ -38,8 +38,8 @@ class Covariance(eqx.Module):
     factor : (n, n) Cholesky factor of the correlation matrix, zero outside the blocks
     names : names of the random effects
     blocks : groups of positions that are correlated with each other
-    per : what has random effects of its own with this covariance: "subject", "occasion" within a subject, or a column of the data
-        ("site", "study"), whose every value has some, shared by its subjects
+    per : what has random effects of its own with this covariance: "subject", "occasion" within a subject, or a column of the
+        data ("site", "study"), whose every value has some, shared by its subjects
     """
 
     sd: Float[Array, " n"]
@@ -130,8 +130,7 @@ class Covariance(eqx.Module):
 
 
 def joined(levels: Sequence[Covariance], occasions: Sequence[str]) -> Covariance:
-    """The covariance of all random effects that reach a subject: its own, an independent copy of those per occasion for each, its
-    site's."""
+    """The covariance of all random effects that reach a subject: its own, an independent copy of those per occasion, its site's."""
     sd, factors, names, blocks = [], [], (), ()
     for level in levels:
         for label in occasions if level.per == OCCASION else ("",):

@@ -33,8 +33,8 @@ def simulate(
     model : a fit, or a model with its own values
     population : subjects, covariates, doses and times; a fit's own by default
     key : seed, an int or a JAX key; the same key gives the same numbers
-    eta : "estimated" (a fit's modes), "new" (drawn from Omega, fresh in each replicate, a site's once for all its subjects, and so
-        are subpopulations), "typical" (zero), or random effects as :func:`nlme.predict` takes them
+    eta : "estimated" (a fit's modes), "new" (drawn from Omega, fresh in each replicate, a site's once for all its subjects, and
+        so are subpopulations), "typical" (zero), or random effects as :func:`nlme.predict` takes them
     replicates : number of simulated data sets
     noise : add residual error; without it DV is the individual prediction
     ode : tolerances of the ODE solver; by default those of the fit's method

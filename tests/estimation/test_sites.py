@@ -315,7 +315,7 @@ def trial():
     return oral([1, 1, 1, 2, 2, 3, 3, 3, 3, 4])
 
 
-@pytest.mark.parametrize("method", [nlme.FOCEI, nlme.Laplace], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("method", [nlme.FOCEI, pytest.param(nlme.Laplace, marks=pytest.mark.slow)], ids=lambda m: m.__name__)
 def test_quadrature_against_brute_force(method, trial):
     """The site's effect integrated on a fine grid, its subjects' objectives by the model without sites."""
     z = np.linspace(-6.0, 6.0, 121)
@@ -331,9 +331,8 @@ def test_quadrature_against_brute_force(method, trial):
     np.testing.assert_allclose(found.values, expected, atol=1e-6)
     assert list(found.sites.index) == [1, 2, 3, 4]
     if method is nlme.FOCEI:
-        more = {n: nlme.evaluate(Oral(), trial, method(site_points=n)).objective for n in (3, 5, 15)}
-        errors = [abs(more[n] - more[15]) for n in (3, 5)] + [abs(found.objective - more[15])]
-        assert errors[0] > errors[1] >= errors[2] and errors[2] < 1e-7, errors
+        fewer, more = (nlme.evaluate(Oral(), trial, method(site_points=n)).objective for n in (3, 15))
+        assert 1e-5 < abs(fewer - more) < 1e-2 and abs(found.objective - more) < 1e-6
 
 
 @pytest.mark.parametrize("method", [nlme.FOCEI(), pytest.param(nlme.Laplace(), marks=pytest.mark.slow)], ids=repr)

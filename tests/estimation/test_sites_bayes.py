@@ -66,7 +66,7 @@ def exact(population, prior_sd=2.0):
 
 
 def test_posterior_is_the_exact_one():
-    """Means within 4 Monte-Carlo standard errors; spreads within 8 %, about 4 of theirs (chains that zigzag know a mean better)."""
+    """Means within 4 Monte-Carlo standard errors; spreads within 8 %, about 4 of theirs (zigzagging chains know means better)."""
     population, prior = groups(), {"mu": dist.Normal(0.0, 2.0)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
