@@ -147,9 +147,13 @@ def test_modes_are_best_linear_predictions(population):
         assert found.sites.loc[label, "n_subjects"] == member.shape[1]
 
 
-@pytest.mark.parametrize("method", [nlme.FO(), nlme.FOCEI(), nlme.Laplace(), nlme.AGQ(points=3)], ids=repr)
-def test_gradient_is_the_central_difference(method, population):
-    at, u = program(Levels(), population, method)
+@pytest.mark.parametrize(
+    ("form", "method"),
+    [(Levels, nlme.FO()), (Levels, nlme.FOCEI()), (Visits, nlme.FOCEI()), (Levels, nlme.Laplace()), (Levels, nlme.AGQ(points=3))],
+    ids=lambda x: getattr(x, "__name__", repr(x)),
+)
+def test_gradient_is_the_central_difference(form, method, population):
+    at, u = program(form(), population, method)
     slope = np.asarray(at(u).gradient)
     assert slope.shape == (8, len(u))
     np.testing.assert_allclose(slope.sum(axis=0), differences(at, u), rtol=1e-6, atol=1e-6)
@@ -332,7 +336,7 @@ def test_quadrature_against_brute_force(method, trial):
     assert list(found.sites.index) == [1, 2, 3, 4]
     if method is nlme.FOCEI:
         fewer, more = (nlme.evaluate(Oral(), trial, method(site_points=n)).objective for n in (3, 15))
-        assert 1e-5 < abs(fewer - more) < 1e-2 and abs(found.objective - more) < 1e-6
+        assert 1e-6 < abs(fewer - more) < 1e-2 and abs(found.objective - more) < 1e-6
 
 
 @pytest.mark.parametrize("method", [nlme.FOCEI(), pytest.param(nlme.Laplace(), marks=pytest.mark.slow)], ids=repr)
