@@ -62,8 +62,14 @@ class _Centre(NamedTuple):
     b: np.ndarray  # (N, q) are the subjects' modes,
     slope: np.ndarray  # (N, q, s) their derivatives,
     bend: np.ndarray  # (N, q, q) and what quickens their search
-    decrement: np.ndarray  # (S,)
+    decrement: np.ndarray  # (S,) g'H^-1 g there
+    noise: np.ndarray  # (S,) below which differences of g say nothing
     count: int
+
+    @property
+    def found(self) -> np.ndarray:
+        """(S,) whether the last step ended the search."""
+        return self.decrement <= _DECREMENT + self.noise
 
     def starts(self, z: np.ndarray, site_of: np.ndarray) -> np.ndarray:
         """(N, K, q) where the subjects' modes will be about, at ``z`` (S, K, s)."""
@@ -132,7 +138,7 @@ def evaluate_sites(
         found = threaded(_at_nodes, arrays, method, anatomy, inventory, model, u, *rows, tolerance, wanted)
         return jax.tree.map(np.asarray, found)
 
-    centre = _centre(at_nodes, add, np.asarray(starts), np.asarray(bend), anatomy)
+    centre = _centre(at_nodes, add, np.asarray(starts), np.asarray(bend), anatomy, float(tolerance))
     grid, log_weights = hermite(method.site_points, anatomy.by_site)
     z = centre.z[:, None] + np.einsum("sij,kj->ski", centre.factor, grid)
     found = at_nodes(z, centre.starts(z, site_of), centre.bend, "parameters" if gradient else "value")
@@ -144,7 +150,7 @@ def evaluate_sites(
     counts = ~(share < _NEGLIGIBLE)
     parts = np.einsum("nk,nkp->np", share, np.where(counts[..., None], found.slope, 0.0)) if gradient else None
     middle = len(grid) // 2
-    searched = (centre.decrement <= _DECREMENT)[site_of]
+    searched = centre.found[site_of]
     lost = np.where(searched, 0.0, centre.decrement[site_of])
     return Evaluation(
         value=-2.0 * total,
@@ -174,51 +180,60 @@ class _Sums:
         return np.add.reduceat(rows[self._order], self._edges, axis=0)
 
 
-def _centre(at_nodes, add: _Sums, starts: np.ndarray, bend: np.ndarray, anatomy: Anatomy) -> _Centre:
+def _centre(at_nodes, add: _Sums, starts: np.ndarray, bend: np.ndarray, anatomy: Anatomy, tolerance: float) -> _Centre:
     """Newton's method for the minimum of every site's g, all sites at once, each with a line search of its own."""
     q, s = anatomy.inner, anatomy.by_site
     site_of, count = add.site_of, add.count
-    b, bend = starts[:, :q], bend[:, :q, :q]
     z = np.zeros((count, s))
     z[site_of] = starts[:, q:]
-    value, at = np.full(count, np.inf), z.copy()  # at the best point so far
-    step, hessian = np.zeros((count, s)), np.broadcast_to(np.eye(s), (count, s, s)).copy()
-    centre = _Centre(z, hessian, z, b, np.zeros((*b.shape, s)), bend, np.full(count, np.inf), 0)
+    noise = tolerance * np.bincount(site_of)  # of g, as closely as the subjects' modes are searched
+    value, step, hessian = np.full(count, np.inf), np.zeros((count, s)), np.tile(np.eye(s), (count, 1, 1))
+    b = starts[:, :q]
+    centre = _Centre(z, hessian, z, b, np.zeros((*b.shape, s)), bend, np.full(count, np.inf), noise, 0)
     for iteration in range(1, _ITERATIONS + 1):
+        z = centre.z
         h = _APART / np.sqrt(np.einsum("sii->si", hessian))
-        offsets = np.concatenate([np.zeros((count, 1, s)), _diagonals(h), -_diagonals(h)], axis=1)
-        points = z[:, None] + offsets
+        points = z[:, None] + np.concatenate([np.zeros((count, 1, s)), _diagonals(h), -_diagonals(h)], axis=1)
         found = at_nodes(points, centre.starts(points, site_of), centre.bend, "sites")
-        g = 0.5 * add(found.value) + 0.5 * np.sum(points**2, axis=2)
+        here = 0.5 * add(found.value[:, 0]) + 0.5 * np.sum(z**2, axis=1)
         slopes = 0.5 * add(found.slope) + points
-        here, gradient = g[:, 0], slopes[:, 0]
-        bends = (slopes[:, 1 : 1 + s] - slopes[:, 1 + s :]) / (2.0 * h[:, :, None])
-        values, vectors = np.linalg.eigh(np.nan_to_num(0.5 * (bends + bends.swapaxes(1, 2)), nan=1.0))
-        curved = np.einsum("sij,sj,skj->sik", vectors, np.maximum(values, _LEAST), vectors)
-        fine = np.isfinite(here) & np.isfinite(gradient).all(axis=1) & (here <= value + 1e-9 * (1.0 + np.abs(value)))
-        move = -np.linalg.solve(curved, np.nan_to_num(gradient)[..., None])[..., 0]
+        gradient, curved = np.nan_to_num(slopes[:, 0]), _hessian(slopes[:, 1:], h)
+        fine = np.isfinite(here) & np.isfinite(slopes[:, 0]).all(axis=1)
+        fine &= here <= value + noise + 1e-9 * (1.0 + np.abs(value))
+        move = -np.linalg.solve(curved, gradient[..., None])[..., 0]
         length = np.linalg.norm(move, axis=1, keepdims=True)
-        ends = -np.einsum("si,si->s", np.nan_to_num(gradient), move)
-        at, value = np.where(fine[:, None], z, at), np.where(fine, here, value)
-        hessian = np.where(fine[:, None, None], curved, hessian)
-        step = np.where(fine[:, None], move * np.minimum(1.0, _LONGEST / np.maximum(length, 1e-300)), 0.25 * step)
-        decrement = np.where(fine, ends, centre.decrement)
-        moved = fine[site_of]
-        slope = np.stack([(found.b[:, 1 + k] - found.b[:, 1 + s + k]) / (2.0 * h[site_of, k, None]) for k in range(s)], axis=-1)
-        z = at + step
+        move *= np.minimum(1.0, _LONGEST / np.maximum(length, 1e-300))
+        motion = [(found.b[:, 1 + k] - found.b[:, 1 + s + k]) / (2.0 * h[site_of, k, None]) for k in range(s)]
+
+        value, hessian = _where(fine, here, value), _where(fine, curved, hessian)
+        step, at = _where(fine, move, 0.25 * step), _where(fine, z, centre.at)
+        of_subject = fine[site_of]
         centre = _Centre(
-            z,
+            at + step,
             np.linalg.cholesky(np.linalg.inv(hessian)),
             at,
-            np.where(moved[:, None], found.b[:, 0], centre.b),
-            np.where(moved[:, None, None], slope, centre.slope),
-            np.where(moved[:, None, None], found.bend[:, 0], centre.bend),
-            decrement,
+            _where(of_subject, found.b[:, 0], centre.b),
+            _where(of_subject, np.stack(motion, axis=-1), centre.slope),
+            _where(of_subject, found.bend[:, 0], centre.bend),
+            _where(fine, np.einsum("si,sij,sj->s", gradient, np.linalg.inv(curved), gradient), centre.decrement),
+            noise,
             iteration,
         )
-        if not np.isfinite(value).all() or np.all(decrement <= _DECREMENT) or np.all(np.abs(step) < 1e-12):
+        if not np.isfinite(value).all() or np.all(centre.found) or np.all(np.abs(step) < 1e-12):
             break
     return centre
+
+
+def _hessian(slopes: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Second derivatives (S, s, s) from slopes at points ``h`` to both sides (S, 2s, s), made positive definite."""
+    s = h.shape[1]
+    found = (slopes[:, :s] - slopes[:, s:]) / (2.0 * h[:, :, None])
+    values, vectors = np.linalg.eigh(np.nan_to_num(0.5 * (found + found.swapaxes(1, 2)), nan=1.0))
+    return np.einsum("sij,sj,skj->sik", vectors, np.maximum(values, _LEAST), vectors)
+
+
+def _where(rows: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.where(rows.reshape(rows.shape + (1,) * (a.ndim - 1)), a, b)
 
 
 def _diagonals(h: np.ndarray) -> np.ndarray:
