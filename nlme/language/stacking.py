@@ -34,7 +34,7 @@ class SubjectData(eqx.Module):
     spans: tuple[tuple[int, int], ...] = eqx.field(static=True)
     shared: Float[Array, " s"] | None = None  # standardised effects of the subject's site, where they are held; None: none are
 
-    def standard(self, b: Float[Array, " q"]) -> Float[Array, "..."]:
+    def standard(self, b: Float[Array, " q"]) -> Float[Array, " all"]:
         """All standardised random effects that reach the subject: ``b``, and those held."""
         return b if self.shared is None else jnp.concatenate([b, self.shared])
 

@@ -128,7 +128,7 @@ class Subject:
         elif not method.interaction:
             self._typical = self._expand(model, jnp.zeros_like(b), min(order, 1))
 
-    def eta(self, model: Model, b: Float[Array, " q"]) -> Float[Array, "..."]:
+    def eta(self, model: Model, b: Float[Array, " q"]) -> Float[Array, " all"]:
         """All random effects that reach the subject."""
         return effects_from(self.anatomy, model, self.data.standard(b))
 
