@@ -341,6 +341,8 @@ def write(fit, folder: Path, units: dict[str, str] | None = None) -> list[str]:
     table.to_rtf(folder / "parameters.rtf")
     fit.predictions.to_csv(folder / "predictions.csv", index=False)
     fit.individual.join(fit.eta.add_prefix("eta_")).to_csv(folder / "individual.csv")
+    if fit.layout.sites is not None:
+        fit.sites.to_csv(folder / "sites.csv")
     nlme.report(fit, folder / "report.html", units=units)
     plots.goodness_of_fit(fit, units=units).savefig(figures / "goodness_of_fit.png")
     plots.individual_fits(fit, units=units).savefig(figures / "individual_fits.png")

@@ -188,6 +188,7 @@ def theophylline_fit(endpoints=("conc",), subjects=12, weights=0, problems=False
         verdict="The search stopped before it converged." if problems else "Converged: no direction improves the objective.",
         messages=["1 of 12 subjects has no mode: <3> & others", "Covariance of the estimates: singular"] if problems else [],
         eta=pd.DataFrame(eta, index=ids, columns=list(NAMES)),
+        modes=dict(zip(NAMES, eta.T, strict=True)),
         shrinkage=pd.Series(100 * (1 - eta.std(axis=0, ddof=1) / omega), index=list(NAMES)),
         epsilon_shrinkage=9.13,
         subjects=pd.DataFrame(

@@ -443,7 +443,7 @@ def _merged(s: Subject, keep: np.ndarray, new: Mapping[str, Any], ties: str, cal
     columns = {name: np.concatenate([getattr(s, name)[keep], added[name]]) for name in RECORD_FIELDS}
     columns["occasion"][len(columns["time"]) - m :] = value_at(s.time, s.occasion, at) if len(s) else 0
     covariates = {k: np.concatenate([v[keep], value_at(s.time, v, at, infos[k].interpolation)]) for k, v in s.covariates.items()}
-    extra = {k: np.concatenate([v[keep], _nothing(m, v.dtype)]) for k, v in s.extra.items()}
+    extra = {k: np.concatenate([v[keep], _carried(v, m)]) for k, v in s.extra.items()}
     names = [n for n, k in zip(s.cmt_name, keep, strict=True) if k] + list(new.get("cmt_name", (None,) * m))
 
     is_new = np.arange(len(columns["time"])) >= len(columns["time"]) - m
@@ -458,6 +458,8 @@ def _merged(s: Subject, keep: np.ndarray, new: Mapping[str, Any], ties: str, cal
     )
 
 
-def _nothing(n: int, dtype: np.dtype) -> np.ndarray:
-    """n missing entries that can follow an extra column of this type."""
-    return np.full(n, np.nan) if dtype.kind in "fiub" else np.full(n, None, dtype=object)
+def _carried(values: np.ndarray, n: int) -> np.ndarray:
+    """What n new records have in an extra column: its value if that is the same on all records (a site), else missing."""
+    if len(values) and all(v == values[0] for v in values):
+        return np.full(n, values[0], dtype=values.dtype)
+    return np.full(n, np.nan) if values.dtype.kind in "fiub" else np.full(n, None, dtype=object)

@@ -155,7 +155,8 @@ def _information(fit: Fit, hessian: np.ndarray) -> Check:
     if not np.all(np.isfinite(hessian)):
         return Check(name, PROBLEM, float("nan"), "The derivatives of the objective are not finite at the estimates.")
     if source != "R" and len(fit.values) <= len(names):
-        sentence = "Not more subjects than parameters: nlme.audit(fit) computes the second derivatives."
+        units = "subjects" if fit.layout.sites is None else "sites"
+        sentence = f"Not more {units} than parameters: nlme.audit(fit) computes the second derivatives."
         return Check(name, UNJUDGED, float("nan"), sentence)
     scale = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), 1e-300))
     values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
@@ -191,19 +192,23 @@ def _shrinkage(fit: Fit) -> Check:
 def _mean_eta(fit: Fit) -> Check:
     from scipy.stats import t as student
 
-    name, eta = "mean of the random effects", fit.eta
-    count = len(eta)
-    if count < 3:
+    name = "mean of the random effects"
+    modes = {effect: values for effect, values in fit.modes.items() if len(values) > 2}
+    if not modes:
         return Check(name, UNJUDGED, float("nan"), "Fewer than three subjects.")
-    spread = eta.std(ddof=1)
     # an effect whose variance went to zero has nothing to test
-    use = [effect for effect in eta.columns if spread[effect] > 1e-8]
+    use = {effect: values for effect, values in modes.items() if values.std(ddof=1) > 1e-8}
     if not use:
         return Check(name, UNJUDGED, float("nan"), "No random effect varies.")
-    p = {effect: 2.0 * student.sf(abs(eta[effect].mean()) * np.sqrt(count) / spread[effect], count - 1) for effect in use}
+
+    def chance(values):
+        t = abs(values.mean()) * np.sqrt(len(values)) / values.std(ddof=1)
+        return 2.0 * student.sf(t, len(values) - 1)
+
+    p = {effect: chance(values) for effect, values in use.items()}
     worst = min(p, key=p.get)
     figure = min(1.0, p[worst] * len(use))
-    size = f"{worst} has mean {eta[worst].mean():.3g}, p = {figure:.2g} for {len(use)} effects together"
+    size = f"{worst} has mean {use[worst].mean():.3g}, p = {figure:.2g} for {len(use)} effects together"
     if figure < 0.01:
         return Check(name, REMARK, figure, f"{size}: not zero; the distribution of {worst} or its typical value is misspecified.")
     return Check(name, FINE, figure, f"{size}: none differs from zero.")

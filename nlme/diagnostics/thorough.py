@@ -45,8 +45,9 @@ def audit(fit: Fit, *, starts: int = 5, samples: int = 1000, key=0, penalty=None
     """
     fit.covariance  # noqa: B018 (so that the quick checks judge the second derivatives, not the scores)
     checks = [*quick_checks(fit), _exact_gradient(fit), _tolerances(fit)]
-    if fit.layout.anatomy.mixture:
-        words = "Not for mixtures of subpopulations: compare with nlme.AGQ and with fits from other starting values by hand."
+    if fit.layout.anatomy.mixture or fit.layout.anatomy.by_site:
+        what = f"random effects per {fit.layout.anatomy.above}" if fit.layout.anatomy.by_site else "mixtures of subpopulations"
+        words = f"Not for {what}: compare with nlme.AGQ and with fits from other starting values by hand."
         return assembled(fit, [*checks, *(Check(name, UNJUDGED, float("nan"), words) for name in ("approximation", "several starts"))])
     if samples:
         checks.append(_approximation(fit, samples))
@@ -91,7 +92,7 @@ def _tolerances(fit: Fit) -> Check:
     name = "tolerances"
     at = _under_tight_tolerances(fit, fit.inventory.unconstrained(fit.model), fit.b)
     change = float(at.value.sum()) - fit.objective
-    bad = np.flatnonzero((np.asarray(at.status) != SOLVED) | ~np.isfinite(np.asarray(at.value)))
+    bad = np.flatnonzero((np.asarray(at.status) != SOLVED) | ~np.isfinite(np.asarray(at.by_subject)))
     if len(bad):
         listed = ", ".join(str(fit.population.ids[i]) for i in bad[:5])
         return Check(name, PROBLEM, change, f"Under 100 times tighter tolerances {len(bad)} subjects cannot be computed ({listed}).")

@@ -31,6 +31,7 @@ from nlme.estimation.objective import after_search, evaluate_subjects
 from nlme.estimation.outer import CONVERGED, RAN_AWAY, SEARCHING, SENTENCES, Search, absorb, begin, propose
 from nlme.estimation.progress import Progress
 from nlme.estimation.result import Fit
+from nlme.language.anatomy import Anatomy
 from nlme.language.ragged import Ragged, over_subjects
 from nlme.marginal.mode import ModeSearch, begin_mode, unfinished
 from nlme.structure.solvers import SOLVED
@@ -162,12 +163,13 @@ def run_fits(
     Raises
     ------
     ModelError
-        A mixture of subpopulations.
+        A mixture of subpopulations, random effects above the subject.
     FitError
         The checkpoint is not one, or belongs to other fits.
     """
     if fit.layout.anatomy.mixture:
         raise ModelError("Fits of a mixture of subpopulations do not run side by side yet; run them one by one with nlme.fit.")
+    refuse_sites(fit.layout.anatomy)
     count = len(u)
     weights = np.ones((count, len(fit.values))) if weights is None else np.asarray(weights, float)
     free = np.ones(u.shape, bool) if free is None else np.asarray(free, bool)
@@ -239,8 +241,18 @@ def _queues(count: int) -> int:
     return int(np.clip(count // _SHARE, 1, os.cpu_count() or 1))
 
 
+def refuse_sites(anatomy: Anatomy) -> None:
+    """Refuse many fits or evaluations of a model with a level above the subject."""
+    if anatomy.by_site:
+        raise ModelError(
+            f"Fits with random effects per {anatomy.above} do not run side by side (bootstrap, profile likelihood, several "
+            f"starts, importance resampling); run them one by one with nlme.fit, whole sites resampled, and see fit.covariance."
+        )
+
+
 def objectives(fit: Fit, u: np.ndarray, *, starts: np.ndarray | None = None) -> np.ndarray:
     """(R,) objective of ``fit``'s problem at each row of ``u`` (R, P), no search; NaN where it cannot be computed."""
+    refuse_sites(fit.layout.anatomy)
     starts = jnp.asarray(fit.b if starts is None else starts)
     size = _capacity(len(u))
     lanes = _lanes(fit.layout.arrays, size)

@@ -111,8 +111,8 @@ def sample(
 
     def log_density(w):
         u, y = at(w)
-        here, density = prior.model_and_density(u)
-        b, jacobian = at.standard(layout.anatomy.omega(here), y)
+        here, density = prior.model_and_density(u[: prior.size])
+        b, jacobian = at.standard_of_all(layout, here, u[prior.size :], y)
         likelihood, status = log_joint(here, layout.anatomy, layout.arrays, b, 1, ode)
         return density + jacobian + likelihood, status
 
@@ -291,7 +291,8 @@ def _positions(prior: Priors, layout: Layout, at: Coordinates, w: dict) -> dict[
 
     def one(w):
         u, y = at(w)
-        return {"u": u, "b": at.standard(layout.anatomy.omega(prior.model_and_density(u)[0]), y)[0]}
+        u, shared = u[: prior.size], u[prior.size :]
+        return {"u": u, "b": at.standard_of_all(layout, prior.model_and_density(u)[0], shared, y)[0]}
 
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(jax.vmap(one)))(w))
 

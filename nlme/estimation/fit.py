@@ -13,6 +13,7 @@ import numpy as np
 
 from nlme.errors import FitError, ModelError
 from nlme.estimation.maximum_posterior import MAP, MinusTwiceLogPrior
+from nlme.estimation.nested import require_sites
 from nlme.estimation.objective import Evaluation, evaluate_subjects
 from nlme.estimation.outer import BAD_START, SEARCHING, absorb, begin, corrected, propose
 from nlme.estimation.progress import Progress
@@ -55,12 +56,13 @@ def evaluate(model: Model, population, method: Method | None = None, *, sharding
     """
     method = _method(method)
     layout = lay_out(_checked(model), population, mesh=mesh_of(sharding))
+    require_sites(method, layout.anatomy)
     inventory = Inventory(model)
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     at = evaluate_subjects(
         method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
     )
-    require_finite(np.asarray(at.value), np.asarray(at.status), layout, model, "at these parameters", method.ode)
+    require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
     return Evaluated(**_evaluated(method, model, population, (), layout, at))
 
 
@@ -116,6 +118,7 @@ def fit(
         method, priors = method.method, method.priors
     method = _method(method)
     layout = lay_out(_checked(model), population, mesh=mesh_of(sharding))
+    require_sites(method, layout.anatomy)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     inventory = Inventory(model, fixed)
     if not method.individuals:
@@ -161,7 +164,7 @@ def fit(
                 if best is None:
                     first_call = time.perf_counter() - clock
                     if int(search.status) == BAD_START:
-                        values, status = np.asarray(at.value), np.asarray(at.status)
+                        values, status = np.asarray(at.by_subject), np.asarray(at.status)
                         require_finite(values, status, layout, model, "at the starting values", method.ode)
                         raise FitError("The gradient of the objective is not finite at the starting values; try other values.")
                 if not bool(accepted) and loose > _MUCH_LOOSER * inner:
@@ -286,7 +289,7 @@ def _with_penalty(at: Evaluation, penalty: Penalty | None, inventory: Inventory,
 def _advance(search, at: Evaluation, penalty: Penalty | None, inventory: Inventory, model: Model, u, tolerance, limit):
     """Take an evaluation at ``u`` in, penalty added; the search, the next point, and whether ``u`` was taken."""
     value, gradient = _with_penalty(at, penalty, inventory, model, u)
-    search, accepted = absorb(search, value, gradient, at.gradient, tolerance, limit)
+    search, accepted = absorb(search, value, gradient, at.scores, tolerance, limit)
     return search, propose(search), accepted
 
 
@@ -306,6 +309,12 @@ def _from_scratch(best: Evaluation, method, layout: Layout, inventory, model, u)
         for b in starts
     )
     better = (fresh.joint < again.joint - _APART) & fresh.converged
+    if layout.sites is not None:  # a subject's other mode moves its site's effects, and all their subjects' modes with them
+        if not better.any():
+            return again, False
+        starts = np.where(better[:, None], fresh.b, again.b)
+        other = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, starts, bend=best.bend)
+        return other, bool(np.any(np.abs(other.value - again.value) > _APART))
 
     def choose(a, b):
         return np.where(better.reshape(better.shape + (1,) * (a.ndim - 1)), a, b)
@@ -322,6 +331,7 @@ def _evaluated(method, model, population, fixed, layout, at: Evaluation) -> dict
         population=population,
         fixed=fixed,
         values=np.asarray(at.value),
+        given=None if at.given is None else np.asarray(at.given),
         b=np.asarray(modes.b),
         probabilities=np.asarray(modes.membership),
         decrement=np.asarray(at.decrement),
@@ -333,7 +343,8 @@ def _evaluated(method, model, population, fixed, layout, at: Evaluation) -> dict
 
 def _post_hoc(method: Method, layout: Layout, model: Model) -> Evaluation:
     """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
-    searching = FOCE(inner_tolerance=method.inner_tolerance, inner_iterations=method.inner_iterations, ode=method.ode)
+    options = ("inner_tolerance", "inner_iterations", "ode", "site_points")
+    searching = FOCE(**{name: getattr(method, name) for name in options})
     inventory = Inventory(model)
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     u = inventory.unconstrained(model)

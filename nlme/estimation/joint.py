@@ -41,13 +41,21 @@ def pointwise(
 def log_joint(
     model: Model, anatomy: Anatomy, arrays: Ragged, b: Float[Array, "N q"], order: int, tolerances: Tolerances
 ) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """log p(y, b | theta) of all subjects without the constant of the random effects, and the worst ending of their solves."""
+    """log p(y, b | theta) of all subjects without the constant of the random effects, and the worst ending of their solves.
+
+    The last columns of ``b`` are the effects of the subjects' sites, if they share any.
+    """
+
     def of_subject(data, b):
         terms, status = pointwise(model, anatomy, data, b, order, tolerances)
         return (jnp.sum(terms), status), ()
 
     (total, status), _ = over_subjects(of_subject, arrays, b)
-    return jnp.sum(total) - 0.5 * jnp.sum(jnp.square(b)), jnp.max(status)
+    squares = jnp.square(b)
+    if anatomy.by_site:  # those of a site count once, not for each of its subjects
+        sizes = jnp.zeros(len(b)).at[arrays.site_of].add(1.0)[arrays.site_of]
+        squares = squares.at[:, anatomy.inner :].divide(sizes[:, None])
+    return jnp.sum(total) - 0.5 * jnp.sum(squares), jnp.max(status)
 
 
 class Failures:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.estimation.batch import Fits, require_penalty, run_fits
+from nlme.estimation.batch import Fits, refuse_sites, require_penalty, run_fits
 from nlme.estimation.result import Fit
 
 SAME = 0.01  # objectives that differ by less count as one optimum
@@ -105,6 +105,7 @@ def multistart(
     """
     if n < 1 or not spread > 0:
         raise FitError(f"multistart needs n of at least 1 and a positive spread; got n={n}, spread={spread}.")
+    refuse_sites(fit.layout.anatomy)
     require_penalty(fit, penalty)
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     inventory = fit.inventory

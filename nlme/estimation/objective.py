@@ -29,11 +29,14 @@ _BY_SLOPES = 8  # iterations of a mode's search with first derivatives
 
 
 class Evaluation(NamedTuple):
-    """Objective of every subject at one point of the parameters; a leading axis over subjects throughout."""
+    """Objective of every subject at one point of the parameters; a leading axis over subjects throughout.
+
+    Where subjects share the random effects of a site, ``value`` and ``gradient`` are of the sites.
+    """
 
     value: Float[Array, " N"]  # -2 log L without n log 2 pi
     gradient: Float[Array, "N P"] | None  # in the unconstrained parameters
-    b: Float[Array, "N q"]  # standardised modes
+    b: Float[Array, "N q"]  # standardised modes, the site's last
     decrement: Float[Array, " N"]
     iterations: Int[Array, " N"]
     converged: Bool[Array, " N"]
@@ -42,6 +45,19 @@ class Evaluation(NamedTuple):
     joint: Float[Array, " N"]  # Phi at the mode; infinite for a method that needs none
     bend: Float[Array, "N q q"]  # what second derivatives of the states add to the Hessian at the mode; 0 for closed forms
     motion: Float[Array, "N q P"] | None = None  # of the modes with the unconstrained parameters, where it is worth having
+    given: Float[Array, " N"] | None = None  # objective of each subject given its site's effects at their mode
+    parts: Float[Array, "N P"] | None = None  # of the sites' gradients, that each subject contributes
+
+    @property
+    def scores(self) -> Float[Array, "N P"]:
+        """Rows whose sum is the gradient and whose outer products say how the objective bends: one for each subject, also where
+        subjects share the random effects of a site (few sites know few directions)."""
+        return self.gradient if self.parts is None else self.parts
+
+    @property
+    def by_subject(self) -> Float[Array, " N"]:
+        """An objective for each subject; not finite where its site's is not for its sake."""
+        return self.value if self.given is None else self.given
 
     def followed(self, move: np.ndarray) -> np.ndarray:
         """Where the modes will be, to first order, when the unconstrained parameters have moved by ``move``."""
@@ -117,6 +133,7 @@ def at_mode(
     method.require(anatomy)
     arrays, rest = eqx.partition(model, eqx.is_inexact_array)
     stopped = eqx.combine(jax.lax.stop_gradient(arrays), rest)
+    held = dataclasses.replace(data, shared=jax.lax.stop_gradient(data.shared))
     zero = jnp.zeros_like(search.b)
     if not method.searches:
         subject = Subject(method, anatomy, data, model, zero, method.order)
@@ -125,7 +142,7 @@ def at_mode(
         return method.objective(subject, model, zero), zero, found, bend
 
     def curvature(b, order: int = 2):
-        return curvature_at(method, anatomy, data, stopped, b, order)
+        return curvature_at(method, anatomy, held, stopped, b, order)
 
     search = jax.lax.stop_gradient(search)
     limit = method.inner_iterations
@@ -163,14 +180,18 @@ def evaluate_subjects(
     bend=None,
     tolerance: float | None = None,
 ) -> Evaluation:
-    """Every subject's objective (and gradient) at the unconstrained parameters ``u``.
+    """Every subject's objective (and gradient) at the unconstrained parameters ``u``; of sites, where they have random effects.
 
     ``starts`` (N, q) begin the modes; ``bend`` (N, q, q), an evaluation's nearby, quickens their search, and so does a
     ``tolerance`` above the method's ``inner_tolerance``.
     """
     starts = jnp.asarray(starts)
-    bend = jnp.zeros((*starts.shape, starts.shape[1])) if bend is None else jnp.asarray(bend)
+    bend = jnp.zeros((len(starts), anatomy.inner, anatomy.inner)) if bend is None else jnp.asarray(bend)
     tolerance = jnp.asarray(method.inner_tolerance if tolerance is None else tolerance, float)
+    if anatomy.by_site:
+        from nlme.estimation.nested import evaluate_sites  # which is made of this file's subjects
+
+        return evaluate_sites(method, anatomy, inventory, model, arrays, u, starts, gradient, bend, tolerance)
     return threaded(_evaluate, arrays, method, anatomy, inventory, model, u, starts, bend, tolerance, gradient)
 
 

@@ -27,6 +27,7 @@ from nlme.language.solution import failure
 from nlme.marginal.base import Method
 from nlme.marginal.laplace import Laplace
 from nlme.marginal.quadrature import ImportanceSampling
+from nlme.parameters.covariance import OCCASION as OCCASION_LEVEL
 from nlme.parameters.inventory import Inventory, ParameterRow
 from nlme.structure.solvers import SENTENCES as SOLVER_SENTENCES
 from nlme.structure.solvers import SOLVED, Tolerances
@@ -42,8 +43,10 @@ class Evaluated:
     ----------
     method, model, population : what was evaluated
     fixed : names of the parameters that count as not estimated
-    values : (N,) -2 log L of each subject, without n log 2 pi
-    b : (N, q) standardised modes of the random effects, eta = L b; in a mixture those of the likeliest subpopulation
+    values : (N,) -2 log L of each subject, without n log 2 pi; of each site, where subjects share the random effects of one
+    b : (N, q) standardised modes of the random effects, eta = L b; in a mixture those of the likeliest subpopulation.  A site's
+        effects come last, the same for all its subjects, whose own are the modes given those
+    given : (N,) where subjects share the random effects of a site, -2 log L of each given those at their mode
     """
 
     method: Method
@@ -57,6 +60,7 @@ class Evaluated:
     inner_iterations: np.ndarray
     inner_converged: np.ndarray
     status: np.ndarray
+    given: np.ndarray | None = None
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -111,7 +115,7 @@ class Evaluated:
     @functools.cached_property
     def _eta(self) -> np.ndarray:
         if not self.effects:
-            return np.zeros((len(self.values), 0))
+            return np.zeros((len(self.b), 0))
         return np.asarray(jax.vmap(effects_from, (None, None, 0))(self.layout.anatomy, self.model, jnp.asarray(self.b)))
 
     @property
@@ -122,17 +126,28 @@ class Evaluated:
         return pd.DataFrame(self._eta, index=self._index(), columns=list(self.effects))
 
     @property
+    def modes(self) -> dict[str, np.ndarray]:
+        """Random effect -> its modes, each draw of its distribution once: of a site, not of each of its subjects."""
+        found = dict(zip(self.effects, self._eta.T, strict=True))
+        if self.layout.sites is not None:
+            found |= {name: found[name][self.layout.sites.first] for name in self.layout.anatomy.shared}
+        return found
+
+    @property
     def subjects(self):
-        """DataFrame, one row per subject: observations, objective, whether its mode converged, what remains of the gradient."""
+        """DataFrame, one row per subject: observations, objective, whether its mode converged, what remains of the gradient.
+
+        Where subjects share the random effects of a site, the objective is that given those at their mode (see ``sites``).
+        """
         import pandas as pd
 
         return pd.DataFrame(
             {
                 "n_observations": [s.n_observations for s in self.population],
-                "objective": self.values,
+                "objective": self.values if self.given is None else self.given,
                 "converged": self.inner_converged & (self.status == SOLVED),
                 "gradient": np.sqrt(np.maximum(self.decrement, 0.0)),
-                "message": [self._subject_message(i) for i in range(len(self.values))],
+                "message": [self._subject_message(i) for i in range(len(self.status))],
             },
             index=self._index(),
         )
@@ -143,6 +158,28 @@ class Evaluated:
         if not self.inner_converged[i]:
             return f"the mode of its random effects was not found in {int(self.inner_iterations[i])} iterations"
         return ""
+
+    @property
+    def sites(self):
+        """DataFrame, one row per site (value of the column that random effects are shared by): how many subjects it has, its
+        objective, and the modes of its random effects.
+
+        Raises
+        ------
+        ModelError
+            The model has no level above the subject.
+        """
+        import pandas as pd
+
+        anatomy, sites = self.layout.anatomy, self.layout.sites
+        if sites is None:
+            raise ModelError(
+                f"{type(self.model).__name__} has no random effects above the subject; declare them with "
+                'nlme.covariance(..., per="site").'
+            )
+        effects = dict(zip(anatomy.shared, self._eta[sites.first, anatomy.inner :].T, strict=True))
+        index = pd.Index(sites.labels, name=sites.column)
+        return pd.DataFrame({"n_subjects": sites.sizes, "objective": self.values, **effects}, index=index)
 
     @functools.cached_property
     def parameters(self) -> list[ParameterRow]:
@@ -194,7 +231,8 @@ class Evaluated:
 
     @property
     def shrinkage(self):
-        """Series, per random effect: 100 (1 - sd(eta) / omega) %, sd about the mean (n - 1); per occasion, over all that were met."""
+        """Series, per random effect: 100 (1 - sd(eta) / omega) %, sd about the mean (n - 1); per occasion, over all that were
+        met; per site, over the sites."""
         import pandas as pd
 
         anatomy = self.layout.anatomy
@@ -204,8 +242,10 @@ class Evaluated:
         for covariance in anatomy.levels(self.model):
             for name, sd in zip(covariance.names, np.asarray(covariance.sd), strict=True):
                 eta = self._eta[:, [k for k, effect in enumerate(anatomy.effects) if effect.split("[")[0] == name]]
-                if covariance.per == "occasion":
+                if covariance.per == OCCASION_LEVEL:
                     eta = eta[self._met]
+                elif covariance.per == anatomy.above:
+                    eta = eta[self.layout.sites.first]
                 with np.errstate(divide="ignore", invalid="ignore"):
                     found[name] = 100.0 * (1.0 - np.std(eta, ddof=1) / sd) if np.size(eta) > 1 else np.nan
         return pd.Series(found, name="shrinkage", dtype=float)
@@ -249,13 +289,15 @@ class Evaluated:
 
     @functools.cached_property
     def least_curvature(self) -> np.ndarray:
-        """(N,) smallest eigenvalue of the second derivatives of every subject's Phi at its mode; that of the prior alone is 1."""
+        """(N,) smallest eigenvalue of the second derivatives of every subject's Phi in its own effects, at its mode; that of the
+        prior alone is 1."""
         hessians = hessians_at(self.method, self.layout.anatomy, self.model, self.layout.arrays, jnp.asarray(self.b))
-        return np.array([np.linalg.eigvalsh(h)[0] if np.isfinite(h).all() else np.nan for h in np.asarray(hessians)])
+        own = np.asarray(hessians)[:, : self.layout.anatomy.inner, : self.layout.anatomy.inner]
+        return np.array([np.linalg.eigvalsh(h)[0] if np.isfinite(h).all() else np.nan for h in own])
 
     def _flat_problems(self) -> list[str]:
         """Subjects whose log determinant Laplace's method should not take."""
-        if not isinstance(self.method, Laplace) or not self.effects or self.layout.anatomy.mixture:
+        if not isinstance(self.method, Laplace) or not self.layout.anatomy.inner or self.layout.anatomy.mixture:
             return []
         found = [(value, s.id) for value, s in zip(self.least_curvature, self.population, strict=True) if value < _FLAT]
         if not found:
@@ -269,13 +311,19 @@ class Evaluated:
         ]
 
     @property
+    def _units(self) -> str:
+        """How many subjects there are, and how many sites they belong to."""
+        sites = self.layout.sites
+        return f"{len(self.status)} subjects" + ("" if sites is None else f" of {len(sites)} values of {sites.column}")
+
+    @property
     def messages(self) -> list[str]:
         """Problems in words, most serious first."""
         return self._subject_problems() + self._flat_problems() + self._monte_carlo_problems()
 
     def __repr__(self) -> str:
         error = "" if self.monte_carlo is None else f" ± {self.monte_carlo.error:.3g}"
-        lines = [f"{type(self.model).__name__}, {self.method!r}: objective {self.objective:.4f}{error} ({len(self.values)} subjects)"]
+        lines = [f"{type(self.model).__name__}, {self.method!r}: objective {self.objective:.4f}{error} ({self._units})"]
         return "\n".join(lines + [f"  ! {m}" for m in self.messages])
 
 
@@ -321,7 +369,11 @@ class Fit(Evaluated):
 
     @functools.cached_property
     def covariance(self) -> CovarianceOfEstimates:
-        """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient)."""
+        """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient).
+
+        The sandwich by default; R with priors, and where subjects share the random effects of sites, whose scores are too few as
+        a rule (``of_kind("sandwich")`` takes them all the same).
+        """
         u = self.inventory.unconstrained(self.model)
 
         def evaluated(v, starts, bend=None) -> Evaluation:
@@ -335,7 +387,7 @@ class Fit(Evaluated):
             # the modes are followed from the estimate to the points about it
             return np.asarray(evaluated(v, here.followed(np.asarray(v - u)), here.bend).gradient)
 
-        kind = "R" if self.priors else "sandwich"
+        kind = "R" if self.priors or self.layout.sites is not None else "sandwich"
         return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds())
 
     @functools.cached_property
@@ -435,7 +487,7 @@ class Fit(Evaluated):
         lines = [
             f"{type(self.model).__name__}, {self.method!r}",
             f"  objective {self.objective:.3f}   AIC {self.aic:.2f}   BIC {self.bic:.2f}   "
-            f"{len(self.values)} subjects, {self.n_observations} observations",
+            f"{self._units}, {self.n_observations} observations",
             f"  {self.verdict}",
         ]
         if self.priors:

@@ -45,6 +45,8 @@ def save(fit: Fit, path) -> None:
     """Write ``fit`` to ``path``; an existing file is replaced only once the new one is complete."""
     inventory = Inventory(fit.model)
     arrays = {f"fit/{name}": np.asarray(getattr(fit, name)) for name in _ARRAYS}
+    if fit.given is not None:
+        arrays["fit/given"] = np.asarray(fit.given)
     arrays["model/natural"] = np.asarray(inventory.natural(fit.model))
     arrays["start/natural"] = np.asarray(inventory.natural(fit.start))
     arrays |= {f"history/{name}": values for name, values in fit.history_columns.items()}
@@ -111,6 +113,7 @@ def load(path, model: Model | type[Model] | None = None) -> Fit:
         timings=document["timings"],
         versions=document["versions"],
         data_hash=document["data_hash"],
+        given=arrays.get("fit/given"),
         **{name: arrays[f"fit/{name}"] for name in _ARRAYS},
     )
     if document["covariance"] is not None:

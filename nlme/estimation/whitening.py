@@ -19,6 +19,8 @@ and x = x^ + H^(-1/2) w, at a mode x^, costs no more than the subjects' blocks:
 
     u = u^ + S^(-T/2) w_u,        y_i = y_i^ - D_i^-1 B_i (u - u^) + D_i^(-T/2) w_i
 
+The effects of sites, which subjects share, stand with u: x = (u, sites' effects, y_1 .. y_N), centred likewise.
+
 This takes away the ridges along which typical values and random effects trade off.  The mode is found by Fisher scoring with
 Levenberg-Marquardt damping (Fahrmeir & Tutz 2001, Multivariate Statistical Modelling Based on Generalized Linear Models, 2nd ed.,
 appendix B.4).  Any centre and any matrices make valid coordinates; good ones make a fast sampler.
@@ -33,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from nlme.language.anatomy import Anatomy
 from nlme.language.density import effects_from, moments
 from nlme.language.layout import Layout
 from nlme.language.model import Model
@@ -49,13 +52,16 @@ _TOLERANCE = 1e-4  # expected further gain in log density
 
 
 class Centring(NamedTuple):
-    """How far each random effect is centred: c_k (0 centred, 1 not) and the reference r_k."""
+    """How far each random effect is centred: c_k (0 centred, 1 not) and the reference r_k; those of the site, if any, last."""
 
     exponent: Float[Array, " q"]
     reference: Float[Array, " q"]
 
+    def of(self, part: slice) -> Centring:
+        return Centring(self.exponent[part], self.reference[part])
+
     def standard(self, omega: Covariance | None, y: Float[Array, " q"]):
-        """b of one subject, and log |db / dy|."""
+        """b of one subject (or site), and log |db / dy|."""
         if not y.shape[0]:
             return y, jnp.zeros(())
         scale = omega.sd**self.exponent * self.reference ** (1.0 - self.exponent)
@@ -65,27 +71,36 @@ class Centring(NamedTuple):
 
 
 class Coordinates(NamedTuple):
-    """The map from w to (u, b), with its centre."""
+    """The map from w to (u, b), with its centre.  After the P parameters, u holds the effects of the sites: G numbers."""
 
     centring: Centring
-    u: Float[Array, " P"]
+    u: Float[Array, " G"]
     y: Float[Array, "N q"]
-    spread: Float[Array, "P P"]  # S^(-T/2)
-    follow: Float[Array, "N q P"]  # D_i^-1 B_i
+    spread: Float[Array, "G G"]  # S^(-T/2)
+    follow: Float[Array, "N q G"]  # D_i^-1 B_i
     scatter: Float[Array, "N q q"]  # D_i^(-T/2)
     iterations: Int[Array, ""]  # of the search for the mode
 
-    def __call__(self, w: dict) -> tuple[Float[Array, " P"], Float[Array, "N q"]]:
-        """(u, y) at w = {"population": (P,), "effects": (N, q)}; without random effects "effects" is left out."""
+    def __call__(self, w: dict) -> tuple[Float[Array, " G"], Float[Array, "N q"]]:
+        """(u, y) at w = {"population": (G,), "effects": (N, q)}; without random effects "effects" is left out."""
         moved = self.spread @ w["population"]
         if "effects" not in w:
             return self.u + moved, self.y
         return self.u + moved, self.y - self.follow @ moved + jnp.einsum("nij,nj->ni", self.scatter, w["effects"])
 
     def standard(self, omega: Covariance | None, y: Float[Array, "N q"]):
-        """(b, log |db / dy|) of all subjects."""
-        b, jacobian = jax.vmap(self.centring.standard, (None, 0))(omega, y)
+        """(b, log |db / dy|) of all subjects, in their own effects."""
+        b, jacobian = jax.vmap(self.centring.of(slice(y.shape[1])).standard, (None, 0))(omega, y)
         return b, jnp.sum(jacobian)
+
+    def standard_of_all(self, layout: Layout, model: Model, shared: Float[Array, " Ss"], y: Float[Array, "N q"]):
+        """The same with the effects of each one's site last in b: those that ``shared``, the end of u, stands for."""
+        anatomy = layout.anatomy
+        b, jacobian = self.standard(anatomy.own_omega(model), y)
+        if not anatomy.by_site:
+            return b, jacobian
+        z, stretched = _of_sites(anatomy, model, self.centring, shared)
+        return jnp.concatenate([b, z[layout.sites.of]], axis=1), jacobian + jnp.sum(stretched)
 
 
 class _Arrow(NamedTuple):
@@ -111,16 +126,23 @@ class _Search(NamedTuple):
 
 def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) -> Coordinates:
     """Coordinates for the posterior of ``model``'s free parameters; its values are where the search for the mode begins."""
-    n, q, size = layout.n_subjects, len(layout.anatomy.effects), prior.size
-    start = (prior.unconstrained(model), jnp.zeros((n, q)))
+    n, q, anatomy = layout.n_subjects, layout.anatomy.inner, layout.anatomy
+    shared = 0 if layout.sites is None else len(layout.sites) * anatomy.by_site
+    size = prior.size + shared
+    start = (jnp.concatenate([prior.unconstrained(model), jnp.zeros(shared)]), jnp.zeros((n, q)))
+    site_of = jnp.zeros(n, int) if layout.sites is None else jnp.asarray(layout.sites.of)
 
     def at(u, y, centring) -> _Arrow:
         (value, gradient, information), _ = over_subjects(
-            lambda data, y: (_subject(prior, layout, data, centring, u, y, ode), ()), layout.arrays, y
+            lambda data, y, site: (_subject(prior, layout, data, centring, u, y, site, ode), ()), layout.arrays, y, site_of
         )
-        slope, bend = jax.grad(_minus_prior)(u, prior), jax.hessian(_minus_prior)(u, prior)
+
+        def minus_prior(u):
+            return _minus_prior(u, prior, anatomy, centring)
+
+        own, slope, bend = minus_prior(u), jax.grad(minus_prior)(u), jax.hessian(minus_prior)(u)
         return _Arrow(
-            jnp.sum(value) + _minus_prior(u, prior),
+            jnp.sum(value) + own,
             jnp.sum(gradient[:, :size], axis=0) + slope,
             gradient[:, size:],
             jnp.sum(information[:, :size, :size], axis=0) + _positive_part(bend),
@@ -129,8 +151,9 @@ def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) ->
         )
 
     # the joint density has no useful mode in the spread of the random effects, which stays at the model's
-    moving = np.concatenate([np.full(site.size, site.part == "value") for site in prior.sites])
-    reference = layout.anatomy.omega(model).sd if q else jnp.ones(0)
+    moving = np.concatenate([*(np.full(site.size, site.part == "value") for site in prior.sites), np.ones(shared, bool)])
+    count = len(anatomy.effects)
+    reference = anatomy.omega(model).sd if count else jnp.ones(0)
 
     def going(search):
         return (search.gain > _TOLERANCE) & (search.count < _LIMIT)
@@ -154,17 +177,19 @@ def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) ->
             jax.tree.map(lambda old, new: jnp.where(first, old, new), start, trial),
             point,
             here,
-            search.centring._replace(exponent=jnp.where(first, _shares_left(there), search.centring.exponent)),
+            search.centring._replace(
+                exponent=jnp.where(first, _shares_left(there, anatomy.by_site, shared), search.centring.exponent)
+            ),
             damping,
             jnp.where(first, jnp.inf, gain),
             search.count + 1,
         )
 
     nothing = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(at, *start, Centring(jnp.ones(q), reference))
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(at, *start, Centring(jnp.ones(count), reference))
     )._replace(value=jnp.asarray(jnp.inf))
     search = _Search(
-        start, start, nothing, Centring(jnp.ones(q), reference), jnp.asarray(1e-3), jnp.asarray(jnp.inf), jnp.zeros((), int)
+        start, start, nothing, Centring(jnp.ones(count), reference), jnp.asarray(1e-3), jnp.asarray(jnp.inf), jnp.zeros((), int)
     )
     # one loop holds the only copy of the solve, to keep compilation short
     search = jax.lax.while_loop(going, step, search)
@@ -175,23 +200,38 @@ def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) ->
     return Coordinates(search.centring, u, y, spread, follow, scatter, search.count)
 
 
-def _shares_left(at: _Arrow) -> Float[Array, " q"]:
-    """Share of the variance of every random effect that a subject's data leave, on average."""
-    if not at.d.shape[-1]:
+def _shares_left(at: _Arrow, by_site: int, shared: int) -> Float[Array, " q"]:
+    """Share of the variance of every random effect that a subject's (a site's) data leave, on average."""
+    left = []
+    if at.d.shape[-1]:
+        left.append(jnp.mean(jax.vmap(lambda d: jnp.diagonal(inverse_positive(d)))(at.d), axis=0))
+    if shared:
+        _, _, follow = _factors(at, 0.0)
+        given = (at.a - jnp.einsum("nqp,nqr->pr", at.b, follow))[-shared:, -shared:]
+        left.append(jnp.mean(jnp.diagonal(inverse_positive(given)).reshape(-1, by_site), axis=0))
+    if not left:
         return jnp.ones(0)
-    left = jax.vmap(lambda d: jnp.diagonal(inverse_positive(d)))(at.d)
-    return jnp.clip(jnp.nan_to_num(jnp.mean(left, axis=0), nan=1.0), 0.0, 1.0)
+    return jnp.clip(jnp.nan_to_num(jnp.concatenate(left), nan=1.0), 0.0, 1.0)
 
 
-def _subject(prior: Priors, layout: Layout, data: SubjectData, centring: Centring, u, y, ode: Tolerances):
+def _of_sites(anatomy: Anatomy, model: Model, centring: Centring, y: Float[Array, " Ss"]):
+    """(z, log |dz / dy|) of all sites."""
+    standard = centring.of(slice(anatomy.inner, None)).standard
+    return jax.vmap(standard, (None, 0))(model.between_sites(), y.reshape(-1, anatomy.by_site))
+
+
+def _subject(prior: Priors, layout: Layout, data: SubjectData, centring: Centring, u, y, site, ode: Tolerances):
     """Minus log p(observations, y | u) of one subject with its gradient and information in x = (u, y)."""
-    anatomy, size = layout.anatomy, prior.size
+    anatomy, size = layout.anatomy, u.shape[0]
     x = jnp.concatenate([u, y])
 
     def parts(x):
-        model, _ = prior.model_and_density(x[:size])
-        b, jacobian = centring.standard(anatomy.omega(model), x[size:])
-        return model, b, jacobian
+        model, _ = prior.model_and_density(x[: prior.size])
+        own, jacobian = centring.of(slice(anatomy.inner)).standard(anatomy.own_omega(model), x[size:])
+        if anatomy.by_site:
+            z, _ = _of_sites(anatomy, model, centring, x[prior.size : size])
+            return model, jnp.concatenate([own, z[site]]), jacobian
+        return model, own, jacobian
 
     model, b, _ = parts(x)
     expansion = Expansion(model, anatomy, effects_from(anatomy, model, b), data.covariates, data.timeline, 1, ode)
@@ -216,7 +256,7 @@ def _subject(prior: Priors, layout: Layout, data: SubjectData, centring: Centrin
 
     def effects(x):
         _, b, jacobian = parts(x)
-        return 0.5 * b @ b - jacobian
+        return 0.5 * b[: anatomy.inner] @ b[: anatomy.inner] - jacobian
 
     own, slope = jax.value_and_grad(effects)(x)
     value = jnp.where(m.status == SOLVED, value + own, jnp.inf)
@@ -228,17 +268,24 @@ def _effects_information(parts, anatomy, centring: Centring, x, size: int):
     if x.shape[0] == size:
         return jnp.zeros((size, size))
 
-    def log_variance(u):  # of y
-        omega = anatomy.omega(parts(jnp.concatenate([u, x[size:]]))[0])
-        return 2.0 * (1.0 - centring.exponent) * jnp.log(omega.sd)
+    q = anatomy.inner
 
-    of_y = jax.jacfwd(lambda y: parts(jnp.concatenate([x[:size], y]))[1])(x[size:])
+    def log_variance(u):  # of y
+        omega = anatomy.own_omega(parts(jnp.concatenate([u, x[size:]]))[0])
+        return 2.0 * (1.0 - centring.exponent[:q]) * jnp.log(omega.sd)
+
+    of_y = jax.jacfwd(lambda y: parts(jnp.concatenate([x[:size], y]))[1][:q])(x[size:])
     of_u = jax.jacfwd(log_variance)(x[:size])
     return jax.scipy.linalg.block_diag(0.5 * of_u.T @ of_u, of_y.T @ of_y)
 
 
-def _minus_prior(u, prior: Priors):
-    return -prior.model_and_density(u)[1]
+def _minus_prior(u, prior: Priors, anatomy: Anatomy, centring: Centring):
+    """Minus the log density of all that subjects share: of the parameters, and of the sites' effects given them."""
+    model, density = prior.model_and_density(u[: prior.size])
+    if not anatomy.by_site:
+        return -density
+    z, jacobian = _of_sites(anatomy, model, centring, u[prior.size :])
+    return 0.5 * jnp.sum(jnp.square(z)) - jnp.sum(jacobian) - density
 
 
 def _positive_part(matrix):

@@ -28,9 +28,9 @@ OCCASION, MEMBER = "(occasion)", "(subpopulation)"  # their columns among the co
 class Anatomy:
     """What a model is made of, found by calling its methods on abstract values."""
 
-    effects: tuple[str, ...]  # all of a subject, those of every occasion written out: "cl", "v", "cl_occ[1]", "cl_occ[2]"
-    words: tuple[str, ...]  # what individual() sees of them: "cl", "v", "cl_occ"
-    by_occasion: int  # how many of these, the last, differ between occasions
+    effects: tuple[str, ...]  # all that reach a subject, its site's last: "cl", "v", "cl_occ[1]", "cl_occ[2]", "cl_site"
+    words: tuple[str, ...]  # what individual() sees of them: "cl", "v", "cl_occ", "cl_site"
+    by_occasion: int  # how many of these differ between occasions
     covariates: tuple[str, ...]
     individual: tuple[str, ...]
     states: tuple[str, ...]
@@ -45,6 +45,8 @@ class Anatomy:
     direct: tuple[int, ...]  # elements of the flat population parameters that the dynamics use directly
     laws: tuple[Law, ...] = ()  # endpoint -> what is known of its distribution before any number is
     occasions: tuple[str, ...] = ()  # of the data
+    above: str = ""  # column of the data whose values subjects share random effects of: "site"
+    by_site: int = 0  # how many these are, the last
     mixture: str = ""  # field with the shares of subpopulations
     subpopulations: tuple[str, ...] = ()
 
@@ -55,17 +57,45 @@ class Anatomy:
 
     def with_occasions(self, labels: tuple[str, ...]) -> Anatomy:
         """The same model for data with these occasions."""
-        own = len(self.words) - self.by_occasion
-        written = tuple(f"{word}[{label}]" for label in labels for word in self.words[own:])
-        return dataclasses.replace(self, occasions=labels, effects=self.words[:own] + written)
+        written = tuple(f"{word}[{label}]" for label in labels for word in self.occasional)
+        return dataclasses.replace(self, occasions=labels, effects=self.words[: self.own] + written + self.shared)
+
+    @property
+    def own(self) -> int:
+        """How many of ``words``, the first, a subject has once."""
+        return len(self.words) - self.by_occasion - self.by_site
+
+    @property
+    def occasional(self) -> tuple[str, ...]:
+        """The words that differ between occasions."""
+        return self.words[self.own : self.own + self.by_occasion]
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The words that the subjects of a site share."""
+        return self.words[len(self.words) - self.by_site :]
+
+    @property
+    def inner(self) -> int:
+        """How many of ``effects``, the first, belong to the subject itself."""
+        return len(self.effects) - self.by_site
 
     def omega(self, model: Model) -> Covariance | None:
-        """Covariance of all random effects of a subject."""
-        return joined(self.levels(model), self.occasions) if self.by_occasion else model.random()
+        """Covariance of all random effects that reach a subject."""
+        return joined(self.levels(model), self.occasions) if self.by_occasion or self.by_site else model.random()
+
+    def own_omega(self, model: Model) -> Covariance | None:
+        """Covariance of the random effects that belong to the subject itself."""
+        found = self.levels(model)[: -1 if self.by_site else None]
+        return joined(found, self.occasions) if found else None
 
     def levels(self, model: Model) -> tuple[Covariance, ...]:
-        """The covariances of which that is made: per subject, per occasion."""
-        found = (model.random(), model.between_occasions() if self.by_occasion else None)
+        """The covariances of which that is made: per subject, per occasion, per site."""
+        found = (
+            model.random(),
+            model.between_occasions() if self.by_occasion else None,
+            model.between_sites() if self.by_site else None,
+        )
         return tuple(level for level in found if level is not None)
 
     def cholesky(self, model: Model) -> Float[Array, "q q"]:
@@ -74,13 +104,13 @@ class Anatomy:
 
     def at(self, model: Model, eta: Float[Array, " q"], values: dict[str, Any]) -> tuple[Model, Named, Named]:
         """What ``individual`` sees in a row with these ``values``: its model, random effects and covariates."""
-        own = len(self.words) - self.by_occasion
-        seen = [eta[k] for k in range(own)]
+        seen = [eta[k] for k in range(self.own)]
         if self.by_occasion:
             here = jnp.arange(len(self.occasions)) == values[OCCASION]
-            table = jnp.reshape(eta[own:], (len(self.occasions), self.by_occasion))
+            table = jnp.reshape(eta[self.own : self.inner], (len(self.occasions), self.by_occasion))
             # a sum, not a product with 0 and 1: what does not belong here must not reach here as NaN either
             seen += list(jnp.sum(jnp.where(here[:, None], table, 0.0), axis=0))
+        seen += [eta[k] for k in range(self.inner, len(self.effects))]
         cov = {name: values[name] for name in self.covariates}
         if self.mixture:
             model = eqx.tree_at(lambda m: getattr(m, self.mixture).member, model, values[MEMBER].astype(int))
@@ -209,18 +239,26 @@ def anatomy_of(model: Model) -> Anatomy:
         omega = model.random()
     with in_method(type(model).__name__, "between_occasions"):
         between = model.between_occasions()
-    for method, found in (("random", omega), ("between_occasions", between)):
+    with in_method(type(model).__name__, "between_sites"):
+        above = model.between_sites()
+    for method, found in (("random", omega), ("between_occasions", between), ("between_sites", above)):
         if found is not None and not isinstance(found, Covariance):
             raise ModelError(f"{type(model).__name__}.{method} must return a covariance field; it returned {kind_of(found)}.")
-    own, occasional = (() if found is None else found.names for found in (omega, between))
-    effects = own + occasional
-    twice = sorted(set(own) & set(occasional))
-    if twice:
-        raise ModelError(
-            f"{type(model).__name__}: random effect {twice[0]!r} is declared per subject and per occasion; give them two names, "
-            f"such as {twice[0]} and {twice[0]}_occ."
-        )
+    levels = [level for level in (omega, between, above) if level is not None]
+    effects = tuple(name for level in levels for name in level.names)
+    for name in effects:
+        where = [level.per for level in levels if name in level.names]
+        if len(where) > 1:
+            raise ModelError(
+                f"{type(model).__name__}: random effect {name!r} is declared {' and '.join(f'per {per}' for per in where)}; "
+                f"give them two names, such as {name} and {name}_{where[1].replace('occasion', 'occ')}."
+            )
     mixtures = _mixtures(model)
+    if mixtures and above is not None:
+        raise ModelError(
+            f"{type(model).__name__} has subpopulations (nlme.mixture) and random effects per {above.per}; a model has the "
+            f"one or the other."
+        )
     if len(mixtures) > 1:
         raise ModelError(
             f"{type(model).__name__} has {len(mixtures)} mixtures ({', '.join(mixtures)}); write one, with a subpopulation for "
@@ -287,7 +325,9 @@ def anatomy_of(model: Model) -> Anatomy:
     return Anatomy(
         effects=tuple(effects),
         words=tuple(effects),
-        by_occasion=len(occasional),
+        by_occasion=0 if between is None else len(between.names),
+        above="" if above is None else above.per,
+        by_site=0 if above is None else len(above.names),
         covariates=covariates,
         individual=names,
         states=tuple(found["states"]),

@@ -21,6 +21,7 @@ from nlme.language.model import Model
 from nlme.language.observed import check_observed
 from nlme.language.ragged import WIDTH, Part, Ragged, padded_members, size_classes
 from nlme.language.records import records_of
+from nlme.language.sites import Sites, sites_of
 from nlme.language.stacking import SubjectData, stack
 from nlme.structure.jets import Columns
 
@@ -30,7 +31,8 @@ class Layout:
     """A model and a population that fit together.
 
     ``arrays`` holds the subjects by size class (see ``nlme.language.ragged``).  In the widest arrangement of samples, where
-    endpoint e owns ``spans[e]``, ``positions[i, t]`` is the record of subject i behind sample t (-1: none).
+    endpoint e owns ``spans[e]``, ``positions[i, t]`` is the record of subject i behind sample t (-1: none).  ``sites`` says who
+    shares random effects, if anybody does.
     """
 
     anatomy: Anatomy
@@ -38,6 +40,7 @@ class Layout:
     arrays: Ragged
     spans: tuple[tuple[int, int], ...]
     positions: np.ndarray
+    sites: Sites | None = None
 
     @property
     def n_subjects(self) -> int:
@@ -81,7 +84,8 @@ def lay_out(
         A covariate or endpoint of the model is not in the data, a dose goes to a compartment that the structure does not have,
         a modelled rate or duration is asked for by the data and not given by the model.
     DataError
-        An observation cannot come from its endpoint's distribution (``nlme.language.observed``).
+        An observation cannot come from its endpoint's distribution (``nlme.language.observed``); it is not known which site a
+        subject belongs to (``nlme.language.sites``).
     """
     if not isinstance(population, Population):
         raise ModelError(
@@ -124,8 +128,10 @@ def lay_out(
     back = np.zeros(len(subjects), int)
     for k, i in enumerate(np.concatenate(order)):
         back[i] = k
-    arrays = Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh, threads)
-    return Layout(anatomy, population, arrays, spans, positions)
+    sites = sites_of(population, anatomy.above) if anatomy.above and samples == "observations" else None
+    site_of = None if sites is None else jnp.asarray(sites.of)
+    arrays = Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh, threads, site_of)
+    return Layout(anatomy, population, arrays, spans, positions, sites)
 
 
 def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> tuple[int | None, int]:
@@ -153,7 +159,7 @@ def _occasions(model: Model, anatomy: Anatomy, population: Population) -> tuple[
     found = np.unique(np.concatenate([s.occasion for s in population]))
     if not np.any(found):
         raise ModelError(
-            f"{type(model).__name__} has random effects per occasion ({', '.join(anatomy.words[-anatomy.by_occasion :])}), and the "
+            f"{type(model).__name__} has random effects per occasion ({', '.join(anatomy.occasional)}), and the "
             "data have no occasions: they need a column OCC with a number that changes from occasion to occasion."
         )
     return tuple(f"{occasion:g}" for occasion in found)

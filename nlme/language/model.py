@@ -2,7 +2,7 @@
 
     typical values      fields, declared with nlme.positive, real, bounded, probability, covariance, mlp
     patient data        covariates = {"wt": "kg"}
-    random effects      random(), and between_occasions()
+    random effects      random(), between_occasions() and between_sites()
     individual params   individual(eta, cov)
     dynamics            dynamics(ind)
     error model         observe(ind, state, t)
@@ -20,7 +20,7 @@ import equinox as eqx
 import numpy as np
 
 from nlme.errors import ModelError, name_error
-from nlme.parameters.covariance import Covariance
+from nlme.parameters.covariance import OCCASION, SUBJECT, Covariance
 from nlme.parameters.domains import METADATA, is_concrete
 
 
@@ -40,7 +40,7 @@ class Model(eqx.Module):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        for name in ("individual", "dynamics", "observe", "random", "between_occasions"):
+        for name in ("individual", "dynamics", "observe", "random", "between_occasions", "between_sites"):
             if name in cls.__dict__ and not callable(cls.__dict__[name]):
                 raise ModelError(f"{cls.__name__}.{name} must be a method; found {cls.__dict__[name]!r}.")
 
@@ -75,15 +75,27 @@ class Model(eqx.Module):
 
     def random(self) -> Covariance | None:
         """The covariance of the subjects' random effects; by default the model's only such covariance field, or none."""
-        return self._only_covariance("subject", "random")
+        return self._only_covariance(SUBJECT, "random")
 
     def between_occasions(self) -> Covariance | None:
         """The covariance of the random effects that a subject has anew on every occasion; by default the field declared so."""
-        return self._only_covariance("occasion", "between_occasions")
+        return self._only_covariance(OCCASION, "between_occasions")
+
+    def between_sites(self) -> Covariance | None:
+        """The covariance of the random effects above the subject (per site, study ...); by default the field declared so."""
+        above = list(dict.fromkeys(value.per for value in self._covariances() if value.per not in (SUBJECT, OCCASION)))
+        if len(above) > 1:
+            raise ModelError(
+                f"{type(self).__name__} declares random effects per {' and per '.join(map(repr, above))}, and a model has one "
+                f"level above the subject. Leave one of them out, or make it a covariate with a fixed effect."
+            )
+        return self._only_covariance(above[0], "between_sites") if above else None
+
+    def _covariances(self) -> list[Covariance]:
+        return [value for f in dataclasses.fields(self) if isinstance(value := getattr(self, f.name), Covariance)]
 
     def _only_covariance(self, per: str, method: str) -> Covariance | None:
-        found = [getattr(self, f.name) for f in dataclasses.fields(self)]
-        found = [value for value in found if isinstance(value, Covariance) and value.per == per]
+        found = [value for value in self._covariances() if value.per == per]
         if len(found) > 1:
             raise ModelError(
                 f"{type(self).__name__} declares {len(found)} covariances per {per}; define {method}(self) to say which one the "

@@ -57,6 +57,7 @@ class Ragged(eqx.Module):
     samples: int = eqx.field(static=True)  # of the widest arrangement
     mesh: Mesh | None = eqx.field(static=True)
     threads: int = eqx.field(static=True, default=1)  # that each work off an equal share of every class
+    site_of: Int[Array, " N"] | None = None  # which site each subject belongs to, where sites have random effects
 
     def share(self, k) -> Ragged:
         """What thread ``k`` (a number or a traced one) works off: an equal part of every class."""

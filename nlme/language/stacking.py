@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -31,6 +32,11 @@ class SubjectData(eqx.Module):
     mask: Bool[Array, " T"]
     number: Int[Array, ""]  # position of the subject in the population
     spans: tuple[tuple[int, int], ...] = eqx.field(static=True)
+    shared: Float[Array, " s"] | None = None  # standardised effects of the subject's site, where they are held; None: none are
+
+    def standard(self, b: Float[Array, " q"]) -> Float[Array, " all"]:
+        """All standardised random effects that reach the subject: ``b``, and those held."""
+        return b if self.shared is None else jnp.concatenate([b, self.shared])
 
 
 def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData, np.ndarray]:

@@ -65,11 +65,14 @@ class Method(abc.ABC):
         as found; one more Newton step is part of the objective
     inner_iterations : limit of the search for a mode
     ode : tolerances of the ODE solver
+    site_points : nodes of the quadrature over the random effects of a site (the level above the subject), for each of them
+        (``nlme.estimation.nested``); an odd number of at least 3
     """
 
     inner_tolerance: float = 1e-10
     inner_iterations: int = 100
     ode: Tolerances = Tolerances()
+    site_points: int = 7
 
     title: ClassVar[str]
     interaction: ClassVar[bool] = True  # whether the residual variance follows the random effects
@@ -77,6 +80,7 @@ class Method(abc.ABC):
     order: ClassVar[int] = 2  # derivatives of the states that the objective's gradient needs
     thirds: ClassVar[bool] = False  # whether the gradient needs third derivatives of the states
     individuals: ClassVar[bool] = True  # whether subjects differ by random effects
+    sites: ClassVar[bool] = True  # whether random effects above the subject can be integrated out around it
     linearises: ClassVar[bool] = False  # needs data that are normal on some scale
     loosest: ClassVar[float] = 0.0  # inner tolerance far from the optimum; the error of the objective must be of its size
 
@@ -116,7 +120,7 @@ class Subject:
 
     def __init__(self, method: Method, anatomy: Anatomy, data: SubjectData, model: Model, b: Float[Array, " q"], order: int):
         self.method, self.anatomy, self.data = method, anatomy, data
-        self.effects = len(anatomy.effects)
+        self.effects = len(b)  # those that are integrated out; those of a site may be held
         self._solution = self._expand(model, b, order)
         self._typical = None
         if not method.searches:
@@ -124,26 +128,30 @@ class Subject:
         elif not method.interaction:
             self._typical = self._expand(model, jnp.zeros_like(b), min(order, 1))
 
+    def eta(self, model: Model, b: Float[Array, " q"]) -> Float[Array, " all"]:
+        """All random effects that reach the subject."""
+        return effects_from(self.anatomy, model, self.data.standard(b))
+
     def _expand(self, model, b, order) -> Expansion | Replayed:
         data = self.data
-        eta = effects_from(self.anatomy, model, b)
+        eta = self.eta(model, b)
         way = Expansion if self.method.thirds else expand
         return way(model, self.anatomy, eta, data.covariates, data.timeline, order, self.method.ode)
 
     def moments(self, model: Model, b: Float[Array, " q"]) -> Moments:
         """Moments at ``b``; without interaction the variances are those at b = 0."""
-        return self._moments(model, self._solution(model, effects_from(self.anatomy, model, b)), b)
+        return self._moments(model, self._solution(model, self.eta(model, b)), b)
 
     def _moments(self, model: Model, solution: Solution, b) -> Moments:
         alone = None
         if self._typical is not None:
-            typical = self._typical(model, effects_from(self.anatomy, model, jnp.zeros_like(b)))
+            typical = self._typical(model, self.eta(model, jnp.zeros_like(b)))
             alone = moments(model, self.anatomy, self.data, typical).alone
         return moments(model, self.anatomy, self.data, solution, alone)
 
     def back_transformed(self, model: Model, b: Float[Array, " q"], z: Float[Array, " T"]) -> Float[Array, " T"]:
         """Values on the scale of the data of ``z``, which stand on the scales of the error models."""
-        return back_transformed(model, self.anatomy, self.data, self._solution(model, effects_from(self.anatomy, model, b)), z)
+        return back_transformed(model, self.anatomy, self.data, self._solution(model, self.eta(model, b)), z)
 
     def slopes(self, model: Model, b: Float[Array, " q"]) -> Slopes:
         """Moments and their first derivatives, in one pass."""
@@ -205,10 +213,10 @@ class Subject:
         expected = self.expected(slopes)
         if slopes.e is None:
             return expected
-        states, push = jax.linearize(lambda b: self._solution(model, effects_from(self.anatomy, model, b)).states, b)
+        states, push = jax.linearize(lambda b: self._solution(model, self.eta(model, b)).states, b)
 
         def not_normal(d):
-            solution = self._solution(model, effects_from(self.anatomy, model, b + d))._replace(states=states + push(d))
+            solution = self._solution(model, self.eta(model, b + d))._replace(states=states + push(d))
             m = self._moments(model, solution, b + d)
             return -self.total(jnp.where(m.normal, 0.0, m.log_factor))
 
@@ -225,8 +233,8 @@ class Subject:
         if self._solution.exact or not self.effects:
             return jnp.zeros(())
         inverse_factor = inverse_lower(cholesky(jax.lax.stop_gradient(hessian)))
-        omega = jax.lax.stop_gradient(self.anatomy.cholesky(model))
-        eta = effects_from(self.anatomy, model, b)
+        omega = jax.lax.stop_gradient(self.anatomy.cholesky(model))[:, : self.effects]
+        eta = self.eta(model, b)
         term = self._solution.third(model, eta, inverse_factor @ omega.T)
 
         def phi(states):

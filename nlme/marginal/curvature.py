@@ -29,14 +29,15 @@ def curvature_at(
     method: Method, anatomy: Anatomy, data: SubjectData, model: Model, b: Float[Array, " q"], order: int = 2
 ) -> Curvature:
     """Phi, its gradient, and its exact and expected Hessian at ``b``; to order 1 the expected one stands for both."""
-    q = len(anatomy.effects)
+    q = len(b)
     columns = Columns.of_order(order, q)
     factor = anatomy.cholesky(model)
-    effects = jnp.concatenate([(factor @ b)[:, None], factor, jnp.zeros((q, len(columns.pairs)))], axis=1)
+    value = factor @ data.standard(b)
+    effects = jnp.concatenate([value[:, None], factor[:, :q], jnp.zeros((len(value), len(columns.pairs)))], axis=1)
     solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
-    # an effect moves with the standardised ones of its own block
+    # an effect moves with the standardised ones of its own block, one that is held with none
     positions = anatomy.omega(model).positions() if q else []
-    occupied = [Occupied(tuple(sorted(j for i, j in positions if i == k))) for k in range(q)]
+    occupied = [Occupied(tuple(sorted(j for i, j in positions if i == k and j < q))) for k in range(len(value))]
     states, status = solver(model, effects, columns, occupied)
 
     alone = None

@@ -22,6 +22,7 @@ class NaivePooled(Method):
     title: ClassVar[str] = "Naive pooled data"
     searches: ClassVar[bool] = False
     individuals: ClassVar[bool] = False
+    sites: ClassVar[bool] = False
     order: ClassVar[int] = 1
 
     def objective(self, subject, model, b):

@@ -62,11 +62,13 @@ class Nodes(Method):
     def log_terms(self, subject: Subject, model: Model, b: Float[Array, " q"]) -> Float[Array, " K"]:
         """v_k - Phi(b_k) of every node."""
 
+        shared, data = subject.data.shared, dataclasses.replace(subject.data, shared=None)
+
         def term(at, v):
             # where the density of b is below what a number can hold, a heavy-tailed draw has no weight and may have no prediction
             nowhere = at @ at > _FARTHEST**2
             at = jnp.where(nowhere, b, at)
-            return jnp.where(nowhere, -jnp.inf, v - _phi_at((model, at), self, subject.anatomy, subject.data))
+            return jnp.where(nowhere, -jnp.inf, v - _phi_at((model, at, shared), self, subject.anatomy, data))
 
         return jax.vmap(term)(*self.nodes(subject, b, cholesky(subject.observed(model, b))))
 
@@ -79,7 +81,7 @@ class Nodes(Method):
 
 @eqx.filter_custom_vjp
 def _phi_at(point, method: Nodes, anatomy: Anatomy, data: SubjectData) -> Float[Array, ""]:
-    """Phi at ``point``, a pair (model, b).  A node is far from the mode: it needs a solve of its own.
+    """Phi at ``point``: (model, b, effects of the site, if held).  A node is far from the mode: it needs a solve of its own.
 
     At a node where a prediction underflows, Phi may be finite, or infinite, and its derivative not a number.  If such a node has
     no weight (the cotangent that comes back), its derivative counts for nothing instead of spoiling the sum.
@@ -88,7 +90,8 @@ def _phi_at(point, method: Nodes, anatomy: Anatomy, data: SubjectData) -> Float[
 
 
 def _phi(point, method, anatomy, data):
-    model, b = point
+    model, b, shared = point
+    data = dataclasses.replace(data, shared=shared)
     there = Subject(method, anatomy, data, model, jax.lax.stop_gradient(b), 1)
     m = there.moments(model, b)
     return there.phi(m, jnp.log(m.variance), b)
@@ -126,22 +129,26 @@ class AGQ(Nodes):
             raise ModelError(f"nlme.AGQ: points is a whole number of at least 1; got {self.points!r}.")
 
     def require(self, anatomy) -> None:
-        q = len(anatomy.effects)
+        q = anatomy.inner
         if self.points**q > _MOST_NODES:
             fits = int(_MOST_NODES ** (1.0 / q))
             raise ModelError(
-                f"AGQ(points={self.points}) with {q} random effects ({', '.join(anatomy.effects)}) needs {self.points}^{q} = "
+                f"AGQ(points={self.points}) with {q} random effects ({', '.join(anatomy.effects[:q])}) needs {self.points}^{q} = "
                 f"{self.points**q:,} nodes for every subject; the limit is {_MOST_NODES:,}. Take points={fits} or fewer, or "
                 f"nlme.ImportanceSampling()."
             )
 
     def nodes(self, subject, b, factor):
-        x, w = np.polynomial.hermite_e.hermegauss(self.points)
-        q = subject.effects
-        grid = np.stack(np.meshgrid(*[x] * q, indexing="ij"), axis=-1).reshape(-1, q)
-        log_w = np.log(w / math.sqrt(2.0 * math.pi))
-        total = sum(np.meshgrid(*[log_w] * q, indexing="ij")).reshape(-1) + 0.5 * np.sum(grid**2, axis=1)
-        return b + _unwhitened(factor, jnp.asarray(grid)), jnp.asarray(total) - jnp.sum(jnp.log(jnp.diagonal(factor)))
+        grid, log_weights = hermite(self.points, subject.effects)
+        return b + _unwhitened(factor, jnp.asarray(grid)), jnp.asarray(log_weights) - jnp.sum(jnp.log(jnp.diagonal(factor)))
+
+
+def hermite(points: int, effects: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes x_k (K, q) of the tensor product Gauss-Hermite rule, K = points^q, and log w_k + x_k'x_k/2 (K,)."""
+    x, w = np.polynomial.hermite_e.hermegauss(points)
+    grid = np.stack(np.meshgrid(*[x] * effects, indexing="ij"), axis=-1).reshape(-1, effects)
+    log_w = np.log(w / math.sqrt(2.0 * math.pi))
+    return grid, sum(np.meshgrid(*[log_w] * effects, indexing="ij")).reshape(-1) + 0.5 * np.sum(grid**2, axis=1)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -163,6 +170,7 @@ class ImportanceSampling(Nodes):
     seed: int = 0
 
     title: ClassVar[str] = "Importance sampling"
+    sites: ClassVar[bool] = False
 
     def __post_init__(self):
         if not isinstance(self.samples, int) or self.samples < 2:

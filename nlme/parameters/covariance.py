@@ -25,7 +25,8 @@ from nlme.linalg import cholesky
 from nlme.parameters.domains import METADATA, Declaration, Domain, is_numeric
 
 COVARIANCE = Domain("covariance")
-LEVELS = ("subject", "occasion")
+SUBJECT, OCCASION = "subject", "occasion"  # any other level is a column of the data, whose values subjects share
+_NEARLY = {"id": SUBJECT, "subjects": SUBJECT, "individual": SUBJECT, "occ": OCCASION, "occasions": OCCASION}
 
 
 class Covariance(eqx.Module):
@@ -37,14 +38,15 @@ class Covariance(eqx.Module):
     factor : (n, n) Cholesky factor of the correlation matrix, zero outside the blocks
     names : names of the random effects
     blocks : groups of positions that are correlated with each other
-    per : what has random effects of its own with this covariance: "subject", or "occasion" within a subject
+    per : what has random effects of its own with this covariance: "subject", "occasion" within a subject, or a column of the
+        data ("site", "study"), whose every value has some, shared by its subjects
     """
 
     sd: Float[Array, " n"]
     factor: Float[Array, "n n"]
     names: tuple[str, ...] = eqx.field(static=True)
     blocks: tuple[tuple[int, ...], ...] = eqx.field(static=True)
-    per: str = eqx.field(static=True, default="subject")
+    per: str = eqx.field(static=True, default=SUBJECT)
 
     @property
     def cholesky(self) -> Float[Array, "n n"]:
@@ -128,10 +130,10 @@ class Covariance(eqx.Module):
 
 
 def joined(levels: Sequence[Covariance], occasions: Sequence[str]) -> Covariance:
-    """The covariance of all random effects of a subject: of its own, then an independent copy of those per occasion for each."""
+    """The covariance of all random effects that reach a subject: its own, an independent copy of those per occasion, its site's."""
     sd, factors, names, blocks = [], [], (), ()
     for level in levels:
-        for label in occasions if level.per == "occasion" else ("",):
+        for label in occasions if level.per == OCCASION else ("",):
             first = len(names)
             sd.append(level.sd)
             factors.append(level.factor)
@@ -144,7 +146,7 @@ def pooled(levels: Sequence[Covariance], occasions: Sequence[str], moments: Floa
     """For every level, second moments of its effects from those of all of a subject's: their mean over occasions."""
     found, first = [], 0
     for level in levels:
-        n, copies = len(level.names), len(occasions) if level.per == "occasion" else 1
+        n, copies = len(level.names), len(occasions) if level.per == OCCASION else 1
         starts = [first + k * n for k in range(copies)]
         found.append(sum(moments[at : at + n, at : at + n] for at in starts) / copies)
         first += n * copies
@@ -163,6 +165,8 @@ def covariance(
       tuples: ``covariance((("cl", "v"), [[...]]), (("ka", "lag"), [[...]]), base=0.2)``
     * between the occasions of a subject: ``covariance(cl_occ=0.02, per="occasion")``.  Every occasion (value of OCC) has effects
       of its own from this one covariance (NONMEM's BLOCK SAME); ``eta.cl_occ`` is that of the occasion at hand
+    * between the sites, studies ... that subjects belong to: ``covariance(cl_site=0.02, per="site")``.  ``per`` is a column of
+      the data, one value for a subject; every value has effects of its own, which its subjects share
 
     Raises
     ------
@@ -181,8 +185,10 @@ def build(
     *blocks, correlation: Mapping[tuple[str, str], float] | None = None, per: str = "subject", **variances: float
 ) -> Covariance:
     """The Covariance that :func:`covariance` would declare, as a value."""
-    if per not in LEVELS:
-        raise ModelError(f"per= of a covariance is one of {', '.join(map(repr, LEVELS))}; got {per!r}.")
+    if not isinstance(per, str) or not per:
+        raise ModelError(f'per= of a covariance is "subject", "occasion" or the name of a column such as "site"; got {per!r}.')
+    if per not in (SUBJECT, OCCASION) and (meant := _NEARLY.get(per.lower(), per.lower())) in (SUBJECT, OCCASION):
+        raise ModelError(f"per={per!r} would be a column of the data whose values subjects share; did you mean per={meant!r}?")
     if len(blocks) == 2 and blocks[0] and all(isinstance(name, str) for name in blocks[0]):
         blocks = ((tuple(blocks[0]), blocks[1]),)
     names: list[str] = []

@@ -29,7 +29,7 @@ def eta_distributions(fit) -> Figure:
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     variances = {row.random_effect: row.value for row in fit.parameters if row.kind == "variance"}
     for axes, name in zip(panels, eta.columns, strict=False):
-        values = eta[name].to_numpy(dtype=float)
+        values = np.asarray(fit.modes[name], dtype=float)
         values = values[np.isfinite(values)]
         word = name.split("[")[0]  # of an effect that every occasion has anew
         sd = np.sqrt(variances.get(word, np.nan))

@@ -156,7 +156,7 @@ def effects_of(model: Any, population, eta) -> np.ndarray:
     if eta is None:
         return np.zeros((len(population), len(names)))
     if hasattr(eta, "columns"):
-        unknown = [name for name in names[len(anatomy.words) - anatomy.by_occasion :] if name not in eta.columns]
+        unknown = [name for name in names[anatomy.own : anatomy.inner] if name not in eta.columns]
         eta = eta.assign(**dict.fromkeys(unknown, 0.0))
         missing = [name for name in names if name not in eta.columns]
         if missing:

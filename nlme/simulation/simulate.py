@@ -7,8 +7,10 @@ import numpy as np
 
 from nlme.errors import DataError
 from nlme.estimation.result import Evaluated
+from nlme.language.anatomy import Anatomy
 from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
+from nlme.language.sites import sites_of
 from nlme.simulation.predict import Records, effects_of, members_of, model_of
 from nlme.structure.solvers import Tolerances
 
@@ -31,8 +33,8 @@ def simulate(
     model : a fit, or a model with its own values
     population : subjects, covariates, doses and times; a fit's own by default
     key : seed, an int or a JAX key; the same key gives the same numbers
-    eta : "estimated" (a fit's modes), "new" (drawn from Omega, fresh in each replicate, and so are subpopulations), "typical" (zero), or random effects as
-        :func:`nlme.predict` takes them
+    eta : "estimated" (a fit's modes), "new" (drawn from Omega, fresh in each replicate, a site's once for all its subjects, and
+        so are subpopulations), "typical" (zero), or random effects as :func:`nlme.predict` takes them
     replicates : number of simulated data sets
     noise : add residual error; without it DV is the individual prediction
     ode : tolerances of the ODE solver; by default those of the fit's method
@@ -70,12 +72,20 @@ def simulate(
                 key, share = jax.random.split(key)
                 shares = getattr(own, anatomy.mixture).shares
                 members = np.asarray(jax.random.choice(share, len(shares), (len(population),), p=shares))
-            standard = jax.random.normal(draw, (len(population), len(names)))
-            used = np.asarray(standard @ factor.T)
+            used = drawn_effects(anatomy, factor, population, draw)
         if at is None or fixed is None:
             at = Records(own, population, used, ode, members=members)
         frames.append(_observations(at, used, names, replicate, error if noise else None))
     return pd.concat(frames, ignore_index=True)
+
+
+def drawn_effects(anatomy: Anatomy, factor, population, key) -> np.ndarray:
+    """(N, q) new random effects, those of a site the same for all its subjects; ``factor`` is L of ``anatomy.cholesky``."""
+    standard = np.array(jax.random.normal(key, (len(population), len(anatomy.effects))))
+    if anatomy.by_site:
+        sites = sites_of(population, anatomy.above)
+        standard[:, anatomy.inner :] = standard[sites.first, anatomy.inner :][sites.of]
+    return standard @ np.asarray(factor).T
 
 
 def _chosen(model, population, eta) -> np.ndarray:

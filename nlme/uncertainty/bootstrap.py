@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from nlme.errors import DataError, FitError, name_error
-from nlme.estimation.batch import Fits, require_penalty, run_fits
+from nlme.estimation.batch import Fits, refuse_sites, require_penalty, run_fits
 from nlme.estimation.result import Fit
 from nlme.uncertainty.redraw import redrawn_observations
 
@@ -190,6 +190,7 @@ def bootstrap(
     """
     if replicates < 2:
         raise FitError(f"A bootstrap needs at least two replicates; got {replicates}.")
+    refuse_sites(fit.layout.anatomy)
     require_penalty(fit, penalty)
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     weights = observed = None

@@ -140,7 +140,7 @@ def _require_comparable(named: dict[str, Fit], by: Method | None) -> None:
         if fit.population.hash != reference.population.hash:
             raise FitError(
                 f"{first!r} and {name!r} were fitted to different data ({reference.n_observations} observations of "
-                f"{len(reference.values)} subjects, {fit.n_observations} of {len(fit.values)}): their likelihoods cannot be "
+                f"{len(reference.population)} subjects, {fit.n_observations} of {len(fit.population)}): their likelihoods cannot be "
                 f"compared. Fit both to the same population."
             )
         if by is None and fit.method != reference.method:

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.estimation.batch import objectives, require_penalty
+from nlme.estimation.batch import objectives, refuse_sites, require_penalty
 from nlme.estimation.result import Fit
 from nlme.uncertainty.coordinates import covariance_of_search, jacobian
 
@@ -125,6 +125,7 @@ def sir(
         raise FitError(f"sir keeps between 2 and samples={samples} proposals; got resamples={resamples}.")
     if not inflation > 0:
         raise FitError(f"inflation is a positive factor on the covariance of the proposals; got {inflation!r}.")
+    refuse_sites(fit.layout.anatomy)
     require_penalty(fit, penalty)
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     draw, pick = jax.random.split(key)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from nlme.errors import FitError, name_error
-from nlme.estimation.batch import require_penalty, run_fits
+from nlme.estimation.batch import refuse_sites, require_penalty, run_fits
 from nlme.estimation.result import Fit
 from nlme.uncertainty.coordinates import covariance_of_search
 
@@ -122,6 +122,7 @@ def profile(
 
     if not 0.0 < level < 1.0:
         raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
+    refuse_sites(fit.layout.anatomy)
     require_penalty(fit, penalty)
     names, target = list(fit.inventory.names), float(chi2.ppf(level, 1))
     chosen = _chosen(fit, parameters)

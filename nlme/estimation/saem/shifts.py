@@ -40,9 +40,8 @@ def shift_of(inventory: Inventory, model: Model, anatomy: Anatomy, data, u, eta)
     scale = 1.0 / jnp.where(size > 0, size, 1.0)
     a, c = by_eta * scale, by_u * scale
     # a shift of all occasions is one of the subject's own effect: what that can explain is not left to the occasions'
-    own = len(anatomy.words) - anatomy.by_occasion
     shift, left = [], c
-    for columns in (a[:, :own], a[:, own:]):
+    for columns in (a[:, : anatomy.own], a[:, anatomy.own :]):
         if columns.shape[1]:
             shift.append(solve_positive(columns.T @ columns + 1e-14 * jnp.eye(columns.shape[1]), columns.T @ left))
             left = left - columns @ shift[-1]
