@@ -1,0 +1,141 @@
+"""The chain rule equation by equation: every rule against JAX's own forward mode, and only the columns that there are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nlme
+from nlme.structure.chain import Chain, Occupied, Sparse, through, whole
+from nlme.structure.explicit import TSIT5, Explicit
+from nlme.structure.jets import Columns
+from nlme.structure.system import System, occupied_states
+
+POINT = jnp.array([0.7, 1.3, 0.4, 2.1])
+WEIGHTS = jnp.array(np.random.default_rng(3).normal(size=(3, 4)))
+
+#: one operation each, of a vector of four positive numbers
+FUNCTIONS = {
+    "sum and difference": lambda x: x[0] + 2.0 - x[1] - x[0],
+    "product": lambda x: x[0] * x[1] * 3.0 * x[0],
+    "product of sums": lambda x: (x[0] + x[1]) * (x[2] - x[1] * x[3]),
+    "quotient": lambda x: x[0] / x[1] + 2.0 / x[2] + x[3] / 5.0,
+    "quotient of itself": lambda x: (x[0] + x[1]) / (x[0] * x[2]),
+    "unary": lambda x: jnp.exp(x[0] * x[1]) + jnp.log(x[1]) + jnp.sqrt(x[2]) + jnp.tanh(x[3] * x[0]) + jax.lax.rsqrt(x[1]),
+    "trigonometric": lambda x: jnp.sin(x[0]) * jnp.cos(x[1] * x[2]) + jnp.arctan2(x[2], x[3]),
+    "powers": lambda x: x[0] ** 3 + x[1] ** x[2] + 2.0 ** x[3] + x[0] ** 0.5 + jnp.square(x[3]),
+    "absolute value": lambda x: jnp.abs(x[0] - x[1]) * x[2],
+    "least and greatest": lambda x: jnp.maximum(x[0], x[1]) * x[2] + jnp.minimum(x[3], 1.0) + jnp.clip(x[1], 0.0, 1.0),
+    "choice": lambda x: jnp.where(x[0] < x[1], x[0] * x[2], x[3]) + jnp.where(x[0] > 0.0, 1.0, x[1]),
+    "special functions": lambda x: jax.lax.lgamma(x[0]) + jax.lax.erf(x[1] * x[2]) + jax.nn.sigmoid(x[3]),
+    "custom derivative": lambda x: jax.nn.softplus(x[0] * x[1]) + jax.nn.relu(x[2] - 1.0),
+    "network": lambda x: jnp.sum(jnp.tanh(WEIGHTS @ x) ** 2),
+    "vector": lambda x: jnp.concatenate([x[:2] * x[2], jnp.exp(x)])[::-1].sum() + jnp.mean(jnp.stack([x[0], x[3]])) * x[1],
+    "reshaping": lambda x: (x.reshape(2, 2).T[None] * x[0]).sum(axis=(0, 2))[1],
+    "index that moves": lambda x: x[jnp.argmax(x)] * x[0],
+    "interpolation": lambda x: jnp.interp(x[0], jnp.array([0.0, 0.5, 1.0]), x[1:]),
+    "loop": lambda x: jax.lax.fori_loop(0, 3, lambda k, y: y * x[1] + x[0], x[2]),
+    "inner program": lambda x: jax.jit(lambda a, b: a * b + a)(x[0], x[1] * x[2]),
+    "held constant": lambda x: jax.lax.stop_gradient(x[0]) * x[1],
+    "whole numbers": lambda x: jnp.floor(x[0]) + x[1] * (x[2].astype(int) + 1),
+    "closed form": lambda x: nlme.pk.OneCompartmentOral(x[0], x[1], ka=x[2]).advance((1.0, 0.0), None, x[3])[1],
+}
+CASES = {
+    "first": Columns.of_order(1, 4),
+    "second": Columns.of_order(2, 4),
+    "some carry": Columns.of_order(2, 4, np.array([True, False, True, False])),
+}
+
+
+def independent(columns):
+    """The jets of POINT's elements, each moved by its own direction."""
+    packed = columns.seed(POINT, jnp.ones(4))
+    jet = columns.unpack(packed)
+    return packed, [Sparse.of(jet.at((k,)), Occupied((k,)), columns) for k in range(4)]
+
+
+@pytest.mark.parametrize("columns", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
+def test_every_rule_is_that_of_forward_mode(function, columns):
+    packed, elements = independent(columns)
+    expected = columns.apply(lambda x: function(x)[None], packed)[0]
+
+    def run(elements):
+        (found,) = through(columns, lambda x: (function(x),), elements)
+        return whole(found, columns)
+
+    np.testing.assert_allclose(run(elements), expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(jax.jit(lambda: run(elements))(), expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["product of sums", "quotient of itself", "powers", "unary", "closed form"])
+def test_second_derivatives_are_central_differences(name):
+    columns, function, h = CASES["second"], FUNCTIONS[name], 1e-4
+    (found,) = through(columns, lambda x: (function(x),), independent(columns)[1])
+    jet = columns.unpack(whole(found, columns))
+    steps = h * np.eye(4)
+    for k, (i, j) in enumerate(columns.pairs):
+        around = [function(POINT + a * steps[i] + b * steps[j]) * a * b for a in (-1, 1) for b in (-1, 1)]
+        np.testing.assert_allclose(jet.second[k], sum(around) / (4 * h * h), rtol=1e-5, atol=1e-6)
+
+
+def test_only_columns_that_move_are_there():
+    columns = CASES["second"]
+    elements = independent(columns)[1]
+
+    def occupied(function):
+        (found,) = through(columns, lambda x: (function(x),), elements)
+        return found.occupied
+
+    assert occupied(lambda x: x[1] + 1.0) == Occupied((1,))
+    assert occupied(lambda x: x[0] * x[2]) == Occupied((0, 2), ((0, 2),))
+    assert occupied(lambda x: jnp.exp(x[3])) == Occupied((3,), ((3, 3),))
+    assert occupied(lambda x: jnp.where(x[0] > 0, x[1], x[2])) == Occupied((1, 2))
+
+
+def test_states_have_the_columns_of_what_reaches_them():
+    """Depot: ka only.  Central: all but the effect's.  The effect compartment: everything."""
+    columns = Columns.of_order(2, 4)
+
+    def flow(u, a, z):
+        ka, cl, v, ke = z
+        return -ka * a[0], ka * a[0] - cl / v * a[1], ke * (a[1] / v - a[2])
+
+    kept = occupied_states(columns, flow, (tuple(Occupied((k,)) for k in range(4)),), (Occupied(),) * 3)
+    assert kept[0] == Occupied((0,), ((0, 0),))
+    assert kept[1].directions == (0, 1, 2)
+    assert (0, 1) in kept[1].pairs and all(3 not in pair for pair in kept[1].pairs)
+    assert kept[2] == Occupied.all_of(columns)
+
+
+def test_what_does_not_move_is_computed_once():
+    """Quotients and exponentials of the inputs alone are left out of a call."""
+    columns = CASES["second"]
+    elements = independent(columns)[1]
+    chain = Chain(columns, lambda a, *z: a * jnp.exp(z[0]) / z[1], [jnp.zeros(())], elements)
+    call = jax.make_jaxpr(lambda a: chain(Sparse(a))[0].value)(1.0)
+    assert "exp" not in {equation.primitive.name for equation in call.jaxpr.eqns}
+    (found,) = chain(Sparse(jnp.asarray(2.0)))
+    np.testing.assert_allclose(found.value, 2.0 * np.exp(0.7) / 1.3)
+
+
+def test_slopes_computed_once_are_the_same_and_cost_less():
+    """Kept apart, the slopes of a step are not computed anew in every loop that uses them."""
+    columns = Columns.of_order(2, 3)
+    inputs = (columns.unpack(columns.seed(POINT[:3], jnp.ones(3))),)
+    moved, kept = ((Occupied((0,)), Occupied((1,)), Occupied((2,))),), (Occupied.all_of(columns),) * 2
+
+    def flow(u, a, z):
+        return z[0] * a[0] - z[1] * a[0] * a[1], z[1] * a[0] * a[1] - z[2] * a[1] / (1.0 + a[0])
+
+    def step(apart):
+        system = System(columns, flow, inputs, moved, kept, apart)
+        state = tuple(columns.unpack(columns.constant(y)) for y in (1.0, 1.2))
+        return lambda u, h: Explicit(TSIT5).step(system, u, state, system.slope(u, state), h).state
+
+    plain, once = (jax.jit(step(apart)).lower(0.0, 0.1).compile() for apart in (False, True))
+    for a, b in zip(jax.tree.leaves(plain(0.0, 0.1)), jax.tree.leaves(once(0.0, 0.1)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+    assert " conditional(" in once.as_text() and " conditional(" not in plain.as_text()
+    operations = [sum(text.count(f" {name}(") for name in ("multiply", "add")) for text in (plain.as_text(), once.as_text())]
+    assert operations[1] < 0.5 * operations[0]
