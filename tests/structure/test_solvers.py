@@ -15,6 +15,7 @@ from nlme.structure import solvers
 from nlme.structure.explicit import DOP853, TSIT5, Explicit
 from nlme.structure.jets import Columns
 from nlme.structure.rosenbrock import RODAS5P, Rosenbrock
+from nlme.structure import solvers
 from nlme.structure.solvers import NOT_FINITE, SOLVED, SOLVERS, STEP_LIMIT, Pace, integrate
 from nlme.structure.system import System
 
@@ -251,6 +252,40 @@ def test_failures_have_a_status():
     assert status in (STEP_LIMIT, NOT_FINITE)
     _, status, _ = solve(lambda t, y, p: (p[0] * y[0],), (1.0,), (-1e6,), (0.0, 2.0), max_steps=100)
     assert status == STEP_LIMIT
+
+
+@pytest.mark.parametrize("solver", ["explicit", "explicit8"])
+def test_a_stiff_system_ends_an_explicit_solve(solver):
+    """After some 500 steps at the limit of stability, not at the limit of steps, and only where it is stability that limits them."""
+    _, status, _ = solve(lambda t, y, p: (p[0] * (y[0] - jnp.cos(t)),), (2.0,), (-1e6,), (0.0, 2.0), solver=solver)
+    assert status == solvers.STIFF
+    many = {"solver": solver, "relative": 1e-12, "absolute": 1e-14}
+    states, status, _ = solve(lambda t, y, p: (p[0] * y[1], -p[0] * y[0]), (0.0, 1.0), (1.0,), (0.0, 600.0), **many)
+    assert status == SOLVED  # thousands of steps, none of them at the limit
+    np.testing.assert_allclose(states[0, :, 0], [np.sin(600.0), np.cos(600.0)], atol=1e-8)
+
+
+def test_stiffness_is_said_with_its_remedy():
+    """A fit is refused in words at a start where the system is stiff."""
+
+    class Model(nlme.Model):
+        k: nlme.Scalar = nlme.positive(1e6)
+        sd: nlme.Scalar = nlme.positive(1.0)
+
+        def individual(self, eta, cov):
+            return {"k": self.k}
+
+        def dynamics(self, ind):
+            return nlme.ODE(lambda t, a: {"y": ind.k * (jnp.cos(t) - a.y)}, ("y",))
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(state.y, self.sd)}
+
+    subject = nlme.Subject(id=7, time=[0.0, 5.0, 9.0], evid=[1, 0, 0], amt=[1.0, 0.0, 0.0], cmt=[1, 1, 1], dv=[np.nan, 1.0, 2.0])
+    with pytest.raises(nlme.FitError, match=r"subject 7: between times 0 and 5 .* stiff.*solver='auto'"):
+        nlme.evaluate(Model(), nlme.Population((subject,)), nlme.FO())
+    found = nlme.evaluate(Model(), nlme.Population((subject,)), nlme.FO(ode=nlme.Tolerances(solver="auto")))
+    assert np.isfinite(found.objective)
 
 
 def test_options_are_checked():
