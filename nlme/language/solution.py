@@ -120,7 +120,7 @@ class EffectsJet(_Solver):
     def __call__(
         self, model: Model, effects: Float[Array, "q C"], columns: Columns, occupied: Sequence[Occupied]
     ) -> tuple[Jet, Int[Array, ""]]:
-        """Jet of the observed states (T, s) from packed random effects and the columns each occupies, and how the solve ended."""
+        """Jet of the observed states (T, s) from packed random effects, with the columns of each, and how the solve ended."""
         if not self.anatomy.states:
             nothing = jnp.zeros((self.timeline.sample.shape[0], 0, columns.count))
             return columns.unpack(nothing), jnp.asarray(SOLVED)

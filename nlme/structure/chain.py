@@ -294,10 +294,8 @@ class Chain:
             return tuple(out) if equation.primitive.multiple_results else (out,)
 
         jets = part.push(of_carried, *(inputs[k].into(occupied).jet() for k in carried))
-        return [
-            Sparse(jet.value, jet.first, jet.second, occupied) if jnp.issubdtype(jet.value.dtype, jnp.inexact) else Sparse(jet.value)
-            for jet in jets
-        ]
+        real = [jnp.issubdtype(jet.value.dtype, jnp.inexact) for jet in jets]
+        return [Sparse(*jet, occupied) if is_real else Sparse(jet.value) for jet, is_real in zip(jets, real, strict=True)]
 
 
 class _Joined:

@@ -135,7 +135,8 @@ def _course(structure_at, packed, columns, timeline, tolerances, reversible, occ
         if arriving:
             under_way = (where[timeline.doses] < e) & (timeline.epoch[timeline.doses] == epoch)
             move = mover_of(*_with_doses_given(structure_at, packed, timeline, under_way, time[where], amount[where]))
-        state, pace, ended = move(state, rates, before, time[e], row[e], pace, off if timeline.switches else None, status == SOLVED)
+        switched = off if timeline.switches else None
+        state, pace, ended = move(state, rates, before, time[e], row[e], pace, switched, status == SOLVED)
         here = (jnp.arange(size) == timeline.compartment[k])[:, None]
         if timeline.resets:
             emptied = timeline.reset[k] == 1
@@ -255,7 +256,7 @@ class Mover:
         length = end[0] - begin[0]
         active = (length > 0) & going
         safe = jnp.where(active, length, 1.0)
-        state = tuple(Sparse.of(columns.unpack(column), of_state, columns).jet() for column, of_state in zip(state, kept, strict=True))
+        state = tuple(Sparse.of(columns.unpack(x), of_state, columns).jet() for x, of_state in zip(state, kept, strict=True))
         relative = pace._replace(step=pace.step / safe)
         system = System(columns, flow, tuple(inputs), tuple(moved), kept)
         begun = state

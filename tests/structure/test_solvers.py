@@ -15,7 +15,6 @@ from nlme.structure import solvers
 from nlme.structure.explicit import DOP853, TSIT5, Explicit
 from nlme.structure.jets import Columns
 from nlme.structure.rosenbrock import RODAS5P, Rosenbrock
-from nlme.structure import solvers
 from nlme.structure.solvers import NOT_FINITE, SOLVED, SOLVERS, STEP_LIMIT, Pace, integrate
 from nlme.structure.system import System
 
@@ -260,9 +259,9 @@ def test_a_stiff_system_ends_an_explicit_solve(solver):
     _, status, _ = solve(lambda t, y, p: (p[0] * (y[0] - jnp.cos(t)),), (2.0,), (-1e6,), (0.0, 2.0), solver=solver)
     assert status == solvers.STIFF
     many = {"solver": solver, "relative": 1e-12, "absolute": 1e-14}
-    states, status, _ = solve(lambda t, y, p: (p[0] * y[1], -p[0] * y[0]), (0.0, 1.0), (1.0,), (0.0, 600.0), **many)
+    states, status, _ = solve(lambda t, y, p: (p[0] * y[1], -p[0] * y[0]), (0.0, 1.0), (1.0,), (0.0, 60.0), **many)
     assert status == SOLVED  # thousands of steps, none of them at the limit
-    np.testing.assert_allclose(states[0, :, 0], [np.sin(600.0), np.cos(600.0)], atol=1e-8)
+    np.testing.assert_allclose(states[0, :, 0], [np.sin(60.0), np.cos(60.0)], atol=1e-8)
 
 
 def test_stiffness_is_said_with_its_remedy():
