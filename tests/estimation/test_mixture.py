@@ -67,6 +67,14 @@ def test_the_exact_likelihood(method, population):
     np.testing.assert_allclose(found.membership[["slow", "fast"]], posterior, atol=1e-9)
 
 
+def test_importance_sampling_and_its_error(population):
+    """The error is that of the sum over subpopulations: the subjects' objectives scatter about the exact ones by as much."""
+    found = nlme.evaluate(Two(), population, nlme.ImportanceSampling(300))
+    apart = found.values + PER * np.log(2 * np.pi) + 2 * logsumexp(exact(Two()), axis=1)
+    assert 0.6 < np.sqrt(np.mean((apart / found.monte_carlo.errors) ** 2)) < 1.5
+    assert found.monte_carlo.error < 1.0 and found.messages == []
+
+
 @pytest.mark.parametrize("method", [nlme.FO(), nlme.FOCEI(), nlme.Laplace()], ids=repr)
 def test_gradient_is_the_central_difference(method, population):
     model = Two()
@@ -160,10 +168,7 @@ def test_choice_outside_individual():
         nlme.describe(Misplaced())
 
 
-def test_refusals(population):
-    for method in (nlme.SAEM(), nlme.ImportanceSampling()):
-        with pytest.raises(nlme.ModelError, match="mixture"):
-            nlme.fit(Two(), population, method, progress=False)
+def test_refusals():
     with pytest.raises(nlme.ModelError, match="sum to one"):
         nlme.mixture(a=0.5, b=0.6)
     with pytest.raises(nlme.ModelError, match="at least two"):

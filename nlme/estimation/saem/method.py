@@ -64,8 +64,6 @@ class SAEM(ImportanceSampling):
     def require(self, anatomy: Anatomy) -> None:
         if not anatomy.effects:
             raise ModelError("SAEM draws random effects, and this model has none. Use nlme.FOCEI() or nlme.Laplace().")
-        if anatomy.mixture:
-            raise ModelError("SAEM here has no mixtures of subpopulations. Use nlme.FOCEI(), nlme.Laplace() or nlme.AGQ().")
 
     def chains_for(self, subjects: int) -> int:
         """Chains of every subject."""

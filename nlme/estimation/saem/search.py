@@ -197,14 +197,20 @@ def _only_variance(ode, anatomy, inventory: Inventory, model: Model, arrays, oth
     u = inventory.unconstrained(model)
     zero = jnp.zeros(len(anatomy.effects))
 
-    def of_subject(data):
+    def belonging(data):
         def values(v):
             at = inventory.at_unconstrained(model, u.at[index].set(v))
             m = moments(at, anatomy, data, expand(at, anatomy, zero, data.covariates, data.timeline, 1, ode)(at, zero))
             return jnp.where(data.mask, m.mean, 0.0), jnp.where(data.mask, jnp.log(m.variance), 0.0)
 
         mean, variance = jax.jacrev(values)(u[index])
-        return (jnp.any(mean != 0, axis=0), jnp.any(variance != 0, axis=0)), ()
+        return jnp.any(mean != 0, axis=0), jnp.any(variance != 0, axis=0)
+
+    def of_subject(data):
+        if not anatomy.mixture:
+            return belonging(data), ()
+        members = jnp.arange(len(anatomy.subpopulations), dtype=float)
+        return jax.tree.map(lambda x: jnp.any(x, axis=0), jax.vmap(lambda k: belonging(data.belonging(k)))(members)), ()
 
     if not len(others):
         return jnp.zeros(0, bool)
