@@ -163,6 +163,16 @@ def test_closed_form_and_ode():
     assert list(one.membership.likeliest) == ["slow", "fast"]
 
 
+@pytest.mark.slow
+def test_closed_form_and_ode_by_saem():
+    """The same chains, iteration by iteration, as far as the solver's tolerance lets them be."""
+    method = nlme.SAEM(chains=4, exploration=(60, 60), smoothing=(60, 60), annealing=10, samples=20)
+    fixed = ["group", "omega", "v"]
+    one, two = (nlme.fit(kind(), trial(), method, fixed=fixed, progress=False) for kind in (Kinetics, ClosedForm))
+    np.testing.assert_allclose(one.history.slow, two.history.slow, rtol=1e-3)
+    assert one.history.slow.iloc[-1] != one.history.slow.iloc[0]
+
+
 def test_choice_outside_individual():
     with pytest.raises(nlme.ModelError, match=r"belongs in individual\(self, eta, cov\)"):
         nlme.describe(Misplaced())
