@@ -206,7 +206,7 @@ def _approximated(found, method: SAEM, model, population, layout, inventory, pen
     searched = time.perf_counter() - clock
     u = jnp.asarray(found.estimate)
     estimate = _model_at(inventory, model, u)
-    starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).T).T
+    starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).sum(axis=1).T).T
     at = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, starts)
     require_finite(np.asarray(at.value), np.asarray(at.status), layout, estimate, "at the estimate", method.ode)
     total = time.perf_counter() - clock

@@ -4,6 +4,8 @@
 
 The derivatives never go through a solver: the states are solved once on their first-order jet at the point, and the local
 polynomial, exact to first order there, is what JAX differentiates (see ``nlme.language.solution``).
+
+In a mixture, which subpopulation k a subject belongs to is summed over: p(y | theta, eta) = sum_k p_k p(y | theta, eta, k).
 """
 
 from __future__ import annotations
@@ -36,6 +38,24 @@ def pointwise(
     solution = expand(model, anatomy, eta, data.covariates, data.timeline, order, tolerances)(model, eta)
     m = moments(model, anatomy, data, solution)
     return jnp.where(data.mask, log_densities(m), 0.0), m.status
+
+
+def by_subpopulation(
+    model: Model, anatomy: Anatomy, data: SubjectData, b: Float[Array, " q"], order: int, tolerances: Tolerances
+) -> tuple[Float[Array, "K T+1"], Float[Array, " K"]]:
+    """The terms of log p_k p(y | theta, L b, k) in every subpopulation k, the samples' as of ``pointwise`` and last log p_k, and
+    their sums, -inf where the equations were not solved or the density is no number.  Without a mixture K = 1 and p_1 = 1.
+    """
+    if anatomy.mixture:
+        members = jnp.arange(len(anatomy.subpopulations), dtype=float)
+        terms, status = jax.vmap(lambda k: pointwise(model, anatomy, data.belonging(k), b, order, tolerances))(members)
+        shares = jnp.log(getattr(model, anatomy.mixture).shares)
+    else:
+        terms, status = jax.tree.map(lambda x: x[None], pointwise(model, anatomy, data, b, order, tolerances))
+        shares = jnp.zeros(1)
+    terms = jnp.concatenate([terms, shares[:, None]], axis=1)
+    total = jnp.sum(terms, axis=1)
+    return terms, jnp.where((status == SOLVED) & jnp.isfinite(total), total, -jnp.inf)
 
 
 def log_joint(

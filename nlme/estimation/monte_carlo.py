@@ -5,6 +5,8 @@ With w_ik = exp(v_ik - Phi_i(b_ik)) the weight of draw k of subject i (``nlme.ma
 
     error_i^2 = 4 sum_s K_s var_(k in s)(w_ik) / (K mean_k(w_ik))^2,        error^2 = sum_i error_i^2
 
+In a mixture of subpopulations m the same random numbers place draw k of each: w_ik = sum_m p_m exp(v_imk - Phi_im(b_imk)).
+
 The tail of the weights is fitted by a generalised Pareto distribution; from a shape k of 0.7 on neither the estimate nor its
 error can be believed (Vehtari et al. 2024, J Mach Learn Res 25:72).
 """
@@ -14,14 +16,21 @@ from __future__ import annotations
 import dataclasses
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float
 
+from nlme.estimation.objective import at_mode
+from nlme.language.anatomy import Anatomy
 from nlme.language.layout import Layout
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects, threaded
+from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Subject
-from nlme.marginal.quadrature import ImportanceSampling
+from nlme.marginal.mode import begin_mode
+from nlme.marginal.quadrature import ImportanceSampling, Nodes
 
 UNRELIABLE = 0.7
 
@@ -55,19 +64,40 @@ def monte_carlo(method: ImportanceSampling, model: Model, layout: Layout, b: np.
     spread = sum(part.shape[1] * part.var(axis=1) for part in parts)
     errors = 2.0 * np.sqrt(spread) / (count * mean)
     effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
-    return MonteCarlo(float(np.sqrt(np.sum(errors**2))), errors, effective, _pareto_k(terms))
+    return MonteCarlo(float(np.sqrt(np.sum(errors**2))), errors, effective, pareto_k(terms))
+
+
+def weighted_nodes(
+    method: Nodes, anatomy: Anatomy, model: Model, data: SubjectData, b: Float[Array, " q"]
+) -> tuple[Float[Array, "M K q"], Float[Array, "M K"]]:
+    """Nodes of one subject in each of M subpopulations (1 without a mixture) and log w_mk.
+
+    ``b`` is the mode; in a mixture that of the likeliest subpopulation, from which the others' are searched.
+    """
+    if not anatomy.mixture:
+        nodes, terms = method.weighted(Subject(method, anatomy, data, model, b, 1), model, b)
+        return nodes[None], terms[None]
+
+    def belonging(k):
+        own = data.belonging(k)
+        bend = jnp.zeros((len(b), len(b)))
+        at = at_mode(method, anatomy, model, own, begin_mode(b), method.inner_iterations, bend, method.inner_tolerance)[1]
+        return method.weighted(Subject(method, anatomy, own, model, at, 1), model, at)
+
+    nodes, terms = jax.vmap(belonging)(jnp.arange(len(anatomy.subpopulations), dtype=float))
+    return nodes, terms + jnp.log(getattr(model, anatomy.mixture).shares)[:, None]
 
 
 @eqx.filter_jit
 def _terms(arrays, method, anatomy, model, b):
     def of_subject(data, b):
-        subject = Subject(method, anatomy, data, model, b, 1)
-        return method.log_terms(subject, model, b), ()
+        return logsumexp(weighted_nodes(method, anatomy, model, data, b)[1], axis=0), ()
 
     return over_subjects(of_subject, arrays, b)[0]
 
 
-def _pareto_k(terms: np.ndarray) -> np.ndarray:
+def pareto_k(terms: np.ndarray) -> np.ndarray:
+    """(N,) shape of the tail of the weights, from their logarithms (N, K)."""
     import arviz
 
     return np.array([float(arviz.psislw(row)[1]) for row in terms])

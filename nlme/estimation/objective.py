@@ -12,7 +12,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.language.anatomy import MEMBER, Anatomy
+from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects, threaded
 from nlme.language.stacking import SubjectData
@@ -91,11 +91,8 @@ def one_subject(
         found, (*mode, joint, after) = alone(data)
         return found, (*mode, jnp.ones(1), joint, after)
 
-    def belonging(k):
-        column = jnp.full_like(data.covariates[MEMBER], k)
-        return alone(dataclasses.replace(data, covariates={**data.covariates, MEMBER: column}))
-
-    (values, moving), modes = jax.vmap(belonging)(jnp.arange(len(anatomy.subpopulations), dtype=float))
+    members = jnp.arange(len(anatomy.subpopulations), dtype=float)
+    (values, moving), modes = jax.vmap(lambda k: alone(data.belonging(k)))(members)
     weights = jnp.log(getattr(model, anatomy.mixture).shares) - 0.5 * values
     best = jnp.argmax(weights)
     b, decrement, count, converged, status, joint, after = modes

@@ -14,6 +14,7 @@ import numpy as np
 
 from nlme.errors import FitError, ModelError
 from nlme.estimation.asymptotic import CovarianceOfEstimates, covariance_of_estimates
+from nlme.estimation.conditional import Conditional, conditional
 from nlme.estimation.monte_carlo import MonteCarlo, monte_carlo
 from nlme.estimation.objective import Evaluation, evaluate_subjects, hessians_at
 from nlme.estimation.outer import CONVERGED, SENTENCES
@@ -26,7 +27,7 @@ from nlme.language.model import Model
 from nlme.language.solution import failure
 from nlme.marginal.base import Method
 from nlme.marginal.laplace import Laplace
-from nlme.marginal.quadrature import ImportanceSampling
+from nlme.marginal.quadrature import ImportanceSampling, Nodes
 from nlme.parameters.covariance import OCCASION as OCCASION_LEVEL
 from nlme.parameters.inventory import Inventory, ParameterRow
 from nlme.structure.solvers import SENTENCES as SOLVER_SENTENCES
@@ -209,8 +210,19 @@ class Evaluated:
     def individual(self):
         """DataFrame of the individual parameters at the modes, one row per subject, or per subject and occasion (ID, OCC).
 
-        Covariates that change are those of the first record (of the subject, of the occasion).
+        Covariates that change are those of the first record (of the subject, of the occasion).  Means given the data:
+        ``conditional()``.
         """
+        import pandas as pd
+
+        who, cov, index = self._individual_rows
+        anatomy = self.layout.anatomy
+        table = jax.vmap(lambda eta, cov: rows_of(self.model, anatomy, eta, cov, 1))(jnp.asarray(self._eta[who]), cov)
+        return pd.DataFrame({name: np.asarray(v)[:, 0] for name, v in table.items()}, index=index)
+
+    @functools.cached_property
+    def _individual_rows(self):
+        """The rows of ``individual``: subject of each (R,), what the model is told there (dict of (R, 1)), and their index."""
         import pandas as pd
 
         anatomy, population = self.layout.anatomy, list(self.population)
@@ -225,9 +237,22 @@ class Evaluated:
             index = pd.MultiIndex.from_arrays([index, [int(label) for label in occasions]], names=["ID", "OCC"])
         if anatomy.mixture:
             cov[MEMBER] = self.members[[i for i, _ in rows]][:, None]
-        eta = jnp.asarray(self._eta[[i for i, _ in rows]])
-        table = jax.vmap(lambda eta, cov: rows_of(self.model, anatomy, eta, cov, 1))(eta, cov)
-        return pd.DataFrame({name: np.asarray(v)[:, 0] for name, v in table.items()}, index=index)
+        return np.array([i for i, _ in rows]), cov, index
+
+    def conditional(self, method: Nodes | None = None) -> Conditional:
+        """Means and standard deviations of random effects and individual parameters given each subject's data (Monolix's).
+
+        ``method`` says over which nodes: ImportanceSampling(1000) by default, with the effective number of draws and the Pareto k
+        of every subject in ``.draws``; or nlme.AGQ(...).  See :mod:`nlme.estimation.conditional`.
+
+        Raises
+        ------
+        ModelError
+            A model or a method without random effects; nodes by another method.
+        """
+        if not self.method.individuals:
+            raise ModelError(f"{self.method!r} takes everyone for the typical subject; fit by a method with random effects.")
+        return conditional(method, self.model, self.layout, self.b, self._index(), self._individual_rows)
 
     @property
     def shrinkage(self):

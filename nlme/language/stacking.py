@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.language.anatomy import Anatomy
+from nlme.language.anatomy import MEMBER, Anatomy
 from nlme.language.records import BOLUS_HOW
 from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Fills, Timeline
 
@@ -37,6 +38,11 @@ class SubjectData(eqx.Module):
     def standard(self, b: Float[Array, " q"]) -> Float[Array, " all"]:
         """All standardised random effects that reach the subject: ``b``, and those held."""
         return b if self.shared is None else jnp.concatenate([b, self.shared])
+
+    def belonging(self, k) -> SubjectData:
+        """The same subject if it belonged to the k-th subpopulation of a mixture (a number or a traced one)."""
+        column = jnp.full_like(self.covariates[MEMBER], k)
+        return dataclasses.replace(self, covariates={**self.covariates, MEMBER: column})
 
 
 def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData, np.ndarray]:

@@ -61,6 +61,10 @@ class Nodes(Method):
 
     def log_terms(self, subject: Subject, model: Model, b: Float[Array, " q"]) -> Float[Array, " K"]:
         """v_k - Phi(b_k) of every node."""
+        return self.weighted(subject, model, b)[1]
+
+    def weighted(self, subject: Subject, model: Model, b: Float[Array, " q"]) -> tuple[Float[Array, "K q"], Float[Array, " K"]]:
+        """The nodes and v_k - Phi(b_k): the logarithm of what each adds to the integral."""
 
         shared, data = subject.data.shared, dataclasses.replace(subject.data, shared=None)
 
@@ -70,7 +74,8 @@ class Nodes(Method):
             at = jnp.where(nowhere, b, at)
             return jnp.where(nowhere, -jnp.inf, v - _phi_at((model, at, shared), self, subject.anatomy, data))
 
-        return jax.vmap(term)(*self.nodes(subject, b, cholesky(subject.observed(model, b))))
+        nodes, v = self.nodes(subject, b, cholesky(subject.observed(model, b)))
+        return nodes, jax.vmap(term)(nodes, v)
 
     def objective(self, subject, model, b):
         if not subject.effects:
@@ -177,10 +182,6 @@ class ImportanceSampling(Nodes):
             raise ModelError(f"nlme.ImportanceSampling: samples is a whole number of at least 2; got {self.samples!r}.")
         if not self.degrees > 0:
             raise ModelError(f"nlme.ImportanceSampling: degrees of freedom are positive; got {self.degrees!r}.")
-
-    def require(self, anatomy) -> None:
-        if anatomy.mixture:  # the error of a sum over subpopulations is not that of the likeliest
-            raise ModelError("ImportanceSampling does not know the error of a mixture of subpopulations. Use nlme.AGQ() or nlme.Laplace().")
 
     @property
     def strata(self) -> np.ndarray:

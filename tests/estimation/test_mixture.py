@@ -67,6 +67,14 @@ def test_the_exact_likelihood(method, population):
     np.testing.assert_allclose(found.membership[["slow", "fast"]], posterior, atol=1e-9)
 
 
+def test_importance_sampling_and_its_error(population):
+    """The error is that of the sum over subpopulations: the subjects' objectives scatter about the exact ones by as much."""
+    found = nlme.evaluate(Two(), population, nlme.ImportanceSampling(300))
+    apart = found.values + PER * np.log(2 * np.pi) + 2 * logsumexp(exact(Two()), axis=1)
+    assert 0.6 < np.sqrt(np.mean((apart / found.monte_carlo.errors) ** 2)) < 1.5
+    assert found.monte_carlo.error < 1.0 and found.messages == []
+
+
 @pytest.mark.parametrize("method", [nlme.FO(), nlme.FOCEI(), nlme.Laplace()], ids=repr)
 def test_gradient_is_the_central_difference(method, population):
     model = Two()
@@ -155,15 +163,22 @@ def test_closed_form_and_ode():
     assert list(one.membership.likeliest) == ["slow", "fast"]
 
 
+@pytest.mark.slow
+def test_closed_form_and_ode_by_saem():
+    """The same chains, iteration by iteration, as far as the solver's tolerance lets them be."""
+    method = nlme.SAEM(chains=4, exploration=(60, 60), smoothing=(60, 60), annealing=10, samples=20)
+    fixed = ["group", "omega", "v"]
+    one, two = (nlme.fit(kind(), trial(), method, fixed=fixed, progress=False) for kind in (Kinetics, ClosedForm))
+    np.testing.assert_allclose(one.history.slow, two.history.slow, rtol=1e-3)
+    assert one.history.slow.iloc[-1] != one.history.slow.iloc[0]
+
+
 def test_choice_outside_individual():
     with pytest.raises(nlme.ModelError, match=r"belongs in individual\(self, eta, cov\)"):
         nlme.describe(Misplaced())
 
 
-def test_refusals(population):
-    for method in (nlme.SAEM(), nlme.ImportanceSampling()):
-        with pytest.raises(nlme.ModelError, match="mixture"):
-            nlme.fit(Two(), population, method, progress=False)
+def test_refusals():
     with pytest.raises(nlme.ModelError, match="sum to one"):
         nlme.mixture(a=0.5, b=0.6)
     with pytest.raises(nlme.ModelError, match="at least two"):

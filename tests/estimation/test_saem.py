@@ -174,6 +174,17 @@ def test_an_interrupt_returns_what_there_is(population, monkeypatch):
     assert fit.model.level == pytest.approx(fit.history["level"][-25:].mean())
 
 
+def test_the_error_of_a_mean_of_independent_directions():
+    """Directions of a known covariance V: the mean of K has V / K, and the loss is tr(I V) / K, whatever the coordinates."""
+    random = np.random.default_rng(3)
+    root, scores = random.normal(size=(4, 4)), random.normal(size=(7, 4))
+    directions, change = random.normal(size=(40, 3000, 4)) @ root.T, random.normal(size=(4, 4))
+    losses = [search.expected_loss(search.batch_errors(x), scores) for x in directions]
+    assert np.mean(losses) == pytest.approx(np.trace(scores.T @ scores @ root @ root.T) / 3000, rel=0.1)
+    moved = search.expected_loss(search.batch_errors(directions[0] @ change.T), scores @ np.linalg.inv(change))
+    assert moved == pytest.approx(losses[0], rel=1e-9)
+
+
 class Still(Line):
     def random(self):
         return None

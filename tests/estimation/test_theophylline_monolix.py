@@ -125,6 +125,16 @@ def test_modes(modes, theirs):
     np.testing.assert_allclose(modes.eta, theirs[["eta_ka_mode", "eta_V_mode", "eta_Cl_mode"]], atol=1e-4)
 
 
+def test_conditional_means_and_standard_deviations(modes, theirs):
+    """Theirs are means over a Markov chain, up to 0.026 (a seventh of a standard deviation) from those of quadrature, whose nine
+    points and thirteen agree to 1e-6; their standard deviations are up to 10 % from it.
+    """
+    ours = modes.conditional(nlme.ImportanceSampling(2000))
+    assert ours.messages == [] and ours.eta_error.max().max() < 0.01
+    np.testing.assert_allclose(ours.eta, theirs[["eta_ka_mean", "eta_V_mean", "eta_Cl_mean"]], atol=0.035)
+    np.testing.assert_allclose(ours.eta_sd, theirs[["eta_ka_sd", "eta_V_sd", "eta_Cl_sd"]], rtol=0.15)
+
+
 def test_predictions(modes):
     printed, ours = CASE.table("monolix_predictions.csv"), modes.predictions
     np.testing.assert_allclose(ours.PRED, printed.popPred, atol=1e-4)
@@ -180,10 +190,6 @@ def test_saemix_exact_likelihood(in_milligrams):
     assert exact == pytest.approx(SAEMIX["objective"]["minus2LL_importance_sampling"], abs=0.5)
 
 
-# A thousand iterations bring the estimates; the stricter Monte-Carlo error that ends a fit by default takes five thousand.
-SHORT = nlme.SAEM(smoothing=(400, 1000))
-
-
 def values(fit) -> dict:
     return {row.name: row.value for row in fit.parameters}
 
@@ -191,7 +197,7 @@ def values(fit) -> dict:
 @pytest.mark.slow
 def test_saem_against_monolix(population):
     """Started far off (every variance 1); within the case's tolerances, and within 2 % of the optimum by quadrature."""
-    fit, printed = nlme.fit(Theophylline(), population, SHORT, progress=False), MONOLIX["estimates"]
+    fit, printed = nlme.fit(Theophylline(), population, nlme.SAEM(), progress=False), MONOLIX["estimates"]
     found = values(fit)
     theirs = {"ka": ("ka_pop", 0.05), "v": ("V_pop", 0.05), "cl": ("Cl_pop", 0.05), "a": ("a", 0.4), "b": ("b", 0.4)}
     theirs |= {"omega.ka": ("omega_ka", 0.15), "omega.cl": ("omega_Cl", 0.15), "omega.v": ("omega_V", 0.4)}
@@ -206,12 +212,14 @@ def test_saem_against_monolix(population):
 
 @pytest.mark.slow
 def test_saem_against_saemix(in_milligrams):
-    """All but two variances within 5 % (beta: of a figure with one digit), and within 2 % of the optimum by quadrature.
+    """All but two variances within 5 % (beta: of a figure with one digit), and near the optimum by quadrature: 2 %, or SE / 20.
 
     Theirs of V (0.015) is 13 % below that optimum (0.0172), a quarter of its standard error, and theirs of clearance (0.070) 5.3 %
     above it (0.0665), a tenth of its; the exact likelihood is hardly different there.
     """
-    fit, printed = nlme.fit(WithWeight(), in_milligrams, SHORT, progress=False), SAEMIX["estimates"]
+    fit, printed = nlme.fit(WithWeight(), in_milligrams, nlme.SAEM(), progress=False), SAEMIX["estimates"]
+    # clearance and the effect of weight are correlated by 0.99; what ends a fit does not know of coordinates
+    assert fit.converged and len(fit.history) < 4000
     found = values(fit)
     theirs = {"ka": "ka", "v": "V", "cl": "CL", "a": "a", "omega.ka": "omega2_ka"}
     for name, their in theirs.items():
@@ -219,6 +227,6 @@ def test_saem_against_saemix(in_milligrams):
     assert found["beta"] == pytest.approx(printed["beta_WT_CL"], abs=0.05 * 0.008 + 0.0005)
     assert abs(found["omega.v"] - printed["omega2_V"]) < 0.3 * SAEMIX["standard_errors"]["omega2_V"]
     assert abs(found["omega.cl"] - printed["omega2_CL"]) < 0.15 * SAEMIX["standard_errors"]["omega2_CL"]
-    optimum = nlme.fit(at_saemix(), in_milligrams, nlme.AGQ(5), progress=False)
-    for name, value in values(optimum).items():
-        assert found[name] == pytest.approx(value, rel=0.02), name
+    optimum = nlme.fit(at_saemix(), in_milligrams, nlme.AGQ(5), progress=False).table().set_index("parameter")
+    for name, row in optimum.iterrows():
+        assert abs(found[name] - row.estimate) < max(0.02 * row.estimate, row.se / 20), name

@@ -24,8 +24,9 @@ class SAEM(ImportanceSampling):
     smoothing : (least, most) iterations with gamma_k = (k + 9)^-exponent; it ends at ``precision``
     annealing : iterations, at the start, in which no variance may shrink by more than 5 % at once
     exponent : of the step sizes, above 1/2 and at most 1
-    precision : Monte-Carlo error of the estimates, in unconstrained (log-like) parameters, below which the fit has converged;
-        for real parameters 2 % of their standard error if that is more, for others 1 %
+    precision : Monte-Carlo error of the estimates, in standard errors and in whatever direction of the parameters it is largest,
+        below which the fit has converged: -2 log L is then expected to lie above its minimum by less than precision^2.  With more
+        than 25 subjects the standard errors meant are those that 25 of them would give (precision^2 N / 25)
     seed : of every draw, those of the chains and those of the objective
 
     Raises
@@ -39,7 +40,7 @@ class SAEM(ImportanceSampling):
     smoothing: tuple[int, int] = (400, 5000)
     annealing: int = 100
     exponent: float = 0.6
-    precision: float = 0.004
+    precision: float = 0.02
     samples: int = 1000
 
     title: ClassVar[str] = "Stochastic approximation EM, judged by importance sampling"
@@ -63,8 +64,6 @@ class SAEM(ImportanceSampling):
     def require(self, anatomy: Anatomy) -> None:
         if not anatomy.effects:
             raise ModelError("SAEM draws random effects, and this model has none. Use nlme.FOCEI() or nlme.Laplace().")
-        if anatomy.mixture:
-            raise ModelError("SAEM here has no mixtures of subpopulations. Use nlme.FOCEI(), nlme.Laplace() or nlme.AGQ().")
 
     def chains_for(self, subjects: int) -> int:
         """Chains of every subject."""

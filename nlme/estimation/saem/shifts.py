@@ -6,7 +6,8 @@ A parameter u_k shifts the random effects of subject i by D_ik if moving u_k is 
 
 for the individual parameters psi_i and every sample j, with the same D_ik whatever eta.  So it is with a typical value under a
 log-normal, normal, logit-normal or any other shape h^-1(mu_i + eta), and with the coefficient of a covariate in mu_i.  Both are
-tested, in numbers, at two sets of random effects.
+tested, in numbers, at two sets of random effects; in a mixture in every subpopulation, each of which has a D_ik of its own
+(0 where the typical value is another's).
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def shift_of(inventory: Inventory, model: Model, anatomy: Anatomy, data, u, eta)
 def _derivatives(inventory: Inventory, model: Model, anatomy: Anatomy, arrays: Ragged, u, b, tolerances: Tolerances):
     factor = anatomy.cholesky(inventory.at_unconstrained(model, u))
 
-    def of_subject(data, b):
+    def belonging(data, b):
         shift, left, whole = shift_of(inventory, model, anatomy, data, u, factor @ b)
 
         def terms(u, b):
@@ -61,7 +62,13 @@ def _derivatives(inventory: Inventory, model: Model, anatomy: Anatomy, arrays: R
         by_u, by_b = jax.jacrev(terms, (0, 1))(u, b)
         by_eta = by_b @ inverse_lower(factor)
         odd = jnp.max(jnp.abs(by_u - by_eta @ shift), axis=0)
-        return (shift, jnp.max(jnp.abs(left), axis=0), jnp.max(jnp.abs(whole), axis=0), odd, jnp.max(jnp.abs(by_u), axis=0)), ()
+        return shift, jnp.max(jnp.abs(left), axis=0), jnp.max(jnp.abs(whole), axis=0), odd, jnp.max(jnp.abs(by_u), axis=0)
+
+    def of_subject(data, b):
+        if not anatomy.mixture:
+            return belonging(data, b), ()
+        members = jnp.arange(len(anatomy.subpopulations), dtype=float)
+        return jax.vmap(lambda k: belonging(data.belonging(k), b))(members), ()
 
     return over_subjects(of_subject, arrays, b)[0]
 
@@ -73,6 +80,8 @@ def shifting(
     u, q = inventory.unconstrained(model), len(anatomy.effects)
     random = np.random.default_rng(0)
     seen = [_derivatives(inventory, model, anatomy, arrays, u, random.normal(size=(n, q)) * 0.5, tolerances) for _ in range(2)]
+    if anatomy.mixture:  # subpopulations side by side, as if they were subjects
+        seen = [[x.reshape(-1, *x.shape[2:]) for x in found] for found in seen]
     seen = [[np.asarray(x) for x in found] for found in seen]
     first, second = seen[0][0], seen[1][0]
     found = free & np.any(np.abs(first) > 0, axis=(0, 1))
