@@ -178,10 +178,12 @@ def test_the_error_of_a_mean_of_independent_directions():
     """Directions of a known covariance V: the mean of K has V / K, and the loss is tr(I V) / K, whatever the coordinates."""
     random = np.random.default_rng(3)
     root, scores = random.normal(size=(4, 4)), random.normal(size=(7, 4))
+    information = scores.T @ scores
     directions, change = random.normal(size=(40, 3000, 4)) @ root.T, random.normal(size=(4, 4))
-    losses = [search.expected_loss(search.batch_errors(x), scores) for x in directions]
-    assert np.mean(losses) == pytest.approx(np.trace(scores.T @ scores @ root @ root.T) / 3000, rel=0.1)
-    moved = search.expected_loss(search.batch_errors(directions[0] @ change.T), scores @ np.linalg.inv(change))
+    losses = [search.expected_loss(search.batch_errors(x), information) for x in directions]
+    assert np.mean(losses) == pytest.approx(np.trace(information @ root @ root.T) / 3000, rel=0.1)
+    back = np.linalg.inv(change)
+    moved = search.expected_loss(search.batch_errors(directions[0] @ change.T), back.T @ information @ back)
     assert moved == pytest.approx(losses[0], rel=1e-9)
 
 

@@ -16,16 +16,21 @@ complete data are the individual parameters and the membership.  Where the chain
 by it, which is what makes EM quick for such parameters.
 
 EM creeps where the random effects are not well seen (a variance under high shrinkage).  So while smoothing all parameters move
-together by a stochastic Newton step.  S_i, the score of a subject, is the mean over its chains of the derivative of its
-complete-data log density, in expectation that of log L_i (Fisher's identity); Delta_i is its running mean, I_c the complete-data
-information, which with c = 0.1 (P/N)^2 guards the first sum where subjects are few:
+together by a stochastic Newton step.  With s_imk the derivative of the complete-data log density of a subject, in chain m and
+subpopulation k, S_im = sum_k w_imk s_imk and S_i = <S_im>, which is in expectation that of log L_i (Fisher's identity), the
+information of the data is that of the complete data less what is missing (Louis),
 
-    u <- u + gamma ( sum_i Delta_i Delta_i' + c I_c )^-1 sum_i S_i
+    J = I_c - V,      V <- V + gamma ( sum_i [ cov_m(S_im) + <sum_k w_imk (s_imk - S_im)(s_imk - S_im)'> ] - V ),
+    u <- u + gamma J^-1 sum_i S_i
+
+where the covariance over a subject's chains, which are independent given its data, is unbiased with two of them.  I_c is made of
+the blocks above: F, that of Omega, that of the regression.  Of no combination of parameters are the data taken to show less than
+3 % of what the complete data would: J is a difference of noisy matrices, and far from the estimate it need not be positive.
 
 Both steps stand still at the same point, sum_i E S_i = 0.  With more than 200 parameters without closed form EM goes on instead.
 
 Sources: Delyon, Lavielle & Moulines (1999), doi:10.1214/aos/1018031103; Kuhn & Lavielle (2005), doi:10.1016/j.csda.2004.07.033;
-Gu & Kong (1998), doi:10.1073/pnas.95.13.7270, and Delattre & Kuhn (2023), doi:10.48550/arXiv.1909.06094 (the Newton step).
+Louis (1982), doi:10.1111/j.2517-6161.1982.tb01203.x, and Gu & Kong (1998), doi:10.1073/pnas.95.13.7270 (the Newton step).
 """
 
 from __future__ import annotations
@@ -46,15 +51,15 @@ from nlme.estimation.saem.shifts import shift_of
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects
-from nlme.linalg import inverse_positive, log_det, solve_lower, solve_positive
+from nlme.linalg import cholesky, inverse_lower, inverse_positive, solve_lower, solve_positive
 from nlme.parameters.covariance import Covariance, joined, pooled
 from nlme.parameters.inventory import Inventory
 from nlme.structure.solvers import Tolerances
 
 LONGEST = 0.3  # largest change of a parameter that has no closed form, in one iteration (unconstrained: log-like)
 SHRINK = 0.95  # of a variance in one iteration of annealing, at least
-_MEMORY = 0.05  # largest step of the smoothed scores
-_COMPLETE = 0.1  # times (P / N)^2: part of the complete-data information that guards the empirical one where subjects are few
+_MEMORY = 0.05  # largest step of V
+_SHOWN = 0.03  # least share of the complete data's information, in any direction
 _DENSE = 200  # parameters without closed form up to which F is a full matrix
 
 
@@ -83,7 +88,8 @@ class State(NamedTuple):
     members: Float[Array, "N K"]  # r
     s2: Float[Array, "q q"]
     information: Float[Array, "G G"]  # F; its diagonal (G,) where there are many parameters
-    scores: Float[Array, "N P"]  # of the subjects, smoothed
+    missing: Float[Array, "P P"]  # V
+    observed: Float[Array, "P P"]  # J; 0 where there are many parameters
 
 
 class Step(NamedTuple):
@@ -98,11 +104,11 @@ class Step(NamedTuple):
 def begin(parts: Parts, anatomy: Anatomy, u, model: Model, n: int, chains: int, key) -> State:
     """Chains drawn from the prior at the starting values."""
     omega = anatomy.omega(model)
-    q, g, count = len(omega.names), len(parts.others), max(1, len(anatomy.subpopulations))
+    q, g, count, p = len(omega.names), len(parts.others), max(1, len(anatomy.subpopulations)), u.shape[0]
     b = jax.random.normal(key, (n, chains, q))
     return State(
         u, b @ omega.cholesky.T, jnp.full((n, q), 0.5), jnp.zeros((n, count, q)), jnp.full((n, count), 1 / count), omega.matrix,
-        jnp.eye(g) if g <= _DENSE else jnp.ones(g), jnp.zeros((n, u.shape[0])),
+        jnp.eye(g) if g <= _DENSE else jnp.ones(g), jnp.zeros((p, p) if g <= _DENSE else (0, 0)), jnp.zeros((p, p) if g <= _DENSE else (0, 0)),
     )  # fmt: skip
 
 
@@ -153,7 +159,7 @@ def iterate(
         b, rates, value = jax.vmap(lambda key, b: transitions(log_likelihood, key, b, scale, around))(keys, b)
         new = b @ factor.T
         w = _membership(b, data)
-        score, information = _scores(b, data, w) if len(others) else (jnp.zeros(0), state.information)
+        score, information = _scores(b, data, w) if len(others) else (jnp.zeros((*w.shape, 0)), state.information)
         scale = jnp.clip(scale * jnp.exp(0.5 * (jnp.mean(rates, axis=0) - WANTED)), 1e-3, 10.0)
         means = jnp.mean(w, axis=0), w.T @ new / len(w), new.T @ new / len(w)
         shift = _shifts(data, jnp.mean(new, axis=0)) if parts.shifts else ()
@@ -176,7 +182,7 @@ def iterate(
         # a chain that stands where no derivative exists tells nothing
         s = jnp.where(jnp.all(jnp.isfinite(s), axis=(2, 3), keepdims=True), s, 0.0)
         square = jnp.einsum("mk,mktg,mkth->gh", w, s, s) if len(others) <= _DENSE else jnp.einsum("mk,mktg->g", w, s**2)
-        return jnp.einsum("mk,mktg->g", w, s) / len(b), square / len(b)
+        return jnp.sum(s, axis=2), square / len(b)
 
     def _shifts(data, eta):
         """D (K, q, P)."""
@@ -199,7 +205,7 @@ def iterate(
     move = jnp.zeros_like(u).at[index].set(jnp.clip(delta, -1.0, 1.0))
 
     kept = state.information + gamma * (jnp.sum(information, axis=0) - state.information)
-    pull, weight = jnp.sum(score, axis=0), kept
+    pull, weight = jnp.einsum("nck,nckg->g", w, score) / w.shape[1], kept
     if penalty is not None and len(others):
 
         def cost(v):  # on the scale of -2 log L
@@ -217,20 +223,19 @@ def iterate(
     free = jnp.where(slow, jnp.maximum(free, 0.5 * np.log(SHRINK)), free)
     move = move.at[others].set(gamma * free)
 
-    scores = state.scores
-    newton, direction = kept.ndim == 2, move
+    missing, observed, direction = state.missing, state.observed, move
+    newton = kept.ndim == 2
     if newton:
-        guard = min(_COMPLETE * (len(u) / mean.shape[0]) ** 2, 1.0)
-        of_omega, size = np.array(parts.omega, int), jnp.zeros((len(u), len(u)))
-        by_omega, complete = _of_omega(levels, anatomy.occasions, np.array(parts.omega_free, int), second)
-        each = jnp.zeros_like(scores).at[:, others].set(score).at[:, of_omega].set(by_omega)
-        each = each.at[:, index].set(jnp.einsum("nmqk,qr,nmr->nk", d, precision, mean))
-        scores = scores + jnp.minimum(gamma, _MEMORY) * (each - scores)
-        for where, block in ((others, weight), (of_omega, complete), (index, regression)):
-            size = size.at[np.ix_(where, where)].set(guard * block)
-        total = jnp.sum(each, axis=0).at[others].set(pull)
-        observed = scores.T @ scores + size
-        full = solve_positive(observed + jnp.diag(1e-8 * jnp.diagonal(observed) + 1e-10), total)
+        of_omega, complete = np.array(parts.omega, int), jnp.zeros((len(u), len(u)))
+        by_omega, of_effects = _of_omega(levels, anatomy.occasions, np.array(parts.omega_free, int), eta)
+        each = jnp.zeros((*w.shape, len(u))).at[..., others].set(score).at[..., of_omega].set(by_omega[:, :, None])
+        each = each.at[..., index].set(jnp.einsum("nkqa,qr,ncr->ncka", d, precision, eta))
+        for where, block in ((others, weight), (of_omega, of_effects), (index, regression)):
+            complete = complete.at[np.ix_(where, where)].set(block)
+        missing = missing + jnp.minimum(gamma, _MEMORY) * (_missing(w, each) - missing)
+        observed = _observed(complete, missing)
+        total = (jnp.einsum("nck,ncka->a", w, each) / w.shape[1]).at[others].set(pull)
+        full = solve_positive(observed, total)
         direction = jnp.where(jnp.isfinite(full), full, 0.0)
         full = jnp.clip(direction, -LONGEST, LONGEST)
         move = jnp.where(step.smooth, gamma * full, move)
@@ -251,11 +256,30 @@ def iterate(
         elements = jnp.concatenate(elements)
         closed = u.at[np.array(parts.omega)].set(elements[np.array(parts.omega_free)])
         u = jnp.where(step.smooth, u, closed) if newton else closed
-    return State(u, eta, scale, s1, r, s2, kept, scores), (u, -2.0 * jnp.sum(value), direction)
+    return State(u, eta, scale, s1, r, s2, kept, missing, observed), (u, -2.0 * jnp.sum(value), direction)
 
 
-def _of_omega(levels: tuple[Covariance, ...], occasions, free, second):
-    """Scores (N, K) of the free unconstrained elements of Omega, given <eta eta'> of every subject, and their information."""
+def _missing(w: Float[Array, "N M K"], each: Float[Array, "N M K P"]) -> Float[Array, "P P"]:
+    """V of one iteration."""
+    by_chain = jnp.einsum("nck,ncka->nca", w, each)
+    apart = by_chain - jnp.mean(by_chain, axis=1, keepdims=True)
+    within = each - by_chain[:, :, None]
+    between = jnp.einsum("nca,ncb->ab", apart, apart) / (w.shape[1] - 1)
+    return between + jnp.einsum("nck,ncka,nckb->ab", w, within, within) / w.shape[1]
+
+
+def _observed(complete: Float[Array, "P P"], missing: Float[Array, "P P"]) -> Float[Array, "P P"]:
+    """J = L (I - L^-1 V L^-T) L', L L' = I_c, the eigenvalues in brackets raised to the least share."""
+    size = jnp.sqrt(jnp.diagonal(complete) + 1e-10)
+    factor = cholesky(complete / size[:, None] / size + 1e-8 * jnp.eye(len(size)))
+    inverse = inverse_lower(factor) / size
+    values, vectors = jnp.linalg.eigh(jnp.eye(len(size)) - inverse @ missing @ inverse.T)
+    root = size[:, None] * (factor @ vectors)
+    return (root * jnp.maximum(values, _SHOWN)) @ root.T
+
+
+def _of_omega(levels: tuple[Covariance, ...], occasions, free, eta: Float[Array, "N M q"]):
+    """Scores (N, M, K) of the free unconstrained elements of Omega, and their information (K, K)."""
     starts = [level.unconstrained() for level in levels]
     start = jnp.concatenate(starts)
     ends = np.cumsum([len(x) for x in starts])[:-1]
@@ -265,10 +289,8 @@ def _of_omega(levels: tuple[Covariance, ...], occasions, free, second):
         moved = [level.at_unconstrained(piece) for level, piece in zip(levels, pieces, strict=True)]
         return joined(moved, occasions).matrix
 
-    def log_density(v, second):
-        inside = matrix(v)
-        return -0.5 * (log_det(inside) + jnp.sum(inverse_positive(inside) * second))
-
-    scores = jax.vmap(jax.grad(log_density), (None, 0))(start[free], second)
+    # d log N(eta; 0, Omega) = 1/2 tr(Omega^-1 dOmega (Omega^-1 eta eta' - I))
     slopes = inverse_positive(matrix(start[free])) @ jnp.moveaxis(jax.jacfwd(matrix)(start[free]), -1, 0)  # (K, q, q)
-    return scores, 0.5 * second.shape[0] * jnp.einsum("kij,lji->kl", slopes, slopes)
+    whitened = eta @ inverse_positive(matrix(start[free]))
+    scores = 0.5 * (jnp.einsum("ncr,krs,ncs->nck", eta, slopes, whitened) - jnp.trace(slopes, axis1=1, axis2=2))
+    return scores, 0.5 * len(eta) * jnp.einsum("kij,lji->kl", slopes, slopes)

@@ -56,8 +56,8 @@ class SAEM(ImportanceSampling):
             raise ModelError(f"nlme.SAEM: exponent is above 1/2 and at most 1; got {self.exponent!r}.")
         if not self.precision > 0:
             raise ModelError(f"nlme.SAEM: precision is positive; got {self.precision!r}.")
-        if self.chains is not None and (not isinstance(self.chains, int) or self.chains < 1):
-            raise ModelError(f"nlme.SAEM: chains is a whole number of at least 1, or None; got {self.chains!r}.")
+        if self.chains is not None and (not isinstance(self.chains, int) or self.chains < 2):
+            raise ModelError(f"nlme.SAEM: chains is a whole number of at least 2, or None; got {self.chains!r}.")
         if not isinstance(self.annealing, int) or self.annealing < 0:
             raise ModelError(f"nlme.SAEM: annealing is a number of iterations, 0 for none; got {self.annealing!r}.")
 

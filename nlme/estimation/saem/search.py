@@ -5,19 +5,17 @@
 2. Smoothing, gamma_k = (k + 9)^-exponent: the parameters settle.  The estimate is their mean over the second half of this phase,
    in unconstrained coordinates.
 
-Smoothing ends when what the Monte-Carlo error of that mean costs is small.  With C its covariance and I = sum_i Delta_i Delta_i'
-the information of the subjects' scores (``iteration``), -2 log L is expected to lie above its minimum by
+Smoothing ends when what the Monte-Carlo error of that mean costs is small.  With C its covariance and J the information of the
+data (``iteration``), -2 log L is expected to lie above its minimum by
 
-    loss = tr(I C),        (v'C v) / (v'I^-1 v) <= loss        for every direction v of the parameters,
+    loss = tr(J C),        (v'C v) / (v'J^-1 v) <= loss        for every direction v of the parameters,
 
 so that no direction, correlated with others or not, in whatever coordinates, has a Monte-Carlo error of more than the root of the
 loss in standard errors.  Asked for is
 
-    loss <= precision^2 max(1, N / 25)      and      |mean of this half - mean of the quarter before|_I^2 <= 25 times that
+    loss <= precision^2 max(1, N / 25)      and      |mean of this half - mean of the quarter before|_J^2 <= 25 times that
 
-where the second finds parameters that still drift.  Both forms are quadratic, so that neither needs I or C to have full rank.
-Where subjects are few, I is not quite the curvature of -2 log L and the estimates move more slowly than C knows: with 10 to 12
-subjects and 8 parameters the loss was measured to be up to ten times the estimated one, the figure that 0.02 was chosen for.
+where the second finds parameters that still drift.  Both forms are quadratic, so that C needs no full rank.
 
 Sources: Polyak & Juditsky (1992), doi:10.1137/0330046 (the mean and its error); Jones, Haran, Caffo & Neath (2006),
 doi:10.1198/016214506000000492 (stopping at a width found by batch means).
@@ -58,7 +56,7 @@ WINDOW = 50  # iterations looked back on for a drift
 _BATCHES = 30
 _FEW = 25  # subjects up to which ``precision`` is a share of the standard errors of all data, above it of those of so many
 _DRIFT = 5.0  # times ``precision``: by how much the mean may have changed since the one before
-_WITHOUT_SCORES = 0.004  # Monte-Carlo error of every unconstrained coordinate where there are too many parameters for scores
+_EACH = 0.004  # Monte-Carlo error of every unconstrained coordinate where there are too many parameters for J
 
 
 @dataclasses.dataclass
@@ -263,13 +261,13 @@ def _decide(method: SAEM, found: Progressed) -> None:
 def _precise(method: SAEM, found: Progressed, kept: int) -> bool:
     """Whether the Monte-Carlo error of the estimate costs no more than ``precision`` allows."""
     half = kept // 2
-    errors, scores = batch_errors(found.direction[-half:]), np.asarray(found.state.scores)
-    if not scores.any():
-        return bool(np.all(np.sqrt(np.sum(errors**2, axis=0)) < _WITHOUT_SCORES))
-    allowed = method.precision**2 * max(1.0, len(scores) / _FEW)
+    errors, observed = batch_errors(found.direction[-half:]), np.asarray(found.state.observed)
+    if not observed.size:
+        return bool(np.all(np.sqrt(np.sum(errors**2, axis=0)) < _EACH))
+    allowed = method.precision**2 * max(1.0, len(found.state.eta) / _FEW)
     before = found.path[-half - half // 2 : -half].mean(axis=0)
     moved = found.path[-half:].mean(axis=0) - before
-    return expected_loss(errors, scores) <= allowed and expected_loss(moved[None], scores) <= _DRIFT**2 * allowed
+    return expected_loss(errors, observed) <= allowed and expected_loss(moved[None], observed) <= _DRIFT**2 * allowed
 
 
 def batch_errors(directions: np.ndarray) -> np.ndarray:
@@ -283,9 +281,9 @@ def batch_errors(directions: np.ndarray) -> np.ndarray:
     return (means - means.mean(axis=0)) / np.sqrt(_BATCHES * (_BATCHES - 1))
 
 
-def expected_loss(errors: np.ndarray, scores: np.ndarray) -> float:
-    """tr(I E'E) for errors E (B, P) and I = S'S, S (N, P) the scores of the subjects."""
-    return float(np.sum((errors @ scores.T) ** 2))
+def expected_loss(errors: np.ndarray, observed: np.ndarray) -> float:
+    """tr(J E'E) for errors E (B, P) and the information J (P, P)."""
+    return float(np.sum((errors @ observed) * errors))
 
 
 def _no_drift(window: np.ndarray) -> bool:
