@@ -40,7 +40,7 @@ class SAEM(ImportanceSampling):
     smoothing: tuple[int, int] = (400, 5000)
     annealing: int = 100
     exponent: float = 0.6
-    precision: float = 0.02
+    precision: float = 0.015
     samples: int = 1000
 
     title: ClassVar[str] = "Stochastic approximation EM, judged by importance sampling"
