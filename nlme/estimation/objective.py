@@ -83,6 +83,8 @@ def one_subject(
     def alone(data):
         value, b, mode, after = at_mode(method, anatomy, model, data, begin_mode(start), method.inner_iterations, bend, tolerance)
         found = mode.decrement <= tolerance
+        # states that a failed solve has left half way have a density, too
+        value = jnp.where(mode.status == SOLVED, value, jnp.inf)
         # first derivatives end a search less closely than second ones, and the step after the search makes up for that
         where = mode.b if anatomy.linear else jnp.where(found, jax.lax.stop_gradient(b), mode.b)
         return (value, b), (where, mode.decrement, mode.count, found, mode.status, mode.value, after)
@@ -98,7 +100,8 @@ def one_subject(
     b, decrement, count, converged, status, joint, after = modes
     # a search that failed spoils the sum, whichever subpopulation it was for
     found = (b[best], jnp.max(decrement), jnp.max(count), jnp.all(converged), jnp.max(status))
-    return (-2.0 * logsumexp(weights), moving[best]), (*found, jax.nn.softmax(weights), joint[best], after[best])
+    value = jnp.where(jnp.max(status) == SOLVED, -2.0 * logsumexp(weights), jnp.inf)
+    return (value, moving[best]), (*found, jax.nn.softmax(weights), joint[best], after[best])
 
 
 def after_search(method: Method, anatomy: Anatomy, model: Model, data: SubjectData, search: ModeSearch, most: int):
@@ -209,9 +212,7 @@ def _evaluate(arrays: Ragged, method, anatomy, inventory, model, u, starts, bend
         return (value, slopes[0], mode, slopes[1:] if followed else None), ()
 
     (value, slope, mode, motion), _ = over_subjects(of_subject, arrays, starts, bend)
-    found = Evaluation(value, slope, *mode, motion)
-    # states that a failed solve has left half way have a density, too
-    return found._replace(value=jnp.where(found.status == SOLVED, value, jnp.inf))
+    return Evaluation(value, slope, *mode, motion)
 
 
 @eqx.filter_jit

@@ -57,3 +57,21 @@ def test_a_step_that_overshoots_is_taken_back():
 def test_a_search_cut_short_says_so(limit):
     found = search(lambda b: jnp.sum(jnp.cosh(b - 3.0)), lambda b: jnp.eye(1), [-4.0], limit)
     assert not bool(found.converged) and int(found.iterations) == limit
+
+
+def test_where_the_solve_fails_is_no_mode():
+    """States left half way have a density, too, here a better one: the search turns back, and a start there says how it ended."""
+
+    def phi(b):
+        return jnp.sum(jnp.sqrt(1.0 + (b - 1.0) ** 2))
+
+    def at(b):
+        failed = b[0] > 1.5
+        value = jnp.where(failed, -100.0, phi(b))
+        return Curvature(value, jax.grad(phi)(b), jax.hessian(phi)(b), jnp.eye(1), jnp.where(failed, 2, 0))
+
+    found = jax.jit(lambda b: find_mode(at, b, 1e-16, 100))(jnp.array([-0.3]))  # Newton's step leads to 3.2
+    assert bool(found.converged) and int(found.status) == 0
+    np.testing.assert_allclose(found.b, 1.0, atol=1e-6)
+    failing = jax.jit(lambda b: find_mode(at, b, 1e-16, 100))(jnp.array([1.6]))
+    assert not bool(failing.converged) and int(failing.status) == 2
