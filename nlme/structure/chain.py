@@ -222,6 +222,10 @@ class Chain:
         if x.occupied == Occupied():
             return self._unary(lambda v: bind(x.value, v), y)
 
+        # a number may stand beside an array, and a pull back would add its slopes up
+        shape = jnp.broadcast_shapes(x.value.shape, y.value.shape)
+        x, y = (_along(lambda v: jnp.broadcast_to(v, shape), operand) for operand in (x, y))
+
         def slopes(a, b):
             value, pull = jax.vjp(bind, a, b)
             return value, pull(jnp.ones_like(value))
@@ -378,17 +382,17 @@ def _placed(part: Array | None, have: Sequence, wanted: Sequence, value: Array) 
 
 def _outer(a: Sparse, b: Sparse, pairs: Sequence[tuple[int, int]]) -> Array:
     """a_i b_j + a_j b_i of every pair."""
+    ndim = max(a.value.ndim, b.value.ndim)
     if len(a.occupied.directions) == 1:
         a, b = b, a
     if len(b.occupied.directions) == 1:
         (k,) = b.occupied.directions
         other = [j if i == k else i for i, j in pairs]
         times = [(2.0 if i == j else 1.0) if k in (i, j) else 0.0 for i, j in pairs]
-        return _taken(a, other, times) * _spread(b.first, max(a.value.ndim, b.value.ndim))
+        return _spread(_taken(a, other, times), ndim) * _spread(b.first, ndim)
     left, right = [i for i, _ in pairs], [j for _, j in pairs]
     if a is b:
         return 2.0 * _taken(a, left) * _taken(a, right)
-    ndim = max(a.value.ndim, b.value.ndim)
     (a_i, a_j), (b_i, b_j) = ([_spread(_taken(x, side), ndim) for side in (left, right)] for x in (a, b))
     return a_i * b_j + a_j * b_i
 
