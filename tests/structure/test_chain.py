@@ -31,7 +31,7 @@ FUNCTIONS = {
     "custom derivative": lambda x: jax.nn.softplus(x[0] * x[1]) + jax.nn.relu(x[2] - 1.0),
     "network": lambda x: jnp.sum(jnp.tanh(WEIGHTS @ x) ** 2),
     "vector": lambda x: jnp.concatenate([x[:2] * x[2], jnp.exp(x)])[::-1].sum() + jnp.mean(jnp.stack([x[0], x[3]])) * x[1],
-    "a number times a vector": lambda x: jnp.sum((x[0] * x[1]) * (jnp.ones(10) * x[2]) + (x[0] * x[3]) * (jnp.arange(10.0) * x[2])),
+    "a number times a vector": lambda x: jnp.sum(x[0] * x[1] * (jnp.ones(10) * x[2]) + x[0] * x[3] * (jnp.arange(10.0) * x[2])),
     "a number beside a vector": lambda x: jnp.sum(
         jax.lax.max(x[0] * x[1], jnp.arange(10.0) * x[2]) + jax.lax.pow(x[3], jnp.arange(1.0, 11.0) * x[2] * x[0])
     ),
