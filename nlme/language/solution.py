@@ -325,7 +325,7 @@ def failure(
         return SENTENCES[NO_STEADY_STATE]
     e = int(np.flatnonzero(course.ended)[0])
     begin = float(data.timeline.start) if e == 0 else course.time[e - 1]
-    before = course.states[e - 1, :, 0] if e else np.zeros(len(anatomy.states))
+    before = course.states[e - 1] if e else np.zeros(len(anatomy.states))
     listed = ", ".join(f"{name} {value:.4g}" for name, value in zip(anatomy.states, before, strict=True))
     where = f"between times {begin:g} and {course.time[e]:g} (at the first of them {listed})"
     return f"{where} {SENTENCES[int(course.ended[e])]}"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -126,6 +126,12 @@ class Jet(NamedTuple):
     value: Float[Array, "..."]
     first: Float[Array, "D ..."] | None
     second: Float[Array, "P ..."] | None
+
+    @classmethod
+    def of_elements(cls, jets: Sequence[Jet]) -> Jet:
+        """The jet of the vector whose elements have these jets."""
+        value, first, second = zip(*jets, strict=True)
+        return cls(jnp.stack(value), *(None if part[0] is None else jnp.stack(part, axis=1) for part in (first, second)))
 
     def packed(self) -> Float[Array, "... C"]:
         """The columns side by side on a last axis."""

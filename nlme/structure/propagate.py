@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from nlme.structure.arrivals import Arriving, refuse_steady_state
 from nlme.structure.base import LinearStructure
@@ -24,10 +25,12 @@ from nlme.structure.chain import Occupied, Sparse, elements, through, whole
 from nlme.structure.dosing import StructureAt, changes_infusions, doses
 from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeline
 from nlme.structure.jets import Columns, Jet
-from nlme.structure.solvers import SOLVED, Pace, Tolerances, integrate
+from nlme.structure.lanes import OfSubject, side_by_side
+from nlme.structure.movers import ClosedForm, Sets, Stepping
+from nlme.structure.solvers import SOLVED, Pace, Tolerances
 from nlme.structure.steady import fills
 from nlme.structure.superposition import superpose, worthwhile
-from nlme.structure.system import System, occupied_states
+from nlme.structure.system import State
 
 
 def propagate(
@@ -56,123 +59,248 @@ def propagate(
     if isinstance(structure_at(packed[:, 0], 0), LinearStructure) and worthwhile(timeline):
         return superpose(structure_at, packed, columns, timeline), jnp.asarray(SOLVED)
     course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied)
-    return columns.unpack(course.states[course.where[timeline.sample]]), course.status
-
-
-class Sets(NamedTuple):
-    """Which columns are occupied by each input, by each state in the beginning and after doses, by rates and by times."""
-
-    inputs: tuple[Occupied, ...]
-    entering: tuple[Occupied, ...]
-    rates: Occupied
-    times: Occupied
+    at = course.where[timeline.sample]
+    every = Occupied.all_of(columns)
+    # (T, K) of each state, where K counts the columns it has
+    states = [jax.tree.map(lambda x: x[at], state) for state in course.states]
+    states = [jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), state) for state in states]
+    states = [Sparse(*state, kept).into(every).jet() for state, kept in zip(states, course.kept, strict=True)]
+    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states), course.status
 
 
 class Course(NamedTuple):
-    """The states (packed) after every event in order, the times of the events, and how each interval before one ended."""
+    """The states after every event in order, the times of the events, and how each interval before one ended."""
 
-    states: Float[Array, "E s C"]
+    states: State  # of every state, with its columns behind an axis over events
+    kept: tuple[Occupied, ...]  # the columns that each state has
     time: Float[Array, " E"]
     ended: Int[Array, " E"]
     where: Int[Array, " E"]  # place in this order of each event of the timeline
     status: Int[Array, ""]  # the worst ending of all
 
 
-def trace(structure_at: StructureAt, inputs: Float[Array, " m"], timeline: Timeline, tolerances: Tolerances) -> Course:
+class Trace(NamedTuple):
+    """One subject's states after every event, the times of the events, how each interval before one ended, and the worst of these."""
+
+    states: Float[Array, "E s"]
+    time: Float[Array, " E"]
+    ended: Int[Array, " E"]
+    status: Int[Array, ""]
+
+
+def trace(structure_at: StructureAt, inputs: Float[Array, " m"], timeline: Timeline, tolerances: Tolerances) -> Trace:
     """The whole course of one subject's states, to see where a solve failed."""
-    return _course(structure_at, inputs[:, None], Columns(), timeline, tolerances, False, None)
+    course = _course(structure_at, inputs[:, None], Columns(), timeline, tolerances, False, None)
+    return Trace(jnp.stack([state.value for state in course.states], axis=-1), course.time, course.ended, course.status)
 
 
-def _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied) -> Course:
+class _Events(eqx.Module):
+    """What happens, in order: arrays with a leading axis over events; None for what the population has not got.
+
+    Jets have it before their columns.
+    """
+
+    time: Jet
+    amount: Jet
+    rate: Jet | None
+    kind: Int[Array, " E"]
+    row: Int[Array, " E"]
+    compartment: Int[Array, " E"]
+    epoch: Int[Array, " E"] | None
+    reset: Int[Array, " E"] | None
+    running: Bool[Array, " E"] | None
+    filled: State | None
+    adds: Int[Array, " E"] | None
+
+
+class _Doses(eqx.Module):
+    """The doses that may be under way: where in the order each is, and of which epoch."""
+
+    place: Int[Array, " D"]
+    epoch: Int[Array, " D"]
+
+
+def _course(structure_at, packed, columns: Columns, timeline: Timeline, tolerances, reversible, occupied) -> Course:
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
     linear = isinstance(probe, LinearStructure)
     moving = bool(probe.lag is not None or timeline.breaks or (timeline.infusions and changes_infusions(probe)))
-
     arriving = isinstance(probe, Arriving)
-    everything = Occupied.all_of(columns)
-    sparse = occupied is not None and not arriving
-    vector = elements(packed, columns, occupied if sparse else [everything] * packed.shape[0])
+    every = Occupied.all_of(columns)
+    # what the equations are told of doses on their way moves with everything
+    sparse = occupied is not None and not arriving and not linear and tolerances.solver in ("explicit", "explicit8")
+    vector = elements(packed, columns, occupied if sparse else [every] * packed.shape[0])
 
     def moved(z):
         at = doses(structure_at, z, timeline)
         return at.time, at.amount, at.rate, at.left
 
     given = through(columns, moved, vector)
-    time, amount, rate, left = (whole(x, columns) for x in given)
+    time, amount, rate, left = given
     begun = through(columns, lambda z: structure_at(z, 0).start(), vector)
-    start = jnp.stack([whole(x, columns) for x in begun])
-    sets = None
-    if sparse:
-        at, amounts, rates, _ = (x.occupied for x in given)
-        sets = Sets(tuple(occupied), tuple(x.occupied | amounts for x in begun), rates, at | rates | amounts)
 
-    def mover_of(structure_at, packed):
-        return Mover(
-            structure_at, packed, columns, tolerances, size, linear, timeline.infusions, moving, reversible, timeline.rows, sets
-        )
-
-    mover = mover_of(structure_at, packed)
-    running = left[:, 0] > 0.0
     order = jnp.arange(timeline.time.shape[0])
     row = timeline.row
     if moving:
-        order = jnp.argsort(jax.lax.stop_gradient(time[:, 0]), stable=True)
-        time, amount, rate = time[order], amount[order], rate[order]
+        order = jnp.argsort(jax.lax.stop_gradient(time.value), stable=True)
         row = _rows_after_sorting(timeline, order) if timeline.rows > 1 else row[order]
     where = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
-    receives = jnp.asarray(probe.receives() if arriving else (False,) * size)
-    if arriving and timeline.steady:
-        refuse_steady_state(probe)
-    filled_states, status = (None, SOLVED)
-    if timeline.steady:
-        filled_states, status = fills(structure_at, mover, columns, packed, timeline)
 
-    def event(carry, e):
-        state, rates, before, pace, epoch, off, status = carry
-        k = order[e]
-        move = mover
+    def sorted_(x):
+        return x[order] if moving else x
+
+    def jets(x: Sparse, kept: Occupied) -> Jet:
+        """Jets of one event after another."""
+        return jax.tree.map(lambda part: sorted_(jnp.moveaxis(part, -1, 0)), x.into(kept).jet())
+
+    inputs = columns.unpack(packed)
+    if linear:
+        mover = ClosedForm(structure_at, inputs, columns, size, timeline.infusions)
+    else:
+        if sparse:
+            sets = Sets(
+                tuple(occupied),
+                tuple(x.occupied | amount.occupied for x in begun),
+                rate.occupied,
+                time.occupied | rate.occupied | amount.occupied,
+            )
+        flags = dict(infused=timeline.infusions, moving=moving, reversible=reversible)
         if arriving:
-            under_way = (where[timeline.doses] < e) & (timeline.epoch[timeline.doses] == epoch)
-            move = mover_of(*_with_doses_given(structure_at, packed, timeline, under_way, time[where], amount[where]))
-        switched = off if timeline.switches else None
-        state, pace, ended = move(state, rates, before, time[e], row[e], pace, switched, status == SOLVED)
-        here = (jnp.arange(size) == timeline.compartment[k])[:, None]
-        if timeline.resets:
-            emptied = timeline.reset[k] == 1
-            # back to the initial states, as NONMEM does (A_0 is evaluated again at a reset record)
-            state, rates = jnp.where(emptied, start, state), jnp.where(emptied, 0.0, rates)
-            epoch, off = epoch + timeline.reset[k], off & ~emptied
-        valid = (timeline.epoch[k] == epoch) & (running[k] if timeline.steady else True)
-        kind = jnp.where(valid, timeline.kind[k], 0)
-        if timeline.steady:
-            filled = filled_states[timeline.fill[k]]
-            state = jnp.where(kind == FILL, filled + jnp.where(timeline.adds[k] == 1, state, 0.0), state)
-        if timeline.switches:
-            # whatever goes on in a compartment, a dose too, switches it on
-            off = jnp.where(here[:, 0] & (kind != NOTHING) & (kind != STOP), kind == OFF, off)
-            state = jnp.where(off[:, None], 0.0, state)
-        enters = here & (kind == BOLUS) & (~receives[:, None] if arriving else True)
-        state = state + jnp.where(enters, amount[e], 0.0)
-        if timeline.infusions:
-            change = jnp.where(kind == START, 1.0, jnp.where(kind == STOP, -1.0, 0.0))
-            rates = rates + jnp.where(here, change * rate[e], 0.0)
-        status = jnp.maximum(status, ended)
-        return (state, rates, time[e], pace, epoch, off, status), (state, jnp.asarray(ended))
+            own = [whole(x, columns)[timeline.doses] for x in (time, amount)]
+            inputs = columns.unpack(jnp.concatenate([packed, *own]))
+            flags["doses"] = timeline.doses.shape[0]
+        if not sparse:
+            sets = Sets.everything(columns, inputs.value.shape[0], size)
+        mover = Stepping(_equations(structure_at, timeline, packed.shape[0], flags.get("doses"), size), inputs, columns, sets, tolerances, **flags)
+    receives = probe.receives() if arriving else (False,) * size
+    filled, status = None, jnp.asarray(SOLVED)
+    if timeline.steady:
+        if arriving:
+            refuse_steady_state(probe)
+        found, status = fills(structure_at, mover, columns, packed, timeline)
+        found = [columns.unpack(found[timeline.fill, k]) for k in range(size)]
+        filled = tuple(jets(Sparse.of(x, kept, columns), kept) for x, kept in zip(found, mover.kept, strict=True))
 
-    carry = (
-        start,
-        jnp.zeros((size, columns.count)),
-        columns.constant(timeline.start),
-        Pace.first(),
-        jnp.zeros((), int),
-        jnp.zeros(size, bool),
-        jnp.asarray(status),
+    events = _Events(
+        time=jets(time, every) if moving or linear else Jet(time.value, None, None),
+        amount=jets(amount, amount.occupied),
+        rate=jets(rate, every) if timeline.infusions else None,
+        kind=sorted_(timeline.kind),
+        row=row,
+        compartment=sorted_(timeline.compartment),
+        epoch=sorted_(timeline.epoch) if timeline.resets else None,
+        reset=sorted_(timeline.reset) if timeline.resets else None,
+        running=sorted_(left.value > 0.0) if timeline.steady else None,
+        filled=filled,
+        adds=sorted_(timeline.adds) if timeline.steady else None,
     )
-    if reversible:
-        event = jax.checkpoint(event)  # an interval is gone through again on the way back, so that its steps need not be kept
-    carry, (states, ended) = jax.lax.scan(event, carry, jnp.arange(timeline.time.shape[0]))
-    return Course(states, time[:, 0], ended, where, carry[-1])
+    under_way = _Doses(where[timeline.doses], timeline.epoch[timeline.doses]) if arriving else None
+    start = tuple(x.into(kept).jet() for x, kept in zip(begun, mover.kept, strict=True))
+    first = columns.unpack(columns.constant(timeline.start))
+    through_events = _Loop(columns, amount.occupied, receives, timeline.switches, reversible)
+    arguments = (mover, events, under_way, start, first if moving or linear else Jet(first.value, None, None), status)
+    if linear or reversible:
+        states, ended, status = through_events(*arguments)
+    else:
+        states, ended, status = side_by_side(through_events, *arguments)
+    return Course(states, mover.kept, events.time.value, ended, where, status)
+
+
+def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriving: int | None, size: int) -> OfSubject:
+    """The slopes of the states, see :class:`nlme.structure.movers.Stepping`."""
+
+    def equations(t, amounts, z, row, given):
+        # an index that is known lets each input keep its own columns
+        structure = structure_at(z[:inputs], 0 if timeline.rows == 1 else row, t)
+        if arriving is not None:
+            events = timeline.doses
+            given = given & (timeline.kind[events] == BOLUS)
+            structure = structure.receiving(*jnp.split(z[inputs:], 2), timeline.compartment[events], given)
+        return tuple(jnp.asarray(slope, float) for slope in structure.flow(t, amounts))
+
+    number, doses_ = jnp.zeros(()), arriving or 0
+    return OfSubject(equations, number, (number,) * size, jnp.zeros(inputs + 2 * doses_), jnp.zeros((), int), jnp.zeros(doses_, bool))
+
+
+class _Loop:
+    """One scan over the events; every array may have a last axis over subjects."""
+
+    def __init__(self, columns: Columns, amounts: Occupied, receives: tuple[bool, ...], switches: bool, reversible: bool):
+        self.columns, self.amounts, self.receives = columns, amounts, receives
+        self.switches, self.reversible = switches, reversible
+
+    def __call__(self, mover, events: _Events, under_way: _Doses | None, start: State, begin: Jet, status):
+        """States after every event, how the interval before each ended, and the worst of these and of ``status``."""
+        size = mover.size
+        batch = begin.value.shape
+
+        def event(carry, now):
+            state, rates, before, pace, epoch, off, status = carry
+            here, e = now
+            given = None
+            if under_way is not None:
+                given = (under_way.place < e) & (under_way.epoch == epoch)
+            going = status == SOLVED
+            state, pace, ended = mover(state, rates, before, here.time, here.row, pace, off, going, given)
+            ended = jnp.broadcast_to(jnp.asarray(ended), batch)
+            kind = here.kind
+            if here.reset is not None:
+                emptied = here.reset == 1
+                # back to the initial states, as NONMEM does (A_0 is evaluated again at a reset record)
+                state, epoch = _where(emptied, start, state), epoch + here.reset
+                rates = _where(emptied, jax.tree.map(jnp.zeros_like, rates), rates)
+                off = None if off is None else off & ~emptied
+                kind = jnp.where(here.epoch == epoch, kind, NOTHING)
+            if here.running is not None:
+                kind = jnp.where(here.running, kind, NOTHING)
+                adds = here.adds == 1
+                filled = jax.tree.map(lambda new, old: new + jnp.where(adds, old, 0.0), here.filled, state)
+                state = _where(kind == FILL, filled, state)
+            places = [here.compartment == k for k in range(size)]
+            if off is not None:
+                # whatever goes on in a compartment, a dose too, switches it on
+                does = (kind != NOTHING) & (kind != STOP)
+                off = jnp.stack([jnp.where(place & does, kind == OFF, off[k]) for k, place in enumerate(places)])
+                state = tuple(_where(off[k], jax.tree.map(jnp.zeros_like, x), x) for k, x in enumerate(state))
+            dosed = [kind == BOLUS if not receives else False for receives in self.receives]
+            state = tuple(
+                self._added(x, kept, here.amount, place & enters)
+                for x, kept, place, enters in zip(state, mover.kept, places, dosed, strict=True)
+            )
+            if here.rate is not None:
+                change = jnp.where(kind == START, 1.0, jnp.where(kind == STOP, -1.0, 0.0))
+                changes = [jnp.where(place, change, 0.0) for place in places]
+                into = [jax.tree.map(lambda part, x=x: x * part, here.rate) for x in changes]
+                rates = jax.tree.map(jnp.add, rates, Jet.of_elements(into))
+            status = jnp.maximum(status, ended)
+            return (state, rates, here.time, pace, epoch, off, status), (state, ended)
+
+        zero = jnp.zeros(batch)
+        none = zero.astype(int)
+        carry = (
+            start,
+            None if events.rate is None else Jet.of_elements([jax.tree.map(lambda x: jnp.zeros(x.shape[1:]), events.rate)] * size),
+            begin,
+            jax.tree.map(lambda x: x + zero, Pace.first()),
+            none,
+            jnp.zeros((size, *batch), bool) if self.switches else None,
+            status,
+        )
+        if self.reversible:
+            event = jax.checkpoint(event)  # an interval is gone through again on the way back, so that its steps need not be kept
+        carry, (states, ended) = jax.lax.scan(event, carry, (events, jnp.arange(events.kind.shape[0])))
+        return states, ended, carry[-1]
+
+    def _added(self, x: Jet, kept: Occupied, amount: Jet, where) -> Jet:
+        """A state with the amount of a dose."""
+        if where is False:
+            return x
+        amount = Sparse(*amount, self.amounts).into(kept).jet()
+        return jax.tree.map(lambda old, more: old + jnp.where(where, more, 0.0), x, amount)
+
+
+def _where(condition, new, old):
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def _rows_after_sorting(timeline: Timeline, order):
@@ -181,92 +309,3 @@ def _rows_after_sorting(timeline: Timeline, order):
     position = jnp.where(timeline.record[order] == 1, jnp.arange(events), events - 1)
     following = jnp.flip(jax.lax.cummin(jnp.flip(position)))
     return timeline.row[order][following]
-
-
-def _with_doses_given(structure_at, packed, timeline: Timeline, given, time, amount):
-    """The structure while the ``given`` doses are on their way, and its packed inputs: times and amounts of doses join them."""
-    events, inputs = timeline.doses, packed.shape[0]
-    given = given & (timeline.kind[events] == BOLUS)
-
-    def arriving_at(z, row, t=None):
-        times, amounts = jnp.split(z[inputs:], 2)
-        return structure_at(z[:inputs], row, t).receiving(times, amounts, timeline.compartment[events], given)
-
-    return arriving_at, jnp.concatenate([packed, time[events], amount[events]])
-
-
-class Mover:
-    """Moves packed states over an interval between events; lengths of zero leave them as they are."""
-
-    def __init__(self, structure_at, packed, columns, tolerances, size, linear, infused, moving, reversible, rows, sets):
-        self.structure_at, self.packed, self.columns, self.tolerances = structure_at, packed, columns, tolerances
-        self.size, self.linear, self.infused, self.moving = size, linear, infused, moving
-        self.reversible, self.rows, self.sets = reversible, rows, sets
-
-    def along(self, columns, packed) -> Mover:
-        """The same with other directions of the jets."""
-        kept = (self.tolerances, self.size, self.linear, self.infused, self.moving, self.reversible, self.rows)
-        return Mover(self.structure_at, packed, columns, *kept, None)
-
-    def __call__(self, state, rates, begin, end, row, pace, off=None, going=True):
-        """States at ``end`` from states at ``begin`` (packed times), the pace to go on with, and how the solve ended.
-
-        Nothing happens in a state where ``off`` is True, and none is solved for unless ``going``: after a failure that is in vain.
-        """
-        size, columns = self.size, self.columns
-
-        if self.linear:
-
-            def advance(x):
-                amounts, inputs, (t0, t1), z = x[:size], x[size : 2 * size], x[2 * size : 2 * size + 2], x[2 * size + 2 :]
-                rates = tuple(inputs) if self.infused else None
-                return jnp.stack(self.structure_at(z, row).advance(tuple(amounts), rates, t1 - t0))
-
-            x = jnp.concatenate([state, rates, begin[None], end[None], self.packed])
-            return columns.apply(advance, x), pace, SOLVED
-
-        # the equations are looked at strictly inside the interval, where `t < event time` has one answer
-        furthest = jnp.maximum(jnp.abs(begin[0]), jnp.abs(end[0]))
-        edge = jax.lax.stop_gradient(1e-12 + 1e-15 * furthest / jnp.maximum(end[0] - begin[0], 1e-9 * (1.0 + furthest)))
-
-        def flow(u, amounts, z, inputs=None, times=None):
-            t0, t1 = (begin[0], end[0]) if times is None else times
-            t = t0 + (edge + u * (1.0 - 2.0 * edge)) * (t1 - t0)
-            # an index that is known lets each input keep its own columns
-            slopes = self.structure_at(z, 0 if self.rows == 1 else row, t).flow(t, amounts)
-            if inputs is not None:
-                slopes = tuple(slope + rate for slope, rate in zip(slopes, inputs, strict=True))
-            if off is not None:
-                slopes = tuple(jnp.where(off[k], 0.0, slope) for k, slope in enumerate(slopes))
-            return tuple((t1 - t0) * slope for slope in slopes)
-
-        # what cannot move with the directions is left out of their columns
-        everything = Occupied.all_of(columns)
-        sets = self.sets or Sets((everything,) * len(self.packed), (everything,) * size, everything, everything)
-        inputs, moved = [columns.unpack(self.packed)], [sets.inputs]
-        if self.infused or self.moving:
-            inputs.append(columns.unpack(rates))
-            moved.append((sets.rates,) * size)
-        if self.moving:
-            inputs.append(columns.unpack(jnp.stack([begin, end])))
-            moved.append((sets.times,) * 2)
-        kept = (everything,) * size
-        if self.sets and self.tolerances.solver in ("explicit", "explicit8"):
-            kept = occupied_states(columns, flow, tuple(moved), sets.entering)
-        length = end[0] - begin[0]
-        active = (length > 0) & going
-        safe = jnp.where(active, length, 1.0)
-        state = tuple(Sparse.of(columns.unpack(x), of_state, columns).jet() for x, of_state in zip(state, kept, strict=True))
-        relative = pace._replace(step=pace.step / safe)
-        system = System(columns, flow, tuple(inputs), tuple(moved), kept)
-        begun = state
-        state, relative, status = integrate(system, begun, relative, active, self.tolerances, self.reversible)
-        if self.moving and columns.directions:
-            # two events at one time, of which one moves with the parameters: the length between them is zero, its derivatives are
-            # not.  A midpoint step is exact to the second order in the length.
-            half = jax.tree.map(lambda y, slope: y + 0.5 * slope, begun, system.slope(0.0, begun))
-            tie = jax.tree.map(lambda y, slope: y + slope, begun, system.slope(0.5, half))
-            state = jax.tree.map(lambda moved, still: jnp.where(active, moved, still), state, tie)
-        step = jnp.where(active, relative.step * safe, pace.step)
-        state = [whole(Sparse(*jet, of_state), columns) for jet, of_state in zip(state, kept, strict=True)]
-        return jnp.stack(state), relative._replace(step=step), status

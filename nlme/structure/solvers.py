@@ -2,7 +2,8 @@
 
 A solver integrates whatever columns it is given, and its error norm sees all of them, so that derivatives carried along are
 controlled like the solution itself (SciMLSensitivity.jl issue 273 shows what happens otherwise).  The sizes of the steps are
-never differentiated.  Written for one subject and vectorised by ``jax.vmap``; steps end exactly at the end of the interval.
+never differentiated.  Steps end exactly at the end of the interval.  Arrays may have a last axis over subjects
+(``nlme.structure.lanes``).
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-import equinox as eqx
 import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, Int
 
 from nlme.errors import ModelError
@@ -122,10 +121,7 @@ def integrate(
         end = _walk(_STIFF, system, start, state, h, pace.stiff, tolerances, reversible)
         return end.state, Pace(end.full, end.stiff), end.status
     explicit = _EXPLICIT[tolerances.solver]
-    if reversible:
-        end = _walk(explicit, system, start, state, h, pace.stiff, tolerances, reversible)
-    else:
-        end = _side_by_side(explicit, system, start, state, h, pace.stiff, tolerances)
+    end = _walk(explicit, system, start, state, h, pace.stiff, tolerances, reversible)
     if tolerances.solver != "auto":
         return end.state, Pace(end.full, end.stiff), end.status
     stiff = jnp.where((end.u < 1.0) & active, 1.0, end.stiff)
@@ -150,46 +146,6 @@ def _walk(method, system: System, u, state: State, h, stiff, tolerances: Toleran
     if reversible:
         return eqxi.while_loop(unfinished, advance, begun, kind="checkpointed", checkpoints=_CHECKPOINTS)
     return jax.lax.while_loop(lambda w: jnp.any(unfinished(w)), advance, begun)
-
-
-def _side_by_side(method, system: System, u, state: State, h, stiff, tolerances: Tolerances) -> _Walk:
-    """``_walk``, so written that under vmap the subjects become the last axis of every array.
-
-    vmap alone puts them first, before the columns of a jet, and the innermost loops are then over 5 or 15 columns.  Over all
-    subjects of a chunk they take two thirds of the time, and a third where that allows wider chunks (``docs/principles.md``).
-    """
-    values = [jet.value for jet in system.inputs]
-    flow, rest = eqx.partition(eqx.filter_closure_convert(system.flow, u, tuple(jet.value for jet in state), *values), eqx.is_array)
-    arguments, structure = jax.tree.flatten((flow, system.inputs, u, state, h, stiff))
-
-    def walked(flow, inputs, u, state, h, stiff):
-        again = System(system.columns, flow, inputs, system.moved, system.kept, apart=True)
-        return _walk(method, again, u, state, h, stiff, tolerances)
-
-    @custom_vmap
-    def one(*arguments):
-        flow, *others = jax.tree.unflatten(structure, arguments)
-        return walked(eqx.combine(flow, rest), *others)
-
-    @one.def_vmap
-    def several(size, batched, *arguments):
-        if not any(batched):  # derivatives are pushed through: of one subject, along many directions
-            end = one.fun(*arguments)
-            return end, jax.tree.map(lambda _: False, end)
-        spread = [x if is_batched else jnp.broadcast_to(x, (size, *x.shape)) for x, is_batched in zip(arguments, batched, strict=True)]
-        flow, *others = jax.tree.unflatten(structure, spread)
-
-        def flows(u, amounts, *inputs):
-            def of_subject(flow, u, amounts, *inputs):
-                return eqx.combine(flow, rest)(u, amounts, *inputs)
-
-            return jax.vmap(of_subject, (0, *(-1,) * (2 + len(inputs))), -1)(flow, u, amounts, *inputs)
-
-        end = walked(flows, *jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), others))
-        end = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), end)
-        return end, jax.tree.map(lambda _: True, end)
-
-    return one(*arguments)
 
 
 def _where(condition, new, old):

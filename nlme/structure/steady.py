@@ -45,7 +45,7 @@ class _Search(NamedTuple):
 def fills(structure_at, mover, columns: Columns, packed, timeline):
     """Jets of the steady states of every fill slot: (slots, states, C), and how their search ended.
 
-    ``mover`` moves jets of the states over an interval (``propagate.Mover``).
+    ``mover`` moves the states over an interval (``nlme.structure.movers``).
     """
     size, slots = mover.size, timeline.fills
 
@@ -73,12 +73,12 @@ def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot):
     def cycle(mover, state, train, pace):
         """One dosing interval."""
         bolus, rate, (always, extra, interval, _) = train[:size], train[size : 2 * size], train[2 * size :]
-        state, pace, first = mover(state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), extra, row, pace)
-        state, pace, second = mover(state, rate * always[0], extra, interval, row, pace)
+        state, pace, first = mover.packed(state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), extra, row, pace)
+        state, pace, second = mover.packed(state, rate * always[0], extra, interval, row, pace)
         return state, pace, jnp.maximum(first, second)
 
     along = Columns(size)
-    by_state = mover.along(along, along.constant(packed[:, 0]))
+    by_state = mover.along(along, along.unpack(along.constant(packed[:, 0])))
 
     def jacobian(value, pace):
         moved, _, _ = cycle(by_state, along.seed(value, jnp.ones(size)), along.constant(train[:, 0]), pace)
@@ -121,6 +121,6 @@ def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot):
         # at the record's time the system is `lag` before the next dose of the train
         remaining = interval - lag
         infused = jnp.where(remaining[0] < extra[0], remaining, extra)
-        state, pace, _ = mover(state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), infused, row, pace)
-        state, _, _ = mover(state, rate * always[0], infused, remaining, row, pace)
+        state, pace, _ = mover.packed(state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), infused, row, pace)
+        state, _, _ = mover.packed(state, rate * always[0], infused, remaining, row, pace)
     return state, status
