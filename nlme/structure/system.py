@@ -43,7 +43,7 @@ class System:
         apart: bool = False,
     ):
         self.columns, self.flow, self.inputs, self.moved, self.kept = columns, flow, inputs, moved, kept
-        self._apart = apart and columns.directions > 0
+        self._apart = apart
         everything = Occupied.all_of(columns)
         self._elements = [
             Sparse(*jet, everything).element(k, of_element)
