@@ -92,7 +92,7 @@ class Rosenbrock:
         """One step of size ``h`` from (u, state)."""
         scheme = self.scheme
         rows = system.linearised(u, state)
-        drift = tuple(Jet(*(None if part is None else part[..., -1] for part in row)) for row in rows)
+        drift = tuple(row.at((-1,)) for row in rows)
         solve = _Solve(system.columns, rows, 1.0 / (h * scheme.gamma))
         increments: list[State] = []
         for node, moving, row, carried in zip(scheme.nodes, scheme.moving, scheme.stages, scheme.carried, strict=True):
@@ -132,17 +132,12 @@ class _Solve:
         value = self._substitute([b.value for b in right])
         first = second = [None] * len(value)
         if self.columns.directions:
-            u = jnp.stack(value)
-            moved = [b.first + row.first[:, :-1] @ u for b, row in zip(right, self.rows, strict=True)]
-            first = self._substitute(moved)
+            first = self._substitute([b.first + _product(row.first, value) for b, row in zip(right, self.rows, strict=True)])
         if self.columns.pairs:
-            slopes = jnp.stack(first, axis=-1)  # (D, s)
-            moved = [
-                b.second
-                + row.second[:, :-1] @ u
-                + jnp.sum(row.first[left, :-1] * slopes[other] + row.first[other, :-1] * slopes[left], axis=-1)
-                for b, row in zip(right, self.rows, strict=True)
-            ]
+            moved = []
+            for b, row in zip(right, self.rows, strict=True):
+                crossed = _product(row.first[left], [x[other] for x in first]) + _product(row.first[other], [x[left] for x in first])
+                moved.append(b.second + _product(row.second, value) + crossed)
             second = self._substitute(moved)
         return tuple(Jet(*parts) for parts in zip(value, first, second, strict=True))
 
@@ -158,3 +153,8 @@ class _Solve:
                 x[i] = x[i] - w[i][k] * x[k]
             x[i] = x[i] * self.inverse_pivots[i]
         return x
+
+
+def _product(row: Float[Array, "D k ..."], vector: list[Array]) -> Float[Array, "D ..."]:
+    """sum_k row_k vector_k, over the elements of the vector."""
+    return sum(row[:, k] * x for k, x in enumerate(vector))

@@ -77,6 +77,9 @@ class System:
 
         if not self._apart:
             return slopes()
+        if not self.columns.directions:
+            one = jnp.where(u < 0.0, 2.0, 1.0)
+            return jax.tree.map(lambda x: x / one, slopes())
         # the branches of a condition are programs of their own; this one always holds, which XLA cannot know.  (Its barriers for
         # optimisation are taken away on a CPU before it forms loops.)
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(slopes))
@@ -85,12 +88,17 @@ class System:
     def linearised(self, u: Float[Array, ""], y: State) -> tuple[Jet, ...]:
         """Jets of the rows of [df/dy, df/du]: one jet of (s + 1,) per state, with all columns."""
         size = len(y)
+        # one direction for every state and one for u
+        basis = [jnp.broadcast_to(e.reshape(-1, *(1,) * len(self._batch)), (size + 1, *self._batch)) for e in jnp.eye(size + 1)]
 
         def rows(u, *numbers):
-            def slopes(point):
-                return self._flow(point[-1], *point[:-1], *numbers[size:])
+            def slopes(u, *amounts):
+                return tuple(self._flow(u, *amounts, *numbers[size:]))
 
-            return jax.jacfwd(slopes)(jnp.stack([*numbers[:size], u]))
+            def along(*tangents):
+                return jax.jvp(slopes, (u, *numbers[:size]), (tangents[-1], *tangents[:-1]))[1]
+
+            return jax.vmap(along)(*basis)
 
         states = [Sparse(*jet, kept) for jet, kept in zip(y, self.kept, strict=True)]
         u = Sparse(jnp.broadcast_to(jnp.asarray(u, float), self._batch))

@@ -14,6 +14,7 @@ import nlme
 from nlme.structure import solvers
 from nlme.structure.explicit import DOP853, TSIT5, Explicit
 from nlme.structure.jets import Columns
+from nlme.structure.lanes import OfSubject, side_by_side
 from nlme.structure.rosenbrock import RODAS5P, Rosenbrock
 from nlme.structure.solvers import NOT_FINITE, SOLVED, SOLVERS, STEP_LIMIT, Pace, integrate
 from nlme.structure.system import System
@@ -34,13 +35,17 @@ def solve(rhs, initial, parameters, times, order: int = 0, **options):
         state, pace, status = carry
         begin, end = ends
         length = end - begin
-        system = System.with_all_columns(
-            columns,
-            lambda u, y, p: tuple(length * jnp.asarray(r) for r in rhs(begin + u * length, y, p)),
-            (columns.unpack(columns.seed(p, jnp.ones(len(p)))),),
-            len(state),
-        )
-        state, pace, ended = integrate(system, state, pace._replace(step=pace.step / length), jnp.asarray(True), tolerances)
+        slopes = OfSubject(lambda t, y, p: tuple(map(jnp.asarray, rhs(t, y, p))), length, (length,) * len(state), p)
+
+        def move(slopes, inputs, begin, length, state, pace):
+            def flow(u, y, p):
+                return tuple(length * slope for slope in slopes(begin + u * length, tuple(y), p))
+
+            system = System.with_all_columns(columns, flow, (inputs,), len(state))
+            return integrate(system, state, pace._replace(step=pace.step / length), length > 0.0, tolerances)
+
+        inputs = columns.unpack(columns.seed(p, jnp.ones(len(p))))
+        state, pace, ended = side_by_side(move, slopes, inputs, begin, length, state, pace)
         status = jnp.maximum(status, ended)
         return (state, pace._replace(step=pace.step * length), status), jnp.stack([jet.packed() for jet in state])
 
