@@ -97,12 +97,16 @@ class Rosenbrock:
         increments: list[State] = []
         for node, moving, row, carried in zip(scheme.nodes, scheme.moving, scheme.stages, scheme.carried, strict=True):
             at = weighted(row, increments, 1.0, state) if row else state
-            right = system.slope(u + node * h, at)
-            if carried:
-                right = weighted(carried, increments, 1.0 / h, right)
-            if moving:
-                right = jax.tree.map(lambda b, d: b + moving * h * d, right, drift)  # noqa: B023 (used at once)
-            increments.append(solve(right))
+
+            def increment(node=node, moving=moving, carried=carried, at=at):
+                right = system.slope(u + node * h, at)
+                if carried:
+                    right = weighted(carried, increments, 1.0 / h, right)
+                if moving:
+                    right = jax.tree.map(lambda b, d: b + moving * h * d, right, drift)
+                return solve(right)
+
+            increments.append(system.once(u, increment))
         new = jax.tree.map(jnp.add, at, increments[-1])
         return Trial(new, (), (increments[-1],), jnp.zeros(()))
 

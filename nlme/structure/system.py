@@ -29,8 +29,8 @@ class System:
     inputs : jets of everything else that moves with the directions, each of a vector
     moved : which columns each element of each input occupies
     kept : which columns each state has
-    apart : whether slopes are to be computed once and kept.  XLA otherwise computes them anew in every loop that uses them, and
-        those of the stage before in these, and so on
+    apart : whether what a stage comes to is to be computed once and kept.  XLA otherwise computes slopes anew in every loop that
+        uses them, and those of the stage before in these, and so on
     """
 
     def __init__(
@@ -75,15 +75,21 @@ class System:
         def slopes():
             return tuple(out.into(kept).jet() for out, kept in zip(self._chain(Sparse(u), *states), self.kept, strict=True))
 
+        return self.once(u, slopes)
+
+    def once(self, u: Float[Array, "..."], compute: Callable):
+        """``compute()``, arrays, computed once and kept, in a step at ``u``; see ``apart``."""
         if not self._apart:
-            return slopes()
+            return compute()
+        outside = u < 0.0  # never, which XLA cannot know
         if not self.columns.directions:
-            one = jnp.where(u < 0.0, 2.0, 1.0)
-            return jax.tree.map(lambda x: x / one, slopes())
-        # the branches of a condition are programs of their own; this one always holds, which XLA cannot know.  (Its barriers for
-        # optimisation are taken away on a CPU before it forms loops.)
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(slopes))
-        return jax.lax.cond(~(jnp.ravel(u)[0] < 0.0), slopes, lambda: nothing)
+            # what is divided is not computed twice: a division counts as expensive
+            one = jnp.where(outside, 2.0, 1.0)
+            return jax.tree.map(lambda x: x / one, compute())
+        # the branches of a condition are programs of their own.  (Its barriers for optimisation are taken away on a CPU before it
+        # forms loops.)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(compute))
+        return jax.lax.cond(~jnp.ravel(outside)[0], compute, lambda: nothing)
 
     def linearised(self, u: Float[Array, ""], y: State) -> tuple[Jet, ...]:
         """Jets of the rows of [df/dy, df/du]: one jet of (s + 1,) per state, with all columns."""
@@ -102,8 +108,9 @@ class System:
 
         states = [Sparse(*jet, kept) for jet, kept in zip(y, self.kept, strict=True)]
         u = Sparse(jnp.broadcast_to(jnp.asarray(u, float), self._batch))
-        found = Chain(self.columns, rows, [x.value for x in (u, *states)], self._elements)(u, *states)
-        return tuple(row.into(Occupied.all_of(self.columns)).jet() for row in found)
+        chain = Chain(self.columns, rows, [x.value for x in (u, *states)], self._elements)
+        every = Occupied.all_of(self.columns)
+        return self.once(u.value, lambda: tuple(row.into(every).jet() for row in chain(u, *states)))
 
 
 def occupied_states(
