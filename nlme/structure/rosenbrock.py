@@ -13,6 +13,7 @@ The exact Jacobian of all columns keeps the order of the method for them too.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +94,7 @@ class Rosenbrock:
         scheme = self.scheme
         rows = system.linearised(u, state)
         drift = tuple(row.at((-1,)) for row in rows)
-        solve = _Solve(system.columns, rows, 1.0 / (h * scheme.gamma))
+        solve = _Solve(system, u, rows, 1.0 / (h * scheme.gamma))
         increments: list[State] = []
         for node, moving, row, carried in zip(scheme.nodes, scheme.moving, scheme.stages, scheme.carried, strict=True):
             at = weighted(row, increments, 1.0, state) if row else state
@@ -118,9 +119,10 @@ class _Solve:
     zero makes the error estimate large, and the step is tried again with another h, which moves every pivot.
     """
 
-    def __init__(self, columns, rows: tuple[Jet, ...], diagonal: Float[Array, ""]):
+    def __init__(self, system: System, u, rows: tuple[Jet, ...], diagonal: Float[Array, ""]):
         size = len(rows)
-        self.columns, self.rows = columns, rows
+        self.columns, self.rows = system.columns, rows
+        self.once = functools.partial(system.once, u)
         w = [[-row.value[k] + (diagonal if i == k else 0.0) for k in range(size)] for i, row in enumerate(rows)]
         self.inverse_pivots = []
         for k in range(size):
@@ -133,10 +135,11 @@ class _Solve:
 
     def __call__(self, right: State) -> State:
         left, other = self.columns.left, self.columns.right
-        value = self._substitute([b.value for b in right])
+        value = self.once(lambda: self._substitute([b.value for b in right]))
         first = second = [None] * len(value)
         if self.columns.directions:
-            first = self._substitute([b.first + _product(row.first, value) for b, row in zip(right, self.rows, strict=True)])
+            moved_first = [b.first + _product(row.first, value) for b, row in zip(right, self.rows, strict=True)]
+            first = self.once(lambda: self._substitute(moved_first))
         if self.columns.pairs:
             moved = []
             for b, row in zip(right, self.rows, strict=True):
