@@ -31,7 +31,9 @@ from nlme.errors import ModelError
 
 COST = 50_000  # slots whose work is worth the compilation of one more class
 CHUNK = 250_000  # slots worked off at once
-WIDTH = 2000  # numbers in the jet of a state of all subjects that are solved side by side
+WIDTH = 8000  # numbers in the jets of the states of all subjects that are solved side by side (measured)
+MOST = 1000  # such subjects
+SHARED = 2000  # such numbers above which the work is shared by threads
 _MOST = 6  # classes
 _CUTS = 60  # places considered for cutting
 
@@ -172,24 +174,29 @@ def threaded(program: Callable, ragged: Ragged, *arguments):
     leaves, structure = jax.tree.flatten((ragged, arguments))
     if ragged.threads == 1 or any(isinstance(x, jax.core.Tracer) for x in leaves):
         return program(ragged, *arguments)
+    arrays = [x for x in leaves if eqx.is_array(x)]
+    rest = tuple(None if eqx.is_array(x) else x for x in leaves)
 
     def of(k: int):
-        return jax.block_until_ready(_of_share(program, ragged, jnp.asarray(k), arguments))
+        return jax.block_until_ready(_of_share(program, structure, rest, np.asarray(k), arrays))
 
-    threads = _threads(ragged.threads)
-    key = (program, structure, tuple((x.shape, x.dtype) if hasattr(x, "shape") else x for x in leaves))
-    if key in _compiled:
-        found = list(threads.map(of, range(ragged.threads)))
-    else:  # the first share alone, so that the program that all have in common is compiled once
-        found = [of(0), *threads.map(of, range(1, ragged.threads))]
-        _compiled.add(key)
+    key = (program, structure, rest, tuple((x.shape, x.dtype) for x in arrays))
+    # the first share alone when the program that all have in common is still to be compiled
+    ready = key in _compiled
+    others = _threads(ragged.threads - 1).map(of, range(1, ragged.threads)) if ready else ()
+    found = [of(0)]
+    found += others if ready else _threads(ragged.threads - 1).map(of, range(1, ragged.threads))
+    _compiled.add(key)
     order = ragged.order()
     ordered = np.array_equal(order, np.arange(len(order)))
     return jax.tree.map(lambda *pieces: np.concatenate(pieces)[slice(len(order)) if ordered else order], *found)
 
 
-@eqx.filter_jit
-def _of_share(program, ragged: Ragged, k, arguments):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _of_share(program, structure, rest: tuple, k, arrays: list):
+    given = iter(arrays)
+    leaves = [next(given) if x is None else x for x in rest]
+    ragged, arguments = jax.tree.unflatten(structure, leaves)
     return program(ragged.share(k), *arguments)
 
 

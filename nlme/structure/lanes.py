@@ -71,7 +71,9 @@ def side_by_side(function: Callable, *arguments):
         if not any(batched):  # derivatives are pushed through: of one subject, along many directions
             end = called(leaves)
             return end, jax.tree.map(lambda _: False, end)
-        spread = [x if is_batched else jnp.broadcast_to(x, (size, *jnp.shape(x))) for x, is_batched in zip(leaves, batched, strict=True)]
+        spread = [
+            x if is_batched else jnp.broadcast_to(x, (size, *jnp.shape(x))) for x, is_batched in zip(leaves, batched, strict=True)
+        ]
         end = called([jnp.moveaxis(x, 0, -1) for x in spread])
         return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), end), jax.tree.map(lambda _: True, end)
 

@@ -154,11 +154,20 @@ class Stepping(eqx.Module):
         step = jnp.where(active, relative.step * safe, pace.step)
         return moved, relative._replace(step=step), status
 
-    def packed(self, state: Float[Array, "s C"], rates, begin, end, row, pace) -> tuple[Float[Array, "s C"], Pace, Int[Array, ""]]:
+    def packed(
+        self, state: Float[Array, "s C"], rates, begin, end, row, pace
+    ) -> tuple[Float[Array, "s C"], Pace, Int[Array, ""]]:
         """The same for packed jets of one subject."""
         columns = self.columns
         state = tuple(Sparse.of(columns.unpack(x), kept, columns).jet() for x, kept in zip(state, self.kept, strict=True))
-        arguments = (self, state, columns.unpack(rates) if self.infused else None, *(columns.unpack(t) for t in (begin, end)), row, pace)
+        arguments = (
+            self,
+            state,
+            columns.unpack(rates) if self.infused else None,
+            *(columns.unpack(t) for t in (begin, end)),
+            row,
+            pace,
+        )
         call = Stepping.__call__ if self.reversible else lambda *a: side_by_side(Stepping.__call__, *a)
         state, pace, status = call(*arguments)
         every = Occupied.all_of(columns)

@@ -171,7 +171,14 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
             flags["doses"] = timeline.doses.shape[0]
         if not sparse:
             sets = Sets.everything(columns, inputs.value.shape[0], size)
-        mover = Stepping(_equations(structure_at, timeline, packed.shape[0], flags.get("doses"), size), inputs, columns, sets, tolerances, **flags)
+        mover = Stepping(
+            _equations(structure_at, timeline, packed.shape[0], flags.get("doses"), size),
+            inputs,
+            columns,
+            sets,
+            tolerances,
+            **flags,
+        )
     receives = probe.receives() if arriving else (False,) * size
     filled, status = None, jnp.asarray(SOLVED)
     if timeline.steady:
@@ -219,7 +226,9 @@ def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriv
         return tuple(jnp.asarray(slope, float) for slope in structure.flow(t, amounts))
 
     number, doses_ = jnp.zeros(()), arriving or 0
-    return OfSubject(equations, number, (number,) * size, jnp.zeros(inputs + 2 * doses_), jnp.zeros((), int), jnp.zeros(doses_, bool))
+    return OfSubject(
+        equations, number, (number,) * size, jnp.zeros(inputs + 2 * doses_), jnp.zeros((), int), jnp.zeros(doses_, bool)
+    )
 
 
 class _Loop:
@@ -279,7 +288,9 @@ class _Loop:
         none = zero.astype(int)
         carry = (
             start,
-            None if events.rate is None else Jet.of_elements([jax.tree.map(lambda x: jnp.zeros(x.shape[1:]), events.rate)] * size),
+            None
+            if events.rate is None
+            else Jet.of_elements([jax.tree.map(lambda x: jnp.zeros(x.shape[1:]), events.rate)] * size),
             begin,
             jax.tree.map(lambda x: x + zero, Pace.first()),
             none,

@@ -143,7 +143,9 @@ class _Solve:
         if self.columns.pairs:
             moved = []
             for b, row in zip(right, self.rows, strict=True):
-                crossed = _product(row.first[left], [x[other] for x in first]) + _product(row.first[other], [x[left] for x in first])
+                crossed = _product(row.first[left], [x[other] for x in first]) + _product(
+                    row.first[other], [x[left] for x in first]
+                )
                 moved.append(b.second + _product(row.second, value) + crossed)
             second = self._substitute(moved)
         return tuple(Jet(*parts) for parts in zip(value, first, second, strict=True))

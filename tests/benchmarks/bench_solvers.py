@@ -135,25 +135,41 @@ def _diffrax(tolerance: float, stiff: bool = False):
 
 def _timed(function, p, calls: int = 5):
     """Seconds that the first call takes longer than the quickest later one, those of the latter, and the result."""
+    ((compilation, seconds, out),) = _in_turns([function], p, calls)
+    return compilation, seconds, out
+
+
+def _in_turns(functions, p, calls: int, seconds: float = 0.0):
+    """The same of several functions, which are called by turns at least ``calls`` times and for so many seconds."""
     import jax
 
-    seconds = []
-    for _ in range(calls + 1):
+    def call(function):
         begin = time.perf_counter()
         out = jax.block_until_ready(function(p))
-        seconds.append(time.perf_counter() - begin)
-    return seconds[0] - min(seconds[1:]), min(seconds[1:]), out
+        return time.perf_counter() - begin, out
+
+    first = [call(function)[0] for function in functions]
+    begin, rounds = time.perf_counter(), []
+    while len(rounds) < calls or time.perf_counter() - begin < seconds:
+        rounds.append([call(function)[0] for function in functions])
+    quickest = np.min(rounds, axis=0)
+    return [(f - q, q, call(function)[1]) for f, q, function in zip(first, quickest, functions, strict=True)]
 
 
-def _at_error(make, reference, p):
-    """Compilation time, and the time of a call at the measured error ``_ERROR``, between two tolerances on logarithmic scales."""
-    points = []
-    for tolerance in (1e-4, 1e-5, 1e-6, 1e-7):
-        compilation, seconds, states = _timed(make(tolerance), p)
-        error = np.sqrt(np.mean(np.square(np.asarray(states) - reference)))
-        points.append((error, seconds, compilation))
-    error, seconds, compilation = np.array(sorted(points)).T
-    return np.median(compilation), np.exp(np.interp(np.log(_ERROR), np.log(error), np.log(seconds)))
+def _at_error(makers, reference, p):
+    """Compilation time, and the time of a call at the measured error ``_ERROR``, between two tolerances on logarithmic scales.
+
+    ``makers``: one for each library, all of whose solves are called by turns
+    """
+    tolerances = (1e-4, 1e-5, 1e-6, 1e-7)
+    points = _in_turns([make(tolerance) for make in makers for tolerance in tolerances], p, calls=5, seconds=3.0)
+    found = []
+    for k in range(len(makers)):
+        own = points[k * len(tolerances) : (k + 1) * len(tolerances)]
+        own = [(np.sqrt(np.mean(np.square(np.asarray(states) - reference))), seconds, first) for first, seconds, states in own]
+        error, seconds, compilation = np.array(sorted(own)).T
+        found.append((np.median(compilation), np.exp(np.interp(np.log(_ERROR), np.log(error), np.log(seconds)))))
+    return found
 
 
 def _against_diffrax(count: int, solver: str, stiff: bool):
@@ -170,8 +186,8 @@ def _against_diffrax(count: int, solver: str, stiff: bool):
         return lambda p: solve(p).value[:, 1:]  # the dose's record comes first
 
     reference = np.asarray(ours(1e-12)(p))
-    compiled, seconds = _at_error(ours, reference, p)
-    compiled_theirs, theirs = _at_error(lambda tolerance: _diffrax(tolerance, stiff), reference, p)
+    makers = ours, lambda tolerance: _diffrax(tolerance, stiff)
+    (compiled, seconds), (compiled_theirs, theirs) = _at_error(makers, reference, p)
     what = f"{'stiff binding, ' if stiff else ''}{count:,} subjects"
     name = "Kvaerno5" if stiff else "Tsit5"
     yield f"{what}: solve at error {_ERROR:g}", f"{1e3 * seconds:.2f} ms", f"{theirs / seconds:.1f} times as fast as {name}"
