@@ -56,7 +56,7 @@ def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, "
     ahead, amount = timeline.ahead[events], timeline.amount[events]
 
     def pick(which):
-        return rules[which][row, compartment]
+        return rules[which][row, compartment] if which in rules else _NEUTRAL[which]
 
     train = ahead > 0.0
     lag = jnp.where((kind == BOLUS) | (kind == START) | (kind == STOP), pick("lag"), 0.0)
@@ -66,7 +66,9 @@ def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, "
         rate, length = _infusion(given, how, amount, *(pick(which) for which in ("bioavailability", "duration", "rate")))
         time = time + jnp.where(kind == STOP, length - ahead, 0.0)
     if timeline.breaks:
-        table = _over_rows(lambda k: jnp.stack([jnp.asarray(t, dtype=jnp.float64) for t in structure_at(z, k).event_times]), timeline)
+        table = _over_rows(
+            lambda k: jnp.stack([jnp.asarray(t, dtype=jnp.float64) for t in structure_at(z, k).event_times]), timeline
+        )
         own = table[row, jnp.minimum(compartment, timeline.breaks - 1)]
         # outside of the record nothing happens at an event time
         time = jnp.where(kind == BREAK, jnp.clip(own, timeline.start, jnp.max(timeline.time)), time)
@@ -91,10 +93,13 @@ def course(structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""
     """The train of doses behind a steady-state slot."""
     slots = timeline.fills
     rules = _rules(structure_at, z, timeline)
-    at = (slots.row[slot], slots.compartment[slot])
-    bioavailability = rules["bioavailability"][at]
+
+    def pick(which):
+        return rules[which][slots.row[slot], slots.compartment[slot]] if which in rules else jnp.asarray(_NEUTRAL[which])
+
+    bioavailability = pick("bioavailability")
     rate, length = _infusion(
-        slots.given[slot], slots.how[slot], slots.amount[slot], bioavailability, rules["duration"][at], rules["rate"][at]
+        slots.given[slot], slots.how[slot], slots.amount[slot], bioavailability, pick("duration"), pick("rate")
     )
     infused = slots.how[slot] >= 0
     here = jnp.arange(size) == slots.compartment[slot]
@@ -109,7 +114,7 @@ def course(structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""
         always=always,
         extra=length - always * interval,
         interval=interval,
-        lag=rules["lag"][at],
+        lag=pick("lag"),
     )
 
 
@@ -155,11 +160,15 @@ def _infusion(given, how, amount, bioavailability, duration, rate):
 
 
 def _rules(structure_at, z, timeline: Timeline) -> dict[str, Float[Array, "rows s"]]:
-    """Dose rules of every parameter row, with their neutral values where the structure has none."""
+    """Dose rules of every parameter row, those that the structure has, with their neutral values for states without."""
 
     def of_row(k):
         structure = structure_at(z, k)
-        return {which: structure.rule_vector(which, default) for which, default in _NEUTRAL.items()}
+        return {
+            which: structure.rule_vector(which, default)
+            for which, default in _NEUTRAL.items()
+            if getattr(structure, which) is not None
+        }
 
     return _over_rows(of_row, timeline)
 
