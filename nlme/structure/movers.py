@@ -44,7 +44,9 @@ class ClosedForm:
         self.size, self.infused = size, infused
         self.kept = (Occupied.all_of(columns),) * size
 
-    def __call__(self, state: State, rates: Jet | None, begin: Jet, end: Jet, row, pace, off=None, going=True, given=None):
+    def __call__(
+        self, state: State, rates: Jet | None, begin: Jet, end: Jet, row, pace, off=None, going=True, given=None, reversible=False
+    ):
         """As :meth:`Stepping.__call__`."""
 
         def advance(t0, t1, z, inputs, *amounts):
@@ -70,7 +72,6 @@ class Stepping(eqx.Module):
     tolerances: Tolerances = eqx.field(static=True)
     infused: bool = eqx.field(static=True)
     moving: bool = eqx.field(static=True)
-    reversible: bool = eqx.field(static=True)
 
     linear = False
 
@@ -84,11 +85,10 @@ class Stepping(eqx.Module):
         *,
         infused: bool,
         moving: bool,
-        reversible: bool,
         doses: int = 0,
     ):
         self.equations, self.inputs, self.columns, self.sets, self.tolerances = equations, inputs, columns, sets, tolerances
-        self.infused, self.moving, self.reversible = infused, moving, reversible
+        self.infused, self.moving = infused, moving
         flow = self._flow(jnp.zeros(()), jnp.ones(()), jnp.zeros((), int), None, jnp.zeros(doses, bool))
         self.kept = occupied_states(columns, flow, self._moved(), sets.entering)
 
@@ -131,10 +131,12 @@ class Stepping(eqx.Module):
         off: Bool[Array, "s ..."] | None = None,
         going: Bool[Array, "..."] | bool = True,
         given: Bool[Array, "D ..."] | None = None,
+        reversible: bool = False,
     ) -> tuple[State, Pace, Int[Array, "..."]]:
         """States at ``end`` from states at ``begin``, the pace to go on with, and how the solve ended.
 
         Nothing happens in a state where ``off`` is True, and none is solved for unless ``going``: after a failure that is in vain.
+        ``reversible``: whether JAX shall differentiate it in reverse.
         """
         given = jnp.zeros((0, *end.value.shape), bool) if given is None else given
         inputs = (self.inputs, *[rates] * self.infused, *[Jet.of_elements([begin, end])] * self.moving)
@@ -144,7 +146,7 @@ class Stepping(eqx.Module):
         flow = self._flow(begin.value, end.value, row, off, given)
         system = System(self.columns, flow, inputs, self._moved(), self.kept, apart=self.equations.several)
         relative = pace._replace(step=pace.step / safe)
-        moved, relative, status = integrate(system, state, relative, active, self.tolerances, self.reversible)
+        moved, relative, status = integrate(system, state, relative, active, self.tolerances, reversible)
         if self.moving and self.columns.directions:
             # two events at one time, of which one moves with the parameters: the length between them is zero, its derivatives are
             # not.  A midpoint step is exact to the second order in the length.
@@ -155,21 +157,20 @@ class Stepping(eqx.Module):
         return moved, relative._replace(step=step), status
 
     def packed(
-        self, state: Float[Array, "s C"], rates, begin, end, row, pace
+        self, state: Float[Array, "s C"], rates, begin, end, row, pace, reversible: bool = False
     ) -> tuple[Float[Array, "s C"], Pace, Int[Array, ""]]:
         """The same for packed jets of one subject."""
         columns = self.columns
         state = tuple(Sparse.of(columns.unpack(x), kept, columns).jet() for x, kept in zip(state, self.kept, strict=True))
         arguments = (
-            self,
             state,
             columns.unpack(rates) if self.infused else None,
             *(columns.unpack(t) for t in (begin, end)),
             row,
             pace,
         )
-        call = Stepping.__call__ if self.reversible else lambda *a: side_by_side(Stepping.__call__, *a)
-        state, pace, status = call(*arguments)
+        moved = self(*arguments, reversible=True) if reversible else side_by_side(Stepping.__call__, self, *arguments)
+        state, pace, status = moved
         every = Occupied.all_of(columns)
         state = [Sparse(*jet, kept).into(every).jet().packed() for jet, kept in zip(state, self.kept, strict=True)]
         return jnp.stack(state), pace, status
@@ -177,7 +178,7 @@ class Stepping(eqx.Module):
     def along(self, columns: Columns, inputs: Jet) -> Stepping:
         """The same with other directions of the jets."""
         sets = Sets.everything(columns, inputs.value.shape[0], self.size)
-        flags = dict(infused=self.infused, moving=self.moving, reversible=self.reversible)
+        flags = dict(infused=self.infused, moving=self.moving)
         return Stepping(self.equations, inputs, columns, sets, self.tolerances, **flags)
 
 

@@ -164,7 +164,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
                 rate.occupied,
                 time.occupied | rate.occupied | amount.occupied,
             )
-        flags = dict(infused=timeline.infusions, moving=moving, reversible=reversible)
+        flags = dict(infused=timeline.infusions, moving=moving)
         if arriving:
             own = [whole(x, columns)[timeline.doses] for x in (time, amount)]
             inputs = columns.unpack(jnp.concatenate([packed, *own]))
@@ -184,7 +184,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     if timeline.steady:
         if arriving:
             refuse_steady_state(probe)
-        found, status = fills(structure_at, mover, columns, packed, timeline)
+        found, status = fills(structure_at, mover, columns, packed, timeline, reversible)
         found = [columns.unpack(found[timeline.fill, k]) for k in range(size)]
         filled = tuple(jets(Sparse.of(x, kept, columns), kept) for x, kept in zip(found, mover.kept, strict=True))
 
@@ -204,10 +204,10 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     under_way = _Doses(where[timeline.doses], timeline.epoch[timeline.doses]) if arriving else None
     start = tuple(x.into(kept).jet() for x, kept in zip(begun, mover.kept, strict=True))
     first = columns.unpack(columns.constant(timeline.start))
-    through_events = _Loop(columns, amount.occupied, receives, timeline.switches, reversible)
+    through_events = _Loop(columns, amount.occupied, receives, timeline.switches)
     arguments = (mover, events, under_way, start, first if moving or linear else Jet(first.value, None, None), status)
     if linear or reversible:
-        states, ended, status = through_events(*arguments)
+        states, ended, status = through_events(*arguments, reversible)
     else:
         states, ended, status = side_by_side(through_events, *arguments)
     return Course(states, mover.kept, events.time.value, ended, where, status)
@@ -234,11 +234,12 @@ def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriv
 class _Loop:
     """One scan over the events; every array may have a last axis over subjects."""
 
-    def __init__(self, columns: Columns, amounts: Occupied, receives: tuple[bool, ...], switches: bool, reversible: bool):
-        self.columns, self.amounts, self.receives = columns, amounts, receives
-        self.switches, self.reversible = switches, reversible
+    def __init__(self, columns: Columns, amounts: Occupied, receives: tuple[bool, ...], switches: bool):
+        self.columns, self.amounts, self.receives, self.switches = columns, amounts, receives, switches
 
-    def __call__(self, mover, events: _Events, under_way: _Doses | None, start: State, begin: Jet, status):
+    def __call__(
+        self, mover, events: _Events, under_way: _Doses | None, start: State, begin: Jet, status, reversible: bool = False
+    ):
         """States after every event, how the interval before each ended, and the worst of these and of ``status``."""
         size = mover.size
         batch = begin.value.shape
@@ -250,7 +251,7 @@ class _Loop:
             if under_way is not None:
                 given = (under_way.place < e) & (under_way.epoch == epoch)
             going = status == SOLVED
-            state, pace, ended = mover(state, rates, before, here.time, here.row, pace, off, going, given)
+            state, pace, ended = mover(state, rates, before, here.time, here.row, pace, off, going, given, reversible)
             ended = jnp.broadcast_to(jnp.asarray(ended), batch)
             kind = here.kind
             if here.reset is not None:
@@ -297,7 +298,7 @@ class _Loop:
             jnp.zeros((size, *batch), bool) if self.switches else None,
             status,
         )
-        if self.reversible:
+        if reversible:
             event = jax.checkpoint(event)  # an interval is gone through again on the way back, so that its steps need not be kept
         carry, (states, ended) = jax.lax.scan(event, carry, (events, jnp.arange(events.kind.shape[0])))
         return states, ended, carry[-1]

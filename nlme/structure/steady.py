@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -42,10 +43,11 @@ class _Search(NamedTuple):
     status: Int[Array, ""]
 
 
-def fills(structure_at, mover, columns: Columns, packed, timeline):
+def fills(structure_at, mover, columns: Columns, packed, timeline, reversible: bool = False):
     """Jets of the steady states of every fill slot: (slots, states, C), and how their search ended.
 
-    ``mover`` moves the states over an interval (``nlme.structure.movers``).
+    ``mover`` moves the states over an interval (``nlme.structure.movers``).  ``reversible``: whether JAX shall differentiate them in
+    reverse.
     """
     size, slots = mover.size, timeline.fills
 
@@ -53,13 +55,13 @@ def fills(structure_at, mover, columns: Columns, packed, timeline):
         return columns.apply(lambda z: linear_steady_state(structure_at, z, timeline, f, size), packed), SOLVED
 
     def nonlinear(f):
-        return _fixed_point(structure_at, mover, columns, packed, timeline, f)
+        return _fixed_point(structure_at, mover, columns, packed, timeline, f, reversible)
 
     states, ended = jax.vmap(linear if mover.linear else nonlinear)(jnp.arange(slots.amount.shape[0]))
     return states, jnp.max(jnp.asarray(ended))
 
 
-def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot):
+def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot, reversible: bool):
     size = mover.size
 
     def flat_course(z):
@@ -70,34 +72,42 @@ def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot):
     always, extra, interval, lag = train[2 * size :]
     row = timeline.fills.row[slot]
 
-    def cycle(mover, state, train, pace):
+    def cycle(mover, state, train, pace, reversible=False):
         """One dosing interval."""
         bolus, rate, (always, extra, interval, _) = train[:size], train[size : 2 * size], train[2 * size :]
-        state, pace, first = mover.packed(state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), extra, row, pace)
-        state, pace, second = mover.packed(state, rate * always[0], extra, interval, row, pace)
+        state, pace, first = mover.packed(
+            state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), extra, row, pace, reversible
+        )
+        state, pace, second = mover.packed(state, rate * always[0], extra, interval, row, pace, reversible)
         return state, pace, jnp.maximum(first, second)
 
+    # the search itself is never differentiated
+    held, train_held = jax.lax.stop_gradient(eqx.partition(mover, eqx.is_inexact_array)[0]), jax.lax.stop_gradient(train)
+    held = eqx.combine(held, mover)
     along = Columns(size)
-    by_state = mover.along(along, along.unpack(along.constant(packed[:, 0])))
+    by_state = held.along(along, along.unpack(along.constant(jax.lax.stop_gradient(packed[:, 0]))))
 
     def jacobian(value, pace):
-        moved, _, _ = cycle(by_state, along.seed(value, jnp.ones(size)), along.constant(train[:, 0]), pace)
+        moved, _, _ = cycle(by_state, along.seed(value, jnp.ones(size)), along.constant(train_held[:, 0]), pace)
         return moved[:, 1:]
 
     given = jnp.sum(bolus[:, 0]) + jnp.sum(rate[:, 0]) * (always[0] * interval[0] + extra[0])
     farthest = _FARTHEST * jnp.maximum(given, 1.0)
     scale_of = 10 * mover.tolerances.relative, 10 * mover.tolerances.absolute
 
+    def leap_of(slope, change):
+        # a hair more than 1, so that a compartment which nothing enters or leaves has a Newton step, of zero
+        return solve((1.0 + 1e-14) * jnp.eye(size) - slope, change)
+
     def step(search: _Search) -> _Search:
-        new, pace, ended = cycle(mover, search.state, train, search.pace)
+        new, pace, ended = cycle(held, search.state, train_held, search.pace)
         change = new - search.state
         largest = jnp.maximum(jnp.abs(new), jnp.abs(new[:, :1]))
         residual = jnp.max(jnp.abs(change) / (scale_of[0] * largest + scale_of[1]))
         fails = residual > search.best  # the last step made it worse
         failures = search.failures + fails
         slope = jacobian(search.state[:, 0], search.pace)
-        # a hair more than 1, so that a compartment which nothing enters or leaves has a Newton step, of zero
-        newton = search.state + solve((1.0 + 1e-14) * jnp.eye(size) - slope, change)
+        newton = search.state + leap_of(slope, change)
         usable = jnp.all(jnp.isfinite(newton)) & jnp.all((newton[:, 0] >= 0.0) | (new[:, 0] < 0.0))
         leap = usable & ~fails & (failures < _PATIENCE) & (search.count > 0)
         # a state that grows without end changes less and less for its size; the fixed point is far all the same
@@ -112,15 +122,30 @@ def _fixed_point(structure_at, mover, columns: Columns, packed, timeline, slot):
 
     begin = columns.apply(lambda z: jnp.stack(structure_at(z, row).start()), packed)
     begin = _Search(
-        begin, jnp.asarray(jnp.inf), jnp.zeros((), int), jnp.zeros((), int), Pace.first(), jnp.asarray(False), jnp.asarray(SOLVED)
+        jax.lax.stop_gradient(begin),
+        jnp.asarray(jnp.inf),
+        jnp.zeros((), int),
+        jnp.zeros((), int),
+        Pace.first(),
+        jnp.asarray(False),
+        jnp.asarray(SOLVED),
     )
     end = jax.lax.while_loop(going, step, begin)
     status = jnp.where((end.status == SOLVED) & ~end.settled, NO_STEADY_STATE, end.status)
     state, pace = end.state, end.pace
+    if reversible:
+        # Newton steps from the fixed point, their matrix held, have its derivative: one step for the values', one more for that of
+        # their first derivatives
+        slope = jacobian(state[:, 0], pace)
+        for _ in range(2 if columns.directions else 1):
+            new, _, _ = cycle(mover, state, train, pace, reversible)
+            state = state + leap_of(slope, new - state)
     if structure_at(packed[:, 0], 0).lag is not None:
         # at the record's time the system is `lag` before the next dose of the train
         remaining = interval - lag
         infused = jnp.where(remaining[0] < extra[0], remaining, extra)
-        state, pace, _ = mover.packed(state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), infused, row, pace)
-        state, _, _ = mover.packed(state, rate * always[0], infused, remaining, row, pace)
+        state, pace, _ = mover.packed(
+            state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), infused, row, pace, reversible
+        )
+        state, _, _ = mover.packed(state, rate * always[0], infused, remaining, row, pace, reversible)
     return state, status

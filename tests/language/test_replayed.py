@@ -43,7 +43,7 @@ class Learned(nlme.Model):
         return {"y": nlme.additive(state.central / ind.v, self.sd)}
 
 
-def population(varying: bool) -> nlme.Population:
+def population(varying: bool, steady: bool = False) -> nlme.Population:
     random = np.random.default_rng(3)
 
     def subject(i, t):
@@ -52,6 +52,7 @@ def population(varying: bool) -> nlme.Population:
         return nlme.Subject(
             id=i, time=np.r_[0.0, t, 9.0], evid=np.r_[1, 0 * t, 1].astype(int), amt=np.r_[60.0, 0 * t, 20.0],
             dv=np.r_[np.nan, 4.0 * np.exp(-0.15 * t), np.nan], covariates={"x": x},
+            ss=np.r_[int(steady), 0 * t, 0].astype(int), ii=np.r_[12.0 * steady, 0 * t, 0.0],
         )  # fmt: skip
 
     return nlme.Population((subject(1, np.array([0.5, 2.0, 6.0])), subject(2, np.array([1.0, 8.0]))))
@@ -121,6 +122,36 @@ def test_gradient_of_the_joint_density(monkeypatch, taken):
     assert "Replayed" in taken
     for ours, theirs in zip(back, jets, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-6)  # of 28
+
+
+@pytest.mark.slow
+def test_gradient_through_a_steady_state(monkeypatch, taken):
+    """Of states after a dose in steady state, and of their derivatives in the random effects."""
+    at, people = model(), population(False, steady=True)
+    layout, inventory = lay_out(at, people), Inventory(at)
+    data, _ = layout.subject(0)
+    eta = jnp.array([0.3])
+
+    def gradient(passes):
+        monkeypatch.setattr(solution, "_PASSES", passes)
+
+        def looked_at(u):
+            moved = inventory.at_unconstrained(at, u)
+            found = solution.expand(moved, layout.anatomy, eta, data.covariates, data.timeline, 2, TIGHT)
+
+            def weighted(eta):
+                central = found(moved, eta).states[:, 1]  # the state that is observed
+                return jnp.sum(central * jnp.arange(1.0, 1.0 + len(central)))
+
+            return weighted(eta) + jnp.sum(jax.grad(weighted)(eta))
+
+        return jax.jit(jax.grad(looked_at))(inventory.unconstrained(at))
+
+    jets = gradient(10**6)
+    assert set(taken) == {"Expansion"}
+    back = gradient(0)
+    assert "Replayed" in taken
+    np.testing.assert_allclose(back, jets, rtol=1e-7, atol=1e-7 * np.abs(jets).max())
 
 
 def test_small_networks_keep_their_jet_and_large_ones_do_not():
