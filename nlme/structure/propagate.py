@@ -153,31 +153,24 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
         """Jets of one event after another."""
         return jax.tree.map(lambda part: sorted_(jnp.moveaxis(part, -1, 0)), x.into(kept).jet())
 
-    inputs = columns.unpack(packed)
     if linear:
-        mover = ClosedForm(structure_at, inputs, columns, size, timeline.infusions)
+        mover = ClosedForm(structure_at, columns.unpack(packed), columns, size, timeline.infusions)
     else:
+        sets = None
         if sparse:
-            sets = Sets(
-                tuple(occupied),
-                tuple(x.occupied | amount.occupied for x in begun),
-                rate.occupied,
-                time.occupied | rate.occupied | amount.occupied,
-            )
-        flags = dict(infused=timeline.infusions, moving=moving)
-        if arriving:
-            own = [whole(x, columns)[timeline.doses] for x in (time, amount)]
-            inputs = columns.unpack(jnp.concatenate([packed, *own]))
-            flags["doses"] = timeline.doses.shape[0]
-        if not sparse:
-            sets = Sets.everything(columns, inputs.value.shape[0], size)
+            entering = tuple(x.occupied | amount.occupied for x in begun)
+            sets = Sets(tuple(occupied), entering, rate.occupied, time.occupied | rate.occupied | amount.occupied)
+        on_their_way = [whole(x, columns)[timeline.doses] for x in (time, amount)] if arriving else []
+        inputs = jnp.concatenate([packed, *on_their_way])
         mover = Stepping(
-            _equations(structure_at, timeline, packed.shape[0], flags.get("doses"), size),
-            inputs,
+            _equations(structure_at, timeline, packed.shape[0], arriving, size),
+            columns.unpack(inputs),
             columns,
-            sets,
+            sets or Sets.everything(columns, len(inputs), size),
             tolerances,
-            **flags,
+            infused=timeline.infusions,
+            moving=moving,
+            doses=timeline.doses.shape[0] if arriving else 0,
         )
     receives = probe.receives() if arriving else (False,) * size
     filled, status = None, jnp.asarray(SOLVED)
@@ -213,21 +206,21 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     return Course(states, mover.kept, events.time.value, ended, where, status)
 
 
-def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriving: int | None, size: int) -> OfSubject:
+def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriving: bool, size: int) -> OfSubject:
     """The slopes of the states, see :class:`nlme.structure.movers.Stepping`."""
+    on_their_way = timeline.doses[: timeline.doses.shape[0] if arriving else 0]
 
     def equations(t, amounts, z, row, given):
         # an index that is known lets each input keep its own columns
         structure = structure_at(z[:inputs], 0 if timeline.rows == 1 else row, t)
-        if arriving is not None:
-            events = timeline.doses
-            given = given & (timeline.kind[events] == BOLUS)
-            structure = structure.receiving(*jnp.split(z[inputs:], 2), timeline.compartment[events], given)
+        if arriving:
+            given = given & (timeline.kind[on_their_way] == BOLUS)
+            structure = structure.receiving(*jnp.split(z[inputs:], 2), timeline.compartment[on_their_way], given)
         return tuple(jnp.asarray(slope, float) for slope in structure.flow(t, amounts))
 
-    number, doses_ = jnp.zeros(()), arriving or 0
+    number, count = jnp.zeros(()), len(on_their_way)
     return OfSubject(
-        equations, number, (number,) * size, jnp.zeros(inputs + 2 * doses_), jnp.zeros((), int), jnp.zeros(doses_, bool)
+        equations, number, (number,) * size, jnp.zeros(inputs + 2 * count), jnp.zeros((), int), jnp.zeros(count, bool)
     )
 
 
