@@ -80,7 +80,7 @@ class Course(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """One subject's states after every event, the times of the events, how each interval before one ended, and the worst of these."""
+    """One subject's states after every event, times of the events, how each interval before one ended, and the worst of these."""
 
     states: Float[Array, "E s"]
     time: Float[Array, " E"]
