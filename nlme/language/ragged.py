@@ -34,7 +34,7 @@ CHUNK = 250_000  # slots worked off at once
 WIDTH = 8000  # numbers in the jets of the states of all subjects that are solved side by side (measured)
 MOST = 1000  # such subjects
 SHARED = 2000  # such numbers above which the work is shared by threads
-_MOST = 6  # classes
+_CLASSES = 6  # classes
 _CUTS = 60  # places considered for cutting
 
 
@@ -94,15 +94,15 @@ def size_classes(sizes: np.ndarray) -> list[np.ndarray]:
     cuts = np.unique(np.r_[0, np.linspace(0, n, _CUTS + 1).astype(int), n])
     steps = len(cuts) - 1
     # least[k][j]: fewest slots for the subjects before cut j in k classes
-    least = np.full((_MOST + 1, steps + 1), np.inf)
-    came = np.zeros((_MOST + 1, steps + 1), int)
+    least = np.full((_CLASSES + 1, steps + 1), np.inf)
+    came = np.zeros((_CLASSES + 1, steps + 1), int)
     least[0, 0] = 0.0
-    for k in range(1, _MOST + 1):
+    for k in range(1, _CLASSES + 1):
         for j in range(1, steps + 1):
             options = least[k - 1, :j] + (cuts[j] - cuts[:j]) * float(ordered[cuts[j] - 1])
             came[k, j] = int(np.argmin(options))
             least[k, j] = options[came[k, j]]
-    k = 1 + int(np.argmin(least[1:, steps] + COST * np.arange(1, _MOST + 1)))
+    k = 1 + int(np.argmin(least[1:, steps] + COST * np.arange(1, _CLASSES + 1)))
     found, j = [], steps
     while k:
         i = came[k, j]
@@ -181,12 +181,16 @@ def threaded(program: Callable, ragged: Ragged, *arguments):
         return jax.block_until_ready(_of_share(program, structure, rest, np.asarray(k), arrays))
 
     key = (program, structure, rest, tuple((x.shape, x.dtype) for x in arrays))
-    # the first share alone when the program that all have in common is still to be compiled
-    ready = key in _compiled
-    others = _threads(ragged.threads - 1).map(of, range(1, ragged.threads)) if ready else ()
-    found = [of(0)]
-    found += others if ready else _threads(ragged.threads - 1).map(of, range(1, ragged.threads))
-    _compiled.add(key)
+
+    def others():
+        return _threads(ragged.threads - 1).map(of, range(1, ragged.threads))
+
+    if key in _compiled:
+        begun = others()
+        found = [of(0), *begun]
+    else:  # the first share alone, so that the program that all have in common is compiled once
+        found = [of(0), *others()]
+        _compiled.add(key)
     order = ragged.order()
     ordered = np.array_equal(order, np.arange(len(order)))
     return jax.tree.map(lambda *pieces: np.concatenate(pieces)[slice(len(order)) if ordered else order], *found)

@@ -55,9 +55,7 @@ def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, "
     row, compartment = timeline.dose_row[events], timeline.compartment[events]
     ahead, amount = timeline.ahead[events], timeline.amount[events]
 
-    def pick(which):
-        return rules[which][row, compartment] if which in rules else _NEUTRAL[which]
-
+    pick = _picking(rules, row, compartment)
     train = ahead > 0.0
     lag = jnp.where((kind == BOLUS) | (kind == START) | (kind == STOP), pick("lag"), 0.0)
     time = timeline.time[events] + jnp.where(train & (kind == START), 0.0, lag)
@@ -93,10 +91,7 @@ def course(structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""
     """The train of doses behind a steady-state slot."""
     slots = timeline.fills
     rules = _rules(structure_at, z, timeline)
-
-    def pick(which):
-        return rules[which][slots.row[slot], slots.compartment[slot]] if which in rules else jnp.asarray(_NEUTRAL[which])
-
+    pick = _picking(rules, slots.row[slot], slots.compartment[slot])
     bioavailability = pick("bioavailability")
     rate, length = _infusion(
         slots.given[slot], slots.how[slot], slots.amount[slot], bioavailability, pick("duration"), pick("rate")
@@ -171,6 +166,11 @@ def _rules(structure_at, z, timeline: Timeline) -> dict[str, Float[Array, "rows 
         }
 
     return _over_rows(of_row, timeline)
+
+
+def _picking(rules: dict, row, compartment) -> Callable:
+    """The value of a rule, by its name, at these places."""
+    return lambda which: rules[which][row, compartment] if which in rules else jnp.asarray(_NEUTRAL[which])
 
 
 def _over_rows(function, timeline: Timeline):

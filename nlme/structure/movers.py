@@ -53,7 +53,7 @@ class ClosedForm:
             moved = self.structure_at(z, row).advance(amounts, tuple(inputs) if self.infused else None, t1 - t0)
             return tuple(jnp.asarray(x, float) for x in moved)
 
-        inputs = rates if self.infused else _still(jnp.zeros(0), self.columns)
+        inputs = rates if self.infused else self.columns.unpack(self.columns.constant(jnp.zeros(0)))
         return self.columns.push(advance, begin, end, self.inputs, inputs, *state), pace, SOLVED
 
 
@@ -180,8 +180,3 @@ class Stepping(eqx.Module):
         sets = Sets.everything(columns, inputs.value.shape[0], self.size)
         flags = dict(infused=self.infused, moving=self.moving)
         return Stepping(self.equations, inputs, columns, sets, self.tolerances, **flags)
-
-
-def _still(value: Float[Array, "..."], columns: Columns) -> Jet:
-    """The jet of what no direction moves."""
-    return columns.unpack(columns.constant(value))

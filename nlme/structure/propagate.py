@@ -27,7 +27,7 @@ from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeli
 from nlme.structure.jets import Columns, Jet
 from nlme.structure.lanes import OfSubject, side_by_side
 from nlme.structure.movers import ClosedForm, Sets, Stepping
-from nlme.structure.solvers import SOLVED, Pace, Tolerances
+from nlme.structure.solvers import SOLVED, Pace, Tolerances, where
 from nlme.structure.steady import fills
 from nlme.structure.superposition import superpose, worthwhile
 from nlme.structure.system import State
@@ -144,7 +144,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     if moving:
         order = jnp.argsort(jax.lax.stop_gradient(time.value), stable=True)
         row = _rows_after_sorting(timeline, order) if timeline.rows > 1 else row[order]
-    where = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
+    place = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
 
     def sorted_(x):
         return x[order] if moving else x
@@ -194,7 +194,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
         filled=filled,
         adds=sorted_(timeline.adds) if timeline.steady else None,
     )
-    under_way = _Doses(where[timeline.doses], timeline.epoch[timeline.doses]) if arriving else None
+    under_way = _Doses(place[timeline.doses], timeline.epoch[timeline.doses]) if arriving else None
     start = tuple(x.into(kept).jet() for x, kept in zip(begun, mover.kept, strict=True))
     first = columns.unpack(columns.constant(timeline.start))
     through_events = _Loop(columns, amount.occupied, receives, timeline.switches)
@@ -203,7 +203,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
         states, ended, status = through_events(*arguments, reversible)
     else:
         states, ended, status = side_by_side(through_events, *arguments)
-    return Course(states, mover.kept, events.time.value, ended, where, status)
+    return Course(states, mover.kept, events.time.value, ended, place, status)
 
 
 def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriving: bool, size: int) -> OfSubject:
@@ -250,21 +250,21 @@ class _Loop:
             if here.reset is not None:
                 emptied = here.reset == 1
                 # back to the initial states, as NONMEM does (A_0 is evaluated again at a reset record)
-                state, epoch = _where(emptied, start, state), epoch + here.reset
-                rates = _where(emptied, jax.tree.map(jnp.zeros_like, rates), rates)
+                state, epoch = where(emptied, start, state), epoch + here.reset
+                rates = where(emptied, jax.tree.map(jnp.zeros_like, rates), rates)
                 off = None if off is None else off & ~emptied
                 kind = jnp.where(here.epoch == epoch, kind, NOTHING)
             if here.running is not None:
                 kind = jnp.where(here.running, kind, NOTHING)
                 adds = here.adds == 1
                 filled = jax.tree.map(lambda new, old: new + jnp.where(adds, old, 0.0), here.filled, state)
-                state = _where(kind == FILL, filled, state)
+                state = where(kind == FILL, filled, state)
             places = [here.compartment == k for k in range(size)]
             if off is not None:
                 # whatever goes on in a compartment, a dose too, switches it on
                 does = (kind != NOTHING) & (kind != STOP)
                 off = jnp.stack([jnp.where(place & does, kind == OFF, off[k]) for k, place in enumerate(places)])
-                state = tuple(_where(off[k], jax.tree.map(jnp.zeros_like, x), x) for k, x in enumerate(state))
+                state = tuple(where(off[k], jax.tree.map(jnp.zeros_like, x), x) for k, x in enumerate(state))
             dosed = [kind == BOLUS if not receives else False for receives in self.receives]
             state = tuple(
                 self._added(x, kept, here.amount, place & enters)
@@ -302,10 +302,6 @@ class _Loop:
             return x
         amount = Sparse(*amount, self.amounts).into(kept).jet()
         return jax.tree.map(lambda old, more: old + jnp.where(where, more, 0.0), x, amount)
-
-
-def _where(condition, new, old):
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def _rows_after_sorting(timeline: Timeline, order):

@@ -141,14 +141,15 @@ def _walk(method, system: System, u, state: State, h, stiff, tolerances: Toleran
 
     def advance(w):
         new = _advance(method, system, tolerances, w)
-        return _where(unfinished(w), new, w) if u.ndim else new
+        return where(unfinished(w), new, w) if u.ndim else new
 
     if reversible:
         return eqxi.while_loop(unfinished, advance, begun, kind="checkpointed", checkpoints=_CHECKPOINTS)
     return jax.lax.while_loop(lambda w: jnp.any(unfinished(w)), advance, begun)
 
 
-def _where(condition, new, old):
+def where(condition, new, old):
+    """``new`` where the condition holds, else ``old``, in every array of two trees."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
@@ -185,8 +186,8 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Wa
             status = jnp.where((stiff > _PROVEN) & (walk.count + 1 >= _PATIENCE), STIFF, status)
     return _Walk(
         u=jnp.where(accept, jnp.where(closing, 1.0, walk.u + h), walk.u),
-        state=_where(accept, new, walk.state),
-        memory=_where(accept, memory, walk.memory),
+        state=where(accept, new, walk.state),
+        memory=where(accept, memory, walk.memory),
         step=step,
         full=jnp.where(accept, jnp.maximum(walk.step, step), step),
         error=jnp.where(accept, error, walk.error),

@@ -121,6 +121,8 @@ def occupied_states(
 ) -> tuple[Occupied, ...]:
     """Which columns of each state can ever differ from zero, if those ``entering`` do in the beginning or by a dose."""
     kept = entering
+    if all(occupied == Occupied.all_of(columns) for occupied in entering):
+        return kept  # there are no more
     number = jax.ShapeDtypeStruct((), float)
     inputs = [occupied for of_input in moved for occupied in of_input]
 
