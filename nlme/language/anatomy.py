@@ -36,6 +36,7 @@ class Anatomy:
     states: tuple[str, ...]
     endpoints: tuple[str, ...]
     linear: bool  # closed form or matrix exponential (or no dynamics at all)
+    looped: bool  # solved in a loop: not a closed form
     structure: str  # name of the structure's class
     rules: tuple[str, ...]  # dose rules in use: lag, bioavailability, duration, rate
     event_times: int  # how many times of its own the structure has at which its equations change
@@ -292,6 +293,7 @@ def anatomy_of(model: Model) -> Anatomy:
         found["structure"] = "" if structure is None else type(structure).__name__
         found["states"] = () if structure is None else structure.states
         found["linear"] = structure is None or isinstance(structure, LinearStructure)
+        found["looped"] = not found["linear"] or getattr(structure, "looped", False)
         found["rules"], found["event_times"] = (), 0
         if structure is None:
             return []
@@ -333,6 +335,7 @@ def anatomy_of(model: Model) -> Anatomy:
         states=tuple(found["states"]),
         endpoints=found["endpoints"],
         linear=found["linear"],
+        looped=found["looped"],
         structure=found["structure"],
         rules=found["rules"],
         event_times=found["event_times"],

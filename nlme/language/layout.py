@@ -135,11 +135,12 @@ def lay_out(
 
 
 def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> tuple[int | None, int]:
-    """How many subjects are solved side by side at most, and by how many threads; None and one for a closed form.
+    """How many subjects are solved side by side at most, and by how many threads; None and one without a loop, which
+    XLA spreads over the cores by itself.
 
     ``order``: of the derivatives that their states will carry.
     """
-    if anatomy.linear:
+    if not anatomy.looped:
         return None, 1
     width = len(anatomy.states) * Columns.of_order(order, len(anatomy.inputs)).count
     most = min(MOST, max(4, WIDTH // width))

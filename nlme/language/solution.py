@@ -283,7 +283,7 @@ class Expansion(_Solver):
         if not self.anatomy.states:
             return Solution(jnp.zeros((self.timeline.sample.shape[0], 0)), individual, jnp.asarray(SOLVED))
         packed = self._inputs(model, eta)[:, None]
-        states, status = propagate(self._structure_at, packed, Columns(), self.timeline, self.tolerances)
+        states, status = propagate(self._structure_at, packed, Columns(), self.timeline, self.tolerances, reversible=True)
         return Solution(states.value, individual, status)
 
 

@@ -68,6 +68,8 @@ class Structure(eqx.Module):
 class LinearStructure(Structure):
     """A structure whose states move linearly between events, with a known solution (closed form or matrix exponential)."""
 
+    looped = False  # whether that solution is a loop
+
     @abc.abstractmethod
     def advance(self, amounts: tuple, rates: tuple | None, dt) -> tuple:
         """States after a time ``dt`` with constant input ``rates`` (amount per time into each state; None: no input)."""

@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from nlme.structure.jets import Columns, Jet
 
-_LINEAR = {
+LINEAR = {
     "broadcast_in_dim", "convert_element_type", "copy", "dynamic_slice", "gather", "neg", "real", "reduce_sum", "reshape",
     "rev", "slice", "squeeze", "transpose",
 }  # in their first argument; the others are indices  # fmt: skip
@@ -32,7 +32,7 @@ _UNARY = {
 }  # fmt: skip
 _BINARY = {"atan2", "max", "min", "pow"}
 _JOINED = {"concatenate": "dimension", "stack": "axis"}
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
+CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,8 +172,8 @@ class Chain:
         if not any(carried) or not any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in equation.outvars):
             out = bind(*(x.value for x in inputs))
             return [Sparse(y) for y in (out if equation.primitive.multiple_results else [out])]
-        if name in _CALLS:
-            inner = equation.params[_CALLS[name]]
+        if name in CALLS:
+            inner = equation.params[CALLS[name]]
             inner = inner if isinstance(inner, core.ClosedJaxpr) else core.ClosedJaxpr(inner, ())
             return Chain.of_traced(self.columns, inner)(*inputs)
         if name in ("add", "sub", "add_any"):
@@ -182,7 +182,7 @@ class Chain:
             return [self._product(bind, *inputs)]
         if name == "div":
             return [self._quotient(bind, *inputs)]
-        if name in _LINEAR and carried[0] and not any(carried[1:]):
+        if name in LINEAR and carried[0] and not any(carried[1:]):
             return [_along(lambda x: bind(x, *(i.value for i in inputs[1:])), inputs[0])]
         if name in _UNARY:
             return [self._unary(bind, inputs[0])]

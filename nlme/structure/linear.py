@@ -3,8 +3,8 @@
 da/dt = K a + r moves over a step of length t to exp(K t) a + int_0^t exp(K s) ds r.  With h = 1/16 / ||K + q||, q the largest
 loss of a compartment, the step is split as t = m h + rest, 0 <= rest < h.
 
-* Over ``rest`` the solution is the Taylor series of exp(-q rest) exp((K + q) rest), applied to the vectors.  K + q has no
-  negative element (K's are rates of flow), so that all terms are positive and nothing cancels.
+* Over ``rest`` the solution is the Taylor series of exp(-q rest) exp((K + q) rest), applied to the vectors.  Where K's elements
+  are rates of flow, K + q has no negative element, so that all terms are positive and nothing cancels.
 * exp(K 2^j h) and its integral come from repeated squaring, E <- E E and F <- F + E F, again without cancellation; each of
   them is applied where bit j of m is set.  They belong to the system and not to the step, so that all steps of a subject share
   them and a step costs products of a matrix and a vector only.
@@ -18,6 +18,7 @@ every element, Xue & Ye (2013), Math Comp 82:1577, doi:10.1090/S0025-5718-2013-0
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -62,6 +63,8 @@ class Linear(LinearStructure):
     edges: tuple[tuple[str, str | None], ...] = eqx.field(static=True)
     driven: tuple[tuple[str, str], ...] = eqx.field(static=True)
     constants: tuple[Any, ...]
+
+    looped = True
 
     def __init__(
         self, states, flows, drives=None, *, lag=None, bioavailability=None, duration=None, rate=None
@@ -120,7 +123,7 @@ class Linear(LinearStructure):
         elements = self.elements()
         occupied = [k for k in range(len(amounts)) if not (_nothing(amounts[k]) and _nothing(rates[k]))]
         # only the states that amounts can have come to take part
-        part = _reached(occupied, elements)
+        part = reached(occupied, elements)
         where = {k: n for n, k in enumerate(part)}
         moved = {k: 0.0 for k in range(len(amounts))}
         if part:
@@ -155,7 +158,7 @@ def _nothing(value) -> bool:
     return isinstance(value, float) and value == 0.0
 
 
-def _reached(sources: list[int], elements: Iterable[tuple[int, int]]) -> list[int]:
+def reached(sources: list[int], elements: Iterable[tuple[int, int]]) -> list[int]:
     """The states that can be reached from ``sources``, in order."""
     found = set(sources)
     while more := {i for i, j in elements if j in found} - found:
@@ -169,40 +172,48 @@ class _System:
     def __init__(self, elements: dict[tuple[int, int], Any], size: int):
         self.size = size
         losses = [-elements.get((k, k), 0.0) for k in range(size)]
-        self.shift = jax.lax.stop_gradient(jnp.max(jnp.stack([jnp.maximum(loss, 0.0) for loss in losses])))
+        self.shift = jax.lax.stop_gradient(functools.reduce(jnp.maximum, losses, 0.0))
         shifted = elements | {(k, k): elements.get((k, k), 0.0) + self.shift for k in range(size)}
         self.shifted = shifted  # K + q
         columns = [sum(jnp.abs(v) for (_, j), v in shifted.items() if j == k) for k in range(size)]
-        norm = jnp.maximum(jnp.max(jnp.stack(columns)), self.shift)
+        norm = functools.reduce(jnp.maximum, columns, self.shift)
         self.unit = jax.lax.stop_gradient(_NORM / jnp.maximum(norm, 1e-30))
-        self.pattern = [(i, j) for j in range(size) for i in _reached([j], elements)]
+        self.pattern = [(i, j) for j in range(size) for i in reached([j], elements)]
 
     def advance(self, amounts: list, rates: list, dt) -> list:
         """Amounts after ``dt`` with constant input ``rates``."""
         whole = jnp.floor(jax.lax.stop_gradient(dt) / self.unit)
+        bits = jnp.minimum(whole, 2.0**_BITS).astype(jnp.int32)
         rest = dt - whole * self.unit
         shape = jnp.broadcast_shapes(dt.shape, *(jnp.shape(x) for x in (*amounts, *rates)))
         state = self._series([jnp.broadcast_to(jnp.asarray(a, float), shape) for a in amounts], rates, rest)
         infused = [k for k in range(self.size) if not _nothing(rates[k])]
-        eye = jnp.eye(self.size)
+        eye = _per_element(jnp.eye(self.size), self.unit)
         power = jnp.stack(self._series(list(eye), None, self.unit))
-        integral = jnp.stack(self._series([jnp.zeros(self.size)] * self.size, list(eye), self.unit)) if infused else None
+        integral = jnp.stack(self._series(list(0.0 * eye), list(eye), self.unit)) if infused else None
 
-        def double(bit, carry):
+        def doubled(bit, carry):
             power, integral, state = carry
             come = [0.0] * self.size
             for i, j in self.pattern:
                 come[i] = come[i] + power[i, j] * state[j]
                 if j in infused:
                     come[i] = come[i] + integral[i, j] * rates[j]
-            set_ = jnp.floor(whole * 0.5**bit) % 2.0 == 1.0
-            state = [jnp.where(set_, new, old) for new, old in zip(come, state, strict=True)]
+            here = (bits >> bit) & 1 == 1
+            state = [jnp.where(here, new, old) for new, old in zip(come, state, strict=True)]
             if infused:
                 integral = integral + _product(power, integral)
             return _product(power, power), integral, state
 
-        _, _, state = jax.lax.fori_loop(0, _BITS, double, (power, integral, state))
-        return [jnp.where(whole < 2.0**_BITS, x, jnp.nan) for x in state]
+        def unfinished(at):
+            return jnp.any(bits >> at[0] > 0)
+
+        carry = power, integral, state
+        if self.unit.ndim:  # subjects side by side: no more bits than the longest step has
+            _, carry = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, doubled(*at)), (0, carry))
+        else:  # a loop that can be differentiated in reverse
+            carry = jax.lax.fori_loop(0, _BITS, doubled, carry)
+        return [jnp.where(whole < 2.0**_BITS, x, jnp.nan) for x in carry[-1]]
 
     def _series(self, start: list, rates: list | None, rest) -> list:
         """Amounts after a short time: the Taylor series of the shifted system, summed from its last term (Horner).
@@ -231,3 +242,8 @@ class _System:
 def _product(a, b):
     """A B for small matrices, as sums over columns (batches of tiny products vectorise better than as calls)."""
     return sum(a[:, k, None] * b[k, None, :] for k in range(a.shape[0]))
+
+
+def _per_element(matrix, like):
+    """The matrix with further axes at its end, as ``like`` has."""
+    return jnp.broadcast_to(matrix.reshape(*matrix.shape, *(1,) * like.ndim), (*matrix.shape, *like.shape))

@@ -5,8 +5,9 @@ directly) come as one packed vector, and so does everything computed from them: 
 rates, initial states.  Every derivative of the result is that of this one computation.
 
 In general it is one scan over the events: between events the structure moves the states, by its closed form or by the solver;
-at an event, amounts are added, rates switched, compartments emptied.  A linear structure with constant parameters and few
-doses per sample is summed dose by dose instead (``nlme.structure.superposition``), which vectorises better.
+at an event, amounts are added, rates switched, compartments emptied.  A linear system with constant parameters and few doses per
+sample is summed dose by dose instead (``nlme.structure.superposition``), which vectorises better: a linear structure, and
+equations that prove linear (``nlme.structure.recognition``) unless a solver is asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeli
 from nlme.structure.jets import Columns, Jet
 from nlme.structure.lanes import OfSubject, side_by_side
 from nlme.structure.movers import ClosedForm, Sets, Stepping
-from nlme.structure.solvers import SOLVED, Pace, Tolerances, where
+from nlme.structure.recognition import as_exponential
+from nlme.structure.solvers import NOT_FINITE, SOLVED, Pace, Tolerances, where
 from nlme.structure.steady import fills
 from nlme.structure.superposition import superpose, worthwhile
 from nlme.structure.system import State
@@ -56,8 +58,13 @@ def propagate(
     -------
     jet of the states (T, s), and how the solve ended (see ``solvers.SENTENCES``)
     """
-    if isinstance(structure_at(packed[:, 0], 0), LinearStructure) and worthwhile(timeline):
-        return superpose(structure_at, packed, columns, timeline), jnp.asarray(SOLVED)
+    probe = structure_at(packed[:, 0], 0)
+    if isinstance(probe, LinearStructure):
+        if worthwhile(timeline):
+            return superpose(structure_at, packed, columns, timeline, reversible), jnp.asarray(SOLVED)
+    elif tolerances.solver is None and worthwhile(timeline, stepped=True) and as_exponential(probe) is not None:
+        jet = superpose(lambda z, row: as_exponential(structure_at(z, row)), packed, columns, timeline, reversible)
+        return jet, jnp.where(jnp.all(jnp.isfinite(jet.value)), SOLVED, NOT_FINITE)
     course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied)
     at = course.where[timeline.sample]
     every = Occupied.all_of(columns)
@@ -128,7 +135,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     arriving = isinstance(probe, Arriving)
     every = Occupied.all_of(columns)
     # what the equations are told of doses on their way moves with everything
-    sparse = occupied is not None and not arriving and not linear and tolerances.solver in ("explicit", "explicit8")
+    sparse = occupied is not None and not arriving and not linear and tolerances.solver in (None, "explicit", "explicit8")
     vector = elements(packed, columns, occupied if sparse else [every] * packed.shape[0])
 
     def moved(z):

@@ -35,7 +35,7 @@ SENTENCES = {
 
 SOLVERS = ("auto", "explicit", "explicit8", "stiff")
 _STIFF = Rosenbrock(RODAS5P)
-_EXPLICIT = {"explicit": Explicit(TSIT5), "explicit8": Explicit(DOP853), "auto": Explicit(TSIT5)}
+_EXPLICIT = {None: Explicit(TSIT5), "explicit": Explicit(TSIT5), "explicit8": Explicit(DOP853), "auto": Explicit(TSIT5)}
 _CHECKPOINTS = 16  # states kept in an interval for going back through it
 _PATIENCE = 500  # steps of an explicit method in one interval: then `auto` tries the stiff one, and in a stiff system others end
 _PROVEN = 0.8  # of the last steps at the limit of stability: a stiff system
@@ -50,7 +50,8 @@ class Tolerances:
     relative, absolute : tolerances
     max_steps : limit between two events
     solver : ``"explicit"`` (order 5), ``"explicit8"`` (order 8, for tight tolerances), ``"stiff"`` (L-stable, order 5), or
-        ``"auto"``, which begins with order 5 and changes over, for each subject, where the system proves stiff
+        ``"auto"``, which begins with order 5 and changes over, for each subject, where the system proves stiff.  None: a linear
+        system with constant coefficients and few doses by its matrix exponential, every other one by ``"explicit"``
 
     Raises
     ------
@@ -61,11 +62,11 @@ class Tolerances:
     relative: float = 1e-8
     absolute: float = 1e-10
     max_steps: int = 20_000
-    solver: str = "explicit"
+    solver: str | None = None
 
     def __post_init__(self):
-        if self.solver not in SOLVERS:
-            raise ModelError(f"nlme.Tolerances: solver is one of {', '.join(SOLVERS)}; got {self.solver!r}.")
+        if self.solver is not None and self.solver not in SOLVERS:
+            raise ModelError(f"nlme.Tolerances: solver is one of {', '.join(SOLVERS)}, or None; got {self.solver!r}.")
         if not (self.relative > 0 and self.absolute > 0 and self.max_steps > 0):
             raise ModelError(
                 f"nlme.Tolerances: relative, absolute and max_steps must be positive; got {self.relative!r}, "

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 
 import nlme
 
-TIGHT = nlme.Tolerances(relative=1e-12, absolute=1e-14)
+TIGHT = nlme.Tolerances(relative=1e-12, absolute=1e-14, solver="explicit")
 METHODS = [nlme.FO, nlme.FOCE, nlme.FOCEI, nlme.Laplace]
 
 

@@ -133,7 +133,7 @@ def test_one_node_is_the_conditional_method_with_interaction():
 @pytest.mark.parametrize("kind", [nlme.AGQ, nlme.ImportanceSampling])
 def test_gradient(form, kind):
     """Nodes move with the parameters, and their motion is in the gradient."""
-    tight = dict(inner_tolerance=1e-22, ode=nlme.Tolerances(relative=1e-11, absolute=1e-13))
+    tight = dict(inner_tolerance=1e-22, ode=nlme.Tolerances(relative=1e-11, absolute=1e-13, solver="explicit"))
     method = kind(points=3, **tight) if kind is nlme.AGQ else kind(samples=20, **tight)
     model, inventory = form(), Inventory(form())
     layout = lay_out(model, decays())

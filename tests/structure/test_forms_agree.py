@@ -145,10 +145,10 @@ def test_sum_over_doses_is_the_scan_over_events(structure, monkeypatch):
     taken = []
     superpose = propagate.superpose
     monkeypatch.setattr(propagate, "superpose", lambda *a: taken.append(1) or superpose(*a))
-    monkeypatch.setattr(propagate, "worthwhile", lambda timeline: timeline.rows == 1)
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, **_: timeline.rows == 1)
     fast = derivatives(structure, "closed", DOSING, order_of(structure))
     assert taken
-    monkeypatch.setattr(propagate, "worthwhile", lambda timeline: False)
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, **_: False)
     taken.clear()
     slow = derivatives(structure, "closed", DOSING, order_of(structure))
     assert not taken

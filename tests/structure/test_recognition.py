@@ -1,0 +1,212 @@
+"""Equations that prove linear are solved by their matrix exponential: which are, that the numbers are those, and how it ends."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.linalg import expm
+from states import model_of, population_of, states_of, subject_of
+
+import nlme
+from nlme.estimation.joint import log_joint
+from nlme.language import solution
+from nlme.language.layout import lay_out
+from nlme.parameters.inventory import Inventory
+from nlme.structure import propagate
+from nlme.structure.recognition import as_exponential
+
+TIMES = [0.0, 0.3, 1.0, 2.5, 4.0, 6.5, 9.0, 13.0, 24.0, 70.0]
+TYPICAL = dict(ka=1.1, cl=3.5, v1=20.0, q=4.0, v2=40.0)
+NAMES = ("depot", "central", "peripheral")
+
+
+def two_compartments(ind, **rules):
+    def rhs(t, a):
+        c, p = a.central / ind.v1, a.peripheral / ind.v2
+        out = ind.ka * a.depot
+        return {"depot": -out, "central": out - ind.cl * c - ind.q * (c - p), "peripheral": ind.q * (c - p)}
+
+    return nlme.ODE(rhs, NAMES, **rules)
+
+
+@pytest.fixture
+def recognised(monkeypatch):
+    """How often equations were solved by their matrix exponential."""
+    taken = []
+
+    def noted(structure):
+        found = as_exponential(structure)
+        taken.append(found is not None)
+        return found
+
+    monkeypatch.setattr(propagate, "as_exponential", noted)
+    return taken
+
+
+RULES = dict(lag=0.4, bioavailability=0.9, duration=2.2)
+WAYS = [
+    [dict(time=0.0, amt=100.0)],
+    [dict(time=0.5, amt=100.0, cmt=2)],
+    [dict(time=0.0, amt=100.0, rate=40.0, cmt=2)],
+    [dict(time=0.5, amt=100.0, rate=-2.0)],
+    [dict(time=0.0, amt=60.0, ss=1, ii=6.0)],
+    [dict(time=0.0, amt=60.0, rate=7.0, ss=1, ii=6.0)],
+    [dict(time=2.0, amt=60.0, evid=4)],
+]
+
+
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_derivatives_are_those_of_the_closed_form(recognised, monkeypatch, order):
+    """Values to 1e-12, derivatives to 1e-10 of the largest, those in lag, bioavailability and duration included."""
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, **_: True)
+    typical = TYPICAL | RULES
+
+    def closed(ind, **rules):
+        return nlme.pk.TwoCompartmentOral(**{name: ind[name] for name in TYPICAL}, **rules)
+
+    found = []
+    for make in (two_compartments, closed):
+        model = model_of(typical, lambda ind, make=make: make(ind, **{name: ind[name] for name in RULES}))
+        found.append(states_of(model, population_of(WAYS, TIMES), order, nlme.Tolerances())())
+    assert recognised and all(recognised)
+    for tolerance, ours, theirs in zip((1e-12, 1e-10, 1e-10), *found, strict=False):
+        assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
+
+
+X = jnp.array([[-0.3, 1.2], [-1.2, -0.1]])  # an oscillation
+
+LINEAR = {
+    "flows": lambda t, a, p: (-p * a.x, p * a.x - 0.3 * a.y),
+    "shared": lambda t, a, p: (-(a.x - a.y) / p, (a.x - a.y) / p - a.y / 3.0),
+    "matrix": lambda t, a, p: tuple(X @ jnp.stack([a.x, a.y]) * p),
+    "chosen": lambda t, a, p: (jnp.where(p > 1.0, -p, -1.0) * a.x, jnp.where(p > 1.0, a.x, a.y) - a.y),
+    "growth": lambda t, a, p: (0.1 * p * a.x, -p * a.x + jnp.exp(-p) * a.y),
+    "zero": lambda t, a, p: (0.0, -p * a.y + 0.0 * a.x),
+    "all along": lambda t, a, p: (-p * a.x + 0.0, jnp.sum(jnp.array([a.x, a.y])[::-1]) - 3.0 * a.y),
+}
+OTHER = {
+    "production": lambda t, a, p: (p - a.x, a.x - a.y),
+    "time": lambda t, a, p: (-p * a.x * jnp.exp(-t), a.x - a.y),
+    "time alone": lambda t, a, p: (jnp.sin(t), -a.y),
+    "product": lambda t, a, p: (-p * a.x * a.y, -a.y),
+    "quotient": lambda t, a, p: (-p * a.x / (1.0 + a.x), -a.y),
+    "inverse": lambda t, a, p: (p / a.x, -a.y),
+    "power": lambda t, a, p: (-p * a.x**2, -a.y),
+    "root": lambda t, a, p: (-jnp.sqrt(a.x), -a.y),
+    "cut": lambda t, a, p: (-p * jnp.maximum(a.x, 0.0), -a.y),
+    "threshold": lambda t, a, p: (jnp.where(a.x > 1.0, -p * a.x, -a.x), -a.y),
+    "rounded": lambda t, a, p: (-p * a.x.astype(int), -a.y),
+    "matrix of states": lambda t, a, p: tuple(X @ jnp.stack([a.x * a.y, a.y])),
+}
+
+
+def ode(rhs, p=1.3, **options):
+    p = jnp.asarray(p)
+    return nlme.ODE(lambda t, a: dict(zip(("x", "y"), rhs(t, a, p), strict=True)), ("x", "y"), **options)
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_equations_are_recognised(name):
+    """Their moves are those of scipy's exponential of the matrix of slopes at unit vectors."""
+    structure = ode(LINEAR[name])
+    matrix = np.array([structure.flow(0.0, tuple(jnp.asarray(e))) for e in np.eye(2)], float).T
+    found = as_exponential(structure)
+    assert found is not None
+    for length in (0.01, 1.7, 40.0):
+        expected = expm(matrix * length) @ np.array([3.0, 5.0])
+        assert_allclose(found.advance((3.0, 5.0), None, jnp.asarray(length)), expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_other_equations_are_not(name):
+    assert as_exponential(ode(OTHER[name])) is None
+
+
+def test_nor_systems_with_a_start_or_times_of_their_own_nor_large_ones():
+    assert as_exponential(ode(LINEAR["flows"], initial={"x": 1.0})) is None
+    assert as_exponential(ode(LINEAR["flows"], event_times=(3.0,))) is None
+    names = tuple(f"a{k}" for k in range(20))
+    full = nlme.ODE(lambda t, a: {name: -sum(a.values()) for name in names}, names)
+    assert as_exponential(full) is None
+
+
+def test_elements_that_are_zero_are_left_out():
+    found = as_exponential(ode(LINEAR["flows"]))
+    assert set(found.elements()) == {(0, 0), (1, 0), (1, 1)}
+
+
+REGIMENS = {"many doses": [dict(time=0.0, amt=100.0, addl=9, ii=3.0)], "off": [dict(time=0.0, amt=100.0), dict(time=5.0, evid=2, cmt=-2)]}
+
+
+@pytest.mark.parametrize("regimen", REGIMENS)
+def test_where_steps_are_cheaper_or_the_sum_is_wrong_there_are_steps(recognised, regimen):
+    model = model_of(TYPICAL, two_compartments)
+    population = population_of([REGIMENS[regimen]], TIMES)
+    (found,) = states_of(model, population, 0, nlme.Tolerances())()
+    assert not recognised
+    (expected,) = states_of(model, population, 0, nlme.Tolerances(1e-12, 1e-12, solver="explicit8"))()
+    assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_solver_that_is_asked_for_is_used(recognised):
+    model = model_of(TYPICAL, two_compartments)
+    population = population_of(WAYS[:1], TIMES)
+    (exact,) = states_of(model, population, 0, nlme.Tolerances())()
+    assert recognised
+    recognised.clear()
+    (loose,) = states_of(model, population, 0, nlme.Tolerances(1e-4, 1e-4, solver="explicit"))()
+    assert not recognised
+    assert 1e-6 < np.abs(loose - exact).max() < 1e-1
+
+
+def test_what_cannot_be_solved_is_said():
+    """A growth beyond all numbers: the subject, the time and the state, as from the solver."""
+    model = model_of(dict(k=200.0), lambda ind: nlme.ODE(lambda t, a: {"x": ind.k * a.x}, ("x",)))
+    population = nlme.Population((subject_of(7, [dict(time=0.0, amt=1.0)], [0.1, 10.0]),))
+    with pytest.raises(nlme.FitError, match=r"(?s)7.*between times 0\.1 and 10.*finite"):
+        nlme.evaluate(model, population, nlme.FO())
+
+
+class Weighted(nlme.Model):
+    """The weights of a network are parameters of linear equations."""
+
+    k: nlme.Scalar = nlme.positive(0.3)
+    net: nlme.MLP = nlme.mlp(inputs=("k",), outputs=1, width=2, depth=1, key=1, initial_scale=1.0)
+    omega: nlme.Covariance = nlme.covariance(k=0.1)
+    sd: nlme.Scalar = nlme.positive(1.0)
+
+    def individual(self, eta, cov):
+        return {"k": self.k * jnp.exp(eta.k)}
+
+    def dynamics(self, ind):
+        into = ind.k * jnp.exp(self.net(ind.k)[0])
+        return nlme.ODE(lambda t, a: {"x": -into * a.x, "y": into * a.x - 0.1 * a.y}, ("x", "y"), lag=ind.k)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(state.y, self.sd)}
+
+
+def test_weights_in_linear_equations_are_differentiated_in_reverse(recognised, monkeypatch):
+    """The gradient of the joint density by jets in every weight, by a pass back, and by central differences."""
+    model = Weighted()
+    population = population_of([[dict(time=0.0, amt=10.0)], [dict(time=0.0, amt=10.0, rate=2.0)]], TIMES)
+    layout, inventory = lay_out(model, population), Inventory(model)
+    u, b = inventory.unconstrained(model), jnp.asarray([[0.3], [-0.8]])
+
+    def density(u):
+        return log_joint(inventory.at_unconstrained(model, u), layout.anatomy, layout.arrays, b, 1, nlme.Tolerances())[0]
+
+    found = []
+    for passes in (10**6, 0):
+        monkeypatch.setattr(solution, "_PASSES", passes)
+        found.append(jax.jit(jax.grad(density))(u))
+    assert recognised and all(recognised)
+    jets, back = found
+    assert_allclose(back, jets, rtol=1e-10, atol=1e-10)
+    run = jax.jit(density)
+    steps = 1e-5 * jnp.eye(len(u))
+    differences = [(run(u + step) - run(u - step)) / 2e-5 for step in steps]
+    assert_allclose(jets, differences, rtol=1e-6, atol=1e-6)
