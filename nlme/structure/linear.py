@@ -188,9 +188,7 @@ class _System:
         shape = jnp.broadcast_shapes(dt.shape, *(jnp.shape(x) for x in (*amounts, *rates)))
         state = self._series([jnp.broadcast_to(jnp.asarray(a, float), shape) for a in amounts], rates, rest)
         infused = [k for k in range(self.size) if not _nothing(rates[k])]
-        eye = _per_element(jnp.eye(self.size), self.unit)
-        power = jnp.stack(self._series(list(eye), None, self.unit))
-        integral = jnp.stack(self._series(list(0.0 * eye), list(eye), self.unit)) if infused else None
+        power, integral = self._first(bool(infused))
 
         def doubled(bit, carry):
             power, integral, state = carry
@@ -214,6 +212,27 @@ class _System:
         else:  # a loop that can be differentiated in reverse
             carry = jax.lax.fori_loop(0, _BITS, doubled, carry)
         return [jnp.where(whole < 2.0**_BITS, x, jnp.nan) for x in carry[-1]]
+
+    def _first(self, integral: bool):
+        """exp(K h) and, if wanted, its integral: the matrices of the same series as in ``_series``."""
+        batch = self.unit.shape
+        zero = jnp.zeros(batch)
+        eye = jnp.broadcast_to(jnp.eye(self.size).reshape(self.size, self.size, *(1,) * len(batch)), (self.size, self.size, *batch))
+        rows = [[self.shifted.get((i, j), 0.0) + zero for j in range(self.size)] for i in range(self.size)]
+        matrix = jnp.stack([jnp.stack(row) for row in rows])
+
+        def term(n, carry):
+            power, total, inflow = carry
+            part = self.unit / (_TERMS - n)
+            power = eye + part * _product(matrix, power)
+            if not integral:
+                return power, None, None
+            return power, part * (_product(matrix, total) + eye * inflow), 1.0 + self.shift * part * inflow
+
+        start = (eye, 0.0 * eye, 1.0 + zero) if integral else (eye, None, None)
+        power, total, _ = jax.lax.fori_loop(0, _TERMS, term, start)
+        decay = jnp.exp(-self.shift * self.unit)
+        return decay * power, decay * total if integral else None
 
     def _series(self, start: list, rates: list | None, rest) -> list:
         """Amounts after a short time: the Taylor series of the shifted system, summed from its last term (Horner).
@@ -242,8 +261,3 @@ class _System:
 def _product(a, b):
     """A B for small matrices, as sums over columns (batches of tiny products vectorise better than as calls)."""
     return sum(a[:, k, None] * b[k, None, :] for k in range(a.shape[0]))
-
-
-def _per_element(matrix, like):
-    """The matrix with further axes at its end, as ``like`` has."""
-    return jnp.broadcast_to(matrix.reshape(*matrix.shape, *(1,) * like.ndim), (*matrix.shape, *like.shape))

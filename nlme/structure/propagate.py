@@ -58,13 +58,12 @@ def propagate(
     -------
     jet of the states (T, s), and how the solve ended (see ``solvers.SENTENCES``)
     """
-    probe = structure_at(packed[:, 0], 0)
-    if isinstance(probe, LinearStructure):
-        if worthwhile(timeline):
-            return superpose(structure_at, packed, columns, timeline, reversible), jnp.asarray(SOLVED)
-    elif tolerances.solver is None and worthwhile(timeline, stepped=True) and as_exponential(probe) is not None:
-        jet = superpose(lambda z, row: as_exponential(structure_at(z, row)), packed, columns, timeline, reversible)
-        return jet, jnp.where(jnp.all(jnp.isfinite(jet.value)), SOLVED, NOT_FINITE)
+    exponential_at = _recognised(structure_at, packed[:, 0], timeline, tolerances)
+    if exponential_at is not None:
+        jet = superpose(exponential_at, packed, columns, timeline, reversible)
+        return jet, _ending(jet.value)
+    if isinstance(structure_at(packed[:, 0], 0), LinearStructure) and worthwhile(timeline):
+        return superpose(structure_at, packed, columns, timeline, reversible), jnp.asarray(SOLVED)
     course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied)
     at = course.where[timeline.sample]
     every = Occupied.all_of(columns)
@@ -73,6 +72,18 @@ def propagate(
     states = [jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), state) for state in states]
     states = [Sparse(*state, kept).into(every).jet() for state, kept in zip(states, course.kept, strict=True)]
     return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states), course.status
+
+
+def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerances: Tolerances) -> StructureAt | None:
+    """The matrix exponentials by which equations are to be solved: linear ones, where it costs less and no solver is asked for."""
+    if tolerances.solver is not None or not worthwhile(timeline, stepped=True) or as_exponential(structure_at(inputs, 0)) is None:
+        return None
+    return lambda z, row, t=None: as_exponential(structure_at(z, row))
+
+
+def _ending(states: Float[Array, "... s"]) -> Int[Array, "..."]:
+    """How it ended that an exponential gave these states."""
+    return jnp.where(jnp.all(jnp.isfinite(states)), SOLVED, NOT_FINITE)
 
 
 class Course(NamedTuple):
@@ -97,8 +108,12 @@ class Trace(NamedTuple):
 
 def trace(structure_at: StructureAt, inputs: Float[Array, " m"], timeline: Timeline, tolerances: Tolerances) -> Trace:
     """The whole course of one subject's states, to see where a solve failed."""
-    course = _course(structure_at, inputs[:, None], Columns(), timeline, tolerances, False, None)
-    return Trace(jnp.stack([state.value for state in course.states], axis=-1), course.time, course.ended, course.status)
+    exponential_at = _recognised(structure_at, inputs, timeline, tolerances)
+    course = _course(exponential_at or structure_at, inputs[:, None], Columns(), timeline, tolerances, False, None)
+    states, ended = jnp.stack([state.value for state in course.states], axis=-1), course.ended
+    if exponential_at is not None:
+        ended = jax.vmap(_ending)(states)
+    return Trace(states, course.time, ended, jnp.maximum(course.status, jnp.max(ended)))
 
 
 class _Events(eqx.Module):
