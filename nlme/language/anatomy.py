@@ -19,6 +19,7 @@ from nlme.observation.base import Law, Observation
 from nlme.parameters.covariance import Covariance, joined
 from nlme.parameters.mixture import Mixture
 from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
+from nlme.structure.recognition import as_exponential
 from nlme.typing import Named
 
 OCCASION, MEMBER = "(occasion)", "(subpopulation)"  # their columns among the covariates; no covariate can have these names
@@ -37,6 +38,7 @@ class Anatomy:
     endpoints: tuple[str, ...]
     linear: bool  # closed form or matrix exponential (or no dynamics at all)
     looped: bool  # solved in a loop: not a closed form
+    exponential: bool  # equations that are linear, whose matrix exponential may serve
     structure: str  # name of the structure's class
     rules: tuple[str, ...]  # dose rules in use: lag, bioavailability, duration, rate
     event_times: int  # how many times of its own the structure has at which its equations change
@@ -294,7 +296,7 @@ def anatomy_of(model: Model) -> Anatomy:
         found["states"] = () if structure is None else structure.states
         found["linear"] = structure is None or isinstance(structure, LinearStructure)
         found["looped"] = not found["linear"] or getattr(structure, "looped", False)
-        found["rules"], found["event_times"] = (), 0
+        found["rules"], found["event_times"], found["exponential"] = (), 0, False
         if structure is None:
             return []
         with in_method(type(model).__name__, "dynamics"):
@@ -306,6 +308,7 @@ def anatomy_of(model: Model) -> Anatomy:
         out = [structure.rule_vector(rule, 0.0) for rule in found["rules"]] + list(structure.start())
         out += [jnp.asarray(t, dtype=jnp.float64) for t in structure.event_times]
         ones = (jnp.asarray(1.0),) * len(structure.states)
+        found["exponential"] = as_exponential(structure) is not None
         if found["linear"]:
             return [*out, *structure.advance(ones, ones, jnp.asarray(1.0))]
         return [*out, *structure.flow(jnp.asarray(0.0), ones)]
@@ -336,6 +339,7 @@ def anatomy_of(model: Model) -> Anatomy:
         endpoints=found["endpoints"],
         linear=found["linear"],
         looped=found["looped"],
+        exponential=found["exponential"],
         structure=found["structure"],
         rules=found["rules"],
         event_times=found["event_times"],

@@ -146,7 +146,10 @@ def _individual(model: Model, anatomy: Anatomy):
 
 
 def _structure(model: Model, anatomy: Anatomy):
-    rows = [("kind", anatomy.structure + ("" if anatomy.linear else " (solved numerically)"))]
+    how = "" if anatomy.linear else " (solved by steps)"
+    if anatomy.exponential:
+        how = " (linear: by its matrix exponential where doses are few, else by steps)"
+    rows = [("kind", anatomy.structure + how)]
     rows.append(("compartments", ", ".join(f"{k + 1} = {name}" for k, name in enumerate(anatomy.states))))
     rows.append(("doses enter", f"{anatomy.states[0]} unless the data say otherwise"))
     rows.append(("takes", ", ".join(anatomy.inputs) or "-"))

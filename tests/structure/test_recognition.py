@@ -211,3 +211,11 @@ def test_weights_in_linear_equations_are_differentiated_in_reverse(recognised, m
     steps = 1e-5 * jnp.eye(len(u))
     differences = [(run(u + step) - run(u - step)) / 2e-5 for step in steps]
     assert_allclose(jets, differences, rtol=1e-6, atol=1e-6)
+
+
+def test_the_description_says_how_it_is_solved():
+    def kind(rhs):
+        return str(nlme.describe(model_of(dict(k=1.0), lambda ind: ode(rhs, ind.k))))
+
+    assert "ODE (linear: by its matrix exponential where doses are few, else by steps)" in kind(LINEAR["flows"])
+    assert "ODE (solved by steps)" in kind(OTHER["quotient"])
