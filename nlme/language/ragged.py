@@ -178,7 +178,7 @@ def threaded(program: Callable, ragged: Ragged, *arguments):
     arrays = [x for x, is_array in zip(leaves, traced, strict=True) if is_array]
     rest = tuple(None if is_array else x for x, is_array in zip(leaves, traced, strict=True))
     if ragged.threads == 1:
-        return _of_share(program, structure, rest, np.asarray(0), arrays)
+        return _of_share(program, structure, rest, None, arrays)
 
     def of(k: int):
         return jax.block_until_ready(_of_share(program, structure, rest, np.asarray(k), arrays))
@@ -204,7 +204,7 @@ def _of_share(program, structure, rest: tuple, k, arrays: list):
     given = iter(arrays)
     leaves = [next(given) if x is None else x for x in rest]
     ragged, arguments = jax.tree.unflatten(structure, leaves)
-    return program(ragged.share(k) if ragged.threads > 1 else ragged, *arguments)
+    return program(ragged if k is None else ragged.share(k), *arguments)
 
 
 _compiled: set = set()
