@@ -19,7 +19,7 @@ from nlme.observation.base import Law, Observation
 from nlme.parameters.covariance import Covariance, joined
 from nlme.parameters.mixture import Mixture
 from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
-from nlme.structure.recognition import as_exponential
+from nlme.structure.recognition import flows_of
 from nlme.typing import Named
 
 OCCASION, MEMBER = "(occasion)", "(subpopulation)"  # their columns among the covariates; no covariate can have these names
@@ -308,7 +308,7 @@ def anatomy_of(model: Model) -> Anatomy:
         out = [structure.rule_vector(rule, 0.0) for rule in found["rules"]] + list(structure.start())
         out += [jnp.asarray(t, dtype=jnp.float64) for t in structure.event_times]
         ones = (jnp.asarray(1.0),) * len(structure.states)
-        found["exponential"] = as_exponential(structure) is not None
+        found["exponential"] = flows_of(structure) is not None
         if found["linear"]:
             return [*out, *structure.advance(ones, ones, jnp.asarray(1.0))]
         return [*out, *structure.flow(jnp.asarray(0.0), ones)]

@@ -185,9 +185,8 @@ class _System:
         whole = jnp.floor(jax.lax.stop_gradient(dt) / self.unit)
         bits = jnp.minimum(whole, 2.0**_BITS).astype(jnp.int32)
         rest = dt - whole * self.unit
-        shape = jnp.broadcast_shapes(dt.shape, *(jnp.shape(x) for x in (*amounts, *rates)))
-        state = self._series([jnp.broadcast_to(jnp.asarray(a, float), shape) for a in amounts], rates, rest)
         infused = [k for k in range(self.size) if not _nothing(rates[k])]
+        state = self._series(amounts, rates if infused else None, rest)
         power, integral = self._first(bool(infused))
 
         def doubled(bit, carry):
@@ -238,9 +237,12 @@ class _System:
         """Amounts after a short time: the Taylor series of the shifted system, summed from its last term (Horner).
 
         With the input as one more state that only feeds the others, s <- start + rest / k ((K + q) s + r u) and
-        u <- 1 + q rest / k u, for k from the last term to 1; exp(-q rest) takes the shift back.
+        u <- 1 + q rest / k u, for k from the last term to 1.  exp(-q rest), which takes the shift back, stands at the start.
         """
         passed = self.shift * rest
+        decay = jnp.exp(-passed)
+        shape = jnp.broadcast_shapes(rest.shape, *(jnp.shape(x) for x in (*start, *(rates or ()))))
+        start = [jnp.zeros(shape) if _nothing(a) else jnp.broadcast_to(decay * a, shape) for a in start]
 
         def term(n, carry):
             total, inflow = carry
@@ -250,12 +252,11 @@ class _System:
                 come[i] = come[i] + value * total[j]
             if rates is not None:
                 come = [x if _nothing(r) else x + r * inflow for x, r in zip(come, rates, strict=True)]
-            total = [a + jnp.broadcast_to(part * x, a.shape) for a, x in zip(start, come, strict=True)]
-            return total, 1.0 + self.shift * part * inflow
+                inflow = decay + self.shift * part * inflow
+            return [a + jnp.broadcast_to(part * x, shape) for a, x in zip(start, come, strict=True)], inflow
 
-        total, _ = jax.lax.fori_loop(0, _TERMS, term, (start, jnp.ones_like(passed)))
-        decay = jnp.exp(-passed)
-        return [decay * x for x in total]
+        total, _ = jax.lax.fori_loop(0, _TERMS, term, (start, None if rates is None else decay))
+        return total
 
 
 def _product(a, b):

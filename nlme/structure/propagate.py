@@ -28,7 +28,7 @@ from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeli
 from nlme.structure.jets import Columns, Jet
 from nlme.structure.lanes import OfSubject, side_by_side
 from nlme.structure.movers import ClosedForm, Sets, Stepping
-from nlme.structure.recognition import as_exponential
+from nlme.structure.recognition import as_exponential, flows_of
 from nlme.structure.solvers import NOT_FINITE, SOLVED, Pace, Tolerances, where
 from nlme.structure.steady import fills
 from nlme.structure.superposition import superpose, worthwhile
@@ -76,9 +76,10 @@ def propagate(
 
 def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerances: Tolerances) -> StructureAt | None:
     """The matrix exponentials by which equations are to be solved: linear ones, where it costs less and no solver is asked for."""
-    if tolerances.solver is not None or not worthwhile(timeline, stepped=True) or as_exponential(structure_at(inputs, 0)) is None:
+    if tolerances.solver is not None or not worthwhile(timeline, stepped=True):
         return None
-    return lambda z, row, t=None: as_exponential(structure_at(z, row))
+    elements = flows_of(structure_at(inputs, 0))
+    return None if elements is None else lambda z, row, t=None: as_exponential(structure_at(z, row), elements)
 
 
 def _ending(states: Float[Array, "... s"]) -> Int[Array, "..."]:

@@ -32,11 +32,11 @@ _CONSTANT, _OTHER, _ZERO = "constant", "other", frozenset()
 _Kind = str | frozenset[int]
 
 
-def as_exponential(structure: Structure) -> Linear | None:
-    """An ``ODE`` by its matrix exponential; None where its equations are not da/dt = K a with a constant K.
+def flows_of(structure: Structure) -> list[tuple[int, int]] | None:
+    """The elements (row, column) of K that can differ from zero, of an ``ODE`` that is da/dt = K a with a constant K.
 
-    Also None for systems that start elsewhere than at zero, or have event times of their own, for large ones, where steps are
-    cheaper than products of matrices, and for other structures.
+    None where its equations are anything else, for systems that start elsewhere than at zero or have event times of their own, for
+    large ones, where steps are cheaper than products of matrices, and for other structures.
     """
     if not isinstance(structure, ODE) or structure.initial or structure.event_times:
         return None
@@ -46,13 +46,16 @@ def as_exponential(structure: Structure) -> Linear | None:
     kinds = _kinds(program, [_OTHER, *(frozenset((k,)) for k in range(size))])
     if not all(isinstance(kind, frozenset) for kind in kinds):
         return None
-    edges = [(k, j) for k, kind in enumerate(kinds) for j in sorted(kind)]
-    if sum(len(reached([k], edges)) for k in range(size)) > _LARGEST:
-        return None
-    matrix = jax.vmap(lambda a: jnp.stack(structure.flow(jnp.zeros(()), tuple(a))), out_axes=1)(jnp.eye(size))
+    elements = [(k, j) for k, kind in enumerate(kinds) for j in sorted(kind)]
+    return elements if sum(len(reached([k], elements)) for k in range(size)) <= _LARGEST else None
+
+
+def as_exponential(structure: ODE, elements: list[tuple[int, int]]) -> Linear:
+    """The same system by its matrix exponential, ``elements`` being what ``flows_of`` found."""
+    matrix = jax.vmap(lambda a: jnp.stack(structure.flow(jnp.zeros(()), tuple(a))), out_axes=1)(jnp.eye(len(structure.names)))
     names = structure.names
-    losses = {(names[j], None): -matrix[j, j] for k, j in edges if k == j}
-    drives = {(names[j], names[k]): matrix[k, j] for k, j in edges if k != j}
+    losses = {(names[j], None): -matrix[j, j] for k, j in elements if k == j}
+    drives = {(names[j], names[k]): matrix[k, j] for k, j in elements if k != j}
     return Linear(names, losses, drives, **rules_of(structure))
 
 
