@@ -79,7 +79,7 @@ def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerance
     if tolerances.solver is not None or not worthwhile(timeline, stepped=True):
         return None
     elements = flows_of(structure_at(inputs, 0))
-    return None if elements is None else lambda z, row, t=None: as_exponential(structure_at(z, row), elements)
+    return None if elements is None else lambda z, row: as_exponential(structure_at(z, row), elements)
 
 
 def _ending(states: Float[Array, "... s"]) -> Int[Array, "..."]:
