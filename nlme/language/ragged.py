@@ -42,13 +42,15 @@ class Part(eqx.Module):
     """The subjects of one class: arrays with a leading axis, in ``chunks`` pieces.
 
     ``members`` are their positions in the population; the last is repeated to fill the last chunk.  ``places`` says which
-    sample of the population's widest arrangement each of the class's samples is.
+    sample of the population's widest arrangement each of the class's samples is.  A share of a class has members and chunks of its
+    own, ``data`` are those of all: cut in the program's loop they are not held twice.
     """
 
     data: object
     members: Int[Array, " n"]
     places: Int[Array, " T"]
     chunks: int = eqx.field(static=True)
+    begin: Int[Array, ""] | None = None  # the chunk that a share begins with
 
 
 class Ragged(eqx.Module):
@@ -64,13 +66,13 @@ class Ragged(eqx.Module):
     def share(self, k) -> Ragged:
         """What thread ``k`` (a number or a traced one) works off: an equal part of every class."""
 
-        def cut(x):
-            own = x.shape[0] // self.threads
-            return jax.lax.dynamic_slice_in_dim(x, k * own, own)
+        def of(part: Part) -> Part:
+            subjects, chunks = part.members.shape[0] // self.threads, part.chunks // self.threads
+            members = jax.lax.dynamic_slice_in_dim(part.members, k * subjects, subjects)
+            return Part(part.data, members, part.places, chunks, k * chunks)
 
-        parts = [Part(*jax.tree.map(cut, (p.data, p.members)), p.places, p.chunks // self.threads) for p in self.parts]
-        count = sum(part.members.shape[0] for part in parts)
-        return Ragged(tuple(parts), jnp.arange(count), self.samples, None)
+        parts = tuple(map(of, self.parts))
+        return Ragged(parts, jnp.arange(sum(part.members.shape[0] for part in parts)), self.samples, None)
 
     def order(self) -> np.ndarray:
         """(N,) where each subject stands in the results of all shares, one after another."""
@@ -137,10 +139,12 @@ def over_subjects(function: Callable, ragged: Ragged, *rows) -> tuple:
     (values, series) with a leading axis over subjects; ``series`` in the widest arrangement of samples, 0 where a subject has none
     """
     one = ragged.parts[0]
-    if len(ragged.parts) == 1 and one.members.shape == ragged.back.shape and all(len(x) == len(one.members) for x in jax.tree.leaves(rows)):
-        # one class, in the population's own order
-        return _over_part(function, ragged.parts[0], ragged.mesh, rows)
+    alone = len(ragged.parts) == 1 and one.members.shape == ragged.back.shape  # one class, in an order of its own
+    if alone and all(len(x) == len(one.members) for x in jax.tree.leaves(rows)):  # that of the population
+        return _over_part(function, one, ragged.mesh, rows)
     found = [_over_part(function, part, ragged.mesh, jax.tree.map(lambda x: x[part.members], rows)) for part in ragged.parts]
+    if alone:
+        return found[0]
 
     def widened(part: Part, series):
         if part.places.shape[0] == ragged.samples:
@@ -152,13 +156,28 @@ def over_subjects(function: Callable, ragged: Ragged, *rows) -> tuple:
 
 
 def _over_part(function: Callable, part: Part, mesh: Mesh | None, rows):
+    one = jax.vmap(lambda data, rows: function(data, *rows))
+
+    def pieces(x):
+        return jax.tree.map(lambda x: x.reshape(-1, part.members.shape[0] // part.chunks, *x.shape[1:]), x)
+
+    def joined(x):
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), x)
+
     def run(data, rows):
-        one = jax.vmap(lambda data, rows: function(data, *rows))
         if part.chunks == 1:
             return one(data, rows)
-        pieces = jax.tree.map(lambda x: x.reshape(part.chunks, -1, *x.shape[1:]), (data, rows))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(lambda piece: one(*piece), pieces))
+        return joined(jax.lax.map(lambda piece: one(*piece), pieces((data, rows))))
 
+    def share(k, rows):
+        return one(jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), whole), rows)
+
+    if part.begin is not None:
+        whole = pieces(part.data)
+        if part.chunks == 1:
+            return share(part.begin, rows)
+        _, found = jax.lax.scan(lambda k, rows: (k + 1, share(k, rows)), part.begin, pieces(rows))
+        return joined(found)
     if mesh is None:
         return run(part.data, rows)
     spread = PartitionSpec(mesh.axis_names[0])

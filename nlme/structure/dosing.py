@@ -43,7 +43,7 @@ class Doses(NamedTuple):
     amount: Float[Array, " e"]
     rate: Float[Array, " e"]
     length: Float[Array, " e"]  # of an infusion, from its time here to its end
-    left: Float[Array, " e"]  # not positive: an infusion of a steady-state train that has ended before the record
+    left: Float[Array, " e"] | None  # not positive: ended before the record; None: no infusion of a steady-state train can have
 
 
 def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, " e"] | None = None) -> Doses:
@@ -52,17 +52,25 @@ def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, "
         events = np.arange(timeline.time.shape[0])
     rules = _rules(structure_at, z, timeline)
     kind, given, how = timeline.kind[events], timeline.given[events], timeline.how[events]
-    row, compartment = timeline.dose_row[events], timeline.compartment[events]
-    ahead, amount = timeline.ahead[events], timeline.amount[events]
+    row, compartment, amount = timeline.dose_row[events], timeline.compartment[events], timeline.amount[events]
 
     pick = _picking(rules, row, compartment)
-    train = ahead > 0.0
     lag = jnp.where((kind == BOLUS) | (kind == START) | (kind == STOP), pick("lag"), 0.0)
-    time = timeline.time[events] + jnp.where(train & (kind == START), 0.0, lag)
+    time = timeline.time[events]
     rate = length = jnp.zeros_like(amount)
+    left = None
     if timeline.infusions:
         rate, length = _infusion(given, how, amount, *(pick(which) for which in ("bioavailability", "duration", "rate")))
-        time = time + jnp.where(kind == STOP, length - ahead, 0.0)
+    if timeline.infusions and timeline.steady:
+        ahead = timeline.ahead[events]
+        train = ahead > 0.0
+        left = jnp.where(train, lag + length - ahead, 1.0)
+        end = jnp.where(kind == STOP, length - ahead, 0.0)
+        # an infusion of a train that has ended is dropped; its stop must not lie before the record
+        time = time + jnp.where(left > 0.0, jnp.where(train & (kind == START), 0.0, lag) + end, 0.0)
+        length = jnp.where(train, left, length)
+    else:
+        time = time + lag + (jnp.where(kind == STOP, length, 0.0) if timeline.infusions else 0.0)
     if timeline.breaks:
         table = _over_rows(
             lambda k: jnp.stack([jnp.asarray(t, dtype=jnp.float64) for t in structure_at(z, k).event_times]), timeline
@@ -70,10 +78,7 @@ def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, "
         own = table[row, jnp.minimum(compartment, timeline.breaks - 1)]
         # outside of the record nothing happens at an event time
         time = jnp.where(kind == BREAK, jnp.clip(own, timeline.start, jnp.max(timeline.time)), time)
-    left = jnp.where(train, lag + length - ahead, 1.0)
-    # an infusion of a train that has ended is dropped; its stop must not lie before the record
-    time = jnp.where(left > 0.0, time, timeline.time[events])
-    return Doses(time, amount * pick("bioavailability"), rate, jnp.where(train, left, length), left)
+    return Doses(time, amount * pick("bioavailability"), rate, length, left)
 
 
 class Course(NamedTuple):

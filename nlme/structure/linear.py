@@ -25,6 +25,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from nlme.errors import ModelError, name_error
 from nlme.structure.base import LinearStructure
@@ -202,12 +203,10 @@ class _System:
                 integral = integral + _product(power, integral)
             return _product(power, power), integral, state
 
-        def unfinished(at):
-            return jnp.any(bits >> at[0] > 0)
-
         carry = power, integral, state
         if self.unit.ndim:  # subjects side by side: no more bits than the longest step has
-            _, carry = jax.lax.while_loop(unfinished, lambda at: (at[0] + 1, doubled(*at)), (0, carry))
+            longest = jnp.max(bits)
+            _, carry = jax.lax.while_loop(lambda at: longest >> at[0] > 0, lambda at: (at[0] + 1, doubled(*at)), (0, carry))
         else:  # a loop that can be differentiated in reverse
             carry = jax.lax.fori_loop(0, _BITS, doubled, carry)
         return [jnp.where(whole < 2.0**_BITS, x, jnp.nan) for x in carry[-1]]
@@ -216,7 +215,7 @@ class _System:
         """exp(K h) and, if wanted, its integral: the matrices of the same series as in ``_series``."""
         batch = self.unit.shape
         zero = jnp.zeros(batch)
-        eye = jnp.broadcast_to(jnp.eye(self.size).reshape(self.size, self.size, *(1,) * len(batch)), (self.size, self.size, *batch))
+        eye = jnp.broadcast_to(np.eye(self.size).reshape(self.size, self.size, *(1,) * len(batch)), (self.size, self.size, *batch))
         rows = [[self.shifted.get((i, j), 0.0) + zero for j in range(self.size)] for i in range(self.size)]
         matrix = jnp.stack([jnp.stack(row) for row in rows])
 

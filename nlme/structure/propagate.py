@@ -60,10 +60,10 @@ def propagate(
     """
     exponential_at = _recognised(structure_at, packed[:, 0], timeline, tolerances)
     if exponential_at is not None:
-        jet = superpose(exponential_at, packed, columns, timeline, reversible)
+        jet = superpose(exponential_at, packed, columns, timeline, reversible, occupied)
         return jet, _ending(jet.value)
     if isinstance(structure_at(packed[:, 0], 0), LinearStructure) and worthwhile(timeline):
-        return superpose(structure_at, packed, columns, timeline, reversible), jnp.asarray(SOLVED)
+        return superpose(structure_at, packed, columns, timeline, reversible, occupied), jnp.asarray(SOLVED)
     course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied)
     at = course.where[timeline.sample]
     every = Occupied.all_of(columns)
@@ -156,10 +156,9 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
 
     def moved(z):
         at = doses(structure_at, z, timeline)
-        return at.time, at.amount, at.rate, at.left
+        return (at.time, at.amount, at.rate, *(() if at.left is None else (at.left,)))
 
-    given = through(columns, moved, vector)
-    time, amount, rate, left = given
+    time, amount, rate, *left = through(columns, moved, vector)
     begun = through(columns, lambda z: structure_at(z, 0).start(), vector)
 
     order = jnp.arange(timeline.time.shape[0])
@@ -213,7 +212,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
         compartment=sorted_(timeline.compartment),
         epoch=sorted_(timeline.epoch) if timeline.resets else None,
         reset=sorted_(timeline.reset) if timeline.resets else None,
-        running=sorted_(left.value > 0.0) if timeline.steady else None,
+        running=sorted_(left[0].value > 0.0) if left else None,
         filled=filled,
         adds=sorted_(timeline.adds) if timeline.steady else None,
     )
@@ -279,6 +278,7 @@ class _Loop:
                 kind = jnp.where(here.epoch == epoch, kind, NOTHING)
             if here.running is not None:
                 kind = jnp.where(here.running, kind, NOTHING)
+            if here.filled is not None:
                 adds = here.adds == 1
                 filled = jax.tree.map(lambda new, old: new + jnp.where(adds, old, 0.0), here.filled, state)
                 state = where(kind == FILL, filled, state)

@@ -2,18 +2,24 @@
 
 Each dose adds the response of an empty system to it; a dose counts for the samples after it (in record order at equal times) up
 to the next reset.  The work grows as samples x doses, without a loop over events.
+
+A response depends on few numbers: those of the structure (the rates of an exponential, where clearances and volumes enter only by
+their ratios) and those of its dose that the parameters move.  Where they are fewer than the directions, derivatives are carried
+in them, and the chain rule is applied to the result (``Columns.compose``).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from nlme.structure.base import LinearStructure
+from nlme.structure.base import DOSE_RULES, LinearStructure
+from nlme.structure.chain import Occupied, Sparse, elements, through
 from nlme.structure.dosing import Doses, StructureAt, doses, linear_steady_state
 from nlme.structure.events import BOLUS, FILL, START, Timeline
 from nlme.structure.jets import Columns, Jet
@@ -36,75 +42,148 @@ def worthwhile(timeline: Timeline, stepped: bool = False) -> bool:
 
 
 def superpose(
-    structure_at: StructureAt, packed: Float[Array, "m C"], columns: Columns, timeline: Timeline, reversible: bool = False
+    structure_at: StructureAt,
+    packed: Float[Array, "m C"],
+    columns: Columns,
+    timeline: Timeline,
+    reversible: bool = False,
+    occupied: Sequence[Occupied] | None = None,
 ) -> Jet:
-    """Jet of the states (T, s) at the samples.  ``reversible``: whether JAX shall differentiate it in reverse."""
+    """Jet of the states (T, s) at the samples.
+
+    ``reversible``: whether JAX shall differentiate it in reverse; ``occupied``: which columns each input occupies, if not all.
+    """
     events = timeline.doses
-    probe = structure_at(packed[:, 0], 0)
-    size = len(probe.states)
-    _, known = eqx.partition(probe, eqx.is_inexact_array)
+    size = len(structure_at(packed[:, 0], 0).states)
+    rest: list[Any] = []
 
     def given(z):
+        structure = structure_at(z, 0)
         at = doses(structure_at, z, timeline, events)
         fills = None
         if timeline.steady:
             slots = jnp.arange(timeline.fills.amount.shape[0])
             fills = jax.vmap(lambda f: linear_steady_state(structure_at, z, timeline, f, size))(slots)[timeline.fill[events]].T
-        return eqx.filter(structure_at(z, 0), eqx.is_inexact_array), at, fills
+        numbers, known = eqx.partition(_without_rules(structure), eqx.is_inexact_array)
+        leaves, form = jax.tree.flatten((numbers, at._replace(left=()), fills))
+        different = list({id(x): x for x in leaves}.values())
+        rest[:] = _Form(form, tuple(next(k for k, x in enumerate(different) if x is leaf) for leaf in leaves)), known
+        return different if at.left is None else [*different, at.left]
 
-    when = _When(timeline.kind[events], timeline.compartment[events], events, timeline.epoch[events])
-    samples = _Samples(timeline.sample, timeline.sample_clock, timeline.sample_epoch)
+    every = Occupied.all_of(columns)
+    found = through(columns, given, elements(packed, columns, occupied or [every] * packed.shape[0]))
+    form, known = rest
+    numbers = found[: 1 + max(form.which)]
+    left = found[len(numbers) :]
+    moving = tuple(x.occupied != Occupied() for x in numbers)
+    jets = [x.into(every).jet() if moves else Jet(x.value, None, None) for x, moves in zip(numbers, moving, strict=True)]
+    when = _When(
+        timeline.kind[events],
+        timeline.compartment[events] if len(timeline.dosed) > 1 else None,
+        events,
+        timeline.epoch[events] if timeline.resets else None,
+        left[0].value > 0.0 if left else None,
+    )
+    samples = _Samples(timeline.sample, timeline.sample_clock, timeline.sample_epoch if timeline.resets else None)
     dosed = tuple(k in timeline.dosed for k in range(size))
-    responses = _Responses(columns, known, dosed, timeline.infusions)
-    arguments = columns.parts(given, packed), when, samples
-    states = responses(*arguments) if reversible else side_by_side(responses, *arguments)
+    responses = _Responses(columns, form, known, moving, dosed, timeline.infusions)
+    states = responses(jets, when, samples) if reversible else side_by_side(responses, jets, when, samples)
     return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states)
+
+
+def _without_rules(structure: LinearStructure) -> LinearStructure:
+    """What moves the states: the dose rules have done what they do."""
+
+    def rules(s):
+        return [getattr(s, which) for which in DOSE_RULES]
+
+    return eqx.tree_at(rules, structure, [None] * len(DOSE_RULES), is_leaf=lambda x: x is None)
 
 
 class _When(NamedTuple):
     kind: Int[Array, " D"]
-    compartment: Int[Array, " D"]
+    compartment: Int[Array, " D"] | None  # None: all doses enter the same
     place: Int[Array, " D"]
-    epoch: Int[Array, " D"]
+    epoch: Int[Array, " D"] | None  # None: no resets
+    running: Bool[Array, " D"] | None  # None: all
 
 
 class _Samples(NamedTuple):
     place: Int[Array, " T"]
     clock: Float[Array, " T"]
-    epoch: Int[Array, " T"]
+    epoch: Int[Array, " T"] | None
+
+
+class _Form(NamedTuple):
+    """How what a response depends on is put together from its different numbers."""
+
+    tree: Any
+    which: tuple[int, ...]
+
+    def __call__(self, numbers: Sequence) -> tuple:
+        """(numbers of the structure, ``Doses`` without ``left``, steady states)"""
+        return jax.tree.unflatten(self.tree, [numbers[k] for k in self.which])
 
 
 class _Responses:
     """The sum of the responses to all doses; every array may have a last axis over subjects.
 
-    ``known`` is what the structure holds besides numbers that move with the parameters.
+    Parameters
+    ----------
+    form : of the numbers that are given
+    known : what the structure holds besides them
+    moving : which of them move with the parameters
     """
 
-    def __init__(self, columns: Columns, known: LinearStructure, dosed: tuple[bool, ...], infusions: bool):
-        self.columns, self.known, self.dosed, self.infusions = columns, known, dosed, infusions
+    def __init__(
+        self, columns: Columns, form: _Form, known: LinearStructure, moving: tuple[bool, ...], dosed: tuple[bool, ...], infusions: bool
+    ):
+        self.columns, self.form, self.known, self.moving = columns, form, known, moving
+        self.dosed, self.infusions = dosed, infusions
 
-    def __call__(self, given, when: _When, samples: _Samples) -> tuple[Jet, ...]:
-        """Jet of every state (T,) from the jets of the structure's numbers, of its doses and of its steady states."""
-        jets, form = jax.tree.flatten(given, is_leaf=lambda x: isinstance(x, Jet))
+    def __call__(self, jets: list[Jet], when: _When, samples: _Samples) -> tuple[Jet, ...]:
+        """Jet of every state (T,)."""
+        moving = [jet for jet, moves in zip(jets, self.moving, strict=True) if moves]
 
-        def states(*values):
-            numbers, at, fills = jax.tree.unflatten(form, values)
-            return self._states(eqx.combine(numbers, self.known), at, fills, when, samples)
-
-        return self.columns.push(states, *jets)
-
-    def _states(self, structure: LinearStructure, at: Doses, fills, when: _When, samples: _Samples) -> tuple:
+        _, at, _ = self.form([jet.value for jet in jets])
         earlier = when.place <= samples.place[:, None]
         since = samples.clock[:, None] - at.time
-        counts = (samples.epoch[:, None] == when.epoch) & ((since > 0.0) | ((since == 0.0) & earlier)) & (at.left > 0.0)
-        since = jnp.where(counts, since, 0.0)
+        counts = (since > 0.0) | ((since == 0.0) & earlier)
+        if when.epoch is not None:
+            counts = counts & (samples.epoch[:, None] == when.epoch)
+        if when.running is not None:
+            counts = counts & when.running
+
+        def responses(*values):
+            values = iter(values)
+            numbers, at, fills = self.form([next(values) if moves else x.value for x, moves in zip(jets, self.moving, strict=True)])
+            return self._responses(eqx.combine(numbers, self.known), at, fills, when, samples, counts)
+
+        found = self._pushed(responses, moving, since.ndim)
+        return tuple(
+            Jet(*(None if x is None else jnp.sum(x, axis) for x, axis in zip(jet, (1, 2, 2), strict=True))) for jet in found
+        )
+
+    def _pushed(self, responses, moving: list[Jet], ndim: int) -> tuple[Jet, ...]:
+        """The jets of the responses (T, D), in whichever of the directions and the numbers that they depend on are fewer."""
+        # a leaf is one number, one for each dose, or one for each state and dose, perhaps with an axis over subjects at its end
+        parts = [[jet] if jet.value.ndim < ndim else [jet.at((k,)) for k in range(len(jet.value))] for jet in moving]
+        own = Columns.of_order(2 if self.columns.pairs else 1, sum(map(len, parts)))
+        if not self.columns.directions or own.count >= self.columns.count:
+            return self.columns.push(responses, *moving)
+        inner = [jet for leaf in parts for jet in leaf]
+        seeds = iter(own.variable(k, jet.value) for k, jet in enumerate(inner))
+        seeded = [next(seeds) if jet.value.ndim < ndim else Jet.of_elements([next(seeds) for _ in leaf]) for jet, leaf in zip(moving, parts, strict=True)]
+        return tuple(self.columns.compose(jet, own, inner) for jet in own.push(responses, *seeded))
+
+    def _responses(self, structure: LinearStructure, at: Doses, fills, when: _When, samples: _Samples, counts) -> tuple:
+        since = jnp.where(counts, samples.clock[:, None] - at.time, 0.0)
 
         def entering(kind, amount):
             """What a kind of dose puts into each state."""
-            return [
-                jnp.where((when.compartment == k) & (when.kind == kind), amount, 0.0) if dosed else 0.0
-                for k, dosed in enumerate(self.dosed)
-            ]
+            here = when.kind == kind
+            places = [here if when.compartment is None else here & (when.compartment == k) for k in range(len(self.dosed))]
+            return [jnp.where(place, amount, 0.0) if dosed else 0.0 for place, dosed in zip(places, self.dosed, strict=True)]
 
         begins = entering(BOLUS, at.amount)
         if fills is not None:
@@ -114,4 +193,4 @@ class _Responses:
             infused = jnp.minimum(since, at.length)
             after = structure.infused(tuple(entering(START, at.rate)), infused, since - infused)
             total = tuple(a + b for a, b in zip(total, after, strict=True))
-        return tuple(jnp.sum(jnp.where(counts, x, 0.0), axis=1) for x in total)
+        return tuple(jnp.where(counts, x, 0.0) for x in total)
