@@ -9,7 +9,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import multiprocessing
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -166,4 +165,6 @@ def _part(part: Callable[[Path], str], out: Path) -> str:
 
 
 def _workers() -> int:
-    return max(1, min(2, os.cpu_count() or 1))
+    from nlme.language.ragged import cores
+
+    return max(1, min(2, cores()))

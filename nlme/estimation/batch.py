@@ -32,7 +32,7 @@ from nlme.estimation.outer import CONVERGED, RAN_AWAY, SEARCHING, SENTENCES, Sea
 from nlme.estimation.progress import Progress
 from nlme.estimation.result import Fit
 from nlme.language.anatomy import Anatomy
-from nlme.language.ragged import Ragged, over_subjects
+from nlme.language.ragged import Ragged, cores, over_subjects
 from nlme.marginal.mode import ModeSearch, begin_mode, unfinished
 from nlme.structure.solvers import SOLVED
 
@@ -238,7 +238,7 @@ def _queue_from(saved: dict[str, np.ndarray], k: int, fresh: _Queue) -> _Queue:
 def _queues(count: int) -> int:
     if jax.default_backend() != "cpu":
         return 1
-    return int(np.clip(count // _SHARE, 1, os.cpu_count() or 1))
+    return int(np.clip(count // _SHARE, 1, cores()))
 
 
 def refuse_sites(anatomy: Anatomy) -> None:

@@ -7,7 +7,6 @@ subjects side by side by size class (``nlme.language.stacking``, ``nlme.language
 from __future__ import annotations
 
 import dataclasses
-import os
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from nlme.errors import ModelError, name_error
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
 from nlme.language.model import Model
 from nlme.language.observed import check_observed
-from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, padded_members, size_classes
+from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, padded_members, size_classes
 from nlme.language.records import records_of
 from nlme.language.sites import Sites, sites_of
 from nlme.language.stacking import SubjectData, stack
@@ -144,7 +143,7 @@ def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> 
         return None, 1
     width = len(anatomy.states) * Columns.of_order(order, len(anatomy.inputs)).count
     most = min(MOST, max(4, WIDTH // width))
-    wanted = os.cpu_count() or 1
+    wanted = cores()
     threads = wanted if mesh is None and jax.default_backend() == "cpu" and subjects * width > SHARED else 1
     return most, threads
 

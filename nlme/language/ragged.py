@@ -17,6 +17,7 @@ as small as possible, where a slot is one event or sample of one subject.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -227,6 +228,13 @@ def _of_share(program, structure, rest: tuple, k, arrays: list):
 
 
 _compiled: set = set()
+
+
+def cores() -> int:
+    """Processor cores that this process may use: fewer than the machine has under ``taskset`` or in a container."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @functools.cache

@@ -8,6 +8,10 @@ library finds these equations linear, and by their matrix exponential the tolera
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 
 import equinox as eqx
@@ -231,9 +235,22 @@ def _choices(count: int):
 
 
 def _scaling():
+    """Time per subject, with all cores and with one; the latter in a process of its own, which has to keep to that core."""
+    yield from _per_subject("all cores")
+    if hasattr(os, "sched_setaffinity"):
+        program = (
+            "import json, os, runpy; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+            f"print(json.dumps(list(runpy.run_path({__file__!r})['_per_subject']('one core'))))"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        yield from json.loads(done.stdout.splitlines()[-1])
+
+
+def _per_subject(where: str):
     import nlme
 
     for solver in (None, "explicit"):
         for count in (100, 1_000, 10_000, 100_000):
-            _, seconds, _ = _timed(_ours(count, nlme.Tolerances(1e-6, 1e-6, solver=solver)), _parameters(count), calls=5)
-            yield f"{count:,} subjects{_WAYS[solver]}, at 1e-6", f"{1e6 * seconds / count:.2f} us", "per subject"
+            calls = max(5, 20_000 // count)
+            _, seconds, _ = _timed(_ours(count, nlme.Tolerances(1e-6, 1e-6, solver=solver)), _parameters(count), calls)
+            yield f"{count:,} subjects{_WAYS[solver]}, at 1e-6, {where}", f"{1e6 * seconds / count:.2f} us", "per subject"

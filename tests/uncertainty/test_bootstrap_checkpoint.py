@@ -64,7 +64,7 @@ def test_goes_on_after_an_interrupt_on_another_number_of_cores(fit, tmp_path, mo
     part = nlme.bootstrap(fit, 40, key=1, checkpoint=tmp_path / "x")
     assert 0 < part.n_failed < 40 and "interrupted" in next(iter(part.failures))
     monkeypatch.setattr(batch, "_advance", real)
-    monkeypatch.setattr(batch.os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(batch, "cores", lambda: 7)
     resumed = nlme.bootstrap(fit, 40, key=1, checkpoint=tmp_path / "x")
     for name in ("u", "objective", "evaluations", "status"):
         np.testing.assert_array_equal(getattr(resumed.fits, name), getattr(whole.fits, name))
