@@ -110,19 +110,21 @@ class Chain:
     """
 
     def __init__(self, columns: Columns, function: Callable, moving: Sequence[Array], fixed: Sequence[Sparse] = ()):
-        self._begin(columns, jax.make_jaxpr(function)(*moving, *(x.value for x in fixed)), fixed)
+        closed = jax.make_jaxpr(function)(*moving, *(x.value for x in fixed))
+        self._begin(columns, closed, slice(0, len(moving)), fixed)
 
     @classmethod
-    def of_traced(cls, columns: Columns, closed: core.ClosedJaxpr) -> Chain:
-        """That of a function already traced, all of whose arguments move."""
+    def of_traced(cls, columns: Columns, closed: core.ClosedJaxpr, fixed: Sequence[Sparse] = ()) -> Chain:
+        """That of a function already traced, all of whose arguments move but the first ones, whose jets are given."""
         chain = cls.__new__(cls)
-        chain._begin(columns, closed, ())
+        chain._begin(columns, closed, slice(len(fixed), None), fixed)
         return chain
 
-    def _begin(self, columns, closed: core.ClosedJaxpr, fixed: Sequence[Sparse]) -> None:
+    def _begin(self, columns, closed: core.ClosedJaxpr, moving: slice, fixed: Sequence[Sparse]) -> None:
         self.columns, self.jaxpr = columns, closed.jaxpr
+        self._moving = self.jaxpr.invars[moving]
         self._known: dict = dict(zip(self.jaxpr.constvars, map(Sparse, closed.consts), strict=True))
-        self._known |= zip(self.jaxpr.invars[len(self.jaxpr.invars) - len(fixed) :], fixed, strict=True)
+        self._known |= zip((v for v in self.jaxpr.invars if v not in self._moving), fixed, strict=True)
         self._late = []
         for equation in self.jaxpr.eqns:
             if all(isinstance(v, core.Literal) or v in self._known for v in equation.invars) and not equation.effects:
@@ -133,7 +135,7 @@ class Chain:
     def __call__(self, *moving: Sparse) -> list[Sparse]:
         """Jets of the function's results, in order."""
         known = dict(self._known)
-        known |= zip(self.jaxpr.invars, moving, strict=False)
+        known |= zip(self._moving, moving, strict=True)
         for equation in self._late:
             self._apply(equation, known)
         return [self._read(v, known) for v in self.jaxpr.outvars]
@@ -190,6 +192,9 @@ class Chain:
             return [self._binary(bind, *inputs)]
         if name == "select_n" and not carried[0]:
             return [self._selected(bind, *inputs)]
+        if name in ("while", "scan") and self.columns.pairs:  # for first derivatives alone it is not worth its compilation
+            arrays = [x if x.occupied != Occupied() else Sparse(jnp.asarray(x.value, v.aval.dtype)) for x, v in zip(inputs, equation.invars, strict=True)]
+            return (self._while if name == "while" else self._scan)(equation.params, arrays)
         return self._generic(equation, bind, inputs)
 
     def _sum(self, bind, x: Sparse, y: Sparse, sign: float) -> Sparse:
@@ -278,6 +283,42 @@ class Chain:
         first, second = (None if p is None else jnp.broadcast_to(p, (p.shape[0], *shape)) for p in (first, second))
         return Sparse(value, first, second, occupied)
 
+    def _while(self, params: dict, inputs: list[Sparse]) -> list[Sparse]:
+        tested, given = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+        body = Chain.of_traced(self.columns, params["body_jaxpr"], inputs[tested:given])
+        start = inputs[given:]
+        kept = _settled(body, start)
+        unfinished = core.jaxpr_as_fun(params["cond_jaxpr"])
+        fixed = [x.value for x in inputs[:tested]]
+
+        def turn(jets):
+            return _jets(body(*_sparse(jets, kept)), kept)
+
+        found = jax.lax.while_loop(lambda jets: unfinished(*fixed, *(jet.value for jet in jets))[0], turn, _jets(start, kept))
+        return _sparse(found, kept)
+
+    def _scan(self, params: dict, inputs: list[Sparse]) -> list[Sparse]:
+        fixed, count = params["num_consts"], params["num_carry"]
+        body = Chain.of_traced(self.columns, params["jaxpr"], inputs[:fixed])
+        start, along = inputs[fixed : fixed + count], inputs[fixed + count :]
+        firsts = [_along(lambda v: v[0], x) for x in along]
+        kept = _settled(body, start, firsts)
+        ways: list[Occupied] = []
+
+        def turn(jets, now):
+            out = body(*_sparse(jets, kept), *_sparse(now, [x.occupied for x in along]))
+            ways[:] = [x.occupied for x in out[count:]]
+            return _jets(out[:count], kept), _jets(out[count:], ways)
+
+        def swapped(jets):
+            """With the axis of the loop before that of the columns, or behind it."""
+            return [Jet(x, *(None if part is None else jnp.swapaxes(part, 0, 1) for part in parts)) for x, *parts in jets]
+
+        now = swapped([x.jet() for x in along])
+        rest = {which: params[which] for which in ("length", "reverse", "unroll")}
+        end, passed = jax.lax.scan(turn, _jets(start, kept), now, **rest)
+        return [*_sparse(end, kept), *_sparse(swapped(passed), ways)]
+
     def _generic(self, equation, bind, inputs: list[Sparse]) -> list[Sparse]:
         """By JAX's forward mode, in the columns that any of the inputs occupies."""
         carried = [k for k, x in enumerate(inputs) if x.occupied != Occupied()]
@@ -348,6 +389,33 @@ def _binding(equation, jaxpr: core.Jaxpr) -> Callable:
         return out if equation.primitive.multiple_results else out[0]
 
     return bind
+
+
+def _jets(parts: Sequence[Sparse], kept: Sequence[Occupied]) -> list[Jet]:
+    """Their jets, with these columns."""
+    return [x.into(columns).jet() for x, columns in zip(parts, kept, strict=True)]
+
+
+def _sparse(jets: Sequence[Jet], kept: Sequence[Occupied]) -> list[Sparse]:
+    return [Sparse(*jet, columns) for jet, columns in zip(jets, kept, strict=True)]
+
+
+def _settled(body: Chain, start: Sequence[Sparse], others: Sequence[Sparse] = ()) -> list[Occupied]:
+    """The columns that what a loop carries can come to occupy; ``others`` are the arguments of ``body`` besides."""
+    kept = [x.occupied for x in start]
+    while True:
+        found: list[Occupied] = []
+
+        def once(jets, kept=kept, found=found):
+            out = body(*_sparse(jets, kept), *others)
+            found[:] = [x.occupied for x in out[: len(kept)]]
+            return [x.value for x in out]
+
+        jax.eval_shape(once, _jets(start, kept))
+        wider = [a | b for a, b in zip(kept, found, strict=True)]
+        if wider == kept:
+            return kept
+        kept = wider
 
 
 def _along(function: Callable, x: Sparse) -> Sparse:

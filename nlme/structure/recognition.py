@@ -125,7 +125,7 @@ class _Reading:
         states = {k for kind in kinds if isinstance(kind, dict) for k in kind}
         if _OTHER in kinds or states and not all(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in equation.outvars):
             return [_OTHER] * count  # the latter is rounded, or compared
-        scalar = all(v.aval.shape == () and jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in (*equation.invars, *equation.outvars))
+        scalar = all(v.aval.shape == () and v.aval.dtype == float for v in (*equation.invars, *equation.outvars))
         if not states:  # zeros are constants too
             if name in LINEAR | _SUMS and all(isinstance(kind, dict) for kind in kinds):
                 return [{}] * count
@@ -141,8 +141,8 @@ class _Reading:
         if isinstance(which, int):
             if name in ("add", "sub", "add_any"):
                 return _sum(*terms, -1.0 if name == "sub" else 1.0)
-            if name == "neg":
-                return _sum({}, *terms, -1.0)
+            if name in LINEAR:
+                return _sum({}, terms[0], -1.0 if name == "neg" else 1.0)
             if name in ("mul", "div"):
                 return self._product(terms[0], terms[1] if name == "mul" else self._inverse(terms[1]))
         return self._symbol((name, str(equation.params), tuple(map(_key, terms)), which))

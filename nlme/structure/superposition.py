@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.structure.base import DOSE_RULES, LinearStructure
-from nlme.structure.chain import Occupied, Sparse, elements, through
+from nlme.structure.chain import Chain, Occupied, Sparse, elements, through
 from nlme.structure.dosing import Doses, StructureAt, doses, linear_steady_state
 from nlme.structure.events import BOLUS, FILL, START, Timeline
 from nlme.structure.jets import Columns, Jet
@@ -172,9 +172,20 @@ class _Responses:
         if not self.columns.directions or own.count >= self.columns.count:
             return self.columns.push(responses, *moving)
         inner = [jet for leaf in parts for jet in leaf]
-        seeds = iter(own.variable(k, jet.value) for k, jet in enumerate(inner))
-        seeded = [next(seeds) if jet.value.ndim < ndim else Jet.of_elements([next(seeds) for _ in leaf]) for jet, leaf in zip(moving, parts, strict=True)]
-        return tuple(self.columns.compose(jet, own, inner) for jet in own.push(responses, *seeded))
+
+        def of_numbers(*values):
+            values = iter(values)
+            leaves = [[next(values) for _ in leaf] for leaf in parts]
+            return responses(*(leaf[0] if jet.value.ndim < ndim else jnp.stack(leaf) for jet, leaf in zip(moving, leaves, strict=True)))
+
+        values = [u.value for u in inner]
+        if own.pairs:
+            numbers = [Sparse(u, jnp.ones((1, *u.shape)), None, Occupied((k,))) for k, u in enumerate(values)]
+            every = Occupied.all_of(own)
+            found = [x.into(every).jet() for x in Chain(own, of_numbers, (), numbers)()]
+        else:
+            found = own.push(of_numbers, *(own.variable(k, u) for k, u in enumerate(values)))
+        return tuple(self.columns.compose(jet, own, inner) for jet in found)
 
     def _responses(self, structure: LinearStructure, at: Doses, fills, when: _When, samples: _Samples, counts) -> tuple:
         since = jnp.where(counts, samples.clock[:, None] - at.time, 0.0)

@@ -42,6 +42,14 @@ FUNCTIONS = {
     "index that moves": lambda x: x[jnp.argmax(x)] * x[0],
     "interpolation": lambda x: jnp.interp(x[0], jnp.array([0.0, 0.5, 1.0]), x[1:]),
     "loop": lambda x: jax.lax.fori_loop(0, 3, lambda k, y: y * x[1] + x[0], x[2]),
+    "loop until": lambda x: jax.lax.while_loop(lambda at: at[1] < 9.0 * x[1], lambda at: (at[0] * x[1], at[1] + at[0] * x[3]), (x[0], x[2]))[1],
+    "loop along": lambda x: (lambda end, ways: end * x[3] + ways.sum())(
+        *jax.lax.scan(lambda a, b: (a * x[1] + b[0] * b[1], a * b[0]), x[2], (x[1:] * x[0], jnp.arange(3.0)))
+    ),
+    "loop backwards": lambda x: jax.lax.scan(lambda a, b: (a * b + x[1], None), 0.0, x**2, reverse=True)[0],
+    "loop that fills up": lambda x: sum(
+        jax.lax.fori_loop(0, 4, lambda k, a: (a[0] * x[0], a[1] + a[0] * x[1], a[2] + a[1] * k * x[2]), (1.0, 0.0, 0.0))
+    ),
     "inner program": lambda x: jax.jit(lambda a, b: a * b + a)(x[0], x[1] * x[2]),
     "held constant": lambda x: jax.lax.stop_gradient(x[0]) * x[1],
     "whole numbers": lambda x: jnp.floor(x[0]) + x[1] * (x[2].astype(int) + 1),
@@ -101,6 +109,19 @@ def test_only_columns_that_move_are_there():
     assert occupied(lambda x: x[0] * x[2]) == Occupied((0, 2), ((0, 2),))
     assert occupied(lambda x: jnp.exp(x[3])) == Occupied((3,), ((3, 3),))
     assert occupied(lambda x: jnp.where(x[0] > 0, x[1], x[2])) == Occupied((1, 2))
+
+
+def test_a_loop_carries_the_columns_that_its_turns_bring():
+    columns = CASES["second"]
+
+    def passed_on(x):
+        p, q, r = x[0], x[1], x[2]
+        return jax.lax.fori_loop(0, 4, lambda k, a: (a[0] * p, a[1] + a[0] * q, a[2] + a[1] * r), (1.0, 0.0, 0.0))
+
+    first, second, third = through(columns, passed_on, independent(columns))
+    assert first.occupied == Occupied((0,), ((0, 0),))
+    assert second.occupied == Occupied((0, 1), ((0, 0), (0, 1)))
+    assert third.occupied == Occupied((0, 1, 2), ((0, 0), (0, 1), (0, 2), (1, 2)))
 
 
 def test_states_have_the_columns_of_what_reaches_them():

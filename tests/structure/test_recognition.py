@@ -16,6 +16,7 @@ from nlme.language import solution
 from nlme.language.layout import lay_out
 from nlme.parameters.inventory import Inventory
 from nlme.structure import propagate
+from nlme.structure.jets import Columns
 from nlme.structure.recognition import as_exponential, flows_of
 
 TIMES = [0.0, 0.3, 1.0, 2.5, 4.0, 6.5, 9.0, 13.0, 24.0, 70.0]
@@ -133,6 +134,55 @@ def test_nor_systems_with_a_start_or_times_of_their_own_nor_large_ones():
 
 def test_elements_that_are_zero_are_left_out():
     assert [*flows_of(ode(LINEAR["flows"]))] == [(0, 0), (1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_elements_of_one_number_are_equal_but_for_the_sign(name):
+    """Whatever is taken for the same has the same value, at two values of the parameter."""
+    for p in (1.3, 0.7):
+        structure = ode(LINEAR[name], p)
+        matrix = np.array([structure.flow(0.0, tuple(jnp.asarray(e))) for e in np.eye(2)], float).T
+        values = {}
+        for place, element in flows_of(structure).items():
+            values.setdefault(element.number, []).append(element.sign * matrix[place])
+        assert all(np.ptp(same) < 1e-15 for same in values.values())
+
+
+ALIKE = {
+    "what leaves one enters the other": (lambda t, a, p: (-p * a.x, a.x * p - 0.3 * a.y), 2),
+    "by other words": (lambda t, a, p: (-(p * p / 2.0) * a.x, p * (a.x * p) / 2.0 - a.y), 2),
+    "by a sum": (lambda t, a, p: (-a.x / (1.0 + p), a.x * (1.0 / (p + 1.0)) - (p + 1.0) * a.y), 2),
+    "twice": (lambda t, a, p: (-p * a.x, 2.0 * p * a.x - p * a.y), 2),
+    "rounded": (lambda t, a, p: (-((7 // (0 * jnp.rint(p).astype(int) + 2)) * 2) * a.x, 7.0 * a.x - a.y), 3),
+    "of fewer digits": (lambda t, a, p: (-p.astype(jnp.float32).astype(float) * a.x, p * a.x - 0.5 * a.y), 3),
+    "of an array": (lambda t, a, p: (-(jnp.stack([p, p + 1.0]) * a.x)[0], (jnp.stack([p, p + 1.0]) * a.x)[1] - a.y), 3),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_how_many_numbers_there_are(name):
+    rhs, count = ALIKE[name]
+    assert len({element.number for element in flows_of(ode(rhs)).values()}) == count
+
+
+@pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_derivatives_are_carried_in_the_numbers_that_there_are(monkeypatch, order):
+    """Four rates of the two compartments instead of five parameters; a closed form of five numbers is differentiated by these."""
+    taken, compose = [], Columns.compose
+
+    def noted(self, outer, own, inner):
+        taken.append(own.directions)
+        return compose(self, outer, own, inner)
+
+    monkeypatch.setattr(Columns, "compose", noted)
+    found = []
+    for make in (two_compartments, lambda ind: nlme.pk.TwoCompartmentOral(**ind)):
+        taken.clear()
+        model = model_of(TYPICAL, lambda ind, make=make: make(ind))
+        found.append(states_of(model, population_of([WAYS[0]], TIMES), order, nlme.Tolerances())())
+        assert set(taken) == ({4} if len(found) == 1 else set())
+    for tolerance, ours, theirs in zip((1e-12, 1e-10, 1e-10), *found, strict=False):
+        assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
 REGIMENS = {"many doses": [dict(time=0.0, amt=100.0, addl=9, ii=3.0)], "off": [dict(time=0.0, amt=100.0), dict(time=5.0, evid=2, cmt=-2)]}
