@@ -79,7 +79,6 @@ class _Solver:
             flat = flat.at[self._direct].set(z[len(names) * rows :])
         return structure_of(self._rebuild(flat), ind)
 
-
     def _structure_while(self, z, row, t):
         """The structure while covariates change linearly: at time ``t``, or at the row's own."""
         timeline, q = self.timeline, len(self.anatomy.effects)
@@ -111,7 +110,9 @@ class _Solver:
         """The inputs of the solution from packed coordinates, and which columns they occupy."""
         occupied = occupied or [Occupied.all_of(columns)] * packed.shape[0]
         found = through(columns, inputs, elements(packed, columns, occupied))
-        return jnp.stack([whole(x, columns) for x in found]), [x.occupied for x in found]
+        # none: dynamics in which no parameter is
+        vector = jnp.stack([whole(x, columns) for x in found]) if found else jnp.zeros((0, columns.count))
+        return vector, [x.occupied for x in found]
 
 
 class EffectsJet(_Solver):

@@ -193,8 +193,10 @@ class Chain:
         if name == "select_n" and not carried[0]:
             return [self._selected(bind, *inputs)]
         if name in ("while", "scan") and self.columns.pairs:  # for first derivatives alone it is not worth its compilation
-            arrays = [x if x.occupied != Occupied() else Sparse(jnp.asarray(x.value, v.aval.dtype)) for x, v in zip(inputs, equation.invars, strict=True)]
-            return (self._while if name == "while" else self._scan)(equation.params, arrays)
+            # what begins as a number is to be carried as an array
+            values = [jnp.asarray(x.value, v.aval.dtype) for x, v in zip(inputs, equation.invars, strict=True)]
+            inputs = [Sparse(value, x.first, x.second, x.occupied) for value, x in zip(values, inputs, strict=True)]
+            return (self._while if name == "while" else self._scan)(equation.params, inputs)
         return self._generic(equation, bind, inputs)
 
     def _sum(self, bind, x: Sparse, y: Sparse, sign: float) -> Sparse:

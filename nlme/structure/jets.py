@@ -76,14 +76,12 @@ class Columns:
         return jnp.concatenate([value[:, None], first, jnp.zeros((value.shape[0], len(self.pairs)))], axis=-1)
 
     def variable(self, direction: int, value: Float[Array, "..."]) -> Jet:
-        """Independent variables, all elements of ``value`` moving along one direction."""
-        first = np.zeros((self.directions, *(1,) * value.ndim))
-        first[direction] = 1.0
-        second = jnp.zeros((len(self.pairs), *value.shape)) if self.pairs else None
-        return Jet(value, jnp.broadcast_to(first, (self.directions, *value.shape)), second)
+        """Independent variables, all elements of ``value`` moving along one direction; for first derivatives."""
+        first = np.eye(self.directions)[direction].reshape(-1, *(1,) * value.ndim)
+        return Jet(value, jnp.broadcast_to(first, (self.directions, *value.shape)), None)
 
     def compose(self, outer: Jet, own: Columns, inner: Sequence[Jet]) -> Jet:
-        """The jet in these directions of y = f(u), element by element, from that of f in u (``outer``) and those of u (``inner``).
+        """The jet in these directions of y = f(u), element by element, from that of f (``outer``) and those of u (``inner``).
 
         y_i = sum_a f_a u_a,i         y_ij = sum_ab f_ab u_a,i u_b,j + sum_a f_a u_a,ij
 

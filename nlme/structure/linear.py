@@ -215,7 +215,8 @@ class _System:
         """exp(K h) and, if wanted, its integral: the matrices of the same series as in ``_series``."""
         batch = self.unit.shape
         zero = jnp.zeros(batch)
-        eye = jnp.broadcast_to(np.eye(self.size).reshape(self.size, self.size, *(1,) * len(batch)), (self.size, self.size, *batch))
+        eye = np.eye(self.size).reshape(self.size, self.size, *(1,) * len(batch))
+        eye = jnp.broadcast_to(eye, (self.size, self.size, *batch))
         rows = [[self.shifted.get((i, j), 0.0) + zero for j in range(self.size)] for i in range(self.size)]
         matrix = jnp.stack([jnp.stack(row) for row in rows])
 

@@ -103,7 +103,8 @@ class _Reading:
     def through(self, program: core.ClosedJaxpr, given: Sequence[_Kind]) -> list[_Kind]:
         """What each result is, from what the arguments are."""
         jaxpr = program.jaxpr
-        known = dict(zip(jaxpr.constvars, map(self._of_value, program.consts), strict=True)) | dict(zip(jaxpr.invars, given, strict=True))
+        known = dict(zip(jaxpr.constvars, map(self._of_value, program.consts), strict=True))
+        known |= zip(jaxpr.invars, given, strict=True)
 
         def of(v) -> _Kind:
             return self._of_value(v.val) if isinstance(v, core.Literal) else known[v]

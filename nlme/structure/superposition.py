@@ -54,27 +54,28 @@ def superpose(
     ``reversible``: whether JAX shall differentiate it in reverse; ``occupied``: which columns each input occupies, if not all.
     """
     events = timeline.doses
-    size = len(structure_at(packed[:, 0], 0).states)
-    rest: list[Any] = []
+    probe = structure_at(packed[:, 0], 0)
+    size = len(probe.states)
+    _, known = eqx.partition(_without_rules(probe), eqx.is_inexact_array)
+    formed: list[_Form] = []
 
     def given(z):
-        structure = structure_at(z, 0)
+        numbers = eqx.filter(_without_rules(structure_at(z, 0)), eqx.is_inexact_array)
         at = doses(structure_at, z, timeline, events)
         fills = None
         if timeline.steady:
             slots = jnp.arange(timeline.fills.amount.shape[0])
             fills = jax.vmap(lambda f: linear_steady_state(structure_at, z, timeline, f, size))(slots)[timeline.fill[events]].T
-        numbers, known = eqx.partition(_without_rules(structure), eqx.is_inexact_array)
-        leaves, form = jax.tree.flatten((numbers, at._replace(left=()), fills))
-        different = list({id(x): x for x in leaves}.values())
-        rest[:] = _Form(form, tuple(next(k for k, x in enumerate(different) if x is leaf) for leaf in leaves)), known
-        return different if at.left is None else [*different, at.left]
+        leaves, tree = jax.tree.flatten((numbers, at._replace(left=()), fills))
+        different = {id(x): x for x in leaves}
+        places = list(different)
+        formed[:] = [_Form(tree, tuple(places.index(id(x)) for x in leaves))]
+        return [*different.values(), *([] if at.left is None else [at.left])]
 
     every = Occupied.all_of(columns)
     found = through(columns, given, elements(packed, columns, occupied or [every] * packed.shape[0]))
-    form, known = rest
-    numbers = found[: 1 + max(form.which)]
-    left = found[len(numbers) :]
+    (form,) = formed
+    numbers, left = found[: 1 + max(form.which)], found[1 + max(form.which) :]
     moving = tuple(x.occupied != Occupied() for x in numbers)
     jets = [x.into(every).jet() if moves else Jet(x.value, None, None) for x, moves in zip(numbers, moving, strict=True)]
     when = _When(
@@ -135,16 +136,12 @@ class _Responses:
     moving : which of them move with the parameters
     """
 
-    def __init__(
-        self, columns: Columns, form: _Form, known: LinearStructure, moving: tuple[bool, ...], dosed: tuple[bool, ...], infusions: bool
-    ):
+    def __init__(self, columns: Columns, form: _Form, known, moving: tuple[bool, ...], dosed: tuple[bool, ...], infusions: bool):
         self.columns, self.form, self.known, self.moving = columns, form, known, moving
         self.dosed, self.infusions = dosed, infusions
 
     def __call__(self, jets: list[Jet], when: _When, samples: _Samples) -> tuple[Jet, ...]:
         """Jet of every state (T,)."""
-        moving = [jet for jet, moves in zip(jets, self.moving, strict=True) if moves]
-
         _, at, _ = self.form([jet.value for jet in jets])
         earlier = when.place <= samples.place[:, None]
         since = samples.clock[:, None] - at.time
@@ -155,36 +152,37 @@ class _Responses:
             counts = counts & when.running
 
         def responses(*values):
-            values = iter(values)
-            numbers, at, fills = self.form([next(values) if moves else x.value for x, moves in zip(jets, self.moving, strict=True)])
+            moved = iter(values)
+            numbers, at, fills = self.form([next(moved) if moves else x.value for x, moves in zip(jets, self.moving, strict=True)])
             return self._responses(eqx.combine(numbers, self.known), at, fills, when, samples, counts)
 
-        found = self._pushed(responses, moving, since.ndim)
+        found = self._pushed(responses, [jet for jet, moves in zip(jets, self.moving, strict=True) if moves], since.ndim)
         return tuple(
             Jet(*(None if x is None else jnp.sum(x, axis) for x, axis in zip(jet, (1, 2, 2), strict=True))) for jet in found
         )
 
     def _pushed(self, responses, moving: list[Jet], ndim: int) -> tuple[Jet, ...]:
         """The jets of the responses (T, D), in whichever of the directions and the numbers that they depend on are fewer."""
-        # a leaf is one number, one for each dose, or one for each state and dose, perhaps with an axis over subjects at its end
+        if not moving:
+            return tuple(self.columns.unpack(self.columns.constant(y)) for y in responses())
+        # one number, one for each dose, or one for each state and dose; perhaps with an axis over subjects at the end
         parts = [[jet] if jet.value.ndim < ndim else [jet.at((k,)) for k in range(len(jet.value))] for jet in moving]
-        own = Columns.of_order(2 if self.columns.pairs else 1, sum(map(len, parts)))
+        inner = [jet for jets in parts for jet in jets]
+        own = Columns.of_order(2 if self.columns.pairs else 1, len(inner))
         if not self.columns.directions or own.count >= self.columns.count:
             return self.columns.push(responses, *moving)
-        inner = [jet for leaf in parts for jet in leaf]
 
         def of_numbers(*values):
-            values = iter(values)
-            leaves = [[next(values) for _ in leaf] for leaf in parts]
-            return responses(*(leaf[0] if jet.value.ndim < ndim else jnp.stack(leaf) for jet, leaf in zip(moving, leaves, strict=True)))
+            given = iter(values)
+            several = [[next(given) for _ in jets] for jets in parts]
+            return responses(*(x[0] if jet.value.ndim < ndim else jnp.stack(x) for x, jet in zip(several, moving, strict=True)))
 
-        values = [u.value for u in inner]
         if own.pairs:
-            numbers = [Sparse(u, jnp.ones((1, *u.shape)), None, Occupied((k,))) for k, u in enumerate(values)]
+            seeds = [Sparse(u.value, jnp.ones((1, *u.value.shape)), None, Occupied((k,))) for k, u in enumerate(inner)]
             every = Occupied.all_of(own)
-            found = [x.into(every).jet() for x in Chain(own, of_numbers, (), numbers)()]
+            found = [x.into(every).jet() for x in Chain(own, of_numbers, (), seeds)()]
         else:
-            found = own.push(of_numbers, *(own.variable(k, u) for k, u in enumerate(values)))
+            found = own.push(of_numbers, *(own.variable(k, u.value) for k, u in enumerate(inner)))
         return tuple(self.columns.compose(jet, own, inner) for jet in found)
 
     def _responses(self, structure: LinearStructure, at: Doses, fills, when: _When, samples: _Samples, counts) -> tuple:

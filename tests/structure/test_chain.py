@@ -42,7 +42,9 @@ FUNCTIONS = {
     "index that moves": lambda x: x[jnp.argmax(x)] * x[0],
     "interpolation": lambda x: jnp.interp(x[0], jnp.array([0.0, 0.5, 1.0]), x[1:]),
     "loop": lambda x: jax.lax.fori_loop(0, 3, lambda k, y: y * x[1] + x[0], x[2]),
-    "loop until": lambda x: jax.lax.while_loop(lambda at: at[1] < 9.0 * x[1], lambda at: (at[0] * x[1], at[1] + at[0] * x[3]), (x[0], x[2]))[1],
+    "loop until": lambda x: jax.lax.while_loop(
+        lambda at: at[1] < 9.0 * x[1], lambda at: (at[0] * x[1], at[1] + at[0] * x[3]), (x[0], x[2])
+    )[1],
     "loop along": lambda x: (lambda end, ways: end * x[3] + ways.sum())(
         *jax.lax.scan(lambda a, b: (a * x[1] + b[0] * b[1], a * b[0]), x[2], (x[1:] * x[0], jnp.arange(3.0)))
     ),

@@ -265,3 +265,41 @@ def test_the_description_says_how_it_is_solved():
 
     assert "ODE (linear: by its matrix exponential where doses are few, else by steps)" in kind(LINEAR["flows"])
     assert "ODE (solved by steps)" in kind(OTHER["quotient"])
+
+
+@pytest.mark.parametrize("kind", ["closed form", "exponential", "explicit", "stiff"])
+def test_dynamics_that_no_parameter_enters(kind):
+    """What they take away from the answers, added to the data instead."""
+    rng = np.random.default_rng(0)
+    times, taken = np.array([0.5, 1.0, 2.0, 4.0, 8.0]), 100.0 * np.exp(-0.3 * np.array([0.5, 1.0, 2.0, 4.0, 8.0]))
+    seen = 5.0 + rng.normal(size=(6, 5))
+
+    class Model(nlme.Model):
+        e: nlme.Scalar = nlme.positive(5.0)
+        omega: nlme.Covariance = nlme.covariance(e=0.1)
+        sd: nlme.Scalar = nlme.positive(1.0)
+
+        def individual(self, eta, cov):
+            return {"e": self.e * jnp.exp(eta.e)}
+
+    class Given(Model):
+        def dynamics(self, ind):
+            if kind == "closed form":
+                return nlme.pk.OneCompartment(cl=3.0, v=10.0)
+            return nlme.ODE(lambda t, a: {"central": -0.3 * a.central}, ("central",))
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.e - 0.01 * state.central, self.sd)}
+
+    class Added(Model):
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.e, self.sd)}
+
+    def population(dv, dose):
+        columns = dict(time=[0.0, *times], evid=[1 if dose else 2, *[0] * 5], amt=[dose, *[0.0] * 5])
+        return nlme.Population(tuple(nlme.Subject(id=k + 1, **columns, dv=[np.nan, *row]) for k, row in enumerate(dv)))
+
+    ode = nlme.Tolerances(solver=kind if kind in ("explicit", "stiff") else None)
+    for method in (nlme.FOCEI(ode=ode), nlme.Laplace(ode=ode)):
+        found = nlme.evaluate(Given(), population(seen, 100.0), method).objective
+        assert_allclose(found, nlme.evaluate(Added(), population(seen + 0.01 * taken, 0.0), method).objective, rtol=1e-8)
