@@ -21,8 +21,8 @@ from nlme.language.model import Model
 from nlme.language.solution import EffectsJet
 from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Curvature, Method, Subject
-from nlme.structure.chain import Occupied
 from nlme.structure.jets import Columns, Jet
+from nlme.structure.sparse import Occupied
 
 
 def curvature_at(

@@ -1,17 +1,16 @@
 """The chain rule carried through a traced function equation by equation, with only the columns that can differ from zero.
 
-In a system of compartments few columns of a jet are ever occupied: an individual parameter moves along one direction, the depot
-along that of ``ka``.  Which ones are known when the function is traced, and products of jets are written out for those alone:
+Which columns of a jet can differ from zero (``nlme.structure.sparse``) is known when the function is traced, and products are
+written out for those alone:
 
     z = x y:    z_i = x_i y + x y_i        z_ij = x_ij y + x y_ij + x_i y_j + x_j y_i
 
 where terms with a column that is not occupied are left out.  An operation for which there is no rule here goes through JAX's
-own forward mode, in the columns that its arguments occupy (``Columns.push``).
+own forward mode, in the columns that its arguments occupy (``Columns.push``); so do loops, for first derivatives alone.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
@@ -21,6 +20,7 @@ from jax.extend import core
 from jaxtyping import Array
 
 from nlme.structure.jets import Columns, Jet
+from nlme.structure.sparse import Occupied, Sparse, along, combined
 
 LINEAR = {
     "broadcast_in_dim", "convert_element_type", "copy", "dynamic_slice", "gather", "neg", "real", "reduce_sum", "reshape",
@@ -33,70 +33,6 @@ _UNARY = {
 _BINARY = {"atan2", "max", "min", "pow"}
 _JOINED = {"concatenate": "dimension", "stack": "axis"}
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Occupied:
-    """The columns of a jet that may differ from zero, besides the value: sorted directions and pairs of directions."""
-
-    directions: tuple[int, ...] = ()
-    pairs: tuple[tuple[int, int], ...] = ()
-
-    @classmethod
-    def all_of(cls, columns: Columns) -> Occupied:
-        return cls(tuple(range(columns.directions)), columns.pairs)
-
-    def __or__(self, other: Occupied) -> Occupied:
-        if self == other:
-            return self
-        return Occupied(tuple(sorted({*self.directions, *other.directions})), tuple(sorted({*self.pairs, *other.pairs})))
-
-    def times(self, other: Occupied, columns: Columns) -> Occupied:
-        """Those of a product."""
-        both = self | other
-        crossed = {
-            (i, j)
-            for i, j in columns.pairs
-            if (i in self.directions and j in other.directions) or (j in self.directions and i in other.directions)
-        }
-        return Occupied(both.directions, tuple(sorted({*both.pairs, *crossed})))
-
-
-class Sparse:
-    """A jet of which only the ``occupied`` columns are there, on leading axes of ``first`` and ``second`` (None for none)."""
-
-    def __init__(self, value, first=None, second=None, occupied: Occupied = Occupied()):
-        self.value, self.first, self.second, self.occupied = value, first, second, occupied
-
-    @classmethod
-    def of(cls, jet: Jet, occupied: Occupied, columns: Columns) -> Sparse:
-        """The occupied columns of a jet with all of them."""
-        first = second = None
-        if occupied.directions:
-            first = _rows(jet.first, range(columns.directions), occupied.directions)
-        if occupied.pairs:
-            second = _rows(jet.second, columns.pairs, occupied.pairs)
-        return cls(jet.value, first, second, occupied)
-
-    def jet(self) -> Jet:
-        return Jet(self.value, self.first, self.second)
-
-    def into(self, occupied: Occupied) -> Sparse:
-        """The same with these columns, at least those that it has."""
-        if occupied == self.occupied:
-            return self
-        first = _placed(self.first, self.occupied.directions, occupied.directions, self.value)
-        second = _placed(self.second, self.occupied.pairs, occupied.pairs, self.value)
-        return Sparse(self.value, first, second, occupied)
-
-    def element(self, k: int, occupied: Occupied) -> Sparse:
-        """The jet of ``value[k]``, which occupies only these of the columns."""
-        first = second = None
-        if occupied.directions:
-            first = _rows(self.first, self.occupied.directions, occupied.directions)[:, k]
-        if occupied.pairs:
-            second = _rows(self.second, self.occupied.pairs, occupied.pairs)[:, k]
-        return Sparse(self.value[k], first, second, occupied)
 
 
 class Chain:
@@ -185,14 +121,15 @@ class Chain:
         if name == "div":
             return [self._quotient(bind, *inputs)]
         if name in LINEAR and carried[0] and not any(carried[1:]):
-            return [_along(lambda x: bind(x, *(i.value for i in inputs[1:])), inputs[0])]
+            return [along(lambda x: bind(x, *(i.value for i in inputs[1:])), inputs[0])]
         if name in _UNARY:
             return [self._unary(bind, inputs[0])]
         if name in _BINARY:
             return [self._binary(bind, *inputs)]
         if name == "select_n" and not carried[0]:
             return [self._selected(bind, *inputs)]
-        if name in ("while", "scan") and self.columns.pairs:  # for first derivatives alone it is not worth its compilation
+        turns = equation.params.get("length") != 0  # of a scan
+        if name in ("while", "scan") and turns and self.columns.pairs:  # for first derivatives alone it is not worth its compilation
             # what begins as a number is to be carried as an array
             values = [jnp.asarray(x.value, v.aval.dtype) for x, v in zip(inputs, equation.invars, strict=True)]
             inputs = [Sparse(value, x.first, x.second, x.occupied) for value, x in zip(values, inputs, strict=True)]
@@ -201,17 +138,17 @@ class Chain:
 
     def _sum(self, bind, x: Sparse, y: Sparse, sign: float) -> Sparse:
         value = bind(x.value, y.value)
-        return self._combined(value, [(1.0, x), (sign, y)])
+        return combined(self.columns, value, [(1.0, x), (sign, y)])
 
     def _product(self, bind, x: Sparse, y: Sparse) -> Sparse:
-        return self._combined(bind(x.value, y.value), [(y.value, x), (x.value, y)], [(1.0, x, y)])
+        return combined(self.columns, bind(x.value, y.value), [(y.value, x), (x.value, y)], [(1.0, x, y)])
 
     def _quotient(self, bind, x: Sparse, y: Sparse) -> Sparse:
         value = bind(x.value, y.value)
         if y.occupied == Occupied():
-            return self._combined(value, [(1.0 / y.value, x)])
+            return combined(self.columns, value, [(1.0 / y.value, x)])
         inverse = self._unary(lambda v: 1.0 / v, y)
-        return self._combined(value, [(inverse.value, x), (x.value, inverse)], [(1.0, x, inverse)])
+        return combined(self.columns, value, [(inverse.value, x), (x.value, inverse)], [(1.0, x, inverse)])
 
     def _unary(self, bind, x: Sparse) -> Sparse:
         def slope(v):
@@ -219,9 +156,9 @@ class Chain:
 
         if not self.columns.pairs:
             value, first = slope(x.value)
-            return self._combined(value, [(first, x)])
+            return combined(self.columns, value, [(first, x)])
         (value, first), (_, second) = jax.jvp(slope, (x.value,), (jnp.ones_like(x.value),))
-        return self._combined(value, [(first, x)], [(0.5 * second, x, x)])
+        return combined(self.columns, value, [(first, x)], [(0.5 * second, x, x)])
 
     def _binary(self, bind, x: Sparse, y: Sparse) -> Sparse:
         if y.occupied == Occupied():
@@ -231,7 +168,7 @@ class Chain:
 
         # a number may stand beside an array, and a pull back would add its slopes up
         shape = jnp.broadcast_shapes(x.value.shape, y.value.shape)
-        x, y = (_along(lambda v: jnp.broadcast_to(v, shape), operand) for operand in (x, y))
+        x, y = (along(lambda v: jnp.broadcast_to(v, shape), operand) for operand in (x, y))
 
         def slopes(a, b):
             value, pull = jax.vjp(bind, a, b)
@@ -240,12 +177,12 @@ class Chain:
         value, (by_x, by_y) = slopes(x.value, y.value)
         linear = [(by_x, x), (by_y, y)]
         if not self.columns.pairs:
-            return self._combined(value, linear)
+            return combined(self.columns, value, linear)
         one, none = jnp.ones_like, jnp.zeros_like
         at = (x.value, y.value)
         xx, xy = jax.jvp(lambda a, b: slopes(a, b)[1], at, (one(x.value), none(y.value)))[1]
         _, yy = jax.jvp(lambda a, b: slopes(a, b)[1], at, (none(x.value), one(y.value)))[1]
-        return self._combined(value, linear, [(0.5 * xx, x, x), (0.5 * yy, y, y), (xy, x, y)])
+        return combined(self.columns, value, linear, [(0.5 * xx, x, x), (0.5 * yy, y, y), (xy, x, y)])
 
     def _selected(self, bind, which: Sparse, *cases: Sparse) -> Sparse:
         occupied = cases[0].occupied
@@ -260,30 +197,6 @@ class Chain:
             return jax.vmap(lambda *p: bind(which.value, *p))(*parts)
 
         return Sparse(value, part(lambda c: c.first), part(lambda c: c.second), occupied)
-
-    def _combined(self, value, linear: list, crossed: list = ()) -> Sparse:
-        """sum_k c_k x_k + sum_k c_k (a_k b_k' + b_k a_k'): ``linear`` is (c, x), ``crossed`` (c, a, b)."""
-        linear = [(c, x) for c, x in linear if x.occupied != Occupied()]
-        crossed = [(c, a, b) for c, a, b in crossed if a.occupied.directions and b.occupied.directions]
-        occupied = Occupied()
-        for _, x in linear:
-            occupied = occupied | x.occupied
-        if self.columns.pairs:
-            for _, a, b in crossed:
-                occupied = occupied | a.occupied.times(b.occupied, self.columns)
-        ndim = value.ndim
-        first = second = None
-        if occupied.directions:
-            terms = [(c, _placed(x.first, x.occupied.directions, occupied.directions, x.value)) for c, x in linear]
-            first = _added(terms, ndim)
-        if occupied.pairs:
-            terms = [(c, _placed(x.second, x.occupied.pairs, occupied.pairs, x.value)) for c, x in linear if x.occupied.pairs]
-            terms += [(c, _outer(a, b, occupied.pairs)) for c, a, b in crossed]
-            second = _added(terms, ndim)
-        # a term may be a scalar beside an array
-        shape = value.shape
-        first, second = (None if p is None else jnp.broadcast_to(p, (p.shape[0], *shape)) for p in (first, second))
-        return Sparse(value, first, second, occupied)
 
     def _while(self, params: dict, inputs: list[Sparse]) -> list[Sparse]:
         tested, given = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
@@ -302,13 +215,13 @@ class Chain:
     def _scan(self, params: dict, inputs: list[Sparse]) -> list[Sparse]:
         fixed, count = params["num_consts"], params["num_carry"]
         body = Chain.of_traced(self.columns, params["jaxpr"], inputs[:fixed])
-        start, along = inputs[fixed : fixed + count], inputs[fixed + count :]
-        firsts = [_along(lambda v: v[0], x) for x in along]
+        start, beside = inputs[fixed : fixed + count], inputs[fixed + count :]
+        firsts = [along(lambda v: v[0], x) for x in beside]
         kept = _settled(body, start, firsts)
         ways: list[Occupied] = []
 
         def turn(jets, now):
-            out = body(*_sparse(jets, kept), *_sparse(now, [x.occupied for x in along]))
+            out = body(*_sparse(jets, kept), *_sparse(now, [x.occupied for x in beside]))
             ways[:] = [x.occupied for x in out[count:]]
             return _jets(out[:count], kept), _jets(out[count:], ways)
 
@@ -316,7 +229,7 @@ class Chain:
             """With the axis of the loop before that of the columns, or behind it."""
             return [Jet(x, *(None if part is None else jnp.swapaxes(part, 0, 1) for part in parts)) for x, *parts in jets]
 
-        now = swapped([x.jet() for x in along])
+        now = swapped([x.jet() for x in beside])
         rest = {which: params[which] for which in ("length", "reverse", "unroll")}
         end, passed = jax.lax.scan(turn, _jets(start, kept), now, **rest)
         return [*_sparse(end, kept), *_sparse(swapped(passed), ways)]
@@ -371,8 +284,8 @@ class _Joined:
         for start, stop, piece in zip(starts[:-1], starts[1:], self._pieces, strict=True):
             if start <= begin and end <= stop:
                 if self._stacked:
-                    return _along(lambda x: jnp.expand_dims(x, self.axis), piece)
-                return _along(lambda x, a=begin - start, b=end - start: jax.lax.slice_in_dim(x, a, b, axis=self.axis), piece)
+                    return along(lambda x: jnp.expand_dims(x, self.axis), piece)
+                return along(lambda x, a=begin - start, b=end - start: jax.lax.slice_in_dim(x, a, b, axis=self.axis), piece)
         return None
 
 
@@ -420,85 +333,6 @@ def _settled(body: Chain, start: Sequence[Sparse], others: Sequence[Sparse] = ()
         kept = wider
 
 
-def _along(function: Callable, x: Sparse) -> Sparse:
-    """A linear function of one array, in every column."""
-    first, second = (None if part is None else jax.vmap(function)(part) for part in (x.first, x.second))
-    return Sparse(function(x.value), first, second, x.occupied)
-
-
-def _rows(part: Array, have: Sequence, wanted: Sequence) -> Array:
-    """The columns ``wanted`` of a part that has the columns ``have``."""
-    have, wanted = list(have), list(wanted)
-    if have == wanted:
-        return part
-    at = [have.index(column) for column in wanted]
-    if at == list(range(at[0], at[0] + len(at))):
-        return part[at[0] : at[0] + len(at)]
-    return part.at[np.array(at)].get(mode="promise_in_bounds")
-
-
-def _placed(part: Array | None, have: Sequence, wanted: Sequence, value: Array) -> Array | None:
-    """A part with the columns ``have`` among the columns ``wanted``, zero in those that it has not."""
-    if not wanted or tuple(have) == tuple(wanted):
-        return part
-    if part is None:
-        return jnp.zeros((len(wanted), *value.shape), value.dtype)
-    there = np.array([column in have for column in wanted])
-    if len(have) > 1:
-        at = np.array([have.index(column) if column in have else 0 for column in wanted])
-        part = part.at[at].get(mode="promise_in_bounds")
-    return jnp.where(there.reshape(-1, *(1,) * value.ndim), part, 0.0)
-
-
-def _outer(a: Sparse, b: Sparse, pairs: Sequence[tuple[int, int]]) -> Array:
-    """a_i b_j + a_j b_i of every pair."""
-    ndim = max(a.value.ndim, b.value.ndim)
-    if len(a.occupied.directions) == 1:
-        a, b = b, a
-    if len(b.occupied.directions) == 1:
-        (k,) = b.occupied.directions
-        other = [j if i == k else i for i, j in pairs]
-        times = [(2.0 if i == j else 1.0) if k in (i, j) else 0.0 for i, j in pairs]
-        return _spread(_taken(a, other, times), ndim) * _spread(b.first, ndim)
-    left, right = [i for i, _ in pairs], [j for _, j in pairs]
-    if a is b:
-        return 2.0 * _taken(a, left) * _taken(a, right)
-    (a_i, a_j), (b_i, b_j) = ([_spread(_taken(x, side), ndim) for side in (left, right)] for x in (a, b))
-    return a_i * b_j + a_j * b_i
-
-
-def _taken(x: Sparse, directions: Sequence[int], times: Sequence[float] | None = None) -> Array:
-    """Rows of first derivatives, each ``times`` a number; zero in directions that are not occupied."""
-    have = x.occupied.directions
-    factor = np.array([float(i in have) for i in directions]) * (1.0 if times is None else np.array(times))
-    if len(have) > 1:
-        at = np.array([have.index(i) if i in have else 0 for i in directions])
-        rows = x.first.at[at].get(mode="promise_in_bounds")
-    else:
-        rows = x.first
-    if np.all(factor == 1.0):
-        return jnp.broadcast_to(rows, (len(directions), *rows.shape[1:]))
-    return rows * factor.reshape(-1, *(1,) * x.value.ndim)
-
-
-def _spread(x: Array, ndim: int) -> Array:
-    """A part of a jet of a scalar, to go with parts of arrays of ``ndim`` dimensions."""
-    return x.reshape(x.shape + (1,) * (1 + ndim - x.ndim))
-
-
-def _added(terms: list, ndim: int) -> Array:
-    """sum of c x, with the factors that are 1 or -1 left out."""
-    total = None
-    for c, x in terms:
-        x = _spread(x, ndim)
-        term = x if isinstance(c, float) and abs(c) == 1.0 else c * x
-        if isinstance(c, float) and c == -1.0:
-            total = -term if total is None else total - term
-        else:
-            total = term if total is None else total + term
-    return total
-
-
 def through(columns: Columns, function: Callable, vector: Sequence[Sparse]) -> list[Sparse]:
     """``function`` of a vector, returning a tuple of arrays, applied to the jets of the vector's elements."""
     return Chain(columns, lambda *elements: tuple(function(joined(elements))), (), vector)()
@@ -507,14 +341,3 @@ def through(columns: Columns, function: Callable, vector: Sequence[Sparse]) -> l
 def joined(elements: Sequence[Array], batch: tuple[int, ...] = ()) -> Array:
     """The vector of these elements, each of shape ``batch``."""
     return jnp.stack(elements) if elements else jnp.zeros((0, *batch))
-
-
-def elements(packed: Array, columns: Columns, occupied: Sequence[Occupied]) -> list[Sparse]:
-    """The jets of the elements of a packed vector."""
-    jet = columns.unpack(packed)
-    return [Sparse.of(jet.at((k,)), kept, columns) for k, kept in enumerate(occupied)]
-
-
-def whole(x: Sparse, columns: Columns) -> Array:
-    """A jet packed with all its columns."""
-    return x.into(Occupied.all_of(columns)).jet().packed()

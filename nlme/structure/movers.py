@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.structure.chain import Occupied, Sparse
 from nlme.structure.dosing import StructureAt
 from nlme.structure.jets import Columns, Jet
 from nlme.structure.lanes import OfSubject, side_by_side
 from nlme.structure.solvers import SOLVED, Pace, Tolerances, integrate
+from nlme.structure.sparse import Occupied, Sparse
 from nlme.structure.system import State, System, occupied_states
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from nlme.structure.arrivals import Arriving, refuse_steady_state
 from nlme.structure.base import LinearStructure
-from nlme.structure.chain import Occupied, Sparse, elements, through, whole
+from nlme.structure.chain import through
 from nlme.structure.dosing import StructureAt, changes_infusions, doses
 from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeline
 from nlme.structure.jets import Columns, Jet
@@ -30,6 +30,7 @@ from nlme.structure.lanes import OfSubject, side_by_side
 from nlme.structure.movers import ClosedForm, Sets, Stepping
 from nlme.structure.recognition import as_exponential, flows_of
 from nlme.structure.solvers import NOT_FINITE, SOLVED, Pace, Tolerances, where
+from nlme.structure.sparse import Occupied, Sparse, elements, whole
 from nlme.structure.steady import fills
 from nlme.structure.superposition import superpose, worthwhile
 from nlme.structure.system import State

@@ -4,8 +4,7 @@ Each dose adds the response of an empty system to it; a dose counts for the samp
 to the next reset.  The work grows as samples x doses, without a loop over events.
 
 A response depends on few numbers: those of the structure (the rates of an exponential, where clearances and volumes enter only by
-their ratios) and those of its dose that the parameters move.  Where they are fewer than the directions, derivatives are carried
-in them, and the chain rule is applied to the result (``Columns.compose``).
+their ratios) and those of its dose that the parameters move (``nlme.structure.fewest``).
 """
 
 from __future__ import annotations
@@ -19,11 +18,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.structure.base import DOSE_RULES, LinearStructure
-from nlme.structure.chain import Chain, Occupied, Sparse, elements, through
+from nlme.structure.chain import through
 from nlme.structure.dosing import Doses, StructureAt, doses, linear_steady_state
 from nlme.structure.events import BOLUS, FILL, START, Timeline
+from nlme.structure.fewest import push_in_fewest
 from nlme.structure.jets import Columns, Jet
 from nlme.structure.lanes import side_by_side
+from nlme.structure.sparse import Occupied, elements
 
 # one event of the scan costs about as much as this many (sample, dose) pairs here (measured)
 _BREAK_EVEN = 6  # moved by the same linear structure
@@ -156,34 +157,11 @@ class _Responses:
             numbers, at, fills = self.form([next(moved) if moves else x.value for x, moves in zip(jets, self.moving, strict=True)])
             return self._responses(eqx.combine(numbers, self.known), at, fills, when, samples, counts)
 
-        found = self._pushed(responses, [jet for jet, moves in zip(jets, self.moving, strict=True) if moves], since.ndim)
+        moving = [jet for jet, moves in zip(jets, self.moving, strict=True) if moves]
+        found = push_in_fewest(self.columns, responses, moving, since.ndim)
         return tuple(
             Jet(*(None if x is None else jnp.sum(x, axis) for x, axis in zip(jet, (1, 2, 2), strict=True))) for jet in found
         )
-
-    def _pushed(self, responses, moving: list[Jet], ndim: int) -> tuple[Jet, ...]:
-        """The jets of the responses (T, D), in whichever of the directions and the numbers that they depend on are fewer."""
-        if not moving:
-            return tuple(self.columns.unpack(self.columns.constant(y)) for y in responses())
-        # one number, one for each dose, or one for each state and dose; perhaps with an axis over subjects at the end
-        parts = [[jet] if jet.value.ndim < ndim else [jet.at((k,)) for k in range(len(jet.value))] for jet in moving]
-        inner = [jet for jets in parts for jet in jets]
-        own = Columns.of_order(2 if self.columns.pairs else 1, len(inner))
-        if not self.columns.directions or own.count >= self.columns.count:
-            return self.columns.push(responses, *moving)
-
-        def of_numbers(*values):
-            given = iter(values)
-            several = [[next(given) for _ in jets] for jets in parts]
-            return responses(*(x[0] if jet.value.ndim < ndim else jnp.stack(x) for x, jet in zip(several, moving, strict=True)))
-
-        if own.pairs:
-            seeds = [Sparse(u.value, jnp.ones((1, *u.value.shape)), None, Occupied((k,))) for k, u in enumerate(inner)]
-            every = Occupied.all_of(own)
-            found = [x.into(every).jet() for x in Chain(own, of_numbers, (), seeds)()]
-        else:
-            found = own.push(of_numbers, *(own.variable(k, u.value) for k, u in enumerate(inner)))
-        return tuple(self.columns.compose(jet, own, inner) for jet in found)
 
     def _responses(self, structure: LinearStructure, at: Doses, fills, when: _When, samples: _Samples, counts) -> tuple:
         since = jnp.where(counts, samples.clock[:, None] - at.time, 0.0)

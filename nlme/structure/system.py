@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nlme.structure.chain import Chain, Occupied, Sparse, joined
+from nlme.structure.chain import Chain, joined
 from nlme.structure.jets import Columns, Jet
+from nlme.structure.sparse import Occupied, Sparse
 
 State = tuple[Jet, ...]
 

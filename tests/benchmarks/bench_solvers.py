@@ -18,8 +18,8 @@ import equinox as eqx
 import numpy as np
 
 from nlme.language.ragged import over_subjects
-from nlme.structure.chain import Occupied
 from nlme.structure.propagate import propagate
+from nlme.structure.sparse import Occupied
 
 _TIMES = [0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 30, 36, 48]
 _TYPICAL = np.array([1.1, 3.5, 20.0, 4.0, 40.0])  # ka, cl, v1, q, v2

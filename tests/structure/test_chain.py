@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import nlme
-from nlme.structure.chain import Chain, Occupied, Sparse, through, whole
+from nlme.structure.chain import Chain, through
 from nlme.structure.explicit import TSIT5, Explicit
 from nlme.structure.jets import Columns
 from nlme.structure.rosenbrock import RODAS5P, Rosenbrock
+from nlme.structure.sparse import Occupied, Sparse, whole
 from nlme.structure.system import System, occupied_states
 
 POINT = jnp.array([0.7, 1.3, 0.4, 2.1])
