@@ -143,8 +143,7 @@ def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> 
         return None, 1
     width = len(anatomy.states) * Columns.of_order(order, len(anatomy.inputs)).count
     most = min(MOST, max(4, WIDTH // width))
-    wanted = cores()
-    threads = wanted if mesh is None and jax.default_backend() == "cpu" and subjects * width > SHARED else 1
+    threads = cores() if mesh is None and jax.default_backend() == "cpu" and subjects * width > SHARED else 1
     return most, threads
 
 

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from nlme.language.anatomy import Anatomy, individual_row, rows_of, structure_of, used_parameters
 from nlme.language.model import Model
 from nlme.language.stacking import SubjectData
-from nlme.structure.chain import through
+from nlme.structure.chain import joined, through
 from nlme.structure.events import Timeline
 from nlme.structure.jets import Columns, Jet, Polynomial
 from nlme.structure.propagate import propagate, trace
@@ -109,11 +109,8 @@ class _Solver:
     @staticmethod
     def _pushed(inputs, columns: Columns, packed, occupied):
         """The inputs of the solution from packed coordinates, and which columns they occupy."""
-        occupied = occupied or [Occupied.all_of(columns)] * packed.shape[0]
         found = through(columns, inputs, elements(packed, columns, occupied))
-        # none: dynamics in which no parameter is
-        vector = jnp.stack([whole(x, columns) for x in found]) if found else jnp.zeros((0, columns.count))
-        return vector, [x.occupied for x in found]
+        return joined([whole(x, columns) for x in found], (columns.count,)), [x.occupied for x in found]
 
 
 class EffectsJet(_Solver):

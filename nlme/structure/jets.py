@@ -75,37 +75,13 @@ class Columns:
         first = jnp.diag(scale) if self.directions else jnp.zeros((value.shape[0], 0))
         return jnp.concatenate([value[:, None], first, jnp.zeros((value.shape[0], len(self.pairs)))], axis=-1)
 
-    def variable(self, direction: int, value: Float[Array, "..."]) -> Jet:
-        """Independent variables, all elements of ``value`` moving along one direction; for first derivatives."""
-        first = np.eye(self.directions)[direction].reshape(-1, *(1,) * value.ndim)
-        return Jet(value, jnp.broadcast_to(first, (self.directions, *value.shape)), None)
-
-    def compose(self, outer: Jet, own: Columns, inner: Sequence[Jet]) -> Jet:
-        """The jet in these directions of y = f(u), element by element, from that of f (``outer``) and those of u (``inner``).
-
-        y_i = sum_a f_a u_a,i         y_ij = sum_ab f_ab u_a,i u_b,j + sum_a f_a u_a,ij
-
-        ``own`` : the columns of ``outer``, one direction for each of ``inner``, to the same order as here
-        """
-        ndim = outer.value.ndim
-
-        def across(part):
-            return part.reshape(part.shape[0], *(1,) * (ndim + 1 - part.ndim), *part.shape[1:])
-
-        moved = [across(u.first) for u in inner]
-        first = sum(f * u for f, u in zip(outer.first, moved, strict=True))
-        if not self.pairs:
-            return Jet(outer.value, first, None)
-        left, right = ([u[side] for u in moved] for side in (self.left, self.right))
-        crossed = [left[a] * right[b] if a == b else left[a] * right[b] + left[b] * right[a] for a, b in own.pairs]
-        bent = sum(f * u for f, u in zip(outer.second, crossed, strict=True))
-        return Jet(outer.value, first, bent + sum(f * across(u.second) for f, u in zip(outer.first, inner, strict=True)))
-
     def push(self, function: Callable, *jets: Jet):
         """``function`` of arrays applied to their jets: the jet of its result, or of each array of a tuple."""
         values = tuple(jet.value for jet in jets)
         if not self.directions:
             return jax.tree.map(lambda y: Jet(y, None, None), function(*values))
+        if not jets:
+            return jax.tree.map(lambda y: self.unpack(self.constant(y)), function())
         first = tuple(jet.first for jet in jets)
 
         def slope(x, v):

@@ -79,8 +79,8 @@ def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerance
     """The matrix exponentials by which equations are to be solved: linear ones, where it costs less and no solver is asked for."""
     if tolerances.solver is not None or not worthwhile(timeline, stepped=True):
         return None
-    elements = flows_of(structure_at(inputs, 0))
-    return None if elements is None else lambda z, row: as_exponential(structure_at(z, row), elements)
+    found = flows_of(structure_at(inputs, 0))
+    return None if found is None else lambda z, row: as_exponential(structure_at(z, row), found)
 
 
 def _ending(states: Float[Array, "... s"]) -> Int[Array, "..."]:
@@ -153,7 +153,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     every = Occupied.all_of(columns)
     # what the equations are told of doses on their way moves with everything
     sparse = occupied is not None and not arriving and not linear and tolerances.solver in (None, "explicit", "explicit8")
-    vector = elements(packed, columns, occupied if sparse else [every] * packed.shape[0])
+    vector = elements(packed, columns, occupied if sparse else None)
 
     def moved(z):
         at = doses(structure_at, z, timeline)

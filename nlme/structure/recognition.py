@@ -84,7 +84,9 @@ def as_exponential(structure: ODE, elements: dict[tuple[int, int], Element]) -> 
 
     def rate(k, j, sign):
         number, own = elements[k, j]
-        return values.setdefault((number, sign * own), sign * matrix[k, j])
+        if (number, sign * own) not in values:
+            values[number, sign * own] = sign * matrix[k, j]
+        return values[number, sign * own]
 
     losses = {(names[j], None): rate(j, j, -1.0) for k, j in elements if k == j}
     drives = {(names[j], names[k]): rate(k, j, 1.0) for k, j in elements if k != j}
@@ -114,9 +116,10 @@ class _Reading:
         return [of(v) for v in jaxpr.outvars]
 
     def _of_value(self, value) -> _Kind:
-        if isinstance(value, jax.core.Tracer) or np.ndim(value):
-            return _Constant(self._symbol(id(value))) if isinstance(value, jax.core.Tracer) or np.any(np.asarray(value)) else {}
-        return _Constant({(): float(value)}) if value != 0 else {}
+        known = not isinstance(value, jax.core.Tracer)
+        if known and not np.any(np.asarray(value)):
+            return {}
+        return _Constant({(): float(value)} if known and np.ndim(value) == 0 else self._symbol(id(value)))
 
     def _after(self, equation, kinds: list[_Kind]) -> list[_Kind]:
         name, count = equation.primitive.name, len(equation.outvars)

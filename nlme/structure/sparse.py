@@ -81,8 +81,9 @@ class Sparse:
         return Sparse(self.value[k], first, second, occupied)
 
 
-def elements(packed: Array, columns: Columns, occupied: Sequence[Occupied]) -> list[Sparse]:
-    """The jets of the elements of a packed vector."""
+def elements(packed: Array, columns: Columns, occupied: Sequence[Occupied] | None) -> list[Sparse]:
+    """The jets of the elements of a packed vector, each of which occupies some columns, or all."""
+    occupied = occupied or [Occupied.all_of(columns)] * packed.shape[0]
     jet = columns.unpack(packed)
     return [Sparse.of(jet.at((k,)), kept, columns) for k, kept in enumerate(occupied)]
 

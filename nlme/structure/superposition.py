@@ -74,7 +74,7 @@ def superpose(
         return [*different.values(), *([] if at.left is None else [at.left])]
 
     every = Occupied.all_of(columns)
-    found = through(columns, given, elements(packed, columns, occupied or [every] * packed.shape[0]))
+    found = through(columns, given, elements(packed, columns, occupied))
     (form,) = formed
     numbers, left = found[: 1 + max(form.which)], found[1 + max(form.which) :]
     moving = tuple(x.occupied != Occupied() for x in numbers)

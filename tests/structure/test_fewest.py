@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nlme.structure.fewest import compose, push_in_fewest
 from nlme.structure.jets import Columns, Jet
 
 POINT = jnp.array([0.7, 1.3, 0.4, 2.1])
@@ -33,11 +34,13 @@ def test_the_jet_of_a_composed_function(columns):
     one, several = inner
     flat = [jnp.zeros((3, *u.value.shape)) if own.pairs else None for u in inner]
     seeds = Jet(one.value, jnp.eye(2)[0], flat[0]), Jet(several.value, jnp.array([[0.0] * 3, [1.0] * 3]), flat[1])
-    found = columns.compose(own.push(response, *seeds), own, inner)
+    found = compose(columns, own.push(response, *seeds), own, inner)
     expected = columns.push(lambda z: response(*numbers(z)), columns.unpack(columns.seed(POINT, jnp.ones(4))))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13), found, expected)
 
 
-def test_variables_move_along_one_direction():
-    jet = Columns.of_order(1, 3).variable(1, jnp.array([2.0, 5.0]))
-    np.testing.assert_array_equal(jet.first, [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+@pytest.mark.parametrize("columns", [Columns(), *CASES.values()], ids=["none", *CASES])
+def test_a_response_in_which_nothing_moves(columns):
+    (jet,) = push_in_fewest(columns, lambda: (jnp.ones((2, 3)),), [], 2)
+    expected = columns.unpack(columns.constant(jnp.ones((2, 3))))
+    jax.tree.map(np.testing.assert_array_equal, jet, expected)
