@@ -77,8 +77,7 @@ def superpose(
     found = through(columns, given, elements(packed, columns, occupied))
     (form,) = formed
     numbers, left = found[: 1 + max(form.which)], found[1 + max(form.which) :]
-    moving = tuple(x.occupied != Occupied() for x in numbers)
-    jets = [x.into(every).jet() if moves else Jet(x.value, None, None) for x, moves in zip(numbers, moving, strict=True)]
+    jets = [x.into(every).jet() if x.occupied != Occupied() else Jet(x.value, None, None) for x in numbers]
     when = _When(
         timeline.kind[events],
         timeline.compartment[events] if len(timeline.dosed) > 1 else None,
@@ -88,7 +87,7 @@ def superpose(
     )
     samples = _Samples(timeline.sample, timeline.sample_clock, timeline.sample_epoch if timeline.resets else None)
     dosed = tuple(k in timeline.dosed for k in range(size))
-    responses = _Responses(columns, form, known, moving, dosed, timeline.infusions)
+    responses = _Responses(columns, form, known, dosed, timeline.infusions)
     states = responses(jets, when, samples) if reversible else side_by_side(responses, jets, when, samples)
     return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states)
 
@@ -134,15 +133,13 @@ class _Responses:
     ----------
     form : of the numbers that are given
     known : what the structure holds besides them
-    moving : which of them move with the parameters
     """
 
-    def __init__(self, columns: Columns, form: _Form, known, moving: tuple[bool, ...], dosed: tuple[bool, ...], infusions: bool):
-        self.columns, self.form, self.known, self.moving = columns, form, known, moving
-        self.dosed, self.infusions = dosed, infusions
+    def __init__(self, columns: Columns, form: _Form, known, dosed: tuple[bool, ...], infusions: bool):
+        self.columns, self.form, self.known, self.dosed, self.infusions = columns, form, known, dosed, infusions
 
     def __call__(self, jets: list[Jet], when: _When, samples: _Samples) -> tuple[Jet, ...]:
-        """Jet of every state (T,)."""
+        """Jet of every state (T,), from those of the numbers; one without derivatives does not move with the parameters."""
         _, at, _ = self.form([jet.value for jet in jets])
         earlier = when.place <= samples.place[:, None]
         since = samples.clock[:, None] - at.time
@@ -154,10 +151,10 @@ class _Responses:
 
         def responses(*values):
             moved = iter(values)
-            numbers, at, fills = self.form([next(moved) if moves else x.value for x, moves in zip(jets, self.moving, strict=True)])
+            numbers, at, fills = self.form([jet.value if jet.first is None else next(moved) for jet in jets])
             return self._responses(eqx.combine(numbers, self.known), at, fills, when, samples, counts)
 
-        moving = [jet for jet, moves in zip(jets, self.moving, strict=True) if moves]
+        moving = [jet for jet in jets if jet.first is not None]
         found = push_in_fewest(self.columns, responses, moving, since.ndim)
         return tuple(
             Jet(*(None if x is None else jnp.sum(x, axis) for x, axis in zip(jet, (1, 2, 2), strict=True))) for jet in found
