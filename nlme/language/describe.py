@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import inspect
 
 import equinox as eqx
 import jax
@@ -15,7 +14,7 @@ from nlme.errors import ModelError
 from nlme.language.anatomy import Anatomy, anatomy_of, individual_row, named, observation_row
 from nlme.language.dependence import dependence
 from nlme.language.effects import transforms_at
-from nlme.language.model import Model, covariate_units
+from nlme.language.model import Model, covariate_units, documentation
 from nlme.parameters.inventory import Inventory
 from nlme.typing import Named
 
@@ -85,9 +84,7 @@ def describe(model: Model | type[Model]) -> Description:
     if anatomy.states:
         sections.append(_structure(model, anatomy))
     sections.append(_endpoints(model, anatomy))
-    summary = (inspect.getdoc(type(model)) or "").split("\n\n")[0].replace("\n", " ")
-    if summary.startswith(f"{type(model).__name__}("):  # written by dataclasses, not by the author
-        summary = ""
+    summary = documentation(model).split("\n\n")[0].replace("\n", " ")
     return Description(type(model).__name__, summary, tuple(sections))
 
 

@@ -137,6 +137,12 @@ class _MissingParameter(ModelError, AttributeError):
     """A parameter that the model does not declare."""
 
 
+def documentation(model: Model) -> str:
+    """What the author wrote about the model; nothing for the signature that dataclasses put where there is nothing."""
+    written = inspect.getdoc(type(model)) or ""
+    return "" if written.startswith(f"{type(model).__name__}(") else written
+
+
 def covariate_units(model: Model) -> dict[str, str]:
     """Covariate name -> unit as declared; a tuple of names declares them without units.
 

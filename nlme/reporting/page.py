@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nlme.errors import DataError
+from nlme.language.model import documentation
 from nlme.reporting.formats import html_table
 from nlme.reporting.numbers import MISSING, fixed_point, seconds, significant
 from nlme.reporting.style import STYLE
@@ -74,8 +75,7 @@ def report(
 
 
 def _header(fit, heading: str) -> str:
-    documented = inspect.getdoc(type(fit.model)) or ""
-    first, _, rest = documented.partition("\n\n")
+    first, _, rest = documentation(fit.model).partition("\n\n")
     parts = [f"<h1>{html.escape(heading)}</h1>"]
     if first:
         parts.append(f'<p class="lead">{html.escape(" ".join(first.split()))}</p>')

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from fit_stand_in import theophylline_fit
 
+import nlme
 from nlme.plots import curves, individuals
 from nlme.reporting.page import report
 
@@ -154,6 +155,24 @@ def test_without_covariates_or_random_effects_their_sections_are_left_out(tmp_pa
     fit.eta, fit.shrinkage = fit.eta.iloc[:, :0], fit.shrinkage.iloc[:0]
     _, reader = _read(report(fit, tmp_path / "y.html", max_subjects=1))
     assert "effects" not in reader.sections
+
+
+def test_a_model_without_a_docstring_has_no_lead(tmp_path):
+    """Instead of the signature that dataclasses put there."""
+
+    class Bare(nlme.Model):
+        ka: nlme.Scalar = nlme.positive(1.0)
+
+    class Explained(nlme.Model):
+        """What it is."""
+
+        ka: nlme.Scalar = nlme.positive(1.0)
+
+    fit = theophylline_fit()
+    for model, lead in ((Bare(), None), (Explained(), '<p class="lead">What it is.</p>')):
+        fit.model = model
+        page, _ = _read(report(fit, tmp_path / "x.html", max_subjects=1))
+        assert "factory" not in page and (lead in page if lead else 'class="lead"' not in page)
 
 
 def test_many_subjects_are_not_all_drawn(tmp_path):
