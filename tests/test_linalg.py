@@ -83,7 +83,7 @@ def test_batches_are_each_alone():
 _MANY = """
 import numpy as np
 import nlme
-from nlme.estimation.objective import evaluate_subjects
+from nlme.marginal.objective import evaluate_subjects
 from nlme.language.layout import lay_out
 from nlme.parameters.inventory import Inventory
 

@@ -24,10 +24,10 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.estimation.objective import evaluate_subjects
-from nlme.estimation.outer import CONVERGED, SENTENCES
-from nlme.estimation.result import Fit
-from nlme.structure.solvers import SOLVED
+from nlme.dynamics.solvers import SOLVED
+from nlme.fitting.result import Fit
+from nlme.marginal.objective import evaluate_subjects
+from nlme.search.quasi_newton import CONVERGED, SENTENCES
 
 PROBLEM, REMARK, FINE, UNJUDGED = "problem", "remark", "fine", "not judged"
 _ORDER = (PROBLEM, REMARK, UNJUDGED, FINE)
@@ -109,7 +109,7 @@ def information(fit: Fit) -> np.ndarray:
     scores = np.asarray(at.gradient)
     if "covariance" not in fit.__dict__:
         return 0.5 * scores.T @ scores
-    from nlme.estimation.asymptotic import natural_jacobian
+    from nlme.fitting.covariance import natural_jacobian
 
     jacobian = natural_jacobian(fit.inventory, fit.model)
     return 2.0 * jacobian.T @ fit.covariance.information_r @ jacobian

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.diagnostics.audit import FINE, PROBLEM, REMARK, UNJUDGED, Audit, Check, assembled, quick_checks
-from nlme.estimation.multistart import SAME, multistart
-from nlme.estimation.objective import Evaluation, evaluate_subjects
-from nlme.estimation.result import Fit
+from nlme.dynamics.solvers import SOLVED
+from nlme.fitting.multistart import SAME, multistart
+from nlme.fitting.result import Fit
+from nlme.marginal.objective import evaluate_subjects
 from nlme.marginal.quadrature import ImportanceSampling, Nodes
-from nlme.structure.solvers import SOLVED
+from nlme.marginal.subjects import Evaluation
 
 _STEP = 1e-4  # of the central differences
 _OFF = 0.02  # how far from the estimates, where the gradient is not zero

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from nlme.dynamics.recognition import flows_of
 from nlme.errors import ModelError
 from nlme.language.dependence import dependence
 from nlme.language.mistakes import in_method, kind_of
@@ -19,7 +20,6 @@ from nlme.observation.base import Law, Observation
 from nlme.parameters.covariance import Covariance, joined
 from nlme.parameters.mixture import Mixture
 from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
-from nlme.structure.recognition import flows_of
 from nlme.typing import Named
 
 OCCASION, MEMBER = "(occasion)", "(subpopulation)"  # their columns among the covariates; no covariate can have these names

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from nlme.data.population import Population
 from nlme.errors import ModelError, name_error
+from nlme.jets.jet import Columns
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
 from nlme.language.model import Model
 from nlme.language.observed import check_observed
@@ -22,7 +23,6 @@ from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, padde
 from nlme.language.records import records_of
 from nlme.language.sites import Sites, sites_of
 from nlme.language.stacking import SubjectData, stack
-from nlme.structure.jets import Columns
 
 
 @dataclasses.dataclass(frozen=True)

@@ -137,6 +137,21 @@ class _MissingParameter(ModelError, AttributeError):
     """A parameter that the model does not declare."""
 
 
+def require_model(model) -> Model:
+    """An instance of a model, or a sentence.
+
+    Raises
+    ------
+    ModelError
+        The class in place of an instance, or anything else.
+    """
+    if isinstance(model, type) and issubclass(model, Model):
+        raise ModelError(f"Pass an instance of the model: {model.__name__}() with its parentheses.")
+    if not isinstance(model, Model):
+        raise ModelError(f"model must be an instance of an nlme.Model subclass; got {type(model).__name__}.")
+    return model
+
+
 def documentation(model: Model) -> str:
     """What the author wrote about the model; nothing for the signature that dataclasses put where there is nothing."""
     written = inspect.getdoc(type(model)) or ""

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from nlme.data.population import Subject
-from nlme.errors import DataError, ModelError, name_error
-from nlme.language.anatomy import OCCASION, Anatomy
-from nlme.structure.events import (
+from nlme.dynamics.events import (
     BOLUS,
     BREAK,
     FILL,
@@ -29,6 +27,8 @@ from nlme.structure.events import (
     START,
     STOP,
 )
+from nlme.errors import DataError, ModelError, name_error
+from nlme.language.anatomy import OCCASION, Anatomy
 
 BOLUS_HOW = -1
 

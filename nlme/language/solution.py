@@ -22,15 +22,15 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from nlme.dynamics.events import Timeline
+from nlme.dynamics.propagate import propagate, trace
+from nlme.dynamics.solvers import NO_STEADY_STATE, SENTENCES, SOLVED, Tolerances
+from nlme.jets.chain import joined, through
+from nlme.jets.jet import Columns, Jet, Polynomial
+from nlme.jets.sparse import Occupied, elements, whole
 from nlme.language.anatomy import Anatomy, individual_row, rows_of, structure_of, used_parameters
 from nlme.language.model import Model
 from nlme.language.stacking import SubjectData
-from nlme.structure.chain import joined, through
-from nlme.structure.events import Timeline
-from nlme.structure.jets import Columns, Jet, Polynomial
-from nlme.structure.propagate import propagate, trace
-from nlme.structure.solvers import NO_STEADY_STATE, SENTENCES, SOLVED, Tolerances
-from nlme.structure.sparse import Occupied, elements, whole
 
 _PASSES = 14  # solves that one pass back through the steps costs
 _MOST_COLUMNS = 60  # of a linear structure's jet, before reverse differentiation is cheaper

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Fills, Timeline
 from nlme.language.anatomy import MEMBER, Anatomy
 from nlme.language.records import BOLUS_HOW
-from nlme.structure.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Fills, Timeline
 
 _FIELDS = ("time", "kind", "record", "amount", "given", "how", "compartment", "reset", "epoch", "fill", "adds", "ahead")
 _FILL_FIELDS = ("amount", "given", "how", "compartment", "interval", "row")

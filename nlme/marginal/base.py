@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nlme.dynamics.solvers import Tolerances
 from nlme.errors import ModelError
 from nlme.language.anatomy import Anatomy
 from nlme.language.density import Moments, back_transformed, effects_from, moments
@@ -27,7 +28,6 @@ from nlme.language.model import Model
 from nlme.language.solution import Expansion, Replayed, Solution, expand
 from nlme.language.stacking import SubjectData
 from nlme.linalg import cholesky, inverse_lower, raised
-from nlme.structure.solvers import Tolerances
 
 _LEAST = 0.25  # eigenvalue of a Hessian that places nodes, the random effects' own distribution having 1
 
@@ -66,7 +66,7 @@ class Method(abc.ABC):
     inner_iterations : limit of the search for a mode
     ode : tolerances of the ODE solver
     site_points : nodes of the quadrature over the random effects of a site (the level above the subject), for each of them
-        (``nlme.estimation.nested``); an odd number of at least 3
+        (``nlme.marginal.sites``); an odd number of at least 3
     """
 
     inner_tolerance: float = 1e-10

@@ -15,14 +15,14 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from nlme.jets.jet import Columns, Jet
+from nlme.jets.sparse import Occupied
 from nlme.language.anatomy import Anatomy
 from nlme.language.density import Moments, moments
 from nlme.language.model import Model
 from nlme.language.solution import EffectsJet
 from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Curvature, Method, Subject
-from nlme.structure.jets import Columns, Jet
-from nlme.structure.sparse import Occupied
 
 
 def curvature_at(

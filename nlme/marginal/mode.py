@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from nlme.dynamics.solvers import SOLVED
 from nlme.linalg import cholesky, solve_positive
 from nlme.marginal.base import Curvature
-from nlme.structure.solvers import SOLVED
 
 
 class Mode(NamedTuple):
@@ -71,7 +71,7 @@ def begin_mode(start: Float[Array, " q"]) -> ModeSearch:
     )
 
 
-def begun_again(search: ModeSearch, tolerance: float, limit: int) -> ModeSearch:
+def restarted(search: ModeSearch, tolerance: float, limit: int) -> ModeSearch:
     """Where the search has not ended, one from where it stands, as if nothing were known of it but its iterations."""
     anew = begin_mode(search.b)._replace(count=search.count)
     return jax.tree.map(lambda a, b: jnp.where(unfinished(search, tolerance, limit), a, b), anew, search)

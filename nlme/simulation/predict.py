@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nlme.dynamics.solvers import SENTENCES, SOLVED, Tolerances
 from nlme.errors import DataError, FitError, ModelError
-from nlme.estimation.result import Evaluated
+from nlme.fitting.result import Evaluated
 from nlme.language.anatomy import anatomy_of, observation_row, rows_of
 from nlme.language.layout import Layout, anatomy_for, lay_out
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects, threaded
 from nlme.language.solution import Expansion, failure
 from nlme.observation.sequence import LINKS, Course
-from nlme.structure.solvers import SENTENCES, SOLVED, Tolerances
 
 
 class Records:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError
-from nlme.estimation.result import Evaluated
+from nlme.fitting.result import Evaluated
 from nlme.language.anatomy import Anatomy
 from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
 from nlme.language.sites import sites_of
 from nlme.simulation.predict import Records, effects_of, members_of, model_of
-from nlme.structure.solvers import Tolerances
 
 CHOICES = ("estimated", "new", "typical")
 

@@ -1,6 +1,6 @@
 """What every structure is: named states, rules for the doses that enter them, and a way to move from one time to the next.
 
-A structure answers one question: *the states at the sample times and their derivatives*.  ``nlme.structure.propagate`` asks
+A structure answers one question: *the states at the sample times and their derivatives*.  ``nlme.dynamics.propagate`` asks
 it; the likelihood floors only see the answer.
 """
 

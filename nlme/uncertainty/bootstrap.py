@@ -21,8 +21,8 @@ import jax
 import numpy as np
 
 from nlme.errors import DataError, FitError, name_error
-from nlme.estimation.batch import Fits, refuse_sites, require_penalty, run_fits
-from nlme.estimation.result import Fit
+from nlme.fitting.result import Fit
+from nlme.search.batch import Fits, refuse_sites, run_fits
 from nlme.uncertainty.redraw import redrawn_observations
 
 _STRANGE = 20.0  # robust standard deviations from the median
@@ -40,7 +40,7 @@ class Bootstrap:
     fit : the fit whose uncertainty this is
     scheme : how the replicates were made, in words
     weights : (R, N) how often each subject was drawn; None if parametric
-    fits : the replicates' fits (see ``nlme.estimation.batch.Fits``)
+    fits : the replicates' fits (see ``nlme.search.batch.Fits``)
     """
 
     fit: Fit
@@ -191,7 +191,7 @@ def bootstrap(
     if replicates < 2:
         raise FitError(f"A bootstrap needs at least two replicates; got {replicates}.")
     refuse_sites(fit.layout.anatomy)
-    require_penalty(fit, penalty)
+    problem = fit.problem(penalty)
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     weights = observed = None
     if parametric:
@@ -204,11 +204,11 @@ def bootstrap(
         scheme = "subjects resampled" + ("" if stratify is None else f" within the {len(groups)} values of {stratify}")
     u = np.repeat(np.asarray(fit.inventory.unconstrained(fit.model))[None], replicates, axis=0)
     fits = run_fits(
-        fit,
+        problem,
         u,
+        starts=fit.b,
         weights=weights,
         observed=observed,
-        penalty=penalty,
         tolerance=tolerance,
         max_evaluations=max_evaluations,
         progress=progress,

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, name_error
-from nlme.estimation.result import Fit
+from nlme.fitting.result import Fit
 from nlme.language.anatomy import rows_of
 from nlme.marginal.base import Method
 

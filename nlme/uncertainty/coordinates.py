@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.estimation.result import Fit
+from nlme.fitting.result import Fit
 
 
 def jacobian(fit: Fit, u: np.ndarray) -> np.ndarray:

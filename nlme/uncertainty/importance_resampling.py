@@ -20,8 +20,8 @@ import jax
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.estimation.batch import objectives, refuse_sites, require_penalty
-from nlme.estimation.result import Fit
+from nlme.fitting.result import Fit
+from nlme.search.batch import objectives, refuse_sites
 from nlme.uncertainty.coordinates import covariance_of_search, jacobian
 
 _FEW = 0.1  # share of effective vectors below which the proposal is said to be poor
@@ -126,7 +126,7 @@ def sir(
     if not inflation > 0:
         raise FitError(f"inflation is a positive factor on the covariance of the proposals; got {inflation!r}.")
     refuse_sites(fit.layout.anatomy)
-    require_penalty(fit, penalty)
+    problem = fit.problem(penalty)
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     draw, pick = jax.random.split(key)
     inventory = fit.inventory
@@ -140,7 +140,7 @@ def sir(
         return inventory.natural(model), 0.0 if penalty is None else penalty(model)
 
     natural, extra = jax.jit(jax.vmap(shown))(u)
-    increase = objectives(fit, u) + np.asarray(extra) - fit.objective - fit.penalty
+    increase = objectives(problem, u, fit.b) + np.asarray(extra) - fit.objective - fit.penalty
     log_weight = -0.5 * increase + np.linalg.slogdet(jacobian(fit, u))[1] + 0.5 * np.sum(z**2, axis=1)
     log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)
     if np.sum(np.isfinite(log_weight)) < resamples:

@@ -16,8 +16,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from nlme.errors import FitError, name_error
-from nlme.estimation.batch import refuse_sites, require_penalty, run_fits
-from nlme.estimation.result import Fit
+from nlme.fitting.result import Fit
+from nlme.search.batch import refuse_sites, run_fits
 from nlme.uncertainty.coordinates import covariance_of_search
 
 _ROUNDS = 12
@@ -123,7 +123,7 @@ def profile(
     if not 0.0 < level < 1.0:
         raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
     refuse_sites(fit.layout.anatomy)
-    require_penalty(fit, penalty)
+    problem = fit.problem(penalty)
     names, target = list(fit.inventory.names), float(chi2.ppf(level, 1))
     chosen = _chosen(fit, parameters)
     covariance = covariance_of_search(fit)
@@ -145,7 +145,7 @@ def profile(
             u[r, k] = centre[k] + move
             free[r, k] = False
         found = run_fits(
-            fit, u, free=free, penalty=penalty, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress,
+            problem, u, starts=fit.b, free=free, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress,
             title=f"profile of {type(fit.model).__name__}",
         )  # fmt: skip
         increases = found.objective - fit.objective - fit.penalty

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from nlme.errors import DataError
-from nlme.estimation.result import Fit
+from nlme.fitting.result import Fit
 from nlme.simulation.predict import Records
 
 

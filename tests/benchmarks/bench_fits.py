@@ -95,8 +95,9 @@ def _michaelis_menten(count: int):
 
 
 def _two_compartments(count: int):
-    import nlme
     from one_dose import AWAY, TIMES, drawn, two_compartments
+
+    import nlme
 
     model = two_compartments(equations=True)
     population, away = drawn(model(), count, TIMES), model(**AWAY)
@@ -120,21 +121,21 @@ def _calls(model, population, title: str, target: str):
     import jax
 
     import nlme
-    from nlme.estimation.objective import evaluate_subjects
     from nlme.language.layout import lay_out
+    from nlme.marginal.objective import evaluate_subjects
     from nlme.parameters.inventory import Inventory
 
     layout, inventory = lay_out(model, population), Inventory(model)
     u = inventory.unconstrained(model)
 
-    def call(shift, starts, bend=None):
+    def call(shift, starts, second_order=None):
         begin = time.perf_counter()
         at = jax.block_until_ready(
-            evaluate_subjects(nlme.FOCEI(), layout.anatomy, inventory, model, layout.arrays, u + shift, starts, bend=bend)
+            evaluate_subjects(nlme.FOCEI(), layout.anatomy, inventory, model, layout.arrays, u + shift, starts, second_order=second_order)
         )
         return time.perf_counter() - begin, at
 
     first, at = call(0.0, np.zeros((len(population), len(layout.anatomy.effects))))
     yield f"{title}, value and gradient: first call", f"{first:.2f} s", "with compilation"
-    later = min(call(0.01 * k, at.followed(np.full(len(u), 0.01 * k)), at.bend)[0] for k in range(1, 8))
+    later = min(call(0.01 * k, at.followed(np.full(len(u), 0.01 * k)), at.second_order)[0] for k in range(1, 8))
     yield f"{title}, value and gradient: later calls", f"{1e3 * later:.1f} ms", f"target {target}"

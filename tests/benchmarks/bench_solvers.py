@@ -17,9 +17,9 @@ import time
 import equinox as eqx
 import numpy as np
 
+from nlme.dynamics.propagate import propagate
+from nlme.jets.sparse import Occupied
 from nlme.language.ragged import over_subjects
-from nlme.structure.propagate import propagate
-from nlme.structure.sparse import Occupied
 
 _TIMES = [0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 30, 36, 48]
 _TYPICAL = np.array([1.1, 3.5, 20.0, 4.0, 40.0])  # ka, cl, v1, q, v2
@@ -60,9 +60,9 @@ def _ours(count: int, tolerances, stiff: bool = False, order: int = 0):
     import jax.numpy as jnp
 
     import nlme
+    from nlme.jets.jet import Columns
     from nlme.language.layout import lay_out
     from nlme.language.ragged import threaded
-    from nlme.structure.jets import Columns
 
     names = ("ka", "cl", "v1", "q", "v2")
     n = len(_TIMES)

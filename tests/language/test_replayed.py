@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import nlme
-from nlme.estimation.joint import log_joint
-from nlme.estimation.objective import evaluate_subjects
 from nlme.language import solution
 from nlme.language.layout import lay_out
+from nlme.marginal.joint import log_joint
+from nlme.marginal.objective import evaluate_subjects
 from nlme.parameters.inventory import Inventory
 
 TIGHT = nlme.Tolerances(relative=1e-11, absolute=1e-13)

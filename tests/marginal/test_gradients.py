@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import nlme
-from nlme.estimation import objective
-from nlme.estimation.objective import evaluate_subjects
 from nlme.language.layout import lay_out
+from nlme.marginal import subjects
 from nlme.marginal.base import Subject
 from nlme.marginal.mode import find_mode, with_derivative
+from nlme.marginal.objective import evaluate_subjects
 from nlme.parameters.inventory import Inventory
 
 TIGHT = dict(inner_tolerance=1e-22, ode=nlme.Tolerances(relative=1e-11, absolute=1e-13))
@@ -172,20 +172,20 @@ def test_derivative_of_the_mode(form):
 @pytest.mark.parametrize("method", ["FOCEI", "Laplace"])
 def test_modes_are_followed_and_searched_by_slopes(method):
     """Under differential equations: the modes' derivative is a central difference; a start that follows it ends sooner than one
-    that does not; with the last evaluation's bend first derivatives end every search.  None of it changes what is found.
+    that does not; with the last evaluation's second_order first derivatives end every search.  None of it changes what is found.
     """
     model = Equations()
     layout = lay_out(model, population(Equations, True))
     inventory = Inventory(model)
     u = np.asarray(inventory.unconstrained(model))
 
-    def at(u, starts, bend=None, method=METHODS[method]):
-        found = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, jnp.asarray(u), starts, bend=bend)
+    def at(u, starts, second_order=None, method=METHODS[method]):
+        found = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, jnp.asarray(u), starts, second_order=second_order)
         assert bool(found.converged.all())
         return jax.tree.map(np.asarray, found)
 
     here = at(u, np.zeros((3, 3)))
-    assert np.abs(here.bend).max() > 0.01
+    assert np.abs(here.second_order).max() > 0.01
     h = 1e-4
     for k in range(len(u)):
         step = h * np.eye(len(u))[k]
@@ -195,12 +195,12 @@ def test_modes_are_followed_and_searched_by_slopes(method):
     usual = type(METHODS[method])()
     kinds = {
         "cold": at(u + move, np.zeros((3, 3)), method=usual),
-        "warm": at(u + move, here.b, here.bend, method=usual),
-        "followed": at(u + move, here.followed(move), here.bend, method=usual),
+        "warm": at(u + move, here.b, here.second_order, method=usual),
+        "followed": at(u + move, here.followed(move), here.second_order, method=usual),
     }
     counts = {name: int(found.iterations.sum()) for name, found in kinds.items()}
     assert counts["followed"] < counts["warm"] < counts["cold"]
-    assert kinds["followed"].iterations.max() <= objective._BY_SLOPES
+    assert kinds["followed"].iterations.max() <= subjects._BY_SLOPES
     for found in kinds.values():
         np.testing.assert_allclose(found.b, kinds["cold"].b, atol=1e-6)
         np.testing.assert_allclose(found.value, kinds["cold"].value, rtol=1e-8)

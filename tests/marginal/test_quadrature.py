@@ -11,9 +11,9 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import nlme
-from nlme.estimation.objective import evaluate_subjects
 from nlme.language.layout import lay_out
 from nlme.linalg import raised
+from nlme.marginal.objective import evaluate_subjects
 from nlme.parameters.inventory import Inventory
 
 
@@ -150,7 +150,7 @@ def test_gradient(form, kind):
 
 
 def test_draws_of_subjects_are_their_own_and_reproducible():
-    from nlme.estimation.monte_carlo import monte_carlo
+    from nlme.fitting.monte_carlo import monte_carlo
 
     twin = decays()[0]
     pair = nlme.Population((twin, nlme.Subject(id=9, time=twin.time, evid=twin.evid, amt=twin.amt, dv=twin.dv)))

@@ -108,8 +108,8 @@ def test_weights_are_parameters_that_a_fit_sees():
 
 
 def test_gradient_of_the_objective_in_the_weights():
-    from nlme.estimation.objective import evaluate_subjects
     from nlme.language.layout import lay_out
+    from nlme.marginal.objective import evaluate_subjects
 
     model, method = Deep(), nlme.FOCEI(inner_tolerance=1e-22)
     layout, inventory = lay_out(model, population(3, np.sin)), Inventory(model)

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import nlme
-from nlme.estimation.objective import evaluate_subjects
 from nlme.language.layout import lay_out
+from nlme.marginal.objective import evaluate_subjects
 from nlme.parameters.inventory import Inventory
 
 TIGHT = nlme.FOCEI(inner_tolerance=1e-22, ode=nlme.Tolerances(relative=1e-11, absolute=1e-13))

@@ -17,12 +17,12 @@ from observations import TABLE
 from scipy import integrate, stats
 
 import nlme
-from nlme.estimation.joint import pointwise
-from nlme.estimation.objective import evaluate_subjects
 from nlme.language.anatomy import anatomy_of
 from nlme.language.layout import lay_out
 from nlme.marginal.base import Subject
 from nlme.marginal.curvature import curvature_at
+from nlme.marginal.joint import pointwise
+from nlme.marginal.objective import evaluate_subjects
 from nlme.observation.base import Record, log_density
 from nlme.parameters.inventory import Inventory
 

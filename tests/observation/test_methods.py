@@ -12,9 +12,9 @@ from every_observation import NAMES, NORMAL, Everything, EverythingByEquations, 
 from scipy.special import logsumexp
 
 import nlme
-from nlme.estimation.joint import pointwise
 from nlme.language.layout import lay_out
 from nlme.marginal.base import Subject
+from nlme.marginal.joint import pointwise
 
 FORMS = {"closed form": Everything, "ODE": EverythingByEquations}
 #: one row of every kind: what a method sees of the others is a mean and a variance, or a log density, just as of these

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 import nlme
-from nlme.estimation.objective import evaluate_subjects
 from nlme.language.layout import lay_out
+from nlme.marginal.objective import evaluate_subjects
 from nlme.observation.base import Record, log_density
 from nlme.parameters.inventory import Inventory
 

@@ -12,8 +12,8 @@ from scipy.linalg import expm
 from structures import STRUCTURES
 
 import nlme
+from nlme.jets.jet import Columns
 from nlme.structure.compartments import phi
-from nlme.structure.jets import Columns
 
 ROWS = pytest.mark.parametrize("name", list(STRUCTURES))
 

@@ -13,8 +13,8 @@ from states import model_of, population_of, states_of
 from structures import STRUCTURES
 
 import nlme
+from nlme.jets.jet import Columns
 from nlme.structure.assembly import as_linear
-from nlme.structure.jets import Columns
 
 CHAIN = ("a", "b", "c", "d")
 # name -> (flows, drives): between four states

@@ -10,9 +10,9 @@ import pytest
 
 import nlme
 from nlme import datasets
-from nlme.estimation.batch import run_fits
 from nlme.models.phenobarbital import Phenobarbital
 from nlme.models.theophylline import Theophylline
+from nlme.search.batch import run_fits
 from nlme.uncertainty.redraw import redrawn_observations
 
 
@@ -148,7 +148,7 @@ def test_a_parameter_that_is_not_free_stays(fit):
     u[:, 0] += [0.05, -0.05]
     free = np.ones(u.shape, bool)
     free[:, 0] = False
-    found = run_fits(fit, u, free=free, tolerance=1e-11)
+    found = run_fits(fit.problem(), u, starts=fit.b, free=free, tolerance=1e-11)
     for row in found.natural:
         _, w2, s2 = one_way.estimates(one_way.values(), mu=row[0])
         np.testing.assert_allclose(row[1:], [w2, np.sqrt(s2)], rtol=1e-6)

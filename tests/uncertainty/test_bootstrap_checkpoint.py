@@ -8,7 +8,7 @@ import pytest
 from killing import whole_and_resumed
 
 import nlme
-from nlme.estimation import batch
+from nlme.search import batch
 
 PROGRAM = """
 import sys, jax.numpy as jnp, numpy as np, nlme

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import nlme
-from nlme.estimation.batch import with_observed
-from nlme.estimation.objective import evaluate_subjects
+from nlme.marginal.objective import evaluate_subjects
+from nlme.search.batch import with_observed
 from nlme.uncertainty.redraw import redrawn_observations
 
 STEP = 1e-3

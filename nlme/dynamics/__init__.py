@@ -1,0 +1,1 @@
+"""From doses and equations to states at the samples."""

@@ -1,0 +1,65 @@
+"""The timeline of one subject as arrays: what happens when, and where the model is sampled.
+
+Everything an individual's parameters may change (lag, bioavailability, modelled durations) is kept symbolic here and
+evaluated by ``nlme.dynamics.propagate``; what depends on the data alone (additional doses, order of records, resets) is
+laid out once, in numpy, by ``nlme.language.layout``.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int
+
+NOTHING, BOLUS, START, STOP, FILL, OFF, ON, BREAK = range(8)
+GIVEN_RATE, GIVEN_DURATION, MODELLED_RATE, MODELLED_DURATION = range(4)
+
+
+class Fills(eqx.Module):
+    """Steady states to be filled in: slot f is an endless train of identical doses, ``interval`` apart."""
+
+    amount: Float[Array, " F"]
+    given: Float[Array, " F"]  # rate or duration, whichever `how` says
+    how: Int[Array, " F"]
+    compartment: Int[Array, " F"]
+    interval: Float[Array, " F"]
+    row: Int[Array, " F"]
+
+
+class Timeline(eqx.Module):
+    """E events in order and T samples, padded with NOTHING at the last time.
+
+    ``row`` is the parameter row that holds over the interval *ending* at the event, ``dose_row`` the one of the dose record
+    an event comes from (its lag and bioavailability).  ``epoch`` counts resets: an event of an earlier epoch is cancelled.
+    """
+
+    start: Float[Array, ""]
+    time: Float[Array, " E"]
+    kind: Int[Array, " E"]
+    row: Int[Array, " E"]
+    record: Int[Array, " E"]  # 1 where the event is a data record (its row counts), 0 for additional doses and infusion ends
+    amount: Float[Array, " E"]
+    given: Float[Array, " E"]
+    how: Int[Array, " E"]
+    compartment: Int[Array, " E"]
+    dose_row: Int[Array, " E"]
+    reset: Int[Array, " E"]
+    epoch: Int[Array, " E"]
+    fill: Int[Array, " E"]  # slot in `fills`
+    adds: Int[Array, " E"]  # 1: the fill is added to what is there (SS = 2)
+    ahead: Float[Array, " E"]  # of an infusion in a steady-state train: how long before the record's own dose it began
+    doses: Int[Array, " D"]  # the events that bring something in: boluses, starts of infusions, fills (padding: one that does not)
+    sample: Int[Array, " T"]  # event after which sample t is taken
+    sample_clock: Float[Array, " T"]  # its time on the clock of the events
+    sample_epoch: Int[Array, " T"]
+    sample_row: Int[Array, " T"]  # parameter row of the sample's record
+    sample_time: Float[Array, " T"]  # as in the data
+    fills: Fills
+    anchor: Float[Array, " K"]  # the time at which a parameter row's covariates have the values that the row gives
+    drift: dict[str, Float[Array, " K"]]  # their rates of change from then on; only covariates that change linearly
+    dosed: tuple[int, ...] = eqx.field(static=True)  # compartments that any dose of the population enters
+    infusions: bool = eqx.field(static=True)
+    resets: bool = eqx.field(static=True)
+    steady: bool = eqx.field(static=True)
+    switches: bool = eqx.field(static=True)  # whether compartments are switched off
+    breaks: int = eqx.field(static=True)  # event times of the structure; event k of kind BREAK has k in `compartment`
+    rows: int = eqx.field(static=True)  # number of parameter rows

@@ -1,0 +1,336 @@
+"""The states of one subject at its samples, as jets.
+
+The inputs of the solution (individual parameters of every parameter row, and population parameters that the dynamics use
+directly) come as one packed vector, and so does everything computed from them: event times (a lag moves its dose), infusion
+rates, initial states.  Every derivative of the result is that of this one computation.
+
+In general it is one scan over the events: between events the structure moves the states, by its closed form or by the solver;
+at an event, amounts are added, rates switched, compartments emptied.  A linear system with constant parameters and few doses per
+sample is summed dose by dose instead (``nlme.dynamics.superposition``), which vectorises better: a linear structure, and
+equations that prove linear (``nlme.dynamics.recognition``) unless a solver is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from nlme.dynamics.batching import OfSubject, batch_last
+from nlme.dynamics.dosing import StructureAt, changes_infusions, doses
+from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeline
+from nlme.dynamics.recognition import as_exponential, flows_of
+from nlme.dynamics.solvers import NOT_FINITE, SOLVED, Pace, Tolerances, where
+from nlme.dynamics.steady import fills
+from nlme.dynamics.superposition import superpose, worthwhile
+from nlme.dynamics.system import State
+from nlme.dynamics.transition import ClosedForm, Sets, Stepping
+from nlme.jets.chain import through
+from nlme.jets.jet import Columns, Jet
+from nlme.jets.sparse import Occupied, Sparse, elements, whole
+from nlme.structure.arrivals import Arriving, refuse_steady_state
+from nlme.structure.base import LinearStructure
+
+
+def propagate(
+    structure_at: StructureAt,
+    packed: Float[Array, "m C"],
+    columns: Columns,
+    timeline: Timeline,
+    tolerances: Tolerances,
+    reversible: bool = False,
+    occupied: Sequence[Occupied] | None = None,
+) -> tuple[Jet, Int[Array, ""]]:
+    """Jet of the states at the samples of one subject.
+
+    Parameters
+    ----------
+    structure_at : the structure for a vector of inputs and a parameter row, at a time if parameters may change within the row
+    packed : jets of the inputs
+    columns : which derivatives are carried
+    reversible : whether JAX shall differentiate the result in reverse (an ODE; closed forms always can be)
+    occupied : which columns each input occupies, if not all of them
+
+    Returns
+    -------
+    jet of the states (T, s), and how the solve ended (see ``solvers.SENTENCES``)
+    """
+    exponential_at = _recognised(structure_at, packed[:, 0], timeline, tolerances)
+    if exponential_at is not None:
+        jet = superpose(exponential_at, packed, columns, timeline, reversible, occupied)
+        return jet, _ending(jet.value)
+    if isinstance(structure_at(packed[:, 0], 0), LinearStructure) and worthwhile(timeline):
+        return superpose(structure_at, packed, columns, timeline, reversible, occupied), jnp.asarray(SOLVED)
+    course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied)
+    at = course.where[timeline.sample]
+    every = Occupied.all_of(columns)
+    # (T, K) of each state, where K counts the columns it has
+    states = [jax.tree.map(lambda x: x[at], state) for state in course.states]
+    states = [jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), state) for state in states]
+    states = [Sparse(*state, kept).into(every).jet() for state, kept in zip(states, course.kept, strict=True)]
+    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states), course.status
+
+
+def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerances: Tolerances) -> StructureAt | None:
+    """The matrix exponentials by which equations are to be solved: linear ones, where it costs less and no solver is asked for."""
+    if tolerances.solver is not None or not worthwhile(timeline, stepped=True):
+        return None
+    found = flows_of(structure_at(inputs, 0))
+    return None if found is None else lambda z, row: as_exponential(structure_at(z, row), found)
+
+
+def _ending(states: Float[Array, "... s"]) -> Int[Array, "..."]:
+    """How it ended that an exponential gave these states."""
+    return jnp.where(jnp.all(jnp.isfinite(states)), SOLVED, NOT_FINITE)
+
+
+class Course(NamedTuple):
+    """The states after every event in order, the times of the events, and how each interval before one ended."""
+
+    states: State  # of every state, with its columns behind an axis over events
+    kept: tuple[Occupied, ...]  # the columns that each state has
+    time: Float[Array, " E"]
+    ended: Int[Array, " E"]
+    where: Int[Array, " E"]  # place in this order of each event of the timeline
+    status: Int[Array, ""]  # the worst ending of all
+
+
+class Trace(NamedTuple):
+    """One subject's states after every event, times of the events, how each interval before one ended, and the worst of these."""
+
+    states: Float[Array, "E s"]
+    time: Float[Array, " E"]
+    ended: Int[Array, " E"]
+    status: Int[Array, ""]
+
+
+def trace(structure_at: StructureAt, inputs: Float[Array, " m"], timeline: Timeline, tolerances: Tolerances) -> Trace:
+    """The whole course of one subject's states, to see where a solve failed."""
+    exponential_at = _recognised(structure_at, inputs, timeline, tolerances)
+    course = _course(exponential_at or structure_at, inputs[:, None], Columns(), timeline, tolerances, False, None)
+    states, ended = jnp.stack([state.value for state in course.states], axis=-1), course.ended
+    if exponential_at is not None:
+        ended = jax.vmap(_ending)(states)
+    return Trace(states, course.time, ended, jnp.maximum(course.status, jnp.max(ended)))
+
+
+class _Events(eqx.Module):
+    """What happens, in order: arrays with a leading axis over events; None for what the population has not got.
+
+    Jets have it before their columns.
+    """
+
+    time: Jet
+    amount: Jet
+    rate: Jet | None
+    kind: Int[Array, " E"]
+    row: Int[Array, " E"]
+    compartment: Int[Array, " E"]
+    epoch: Int[Array, " E"] | None
+    reset: Int[Array, " E"] | None
+    running: Bool[Array, " E"] | None
+    filled: State | None
+    adds: Int[Array, " E"] | None
+
+
+class _Doses(eqx.Module):
+    """The doses that may be under way: where in the order each is, and of which epoch."""
+
+    place: Int[Array, " D"]
+    epoch: Int[Array, " D"]
+
+
+def _course(structure_at, packed, columns: Columns, timeline: Timeline, tolerances, reversible, occupied) -> Course:
+    probe = structure_at(packed[:, 0], 0)
+    size = len(probe.states)
+    linear = isinstance(probe, LinearStructure)
+    moving = bool(probe.lag is not None or timeline.breaks or (timeline.infusions and changes_infusions(probe)))
+    arriving = isinstance(probe, Arriving)
+    every = Occupied.all_of(columns)
+    # what the equations are told of doses on their way moves with everything
+    sparse = occupied is not None and not arriving and not linear and tolerances.solver in (None, "explicit", "explicit8")
+    vector = elements(packed, columns, occupied if sparse else None)
+
+    def moved(z):
+        at = doses(structure_at, z, timeline)
+        return (at.time, at.amount, at.rate, *(() if at.left is None else (at.left,)))
+
+    time, amount, rate, *left = through(columns, moved, vector)
+    begun = through(columns, lambda z: structure_at(z, 0).start(), vector)
+
+    order = jnp.arange(timeline.time.shape[0])
+    row = timeline.row
+    if moving:
+        order = jnp.argsort(jax.lax.stop_gradient(time.value), stable=True)
+        row = _rows_after_sorting(timeline, order) if timeline.rows > 1 else row[order]
+    place = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
+
+    def sorted_(x):
+        return x[order] if moving else x
+
+    def jets(x: Sparse, kept: Occupied) -> Jet:
+        """Jets of one event after another."""
+        return jax.tree.map(lambda part: sorted_(jnp.moveaxis(part, -1, 0)), x.into(kept).jet())
+
+    if linear:
+        transition = ClosedForm(structure_at, columns.unpack(packed), columns, size, timeline.infusions)
+    else:
+        sets = None
+        if sparse:
+            entering = tuple(x.occupied | amount.occupied for x in begun)
+            sets = Sets(tuple(occupied), entering, rate.occupied, time.occupied | rate.occupied | amount.occupied)
+        on_their_way = [whole(x, columns)[timeline.doses] for x in (time, amount)] if arriving else []
+        inputs = jnp.concatenate([packed, *on_their_way])
+        transition = Stepping(
+            _equations(structure_at, timeline, packed.shape[0], arriving, size),
+            columns.unpack(inputs),
+            columns,
+            sets or Sets.everything(columns, len(inputs), size),
+            tolerances,
+            infused=timeline.infusions,
+            moving=moving,
+            doses=timeline.doses.shape[0] if arriving else 0,
+        )
+    receives = probe.receives() if arriving else (False,) * size
+    filled, status = None, jnp.asarray(SOLVED)
+    if timeline.steady:
+        if arriving:
+            refuse_steady_state(probe)
+        found, status = fills(structure_at, transition, columns, packed, timeline, reversible)
+        found = [columns.unpack(found[timeline.fill, k]) for k in range(size)]
+        filled = tuple(jets(Sparse.of(x, kept, columns), kept) for x, kept in zip(found, transition.kept, strict=True))
+
+    events = _Events(
+        time=jets(time, every) if moving or linear else Jet(time.value, None, None),
+        amount=jets(amount, amount.occupied),
+        rate=jets(rate, every) if timeline.infusions else None,
+        kind=sorted_(timeline.kind),
+        row=row,
+        compartment=sorted_(timeline.compartment),
+        epoch=sorted_(timeline.epoch) if timeline.resets else None,
+        reset=sorted_(timeline.reset) if timeline.resets else None,
+        running=sorted_(left[0].value > 0.0) if left else None,
+        filled=filled,
+        adds=sorted_(timeline.adds) if timeline.steady else None,
+    )
+    under_way = _Doses(place[timeline.doses], timeline.epoch[timeline.doses]) if arriving else None
+    start = tuple(x.into(kept).jet() for x, kept in zip(begun, transition.kept, strict=True))
+    first = columns.unpack(columns.constant(timeline.start))
+    through_events = _Loop(columns, amount.occupied, receives, timeline.switches)
+    arguments = (transition, events, under_way, start, first if moving or linear else Jet(first.value, None, None), status)
+    if linear or reversible:
+        states, ended, status = through_events(*arguments, reversible)
+    else:
+        states, ended, status = batch_last(through_events, *arguments)
+    return Course(states, transition.kept, events.time.value, ended, place, status)
+
+
+def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriving: bool, size: int) -> OfSubject:
+    """The slopes of the states, see :class:`nlme.dynamics.transition.Stepping`."""
+    on_their_way = timeline.doses[: timeline.doses.shape[0] if arriving else 0]
+
+    def equations(t, amounts, z, row, given):
+        # an index that is known lets each input keep its own columns
+        structure = structure_at(z[:inputs], 0 if timeline.rows == 1 else row, t)
+        if arriving:
+            given = given & (timeline.kind[on_their_way] == BOLUS)
+            structure = structure.receiving(*jnp.split(z[inputs:], 2), timeline.compartment[on_their_way], given)
+        return tuple(jnp.asarray(slope, float) for slope in structure.flow(t, amounts))
+
+    number, count = jnp.zeros(()), len(on_their_way)
+    return OfSubject(
+        equations, number, (number,) * size, jnp.zeros(inputs + 2 * count), jnp.zeros((), int), jnp.zeros(count, bool)
+    )
+
+
+class _Loop:
+    """One scan over the events; every array may have a last axis over subjects."""
+
+    def __init__(self, columns: Columns, amounts: Occupied, receives: tuple[bool, ...], switches: bool):
+        self.columns, self.amounts, self.receives, self.switches = columns, amounts, receives, switches
+
+    def __call__(
+        self, transition, events: _Events, under_way: _Doses | None, start: State, begin: Jet, status, reversible: bool = False
+    ):
+        """States after every event, how the interval before each ended, and the worst of these and of ``status``."""
+        size = transition.size
+        batch = begin.value.shape
+
+        def event(carry, now):
+            state, rates, before, pace, epoch, off, status = carry
+            here, e = now
+            given = None
+            if under_way is not None:
+                given = (under_way.place < e) & (under_way.epoch == epoch)
+            going = status == SOLVED
+            state, pace, ended = transition(state, rates, before, here.time, here.row, pace, off, going, given, reversible)
+            ended = jnp.broadcast_to(jnp.asarray(ended), batch)
+            kind = here.kind
+            if here.reset is not None:
+                emptied = here.reset == 1
+                # back to the initial states, as NONMEM does (A_0 is evaluated again at a reset record)
+                state, epoch = where(emptied, start, state), epoch + here.reset
+                rates = where(emptied, jax.tree.map(jnp.zeros_like, rates), rates)
+                off = None if off is None else off & ~emptied
+                kind = jnp.where(here.epoch == epoch, kind, NOTHING)
+            if here.running is not None:
+                kind = jnp.where(here.running, kind, NOTHING)
+            if here.filled is not None:
+                adds = here.adds == 1
+                filled = jax.tree.map(lambda new, old: new + jnp.where(adds, old, 0.0), here.filled, state)
+                state = where(kind == FILL, filled, state)
+            places = [here.compartment == k for k in range(size)]
+            if off is not None:
+                # whatever goes on in a compartment, a dose too, switches it on
+                does = (kind != NOTHING) & (kind != STOP)
+                off = jnp.stack([jnp.where(place & does, kind == OFF, off[k]) for k, place in enumerate(places)])
+                state = tuple(where(off[k], jax.tree.map(jnp.zeros_like, x), x) for k, x in enumerate(state))
+            dosed = [kind == BOLUS if not receives else False for receives in self.receives]
+            state = tuple(
+                self._added(x, kept, here.amount, place & enters)
+                for x, kept, place, enters in zip(state, transition.kept, places, dosed, strict=True)
+            )
+            if here.rate is not None:
+                change = jnp.where(kind == START, 1.0, jnp.where(kind == STOP, -1.0, 0.0))
+                changes = [jnp.where(place, change, 0.0) for place in places]
+                into = [jax.tree.map(lambda part, x=x: x * part, here.rate) for x in changes]
+                rates = jax.tree.map(jnp.add, rates, Jet.of_elements(into))
+            status = jnp.maximum(status, ended)
+            return (state, rates, here.time, pace, epoch, off, status), (state, ended)
+
+        zero = jnp.zeros(batch)
+        none = zero.astype(int)
+        carry = (
+            start,
+            None
+            if events.rate is None
+            else Jet.of_elements([jax.tree.map(lambda x: jnp.zeros(x.shape[1:]), events.rate)] * size),
+            begin,
+            jax.tree.map(lambda x: x + zero, Pace.first()),
+            none,
+            jnp.zeros((size, *batch), bool) if self.switches else None,
+            status,
+        )
+        if reversible:
+            event = jax.checkpoint(event)  # an interval is gone through again on the way back, so that its steps need not be kept
+        carry, (states, ended) = jax.lax.scan(event, carry, (events, jnp.arange(events.kind.shape[0])))
+        return states, ended, carry[-1]
+
+    def _added(self, x: Jet, kept: Occupied, amount: Jet, where) -> Jet:
+        """A state with the amount of a dose."""
+        if where is False:
+            return x
+        amount = Sparse(*amount, self.amounts).into(kept).jet()
+        return jax.tree.map(lambda old, more: old + jnp.where(where, more, 0.0), x, amount)
+
+
+def _rows_after_sorting(timeline: Timeline, order):
+    """Parameter row of the interval ending at each event: that of the next record in the new order."""
+    events = order.shape[0]
+    position = jnp.where(timeline.record[order] == 1, jnp.arange(events), events - 1)
+    following = jnp.flip(jax.lax.cummin(jnp.flip(position)))
+    return timeline.row[order][following]

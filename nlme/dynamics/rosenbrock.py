@@ -1,0 +1,169 @@
+"""A stiff method: one step of an L-stable Rosenbrock method, for small systems.
+
+A step solves linear systems with W = I / (h gamma) - df/dy, and no non-linear ones (Hairer & Wanner, Solving Ordinary
+Differential Equations II, 2nd ed. 1996, IV.7).  The derivatives carried along are those of the step itself: the Jacobian of the
+system with all its columns is block-triangular with df/dy in every diagonal block, so one factorisation of W serves all columns,
+and what couples them is the jet of df/dy,
+
+    W u_i  = b_i  + J_i u,          W u_ij = b_ij + J_i u_j + J_j u_i + J_ij u.
+
+The exact Jacobian of all columns keeps the order of the method for them too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from nlme.dynamics.explicit import Trial, weighted
+from nlme.dynamics.system import State, System
+from nlme.jets.jet import Jet
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """Coefficients in the form of Hairer & Wanner II, (IV.7.25); the last increment of a step is its error estimate."""
+
+    order: int
+    gamma: float
+    nodes: tuple[float, ...]
+    moving: tuple[float, ...]  # weights of df/du
+    stages: tuple[tuple[float, ...], ...]
+    carried: tuple[tuple[float, ...], ...]
+
+
+_LAST = (-7.502846399306121, 2.561846144803919, -11.627539656261098, -0.18268767659942256, 0.030198172008377946)
+
+#: Steinebach (2023), Construction of Rosenbrock-Wanner method Rodas5P and numerical benchmarks within the Julia Differential
+#: Equations package, BIT Numerical Mathematics 63:27, doi:10.1007/s10543-023-00967-x: order 5(4), 8 stages, stiffly accurate
+RODAS5P = Scheme(
+    order=5,
+    gamma=0.21193756319429014,
+    nodes=(0.0, 0.6358126895828704, 0.4095798393397535, 0.9769306725060716, 0.4288403609558664, 1.0, 1.0, 1.0),
+    moving=(
+        0.21193756319429014, -0.42387512638858027, -0.3384627126235924, 1.8046452872882734, 2.325825639765069, 0.0, 0.0, 0.0,
+    ),
+    stages=(
+        (),
+        (3.0,),
+        (2.849394379747939, 0.45842242204463923),
+        (-6.954028509809101, 2.489845061869568, -10.358996098473584),
+        (2.8029986275628964, 0.5072464736228206, -0.3988312541770524, -0.04721187230404641),
+        _LAST,
+        (*_LAST, 1.0),
+        (*_LAST, 1.0, 1.0),
+    ),
+    carried=(
+        (),
+        (-14.155112264123755,),
+        (-17.97296035885952, -2.859693295451294),
+        (147.12150275711716, -1.41221402718213, 71.68940251302358),
+        (165.43517024871676, -0.4592823456491126, 42.90938336958603, -5.961986721573306),
+        (24.854864614690072, -3.0009227002832186, 47.4931110020768, 5.5814197821558125, -0.6610691825249471),
+        (
+            30.91273214028599, -3.1208243349937974, 77.79954646070892, 34.28646028294783, -19.097331116725623,
+            -28.087943162872662,
+        ),
+        (
+            37.80277123390563, -3.2571969029072276, 112.26918849496327, 66.9347231244047, -40.06618937091002, -54.66780262877968,
+            -9.48861652309627,
+        ),
+    ),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Rosenbrock:
+    """Steps of a Rosenbrock method; nothing is remembered from one to the next."""
+
+    scheme: Scheme
+
+    @property
+    def order(self) -> int:
+        return self.scheme.order
+
+    def begin(self, system: System, state: State) -> tuple[()]:
+        return ()
+
+    def step(self, system: System, u, state: State, memory, h) -> Trial:
+        """One step of size ``h`` from (u, state)."""
+        scheme = self.scheme
+        rows = system.linearised(u, state)
+        drift = tuple(row.at((-1,)) for row in rows)
+        solve = _Solve(system, u, rows, 1.0 / (h * scheme.gamma))
+        increments: list[State] = []
+        for node, moving, row, carried in zip(scheme.nodes, scheme.moving, scheme.stages, scheme.carried, strict=True):
+            at = weighted(row, increments, 1.0, state) if row else state
+
+            def increment(node=node, moving=moving, carried=carried, at=at):
+                right = system.slope(u + node * h, at)
+                if carried:
+                    right = weighted(carried, increments, 1.0 / h, right)
+                if moving:
+                    right = jax.tree.map(lambda b, d: b + moving * h * d, right, drift)
+                return solve(right)
+
+            increments.append(system.materialised(u, increment))
+        new = jax.tree.map(jnp.add, at, increments[-1])
+        return Trial(new, (), (increments[-1],), jnp.zeros(()))
+
+
+class _Solve:
+    """Solves with W and all its columns.
+
+    The factors are found without exchanging rows.  The Jacobians of compartments do not need it; for others a pivot close to
+    zero makes the error estimate large, and the step is tried again with another h, which moves every pivot.
+    """
+
+    def __init__(self, system: System, u, rows: tuple[Jet, ...], diagonal: Float[Array, ""]):
+        size = len(rows)
+        self.columns, self.rows = system.columns, rows
+        self.once = functools.partial(system.once, u)
+        w = [[-row.value[k] + (diagonal if i == k else 0.0) for k in range(size)] for i, row in enumerate(rows)]
+        self.inverse_pivots = []
+        for k in range(size):
+            self.inverse_pivots.append(1.0 / w[k][k])
+            for i in range(k + 1, size):
+                w[i][k] = w[i][k] * self.inverse_pivots[k]
+                for j in range(k + 1, size):
+                    w[i][j] = w[i][j] - w[i][k] * w[k][j]
+        self.factors = w
+
+    def __call__(self, right: State) -> State:
+        left, other = self.columns.left, self.columns.right
+        value = self.materialised(lambda: self._substitute([b.value for b in right]))
+        first = second = [None] * len(value)
+        if self.columns.directions:
+            moved_first = [b.first + _product(row.first, value) for b, row in zip(right, self.rows, strict=True)]
+            first = self.materialised(lambda: self._substitute(moved_first))
+        if self.columns.pairs:
+            moved = []
+            for b, row in zip(right, self.rows, strict=True):
+                crossed = _product(row.first[left], [x[other] for x in first]) + _product(
+                    row.first[other], [x[left] for x in first]
+                )
+                moved.append(b.second + _product(row.second, value) + crossed)
+            second = self._substitute(moved)
+        return tuple(Jet(*parts) for parts in zip(value, first, second, strict=True))
+
+    def _substitute(self, right: list[Array]) -> list[Array]:
+        """W^-1 of a list with one array per state."""
+        size, w = len(right), self.factors
+        x = list(right)
+        for i in range(size):
+            for k in range(i):
+                x[i] = x[i] - w[i][k] * x[k]
+        for i in reversed(range(size)):
+            for k in range(i + 1, size):
+                x[i] = x[i] - w[i][k] * x[k]
+            x[i] = x[i] * self.inverse_pivots[i]
+        return x
+
+
+def _product(row: Float[Array, "D k ..."], vector: list[Array]) -> Float[Array, "D ..."]:
+    """sum_k row_k vector_k, over the elements of the vector."""
+    return sum(row[:, k] * x for k, x in enumerate(vector))

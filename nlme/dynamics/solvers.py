@@ -1,0 +1,223 @@
+"""Integration between two events with adaptive steps, for one subject at a time: every subject has steps of its own.
+
+A solver integrates whatever columns it is given, and its error norm sees all of them, so that derivatives carried along are
+controlled like the solution itself (SciMLSensitivity.jl issue 273 shows what happens otherwise).  The sizes of the steps are
+never differentiated.  Steps end exactly at the end of the interval.  Arrays may have a last axis over subjects
+(``nlme.dynamics.batching``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from nlme.dynamics.explicit import DOP853, TSIT5, Explicit
+from nlme.dynamics.rosenbrock import RODAS5P, Rosenbrock
+from nlme.dynamics.system import State, System
+from nlme.errors import ModelError
+
+SOLVED, STEP_LIMIT, STIFF, NOT_FINITE, NO_STEADY_STATE = range(5)
+
+SENTENCES = {
+    STEP_LIMIT: "the ODE solver reached its limit of steps: if the system is stiff, solve it with "
+    "ode=nlme.Tolerances(solver='stiff') or 'auto'; otherwise its solution has a jump or a pole, or the tolerance is too tight",
+    STIFF: "the system is stiff, so that the explicit ODE solver would take thousands of steps: solve it with "
+    "ode=nlme.Tolerances(solver='auto') or 'stiff'",
+    NOT_FINITE: "the ODE's solution stopped being finite: look for a division by zero, a root or logarithm of a negative state, "
+    "or a growth without bound at the starting values",
+    NO_STEADY_STATE: "the doses of a steady-state record do not settle to a steady state",
+}
+
+SOLVERS = ("auto", "explicit", "explicit8", "stiff")
+_STIFF = Rosenbrock(RODAS5P)
+_EXPLICIT = {None: Explicit(TSIT5), "explicit": Explicit(TSIT5), "explicit8": Explicit(DOP853), "auto": Explicit(TSIT5)}
+_CHECKPOINTS = 16  # states kept in an interval for going back through it
+_PATIENCE = 500  # steps of an explicit method in one interval: then `auto` tries the stiff one, and in a stiff system others end
+_PROVEN = 0.8  # of the last steps at the limit of stability: a stiff system
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerances:
+    """How the ODE is solved: the local error of every column of a state is below ``absolute + relative * |state|``.
+
+    Attributes
+    ----------
+    relative, absolute : tolerances
+    max_steps : limit between two events
+    solver : ``"explicit"`` (order 5), ``"explicit8"`` (order 8, for tight tolerances), ``"stiff"`` (L-stable, order 5), or
+        ``"auto"``, which begins with order 5 and changes over, for each subject, where the system proves stiff.  None: a linear
+        system with constant coefficients and few doses by its matrix exponential, every other one by ``"explicit"``
+
+    Raises
+    ------
+    ModelError
+        Another word for ``solver``, or a tolerance that is not positive.
+    """
+
+    relative: float = 1e-8
+    absolute: float = 1e-10
+    max_steps: int = 20_000
+    solver: str | None = None
+
+    def __post_init__(self):
+        if self.solver is not None and self.solver not in SOLVERS:
+            raise ModelError(f"nlme.Tolerances: solver is one of {', '.join(SOLVERS)}, or None; got {self.solver!r}.")
+        if not (self.relative > 0 and self.absolute > 0 and self.max_steps > 0):
+            raise ModelError(
+                f"nlme.Tolerances: relative, absolute and max_steps must be positive; got {self.relative!r}, "
+                f"{self.absolute!r} and {self.max_steps!r}."
+            )
+
+
+class Pace(NamedTuple):
+    """What one interval leaves to the next: the step to try, and how stiff the system has lately been (0 to 1)."""
+
+    step: Float[Array, ""]
+    stiff: Float[Array, ""]
+
+    @classmethod
+    def first(cls) -> Pace:
+        return cls(jnp.asarray(0.01), jnp.asarray(0.0))
+
+
+class _Walk(NamedTuple):
+    """Where an integration stands; of several subjects side by side, each array has a last axis over them."""
+
+    u: Float[Array, "..."]
+    state: State
+    memory: State
+    step: Float[Array, "..."]  # to try next
+    full: Float[Array, "..."]  # the step it would be if the interval went on
+    error: Float[Array, "..."]  # log of the last accepted step's
+    stiff: Float[Array, "..."]
+    count: Int[Array, "..."]
+    status: Int[Array, "..."]
+
+
+def integrate(
+    system: System, state: State, pace: Pace, active: Array, tolerances: Tolerances, reversible: bool = False
+) -> tuple[State, Pace, Int[Array, ""]]:
+    """Integrate dy/du = slope(u, y) from u = 0 to u = 1.
+
+    Parameters
+    ----------
+    system : the equations of all columns, on the unit interval
+    state : y(0)
+    pace : what the interval before has left
+    active : False for an interval of length zero, which is skipped
+    reversible : whether JAX shall differentiate it in reverse, by going through the steps once more (checkpointed) at held sizes
+
+    Returns
+    -------
+    y(1), the pace for a neighbouring interval, and how it ended (``SENTENCES``)
+    """
+    start = jnp.where(active, 0.0, 1.0)
+    h = jnp.clip(pace.step, 1e-10, 1.0)
+    if tolerances.solver == "stiff":
+        end = _walk(_STIFF, system, start, state, h, pace.stiff, tolerances, reversible)
+        return end.state, Pace(end.full, end.stiff), end.status
+    explicit = _EXPLICIT[tolerances.solver]
+    end = _walk(explicit, system, start, state, h, pace.stiff, tolerances, reversible)
+    if tolerances.solver != "auto":
+        return end.state, Pace(end.full, end.stiff), end.status
+    stiff = jnp.where((end.u < 1.0) & active, 1.0, end.stiff)
+    end = _walk(_STIFF, system, end.u, end.state, end.full, stiff, tolerances, reversible)
+    return end.state, Pace(end.full, stiff), end.status
+
+
+def _walk(method, system: System, u, state: State, h, stiff, tolerances: Tolerances, reversible: bool = False) -> _Walk:
+    """From ``u`` to 1, or until it fails, or (an explicit method of ``auto``) until the system proves stiff."""
+    zero, none = jnp.zeros_like(u), jnp.zeros(u.shape, int)
+    begun = _Walk(u, state, method.begin(system, state), h, h, zero, stiff, none, none + SOLVED)
+    changes = tolerances.solver == "auto" and isinstance(method, Explicit)
+
+    def unfinished(w):
+        going = (w.stiff < _PROVEN) & (w.count < _PATIENCE) if changes else True
+        return (w.u < 1.0) & (w.status == SOLVED) & going
+
+    def advance(w):
+        new = _advance(method, system, tolerances, w)
+        return where(unfinished(w), new, w) if u.ndim else new
+
+    if reversible:
+        return eqxi.while_loop(unfinished, advance, begun, kind="checkpointed", checkpoints=_CHECKPOINTS)
+    return jax.lax.while_loop(lambda w: jnp.any(unfinished(w)), advance, begun)
+
+
+def where(condition, new, old):
+    """``new`` where the condition holds, else ``old``, in every array of two trees."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Walk:
+    """One step tried.
+
+    The next step is h * 0.9 * E^(-0.7/p) E_before^(0.4/p) (PI control, Hairer & Wanner, Solving ODEs II, 2nd ed., IV.2),
+    with E the root mean square of the local error over all columns.
+    """
+    h = jax.lax.stop_gradient(walk.step)  # the choice of steps is never differentiated
+    rest = 1.0 - walk.u
+    closing = 1.05 * h >= rest
+    # the last two steps to the end are of one size
+    h = jnp.where(closing, rest, jnp.minimum(h, 0.5 * rest))
+    new, memory, errors, stiffness = method.step(system, walk.u, walk.state, walk.memory, h)
+    error = jax.lax.stop_gradient(_log_error(errors, walk.state, new, tolerances, system.columns.count))
+    finite = jnp.isfinite(error)
+    error = jnp.where(finite, error, 18.0)
+    accept = error <= 0.0
+    p = method.order
+    growth = jnp.where(
+        accept,
+        jnp.clip(-0.7 / p * error + 0.4 / p * walk.error - 0.105, -1.6, 2.1),
+        jnp.maximum(-error / p - 0.105, -2.3),
+    )
+    step = h * jnp.exp(growth)
+    status = jnp.where(walk.count + 1 >= tolerances.max_steps, STEP_LIMIT, walk.status)
+    status = jnp.where(h < 1e-14, jnp.where(finite, STEP_LIMIT, NOT_FINITE), status)
+    stiff = walk.stiff
+    if isinstance(method, Explicit):
+        at_limit = jax.lax.stop_gradient(stiffness) > 0.8 * method.tableau.reach
+        stiff = jnp.where(accept, 0.9 * stiff + jnp.where(at_limit, 0.1, 0.0), stiff)
+        if tolerances.solver != "auto":  # thousands of steps more would lead to nothing better
+            status = jnp.where((stiff > _PROVEN) & (walk.count + 1 >= _PATIENCE), STIFF, status)
+    return _Walk(
+        u=jnp.where(accept, jnp.where(closing, 1.0, walk.u + h), walk.u),
+        state=where(accept, new, walk.state),
+        memory=where(accept, memory, walk.memory),
+        step=step,
+        full=jnp.where(accept, jnp.maximum(walk.step, step), step),
+        error=jnp.where(accept, error, walk.error),
+        stiff=stiff,
+        count=walk.count + 1,
+        status=status,
+    )
+
+
+def _log_error(errors: tuple[State, ...], old: State, new: State, tolerances: Tolerances, width: int) -> Float[Array, ""]:
+    """log E, the root mean square over all columns of error / (absolute + relative * size), kept within -18 and 18.
+
+    Columns that a state has not got have no error; ``width`` is how many there could be.  The size of a derivative column is at
+    least that of its state.  With two estimates e, c: E = e^2 / sqrt(e^2 + 0.01 c^2) (Hairer, Norsett & Wanner, Solving ODEs I,
+    II.10).
+    """
+
+    def square(error: State):
+        total = 0.0
+        for e, a, b in zip(error, old, new, strict=True):
+            value = jnp.maximum(jnp.abs(a.value), jnp.abs(b.value))
+            for part, x, y in zip(e, a, b, strict=True):
+                if part is not None:
+                    size = jnp.maximum(jnp.maximum(jnp.abs(x), jnp.abs(y)), value)
+                    ratio = jnp.square(part / (tolerances.absolute + tolerances.relative * size))
+                    total = total + jnp.sum(ratio, axis=tuple(range(part.ndim - value.ndim)))
+        return total / (width * len(error))
+
+    mean = square(errors[0])
+    if len(errors) > 1:
+        mean = mean * mean / jnp.maximum(mean + 0.01 * square(errors[1]), 1e-300)
+    return jnp.clip(0.5 * jnp.log(mean), -18.0, 18.0)

@@ -1,0 +1,180 @@
+"""Linear systems with constant parameters: the states as a sum over doses, all samples and doses at once.
+
+Each dose adds the response of an empty system to it; a dose counts for the samples after it (in record order at equal times) up
+to the next reset.  The work grows as samples x doses, without a loop over events.
+
+A response depends on few numbers: those of the structure (the rates of an exponential, where clearances and volumes enter only by
+their ratios) and those of its dose that the parameters move (``nlme.jets.composition``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from nlme.dynamics.batching import batch_last
+from nlme.dynamics.dosing import Doses, StructureAt, doses, linear_steady_state
+from nlme.dynamics.events import BOLUS, FILL, START, Timeline
+from nlme.jets.chain import through
+from nlme.jets.composition import push_composed
+from nlme.jets.jet import Columns, Jet
+from nlme.jets.sparse import Occupied, elements
+from nlme.structure.base import DOSE_RULES, LinearStructure
+
+# one event of the scan costs about as much as this many (sample, dose) pairs here (measured)
+_BREAK_EVEN = 6  # moved by the same linear structure
+_STEPPED = 2  # solved by steps, where the sum is over matrix exponentials
+
+
+def worthwhile(timeline: Timeline, stepped: bool = False) -> bool:
+    """Whether the sum over doses is both valid (constant parameters) and cheaper than the scan over events.
+
+    ``stepped``: whether that scan would solve equations by steps
+    """
+    pairs = _STEPPED if stepped else _BREAK_EVEN
+    samples, given, events = (x.shape[0] for x in (timeline.sample, timeline.doses, timeline.time))
+    fixed = timeline.rows == 1 and not (timeline.breaks or timeline.switches)
+    return fixed and samples * given <= pairs * events
+
+
+def superpose(
+    structure_at: StructureAt,
+    packed: Float[Array, "m C"],
+    columns: Columns,
+    timeline: Timeline,
+    reversible: bool = False,
+    occupied: Sequence[Occupied] | None = None,
+) -> Jet:
+    """Jet of the states (T, s) at the samples.
+
+    ``reversible``: whether JAX shall differentiate it in reverse; ``occupied``: which columns each input occupies, if not all.
+    """
+    events = timeline.doses
+    probe = structure_at(packed[:, 0], 0)
+    size = len(probe.states)
+    _, known = eqx.partition(_without_rules(probe), eqx.is_inexact_array)
+    formed: list[_Form] = []
+
+    def given(z):
+        numbers = eqx.filter(_without_rules(structure_at(z, 0)), eqx.is_inexact_array)
+        at = doses(structure_at, z, timeline, events)
+        fills = None
+        if timeline.steady:
+            slots = jnp.arange(timeline.fills.amount.shape[0])
+            fills = jax.vmap(lambda f: linear_steady_state(structure_at, z, timeline, f, size))(slots)[timeline.fill[events]].T
+        leaves, tree = jax.tree.flatten((numbers, at._replace(left=()), fills))
+        different = {id(x): x for x in leaves}
+        places = list(different)
+        formed[:] = [_Form(tree, tuple(places.index(id(x)) for x in leaves))]
+        return [*different.values(), *([] if at.left is None else [at.left])]
+
+    every = Occupied.all_of(columns)
+    found = through(columns, given, elements(packed, columns, occupied))
+    (form,) = formed
+    numbers, left = found[: 1 + max(form.which)], found[1 + max(form.which) :]
+    jets = [x.into(every).jet() if x.occupied != Occupied() else Jet(x.value, None, None) for x in numbers]
+    when = _When(
+        timeline.kind[events],
+        timeline.compartment[events] if len(timeline.dosed) > 1 else None,
+        events,
+        timeline.epoch[events] if timeline.resets else None,
+        left[0].value > 0.0 if left else None,
+    )
+    samples = _Samples(timeline.sample, timeline.sample_clock, timeline.sample_epoch if timeline.resets else None)
+    dosed = tuple(k in timeline.dosed for k in range(size))
+    responses = _Responses(columns, form, known, dosed, timeline.infusions)
+    states = responses(jets, when, samples) if reversible else batch_last(responses, jets, when, samples)
+    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states)
+
+
+def _without_rules(structure: LinearStructure) -> LinearStructure:
+    """What moves the states: the dose rules have done what they do."""
+
+    def rules(s):
+        return [getattr(s, which) for which in DOSE_RULES]
+
+    return eqx.tree_at(rules, structure, [None] * len(DOSE_RULES), is_leaf=lambda x: x is None)
+
+
+class _When(NamedTuple):
+    kind: Int[Array, " D"]
+    compartment: Int[Array, " D"] | None  # None: all doses enter the same
+    place: Int[Array, " D"]
+    epoch: Int[Array, " D"] | None  # None: no resets
+    running: Bool[Array, " D"] | None  # None: all
+
+
+class _Samples(NamedTuple):
+    place: Int[Array, " T"]
+    clock: Float[Array, " T"]
+    epoch: Int[Array, " T"] | None
+
+
+class _Form(NamedTuple):
+    """How what a response depends on is put together from its different numbers."""
+
+    tree: Any
+    which: tuple[int, ...]
+
+    def __call__(self, numbers: Sequence) -> tuple:
+        """(numbers of the structure, ``Doses`` without ``left``, steady states)"""
+        return jax.tree.unflatten(self.tree, [numbers[k] for k in self.which])
+
+
+class _Responses:
+    """The sum of the responses to all doses; every array may have a last axis over subjects.
+
+    Parameters
+    ----------
+    form : of the numbers that are given
+    known : what the structure holds besides them
+    """
+
+    def __init__(self, columns: Columns, form: _Form, known, dosed: tuple[bool, ...], infusions: bool):
+        self.columns, self.form, self.known, self.dosed, self.infusions = columns, form, known, dosed, infusions
+
+    def __call__(self, jets: list[Jet], when: _When, samples: _Samples) -> tuple[Jet, ...]:
+        """Jet of every state (T,), from those of the numbers; one without derivatives does not move with the parameters."""
+        _, at, _ = self.form([jet.value for jet in jets])
+        earlier = when.place <= samples.place[:, None]
+        since = samples.clock[:, None] - at.time
+        counts = (since > 0.0) | ((since == 0.0) & earlier)
+        if when.epoch is not None:
+            counts = counts & (samples.epoch[:, None] == when.epoch)
+        if when.running is not None:
+            counts = counts & when.running
+
+        def responses(*values):
+            moved = iter(values)
+            numbers, at, fills = self.form([jet.value if jet.first is None else next(moved) for jet in jets])
+            return self._responses(eqx.combine(numbers, self.known), at, fills, when, samples, counts)
+
+        moving = [jet for jet in jets if jet.first is not None]
+        found = push_composed(self.columns, responses, moving, since.ndim)
+        return tuple(
+            Jet(*(None if x is None else jnp.sum(x, axis) for x, axis in zip(jet, (1, 2, 2), strict=True))) for jet in found
+        )
+
+    def _responses(self, structure: LinearStructure, at: Doses, fills, when: _When, samples: _Samples, counts) -> tuple:
+        since = jnp.where(counts, samples.clock[:, None] - at.time, 0.0)
+
+        def entering(kind, amount):
+            """What a kind of dose puts into each state."""
+            here = when.kind == kind
+            places = [here if when.compartment is None else here & (when.compartment == k) for k in range(len(self.dosed))]
+            return [jnp.where(place, amount, 0.0) if dosed else 0.0 for place, dosed in zip(places, self.dosed, strict=True)]
+
+        begins = entering(BOLUS, at.amount)
+        if fills is not None:
+            begins = [jnp.where(when.kind == FILL, fill, begin) for fill, begin in zip(fills, begins, strict=True)]
+        total = structure.advance(tuple(begins), None, since)
+        if self.infusions:
+            infused = jnp.minimum(since, at.length)
+            after = structure.infused(tuple(entering(START, at.rate)), infused, since - infused)
+            total = tuple(a + b for a, b in zip(total, after, strict=True))
+        return tuple(jnp.where(counts, x, 0.0) for x in total)

@@ -1,1 +1,0 @@
-"""Estimation: fits, their results, and Bayesian sampling."""

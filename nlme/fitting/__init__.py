@@ -1,0 +1,1 @@
+"""Estimation: fitting a model, and what a fit is."""

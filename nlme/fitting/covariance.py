@@ -1,0 +1,211 @@
+"""Covariance of the estimates from the curvature of the objective and from the scores of the subjects.
+
+    R = 1/2 d2 OFV / dp dp'        S = 1/4 sum_i (d OFV_i/dp) (d OFV_i/dp)'       OFV = -2 log L
+    sandwich = R^-1 S R^-1 (the default, as in NONMEM)       R: R^-1       S: S^-1
+
+with p the estimated parameters on their natural scale; an element of Omega off the diagonal is one parameter.  R comes from
+central differences of the exact gradient in the unconstrained parameters u, brought to p by the chain rule, the term with the
+gradient included:  d2/dp2 = J^-T (d2/du2 - sum_k g_k d2p_k/du2) J^-1,  J = dp/du,  g = J^-T d/du.
+
+Source: NONMEM Users Guide Part II, D.2.5; White (1982), doi:10.2307/1912526.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.parameters.inventory import Inventory
+
+_STEP = 1e-3  # of the central differences, in unconstrained (log-like) parameters
+KINDS = ("sandwich", "R", "S")
+
+
+@dataclasses.dataclass(frozen=True)
+class CovarianceOfEstimates:
+    """Covariance matrix of the estimates on the natural scale.
+
+    ``information_r`` and ``information_s`` are R and S, ``kind`` says which of the three forms ``matrix`` is.  Parameters that
+    stand at a bound (``held``) count as known there: theirs are no errors of estimation, and the others' are those given them.
+    """
+
+    names: tuple[str, ...]
+    information_r: np.ndarray
+    information_s: np.ndarray
+    kind: str = "sandwich"
+    held: tuple[str, ...] = ()
+
+    def of_kind(self, kind: str) -> CovarianceOfEstimates:
+        """The same with another form: "sandwich", "R" or "S"."""
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.")
+        return dataclasses.replace(self, kind=kind)
+
+    @functools.cached_property
+    def _values(self) -> np.ndarray:
+        size = len(self.names)
+        found = np.full((size, size), np.nan)
+        if not (self._s_regular if self.kind == "S" else self._r_positive):
+            return found
+        with np.errstate(all="ignore"):
+            try:
+                inverse = np.linalg.inv(self._s if self.kind == "S" else self._r)
+            except np.linalg.LinAlgError:
+                return found
+            found[self._free] = inverse @ self._s @ inverse if self.kind == "sandwich" else inverse
+            return found
+
+    @functools.cached_property
+    def _free(self):
+        kept = [k for k, name in enumerate(self.names) if name not in self.held]
+        return np.ix_(kept, kept)
+
+    @property
+    def _r(self) -> np.ndarray:
+        return self.information_r[self._free]
+
+    @property
+    def _s(self) -> np.ndarray:
+        return self.information_s[self._free]
+
+    @functools.cached_property
+    def _scaled_eigenvalues(self) -> np.ndarray:
+        diagonal = np.sqrt(np.abs(np.diagonal(self._r)))
+        diagonal = np.where(diagonal > 0, diagonal, 1.0)
+        scaled = self._r / np.outer(diagonal, diagonal)
+        if not np.all(np.isfinite(scaled)):
+            return np.full(len(diagonal), np.nan)
+        return np.linalg.eigvalsh(scaled)
+
+    @property
+    def _r_positive(self) -> bool:
+        values = self._scaled_eigenvalues
+        return bool(len(values) and np.all(np.isfinite(values)) and values.min() > 1e-10 * max(values.max(), 1.0))
+
+    @property
+    def _s_regular(self) -> bool:
+        return bool(np.all(np.isfinite(self._s))) and np.linalg.matrix_rank(self._s) == len(self._s)
+
+    @property
+    def matrix(self):
+        """DataFrame (P, P)."""
+        return self._frame(self._values)
+
+    @property
+    def R(self):
+        return self._frame(self.information_r)
+
+    @property
+    def S(self):
+        return self._frame(self.information_s)
+
+    @property
+    def standard_errors(self):
+        """Series by parameter name; NaN where the matrix could not be had (``verdict`` says why)."""
+        import pandas as pd
+
+        with np.errstate(invalid="ignore"):
+            return pd.Series(np.sqrt(np.diagonal(self._values)), index=list(self.names), name="SE")
+
+    @property
+    def correlation(self):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sd = np.sqrt(np.diagonal(self._values))
+            return self._frame(self._values / np.outer(sd, sd))
+
+    @property
+    def condition_number(self) -> float:
+        """Largest over smallest eigenvalue of the correlation matrix of the estimates; above 1,000 is a warning sign."""
+        values = np.asarray(self.correlation)[self._free]
+        if not np.all(np.isfinite(values)):
+            return float("inf")
+        eigenvalues = np.linalg.eigvalsh(values)
+        return float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > 0 else float("inf")
+
+    @property
+    def verdict(self) -> str:
+        """Whether the matrix can be believed, in words."""
+        if self.kind == "S" and not self._s_regular:
+            return "The S matrix is singular (fewer subjects than parameters, or parameters without influence)."
+        if self.kind != "S" and not self._r_positive:
+            return self._flat_sentence()
+        condition = self.condition_number
+        known = f" {', '.join(self.held)} at a bound: without error, taken as known by the others." if self.held else ""
+        if condition > 1000:
+            return (
+                f"Obtained ({self.kind}), but the estimates are strongly correlated: condition number {condition:.3g} (> 1000)."
+                + known
+            )
+        return f"Obtained ({self.kind}); condition number {condition:.3g}.{known}"
+
+    def _flat_sentence(self) -> str:
+        values = self._scaled_eigenvalues
+        if not np.all(np.isfinite(values)):
+            return "No standard errors: the second derivatives of the objective are not finite here."
+        diagonal = np.sqrt(np.maximum(np.abs(np.diagonal(self._r)), 1e-300))
+        _, vectors = np.linalg.eigh(self._r / np.outer(diagonal, diagonal))
+        weights, names = np.abs(vectors[:, 0]), [name for name in self.names if name not in self.held]
+        along = [names[k] for k in np.argsort(-weights) if weights[k] > 0.3]
+        return (
+            f"No standard errors: the information matrix is not positive definite (smallest scaled eigenvalue {values.min():.2g}); "
+            f"the data do not determine {' and '.join(along)} here. Fix or remove a parameter, or see whether one is at its bound."
+        )
+
+    def _frame(self, values):
+        import pandas as pd
+
+        return pd.DataFrame(values, index=list(self.names), columns=list(self.names))
+
+    def __repr__(self) -> str:
+        return f"CovarianceOfEstimates(kind={self.kind!r}, {len(self.names)} parameters): {self.verdict}"
+
+
+def natural_jacobian(inventory: Inventory, model) -> np.ndarray:
+    """(P, P) derivatives dp/du of the natural parameters in the unconstrained ones, at the model's values."""
+
+    def natural(v):
+        return inventory.natural(inventory.at_unconstrained(model, v))
+
+    return np.asarray(jax.jit(jax.jacfwd(natural))(inventory.unconstrained(model)))
+
+
+def covariance_of_estimates(
+    inventory: Inventory,
+    model,
+    gradients: Callable[[jax.Array], np.ndarray],
+    u: jax.Array,
+    penalty: tuple[np.ndarray, np.ndarray] | None = None,
+    kind: str = "sandwich",
+    held: tuple[str, ...] = (),
+) -> CovarianceOfEstimates:
+    """R and S at ``u``.
+
+    ``gradients(u)`` gives the gradient of every subject's objective in the unconstrained parameters, (N, P); ``penalty`` gradient
+    and Hessian there of what was added to their sum, which R includes.
+    """
+    size = len(inventory)
+    scores = gradients(u)
+    hessian = np.zeros((size, size))
+    for k in range(size):
+        step = jnp.zeros(size).at[k].set(_STEP)
+        hessian[k] = (gradients(u + step).sum(axis=0) - gradients(u - step).sum(axis=0)) / (2 * _STEP)
+    hessian = 0.5 * (hessian + hessian.T)
+    slope = scores.sum(axis=0)
+    if penalty is not None:
+        slope, hessian = slope + penalty[0], hessian + penalty[1]
+
+    def natural(v):
+        return inventory.natural(inventory.at_unconstrained(model, v))
+
+    jacobian = natural_jacobian(inventory, model)
+    inverse = np.linalg.inv(jacobian)
+    natural_scores = scores @ inverse
+    second = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, slope @ inverse))
+    information_r = 0.5 * inverse.T @ (hessian - second) @ inverse
+    information_s = 0.25 * natural_scores.T @ natural_scores
+    return CovarianceOfEstimates(tuple(inventory.names), information_r, information_s, kind, held)

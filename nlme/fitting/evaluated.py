@@ -1,0 +1,425 @@
+"""The objective of a model on a population at given parameters, and all that follows from the modes there."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.dynamics.solvers import SENTENCES as SOLVER_SENTENCES
+from nlme.dynamics.solvers import SOLVED
+from nlme.errors import ModelError
+from nlme.fitting.conditional import Conditional, conditional
+from nlme.fitting.failures import require_finite
+from nlme.fitting.monte_carlo import MonteCarlo, monte_carlo
+from nlme.fitting.predictions import COLUMNS, prediction_table
+from nlme.language.anatomy import MEMBER, OCCASION, rows_of
+from nlme.language.density import effects_from
+from nlme.language.effects import effect_transforms
+from nlme.language.layout import Layout, lay_out
+from nlme.language.model import Model, require_model
+from nlme.language.ragged import mesh_of
+from nlme.marginal.base import Method
+from nlme.marginal.foce import FOCE, FOCEI
+from nlme.marginal.laplace import Laplace
+from nlme.marginal.objective import evaluate_subjects
+from nlme.marginal.quadrature import ImportanceSampling, Nodes
+from nlme.marginal.sites import require_sites
+from nlme.marginal.subjects import Evaluation, hessians_at
+from nlme.parameters.covariance import OCCASION as OCCASION_LEVEL
+from nlme.parameters.inventory import Inventory, ParameterRow
+
+_FLAT = 0.1  # of the prior's curvature: by a second derivative of this size one subject's objective is 2.3 lower
+
+
+def evaluate(model: Model, population, method: Method | None = None, *, sharding=None) -> Evaluated:
+    """The objective at the model's own values, with the mode of every subject; nothing is estimated.
+
+    Parameters
+    ----------
+    model : a model with the values wanted
+    population : the data (see :func:`nlme.read_nonmem`)
+    method : FO(), FOCE(), FOCEI() (the default) or Laplace()
+    sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list.  What is computed
+        does not depend on it.  The cores of a CPU are one device unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
+
+    Raises
+    ------
+    ModelError
+        The model does not fit the data (a name missing, a dose into an unknown compartment).
+    FitError
+        The objective is not a finite number; subjects and records are named.
+    """
+    method = method_of(method)
+    layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
+    require_sites(method, layout.anatomy)
+    inventory = Inventory(model)
+    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    at = evaluate_subjects(
+        method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
+    )
+    require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
+    return Evaluated(**evaluated_fields(method, model, population, (), layout, at))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Evaluated:
+    """The objective of a model on a population at given parameters.
+
+    Attributes
+    ----------
+    method, model, population : what was evaluated
+    fixed : names of the parameters that count as not estimated
+    values : (N,) -2 log L of each subject, without n log 2 pi; of each site, where subjects share the random effects of one
+    b : (N, q) standardised modes of the random effects, eta = L b; in a mixture those of the likeliest subpopulation.  A site's
+        effects come last, the same for all its subjects, whose own are the modes given those
+    given : (N,) where subjects share the random effects of a site, -2 log L of each given those at their mode
+    """
+
+    method: Method
+    model: Model
+    population: Any
+    fixed: tuple[str, ...]
+    values: np.ndarray
+    b: np.ndarray
+    probabilities: np.ndarray
+    decrement: np.ndarray
+    inner_iterations: np.ndarray
+    inner_converged: np.ndarray
+    status: np.ndarray
+    given: np.ndarray | None = None
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        return lay_out(self.model, self.population, members=self.members)
+
+    @property
+    def members(self) -> np.ndarray:
+        """(N,) position of every subject's likeliest subpopulation."""
+        return np.argmax(self.probabilities, axis=1)
+
+    @property
+    def membership(self):
+        """DataFrame, one row per subject: the probability of each subpopulation given its data, and the likeliest."""
+        import pandas as pd
+
+        names = self.layout.anatomy.subpopulations
+        if not names:
+            raise ModelError(f"{type(self.model).__name__} has no subpopulations; declare them with nlme.mixture(...).")
+        table = pd.DataFrame(self.probabilities, index=self._index(), columns=list(names))
+        return table.assign(likeliest=[names[k] for k in self.members])
+
+    @functools.cached_property
+    def inventory(self) -> Inventory:
+        return Inventory(self.model, self.fixed)
+
+    @property
+    def objective(self) -> float:
+        """-2 log L without the constant n log 2 pi: NONMEM's objective function value."""
+        return float(np.sum(self.values))
+
+    @property
+    def objective_full(self) -> float:
+        """-2 log L with all constants, as Monolix, nlme and lme4 print it."""
+        return self.objective + self._n_normal * math.log(2 * math.pi)
+
+    @functools.cached_property
+    def _n_normal(self) -> int:
+        """Observations whose 1/2 log 2 pi the objective leaves out: those with a normal density on some scale."""
+        if all(law.normal and not law.censoring for law in self.layout.anatomy.laws):
+            return self.n_observations
+        normal = ~self.predictions["IWRES"].isna()
+        return int(normal.sum())
+
+    @property
+    def n_observations(self) -> int:
+        return self.population.n_observations
+
+    @functools.cached_property
+    def effects(self) -> tuple[str, ...]:
+        return self.layout.anatomy.effects
+
+    @functools.cached_property
+    def _eta(self) -> np.ndarray:
+        if not self.effects:
+            return np.zeros((len(self.b), 0))
+        return np.asarray(jax.vmap(effects_from, (None, None, 0))(self.layout.anatomy, self.model, jnp.asarray(self.b)))
+
+    @property
+    def eta(self):
+        """DataFrame of the conditional modes, one row per subject, one column per random effect."""
+        import pandas as pd
+
+        return pd.DataFrame(self._eta, index=self._index(), columns=list(self.effects))
+
+    @property
+    def modes(self) -> dict[str, np.ndarray]:
+        """Random effect -> its modes, each draw of its distribution once: of a site, not of each of its subjects."""
+        found = dict(zip(self.effects, self._eta.T, strict=True))
+        if self.layout.sites is not None:
+            found |= {name: found[name][self.layout.sites.first] for name in self.layout.anatomy.shared}
+        return found
+
+    @property
+    def subjects(self):
+        """DataFrame, one row per subject: observations, objective, whether its mode converged, what remains of the gradient.
+
+        Where subjects share the random effects of a site, the objective is that given those at their mode (see ``sites``).
+        """
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "n_observations": [s.n_observations for s in self.population],
+                "objective": self.values if self.given is None else self.given,
+                "converged": self.inner_converged & (self.status == SOLVED),
+                "gradient": np.sqrt(np.maximum(self.decrement, 0.0)),
+                "message": [self._subject_message(i) for i in range(len(self.status))],
+            },
+            index=self._index(),
+        )
+
+    def _subject_message(self, i: int) -> str:
+        if self.status[i] != SOLVED:
+            return SOLVER_SENTENCES[int(self.status[i])]
+        if not self.inner_converged[i]:
+            return f"the mode of its random effects was not found in {int(self.inner_iterations[i])} iterations"
+        return ""
+
+    @property
+    def sites(self):
+        """DataFrame, one row per site (value of the column that random effects are shared by): how many subjects it has, its
+        objective, and the modes of its random effects.
+
+        Raises
+        ------
+        ModelError
+            The model has no level above the subject.
+        """
+        import pandas as pd
+
+        anatomy, sites = self.layout.anatomy, self.layout.sites
+        if sites is None:
+            raise ModelError(
+                f"{type(self.model).__name__} has no random effects above the subject; declare them with "
+                'nlme.covariance(..., per="site").'
+            )
+        effects = dict(zip(anatomy.shared, self._eta[sites.first, anatomy.inner :].T, strict=True))
+        index = pd.Index(sites.labels, name=sites.column)
+        return pd.DataFrame({"n_subjects": sites.sizes, "objective": self.values, **effects}, index=index)
+
+    @functools.cached_property
+    def parameters(self) -> list[ParameterRow]:
+        """Every parameter of the model with name, label, unit, value and whether it was fixed."""
+        return self.inventory.rows(self.model, effect_transforms(self.model, self.population, self.layout.anatomy))
+
+    @functools.cached_property
+    def predictions(self):
+        """DataFrame, one row per observation in file order: ID TIME ENDPOINT DV PRED IPRED RES IRES WRES IWRES CPRED CWRES."""
+        import pandas as pd
+
+        columns = prediction_table(self.method, self.model, self.layout, jnp.asarray(self.b))
+        subjects = list(self.population)
+        who, record = columns["subject"], columns["record"]
+        endpoints = self.layout.anatomy.endpoints if len(self.population.endpoints) == 1 else self.population.endpoints
+        return pd.DataFrame(
+            {
+                "ID": [subjects[i].id for i in who],
+                "TIME": [float(subjects[i].time[j]) for i, j in zip(who, record, strict=True)],
+                "ENDPOINT": [endpoints[int(subjects[i].endpoint[j])] for i, j in zip(who, record, strict=True)],
+                "DV": columns["DV"],
+                **{name: columns[name] for name in COLUMNS},
+            }
+        )
+
+    @property
+    def individual(self):
+        """DataFrame of the individual parameters at the modes, one row per subject, or per subject and occasion (ID, OCC).
+
+        Covariates that change are those of the first record (of the subject, of the occasion).  Means given the data:
+        ``conditional()``.
+        """
+        import pandas as pd
+
+        who, cov, index = self._individual_rows
+        anatomy = self.layout.anatomy
+        table = jax.vmap(lambda eta, cov: rows_of(self.model, anatomy, eta, cov, 1))(jnp.asarray(self._eta[who]), cov)
+        return pd.DataFrame({name: np.asarray(v)[:, 0] for name, v in table.items()}, index=index)
+
+    @functools.cached_property
+    def _individual_rows(self):
+        """The rows of ``individual``: subject of each (R,), what the model is told there (dict of (R, 1)), and their index."""
+        import pandas as pd
+
+        anatomy, population = self.layout.anatomy, list(self.population)
+        rows = [(i, 0) for i in range(len(population))]
+        if anatomy.by_occasion:
+            rows = [(i, j) for i, s in enumerate(population) for j in np.unique(s.occasion, return_index=True)[1]]
+        cov = {name: np.array([[population[i].covariates[name][j]] for i, j in rows], float) for name in anatomy.covariates}
+        index = pd.Index([population[i].id for i, _ in rows], name="ID")
+        if anatomy.by_occasion:
+            occasions = [f"{population[i].occasion[j]:g}" for i, j in rows]
+            cov[OCCASION] = np.array([[float(anatomy.occasions.index(label))] for label in occasions])
+            index = pd.MultiIndex.from_arrays([index, [int(label) for label in occasions]], names=["ID", "OCC"])
+        if anatomy.mixture:
+            cov[MEMBER] = self.members[[i for i, _ in rows]][:, None]
+        return np.array([i for i, _ in rows]), cov, index
+
+    def conditional(self, method: Nodes | None = None) -> Conditional:
+        """Means and standard deviations of random effects and individual parameters given each subject's data (Monolix's).
+
+        ``method`` says over which nodes: ImportanceSampling(1000) by default, with the effective number of draws and the Pareto k
+        of every subject in ``.draws``; or nlme.AGQ(...).  See :mod:`nlme.fitting.conditional`.
+
+        Raises
+        ------
+        ModelError
+            A model or a method without random effects; nodes by another method.
+        """
+        if not self.method.individuals:
+            raise ModelError(f"{self.method!r} takes everyone for the typical subject; fit by a method with random effects.")
+        return conditional(method, self.model, self.layout, self.b, self._index(), self._individual_rows)
+
+    @property
+    def shrinkage(self):
+        """Series, per random effect: 100 (1 - sd(eta) / omega) %, sd about the mean (n - 1); per occasion, over all that were
+        met; per site, over the sites."""
+        import pandas as pd
+
+        anatomy = self.layout.anatomy
+        if not self.method.individuals:
+            return pd.Series(np.nan, index=list(anatomy.words), name="shrinkage")
+        found = {}
+        for covariance in anatomy.levels(self.model):
+            for name, sd in zip(covariance.names, np.asarray(covariance.sd), strict=True):
+                eta = self._eta[:, [k for k, effect in enumerate(anatomy.effects) if effect.split("[")[0] == name]]
+                if covariance.per == OCCASION_LEVEL:
+                    eta = eta[self._met]
+                elif covariance.per == anatomy.above:
+                    eta = eta[self.layout.sites.first]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    found[name] = 100.0 * (1.0 - np.std(eta, ddof=1) / sd) if np.size(eta) > 1 else np.nan
+        return pd.Series(found, name="shrinkage", dtype=float)
+
+    @functools.cached_property
+    def _met(self) -> np.ndarray:
+        """(N, O) which occasions the observations of each subject are from."""
+        labels = self.layout.anatomy.occasions
+        seen = [{f"{o:g}" for o in s.occasion[s.is_observation]} for s in self.population]
+        return np.array([[label in own for label in labels] for own in seen])
+
+    @property
+    def epsilon_shrinkage(self) -> float:
+        """100 (1 - sd(IWRES)) %, over the observations that have one; NaN where fewer than two do."""
+        known = self.predictions["IWRES"].dropna()
+        return float(100.0 * (1.0 - np.std(known, ddof=1))) if len(known) > 1 else math.nan
+
+    def by(self, method: Method) -> Evaluated:
+        """The model's objective by another method, so that fits by different methods stand on one scale."""
+        return evaluate(self.model, self.population, method)
+
+    def _index(self):
+        import pandas as pd
+
+        return pd.Index([s.id for s in self.population], name="ID")
+
+    def _subject_problems(self) -> list[str]:
+        table = self.subjects
+        bad = table[~table["converged"]]
+        if bad.empty:
+            return []
+        listed = "; ".join(f"subject {i}: {row['message']}" for i, row in bad.head(5).iterrows())
+        more = f"; and {len(bad) - 5} more (see .subjects)" if len(bad) > 5 else ""
+        return [f"{len(bad)} of {len(table)} subjects have no reliable mode, so the objective is not reliable: {listed}{more}."]
+
+    @functools.cached_property
+    def monte_carlo(self) -> MonteCarlo | None:
+        """Monte-Carlo error of an objective found by importance sampling, with the Pareto k of every subject; else None."""
+        if not isinstance(self.method, ImportanceSampling):
+            return None
+        return monte_carlo(self.method, self.model, self.layout, self.b)
+
+    def _monte_carlo_problems(self) -> list[str]:
+        return [] if self.monte_carlo is None else self.monte_carlo.problems([s.id for s in self.population])
+
+    @functools.cached_property
+    def least_curvature(self) -> np.ndarray:
+        """(N,) smallest eigenvalue of the second derivatives of every subject's Phi in its own effects, at its mode; that of the
+        prior alone is 1."""
+        hessians = hessians_at(self.method, self.layout.anatomy, self.model, self.layout.arrays, jnp.asarray(self.b))
+        own = np.asarray(hessians)[:, : self.layout.anatomy.inner, : self.layout.anatomy.inner]
+        return np.array([np.linalg.eigvalsh(h)[0] if np.isfinite(h).all() else np.nan for h in own])
+
+    def _flat_problems(self) -> list[str]:
+        """Subjects whose log determinant Laplace's method should not take."""
+        if not isinstance(self.method, Laplace) or not self.layout.anatomy.inner or self.layout.anatomy.mixture:
+            return []
+        found = [(value, s.id) for value, s in zip(self.least_curvature, self.population, strict=True) if value < _FLAT]
+        if not found:
+            return []
+        listed = "; ".join(f"subject {i}: {value:.2g}" for value, i in sorted(found)[:5])
+        return [
+            f"The density of {len(found)} subject{'s' if len(found) > 1 else ''} is nearly flat at its mode in some direction of the "
+            f"random effects (smallest second derivative, where the random effects' own distribution has 1: {listed}). "
+            "Laplace's objective goes to minus infinity where that reaches 0, so a search can be drawn there or be stopped by it; "
+            "use nlme.AGQ() or nlme.ImportanceSampling()."
+        ]
+
+    @property
+    def _units(self) -> str:
+        """How many subjects there are, and how many sites they belong to."""
+        sites = self.layout.sites
+        return f"{len(self.status)} subjects" + ("" if sites is None else f" of {len(sites)} values of {sites.column}")
+
+    @property
+    def messages(self) -> list[str]:
+        """Problems in words, most serious first."""
+        return self._subject_problems() + self._flat_problems() + self._monte_carlo_problems()
+
+    def __repr__(self) -> str:
+        error = "" if self.monte_carlo is None else f" ± {self.monte_carlo.error:.3g}"
+        lines = [f"{type(self.model).__name__}, {self.method!r}: objective {self.objective:.4f}{error} ({self._units})"]
+        return "\n".join(lines + [f"  ! {m}" for m in self.messages])
+
+
+def evaluated_fields(method, model, population, fixed, layout, at: Evaluation) -> dict:
+    modes = _post_hoc(method, layout, model) if method.individuals and not method.searches else at
+    return dict(
+        method=method,
+        model=model,
+        population=population,
+        fixed=fixed,
+        values=np.asarray(at.value),
+        given=None if at.given is None else np.asarray(at.given),
+        b=np.asarray(modes.b),
+        probabilities=np.asarray(modes.membership),
+        decrement=np.asarray(at.decrement),
+        inner_iterations=np.asarray(at.iterations),
+        inner_converged=np.asarray(at.converged),
+        status=np.asarray(at.status),
+    )
+
+
+def _post_hoc(method: Method, layout: Layout, model: Model) -> Evaluation:
+    """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
+    options = ("inner_tolerance", "inner_iterations", "ode", "site_points")
+    searching = FOCE(**{name: getattr(method, name) for name in options})
+    inventory = Inventory(model)
+    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    u = inventory.unconstrained(model)
+    return evaluate_subjects(searching, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
+
+
+def method_of(method) -> Method:
+    if method is None:
+        return FOCEI()
+    if isinstance(method, type) and issubclass(method, Method):
+        return method()
+    if not isinstance(method, Method):
+        raise ModelError(f"method must be one of nlme.FO(), FOCE(), FOCEI(), Laplace(); got {method!r}.")
+    return method
