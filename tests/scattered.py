@@ -179,7 +179,7 @@ class Elimination(nlme.Model):
         return {"y": nlme.lognormal(state.y, self.sd)}
 
 
-def _one_person():
+def one_person():
     t = np.linspace(0.5, 14.0, 15)
     y, states = np.zeros(15), 10.0
     for k, (a, b) in enumerate(zip(np.r_[0.0, t[:-1]], t, strict=True)):
@@ -239,7 +239,7 @@ PAIRS: dict[str, Pair] = {
         Control5, lambda: nlme.read_nonmem(reference.case("theophylline_control5_fo").table(), covariates={"wt": "kg"}), nlme.FO()
     ),
     "sleep": Pair(Sleep, lambda: nlme.read_nonmem(reference.case("lmm_sleepstudy_lme4").table())),
-    "one_person": Pair(Elimination, _one_person, nlme.NaivePooled()),
+    "one_person": Pair(Elimination, one_person, nlme.NaivePooled()),
     "deep": _deep(),
     "remifentanil": _shipped("remifentanil", "Remifentanil"),
 }

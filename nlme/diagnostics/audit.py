@@ -248,6 +248,13 @@ def _starts(fit: Fit, name: str) -> Check:
 
 def _density(fit: Fit, name: str) -> Check:
     found = fit.density_problems()
+    if fit.bimodal:
+        listed = ", ".join(map(str, fit.bimodal[:5])) + (" ..." if len(fit.bimodal) > 5 else "")
+        several = len(fit.bimodal) > 1
+        found.append(
+            f"Two modes were found of subject{'s' if several else ''} {listed}: the likelier one counts, and an approximation about one "
+            "mode leaves the other out; compare with nlme.AGQ() or nlme.ImportanceSampling()."
+        )
     if not found:
         return Check(name, FINE, 0.0, "Nothing speaks against the method's approximation at any subject's mode.")
     return Check(name, REMARK, float(len(found)), " ".join(found))

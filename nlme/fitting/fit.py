@@ -131,6 +131,7 @@ def fit(
         ended={name: int(side) for name, side in zip(inventory.names, found.search.ended, strict=True) if side},
         ran_away=tuple(ran_away(problem, found)),
         starts=Starts.of(problem, attempts, reason),
+        bimodal=tuple(s.id for s, two in zip(population, found.bimodal, strict=True) if two) if found.bimodal is not None else (),
         history_columns=history,
         timings=timings,
     )

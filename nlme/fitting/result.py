@@ -31,6 +31,7 @@ class Fit(Evaluated):
     ended: dict[str, int] | None = None  # parameters at the lower (-1) or upper (1) end of their line; None: not looked at
     ran_away: tuple[str, ...] = ()  # those for which that is no end of their range
     starts: Starts | None = None  # from where it was searched
+    bimodal: tuple = ()  # IDs of subjects in whose densities two modes were found
     penalty: float = 0.0  # at the estimate, what was added to the objective in the search
     penalty_slopes: tuple[np.ndarray, np.ndarray] | None = None  # its gradient and Hessian in the unconstrained parameters
     priors: dict[str, str] = dataclasses.field(default_factory=dict)  # in words

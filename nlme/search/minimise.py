@@ -18,6 +18,8 @@ _APART = 1e-4  # two modes, if their densities or objectives differ by this much
 _OF_GAIN = 1e-6  # inner tolerance, of the gain in the objective that the next step promises
 _MUCH_LOOSER = 1e3
 _ROUNDS = 5  # of the search, each ended by a search for better modes
+_OTHER_MODE = 0.05  # standard deviations between two modes
+_PLACES = 8  # from which modes are searched that nothing has found yet
 
 
 @dataclasses.dataclass
@@ -30,12 +32,14 @@ class Minimum:
     at : the evaluation there
     history : (iteration, objective, largest gradient, seconds) of every point taken
     first : seconds until the first evaluation was there
+    bimodal : (N,) subjects for which searches from two places found two modes
     """
 
     search: Search
     at: Evaluation
     history: list[tuple[int, float, float, float]]
     first: float = 0.0
+    bimodal: np.ndarray | None = None
 
     @property
     def modes_lost(self) -> int:
@@ -87,7 +91,7 @@ def minimise(
     try:
         while search.status == SEARCHING or rounds:
             if search.status != SEARCHING:
-                best, moved = _from_scratch(problem, best, search.x)
+                best, moved, found.bimodal = _from_scratch(problem, best, search.x)
                 loose = problem.method.inner_tolerance
                 beyond = None if moved else _off_the_edge(problem, search, best)
                 rounds = rounds - 1 if moved or beyond is not None else 0
@@ -127,7 +131,7 @@ def minimise(
     except KeyboardInterrupt:
         if found.at is None:
             raise
-        best, _ = _from_scratch(problem, best, search.x)
+        best, _, found.bimodal = _from_scratch(problem, best, search.x)
     found.at = best
     return found
 
@@ -188,10 +192,11 @@ def _inner_tolerance(problem: Problem, search: Search) -> float:
     return float(np.clip(_OF_GAIN * search.promised, method.inner_tolerance, max(method.inner_tolerance, method.loosest)))
 
 
-def _from_scratch(problem: Problem, best: Evaluation, u) -> tuple[Evaluation, bool]:
+def _from_scratch(problem: Problem, best: Evaluation, u) -> tuple[Evaluation, bool, np.ndarray]:
     """Modes that were followed from step to step, against modes searched from zero: each subject keeps that of higher density.
 
-    And whether any objective changed by that.
+    And whether any objective changed by that, and which subjects have two modes.  Modes found from neither are searched from further
+    places.
     """
 
     def at(starts):
@@ -199,14 +204,22 @@ def _from_scratch(problem: Problem, best: Evaluation, u) -> tuple[Evaluation, bo
 
     fresh, again = at(np.zeros(best.b.shape)), at(best.b)
     better = (fresh.joint < again.joint - _APART) & fresh.converged
+    two = fresh.converged & again.converged & (np.max(np.abs(fresh.b - again.b), axis=1, initial=0.0) > _OTHER_MODE)
     if problem.layout.sites is not None:  # a subject's other mode moves its site's effects, and all their subjects' modes with them
         if not better.any():
-            return again, False
+            return again, False, two
         other = at(np.where(better[:, None], fresh.b, again.b))
-        return other, bool(np.any(np.abs(other.value - again.value) > _APART))
+        return other, bool(np.any(np.abs(other.value - again.value) > _APART)), two
 
     def choose(a, b):
         return np.where(better.reshape(better.shape + (1,) * (a.ndim - 1)), a, b)
 
     moved = bool(np.any(better & (np.abs(fresh.value - again.value) > _APART)))
-    return jax.tree.map(choose, fresh, again), moved
+    found = jax.tree.map(choose, fresh, again)
+    rng = np.random.default_rng(0)
+    for _ in range(_PLACES):
+        lost = ~found.converged
+        if not lost.any():
+            break
+        found = _better(problem, found, at(np.where(lost[:, None], rng.normal(size=found.b.shape), found.b)))
+    return found, moved, two

@@ -1,23 +1,29 @@
-"""The lowest minimum that several searches find: other starts are tried where the first search gives a reason to."""
+"""The lowest minimum that several searches find: other starts are tried where the first search gives a reason to.
+
+How many: Boender & Rinnooy Kan (1987), Bayesian stopping rules for multistart global optimization methods, Math Program 37:59,
+doi:10.1007/BF02591684: with W different minima found in n searches, W (n - 1) / (n - W - 2) are expected.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from nlme.search.minimise import BadStart, Minimum, minimise
 from nlme.search.problem import Problem
-from nlme.search.quasi_newton import CONVERGED, SENTENCES
+from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, Search
 from nlme.search.starts import Typical
 
 SAME = 0.01  # objectives that differ by less count as one minimum
 _FAR = np.log(3.0)  # from its start, in a logarithm, where the start has told the search little
 _NEAR = np.log(1.5)  # the same where a lag, or another time of sudden change, gives the objective a minimum between samples
 _FAR_REAL = 3.0  # of a real parameter, in units of its starting value
-_AT_LEAST = 3  # other starts tried
-_AT_MOST = 6
+_OTHERS = 7  # starts tried; of one minimum that all lead to, as many say that there is hardly another (Boender & Rinnooy Kan 1987)
+_AT_LEAST = 4  # where states are solved by steps, and two lead to the lowest
+_CLOSE = 0.1, 0.3  # largest difference in a parameter and in the objective of a search that is on its way to a minimum known
 _LOOSE = 1e-3  # tolerance of searches that are not known yet to lead to the lowest minimum
 _EVALUATIONS = 250  # of such a search
 
@@ -73,7 +79,11 @@ def minimise_from_several(
         tell(f"start {1 + len(found)}")
         try:
             limit = min(max_evaluations, _EVALUATIONS)
-            found.append(minimise(problem, u, tolerance=max(tolerance, _LOOSE), max_evaluations=limit, show=show))
+            known = [m for m, a in zip(found, attempts, strict=True) if a.valid]
+            stop = functools.partial(_on_the_way, known)
+            found.append(minimise(problem, u, tolerance=max(tolerance, _LOOSE), max_evaluations=limit, show=show, stop=stop))
+            if found[-1].search.status == SEARCHING and (same := _on_the_way(known, found[-1].search)):
+                found[-1] = same
         except BadStart:
             found.append(None)
         attempts.append(_attempt(problem, u, found[-1]))
@@ -81,11 +91,11 @@ def minimise_from_several(
 
     try:
         typical = Typical(problem, [problem.start, *([first.search.x] if attempts[0].valid else [])], seed)
-        for u in typical.starts(starts or _AT_MOST):
+        for u in typical.starts(starts or _OTHERS):
             # where errors vanish the objective has no minimum: from larger ones the search may not come there
             if not attempt(u) and starts is None and len(typical.errors):
                 attempt(typical.with_larger_errors(u))
-            if starts is None and _agree(attempts):
+            if starts is None and not problem.layout.anatomy.linear and _agree(attempts):
                 break
     except KeyboardInterrupt:
         if first is None and not any(found):
@@ -125,6 +135,15 @@ def reason_for_others(problem: Problem, found: Minimum) -> str:
     if len(far):
         return f"{names[far[np.argmax(np.abs(moved[far]))]]} ended far from its start"
     return ""
+
+
+def _on_the_way(known: list[Minimum], search: Search) -> Minimum | None:
+    """The minimum near which the search is, if it is one that is known."""
+    for found in known:
+        near = np.max(np.abs(search.x - found.search.x)) < _CLOSE[0]
+        if near and abs(search.value - found.search.value) < _CLOSE[1]:
+            return found
+    return None
 
 
 def _agree(attempts: list[Attempt]) -> bool:

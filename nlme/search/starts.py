@@ -14,25 +14,29 @@ scaled to the residuals, and random effects get a spread of 30 % of whatever the
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.language.anatomy import individual_row, named
+from nlme.dynamics.solvers import SOLVED
+from nlme.language.anatomy import individual_row, named, structure_of
 from nlme.language.density import moments
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import expand
 from nlme.search.problem import Problem
 from nlme.search.quasi_newton import SEARCHING, Search, absorb, begin
+from nlme.structure.compartments import OneCompartmentOral
 from nlme.typing import Named
 
 _POINTS = 192  # looked at
 _DESCENTS = 8  # of the best of them from which the pooled criterion is minimised
 _ROUNDS = 40  # of those searches
 _DECADE = np.log(10.0)  # standard deviation of the points, in logarithms
-_APART = 0.3  # of a logarithm, that two starts differ by in some parameter
+_APART = 0.3  # of a logarithm, that two minima of the criterion differ by in some parameter
+_ELSEWHERE = 1.0  # the same of starts that are none
 _SPREAD = 0.3  # of individual parameters, by each random effect
 _LARGER = 10.0
 _LEAST = 1e-12  # factor on the residual variances
@@ -119,8 +123,33 @@ class Typical:
         points = np.concatenate([self._about(u, self.structural, share) for u in self.centres])
         values = self.pooled(points).value
         good = [k for k in np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable") if np.isfinite(values[k])]
-        found = self._descended(self._apart(points[good], _DESCENTS))
-        return [self._complete(u) for u in self._apart(found, count)]
+        minima = self._apart(self._descended(self._apart(points[good], _DESCENTS)), count)
+        # the criterion's minima are few, and the objective may have others: their counterparts, then good points far from them
+        other = [u for u in map(self._flip_flopped, minima) if u is not None]
+        if other:
+            minima = self._apart(np.array([v for pair in itertools.zip_longest(minima, other) for v in pair if v is not None]), count)
+        return [self._complete(u) for u in self._apart(np.concatenate([minima, points[good]]), count, _ELSEWHERE, len(minima))]
+
+    def _flip_flopped(self, u: np.ndarray) -> np.ndarray | None:
+        """The point with the rates of absorption and elimination exchanged, at which the same is predicted: ka cl/v -> cl/v ka,
+        v -> cl/ka, of one compartment in the first subject; None where the structure is another."""
+
+        def rates(u):
+            found = _absorption(self.problem, u)
+            return None if found is None else np.log(np.maximum(found, 1e-300))
+
+        now = rates(u)
+        if now is None or not np.isfinite(now).all():
+            return None
+        ka, cl, v = now
+        wanted = np.array([cl - v, cl, cl - ka]) - now
+        jacobian = np.array([(rates(moved) - now) / _STEP for moved in self._each(u, self.structural)[1:]]).T
+        move = np.linalg.lstsq(jacobian, wanted, rcond=1e-6)[0]
+        if not np.allclose(jacobian @ move, wanted, atol=0.1) or np.max(np.abs(move)) > 20.0:
+            return None
+        found = u.copy()
+        found[self.structural] += move
+        return found
 
     def with_larger_errors(self, u: np.ndarray) -> np.ndarray:
         """The start with error parameters so that its residual variances are ``_LARGER`` times as large, equally from each part."""
@@ -142,14 +171,14 @@ class Typical:
         points[1 + np.arange(len(which)), which] += _STEP
         return points
 
-    def _apart(self, points: np.ndarray, count: int) -> np.ndarray:
-        """The first ``count`` of the points that differ from those before them."""
-        chosen: list[np.ndarray] = []
-        for u in points:
-            if all(np.max(np.abs(u - other)[self.structural]) > _APART for other in chosen):
-                chosen.append(u)
-            if len(chosen) == count:
+    def _apart(self, points: np.ndarray, count: int, apart: float = _APART, kept: int = 0) -> np.ndarray:
+        """The first ``count`` of the points that are ``apart`` from those before them, the first ``kept`` in any case."""
+        chosen = list(points[:kept])
+        for u in points[kept:]:
+            if len(chosen) >= count:
                 break
+            if all(np.max(np.abs(u - other)[self.structural]) > apart for other in chosen):
+                chosen.append(u)
         return np.array(chosen)
 
     def _descended(self, points: np.ndarray) -> np.ndarray:
@@ -220,11 +249,31 @@ class Typical:
         anatomy = self.problem.layout.anatomy
         if not anatomy.words:
             return {}
-        subject = next(iter(self.problem.layout.population))
-        cov = {name: jnp.asarray(float(subject.covariates[name][0])) for name in anatomy.covariates}
-        slopes = np.abs(np.asarray(_relative_slopes(self.problem.at(u), anatomy, cov)))
+        slopes = np.abs(np.asarray(_relative_slopes(self.problem.at(u), anatomy, _covariates(self.problem))))
         slopes = np.max(np.where(np.isfinite(slopes), slopes, 0.0), axis=0, initial=0.0)
         return {word: float(np.log(_SPREAD / s)) for word, s in zip(anatomy.words, slopes, strict=True) if s > 0}
+
+
+def _absorption(problem: Problem, u: np.ndarray) -> np.ndarray | None:
+    """(ka, cl, v) of the typical first subject; None unless its structure is one compartment with first-order absorption."""
+    anatomy = problem.layout.anatomy
+    if anatomy.structure != OneCompartmentOral.__name__:
+        return None
+    return np.asarray(_absorption_of(problem.every, problem.model, anatomy, _covariates(problem), jnp.asarray(problem.among_all(u))))
+
+
+@eqx.filter_jit
+def _absorption_of(inventory, model, anatomy, cov, u):
+    here = inventory.at_unconstrained(model, u)
+    eta = named("random effect", anatomy.words, list(jnp.zeros(len(anatomy.words))))
+    structure = structure_of(here, individual_row(here, eta, Named(cov, "covariate")))
+    return jnp.stack([jnp.asarray(x, float) for x in (structure.ka, structure.cl, structure.v)])
+
+
+def _covariates(problem: Problem) -> dict:
+    """Of the first subject's first record."""
+    subject = next(iter(problem.layout.population))
+    return {name: jnp.asarray(float(subject.covariates[name][0])) for name in problem.layout.anatomy.covariates}
 
 
 @eqx.filter_jit
@@ -255,6 +304,8 @@ def _parts(inventory, model, arrays, anatomy, ode, points):
                 jnp.where(data.mask, -2.0 * m.log_factor, 0.0),
                 normal.astype(float),
             )
+            # states that a failed solve has left half way have a density, too
+            parts = tuple(jnp.where(solution.status == SOLVED, part, jnp.nan) for part in parts)
             mark = jnp.sum(jnp.where(data.mask, m.prediction * jnp.sin(1.0 + jnp.arange(len(m.mean))), 0.0))
             return (*(jnp.stack([jnp.sum(x[a:b]) for a, b in data.spans]) for x in parts), mark), ()
 

@@ -1,0 +1,168 @@
+"""Starts from the data: they predict it from whatever values the model brings; and when others than the first are tried."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scattered import Elimination, one_person, scattered
+
+import nlme
+from nlme import datasets
+from nlme.language.layout import lay_out
+from nlme.models.theophylline import Theophylline
+from nlme.parameters.inventory import Inventory
+from nlme.search.problem import Problem
+from nlme.search.quasi_newton import CONVERGED
+from nlme.search.starts import Typical
+
+
+def problem_of(model, data, method=None):
+    return Problem(method or nlme.FOCEI(), model, lay_out(model, data), Inventory(model))
+
+
+@pytest.fixture(scope="module")
+def theophylline():
+    return datasets.load("theophylline")
+
+
+@pytest.fixture(scope="module")
+def typical(theophylline):
+    problem = problem_of(Theophylline(ka=20.0, cl=0.2, v=400.0, add=0.01, prop=3.0), theophylline)
+    return Typical(problem, [problem.start], 0)
+
+
+def test_what_predictions_depend_on_is_seen(typical):
+    names = np.array(typical.problem.inventory.names)
+    assert set(names[typical.structural]) == {"ka", "cl", "v"} and set(names[typical.errors]) == {"add", "prop"}
+
+
+def test_the_criterion_is_that_of_pooled_data_with_errors_of_the_right_size(typical, theophylline):
+    """By its definition, and never more than the objective of pooled data, to which the factor is not given."""
+    problem = typical.problem
+    u = np.asarray(problem.inventory.unconstrained(Theophylline()))
+    found = typical.pooled(u[None])
+    at = nlme.evaluate(problem.at(u), theophylline, nlme.NaivePooled())
+    predicted = at.predictions.PRED.to_numpy()
+    g = 0.433**2 + (0.054 * predicted) ** 2
+    k = np.mean((at.predictions.DV - predicted) ** 2 / g)
+    assert found.factor[0, 0] == pytest.approx(k, rel=1e-10)
+    assert found.value[0] == pytest.approx(len(g) * np.log(k) + np.sum(np.log(g)), rel=1e-10)
+    assert found.value[0] + len(g) < at.objective
+
+
+def test_starts_predict_the_data_and_hold_both_orders_of_the_rates(typical):
+    """Absorption and elimination exchanged predict the same: both are among the starts."""
+    starts = typical.starts(6)
+    models = [typical.problem.at(u) for u in starts]
+    kinetics = [(float(m.ka), float(m.cl / m.v)) for m in models]
+    assert any(1.0 < ka < 3.0 and 0.05 < k < 0.15 for ka, k in kinetics)
+    assert any(1.0 < k < 3.0 and 0.05 < ka < 0.15 for ka, k in kinetics)
+    first = models[0]
+    assert 2.0 < float(first.cl) < 4.0
+    np.testing.assert_allclose(np.sqrt(first.omega.natural()), 0.3, rtol=1e-6)
+    # additive and proportional error of the size of the residuals, each half of their variance
+    predicted = nlme.predict(first, typical.problem.layout.population)
+    predicted = predicted[predicted.EVID == 0]["conc"].to_numpy()
+    dv = np.concatenate([s.dv[s.is_observation] for s in typical.problem.layout.population])
+    variance = float(first.add) ** 2 + (float(first.prop) * predicted) ** 2
+    assert np.mean((dv - predicted) ** 2 / variance) == pytest.approx(1.0, abs=0.1)
+
+
+def test_starting_values(theophylline):
+    model = nlme.starting_values(Theophylline(ka=30.0, cl=0.1, v=3.0), theophylline)
+    assert isinstance(model, Theophylline) and 2.0 < float(model.cl) < 4.0
+    held = nlme.starting_values(Theophylline(ka=3.0, cl=0.1, v=3.0), theophylline, fixed="ka")
+    assert float(held.ka) == 3.0
+
+
+def test_starting_values_where_nothing_is_predicted_are_refused(theophylline):
+    class Nowhere(Theophylline):
+        def individual(self, eta, cov):
+            return {name: np.nan * value for name, value in super().individual(eta, cov).items()}
+
+    with pytest.raises(nlme.FitError, match="none gives predictions"):
+        nlme.starting_values(Nowhere(), theophylline)
+
+
+def test_random_effects_of_any_scale_get_a_spread_of_thirty_per_cent():
+    class Additive(nlme.Model):
+        k: nlme.Scalar = nlme.positive(0.004)
+        sd: nlme.Scalar = nlme.positive(0.1)
+        omega: nlme.Covariance = nlme.covariance(k=5.0)
+
+        def individual(self, eta, cov):
+            return dict(k=self.k + eta.k)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(10.0 - ind.k * t, self.sd)}
+
+    rng, t = np.random.default_rng(0), np.linspace(0.0, 500.0, 6)
+    people = [nlme.Subject(i, t, dv=10.0 - 0.01 * t + 0.1 * rng.normal(size=6), evid=np.zeros(6, int)) for i in range(1, 9)]
+    model = nlme.starting_values(Additive(), nlme.Population(tuple(people)))
+    assert float(model.k) == pytest.approx(0.01, rel=0.1)
+    assert float(model.omega.natural()[0]) == pytest.approx((0.3 * float(model.k)) ** 2, rel=1e-6)
+
+
+def test_a_clean_search_near_its_start_is_the_only_one(theophylline):
+    fit = nlme.fit(Theophylline(), theophylline, progress=False)
+    assert fit.starts.tried == 1 and fit.starts.reason == "" and fit.objective == pytest.approx(104.322, abs=1e-3)
+    assert "gave no reason" in repr(fit.starts)
+
+
+@pytest.mark.parametrize("variance", [1e-8, 1e-12, 1e-20])
+def test_a_variance_started_at_nothing_grows(variance, theophylline):
+    fit = nlme.fit(Theophylline(omega={"cl": variance}), theophylline, progress=False)
+    assert fit.converged and fit.objective == pytest.approx(104.322, abs=1e-3)
+
+
+def test_far_from_its_start_others_are_tried_and_the_lowest_counts(theophylline):
+    """The lowest minimum has the order of the rates exchanged; the other is said."""
+    fit = nlme.fit(Theophylline(ka=20.0, cl=0.3, v=300.0), theophylline, progress=False)
+    assert fit.converged and fit.objective == pytest.approx(103.083, abs=1e-3)
+    assert fit.starts.tried > 3 and "ended far from its start" in fit.starts.reason
+    assert fit.starts.reached >= 1 and len(fit.starts.table) == fit.starts.tried
+    assert any("another minimum is only 1.2" in remark for remark in fit.audit.remarks)
+    alone = nlme.fit(Theophylline(ka=20.0, cl=0.3, v=300.0), theophylline, starts=0, progress=False)
+    assert alone.starts.tried == 1 and alone.objective >= fit.objective - 1e-3
+
+
+def test_starts_that_cannot_be_evaluated_are_no_end():
+    """From where the objective is no number others are tried; only if they fail, too, it is an error."""
+
+    class Rooted(Elimination):
+        def individual(self, eta, cov):
+            import jax.numpy as jnp
+
+            return dict(vmax=self.vmax + 0.0 * jnp.sqrt(4.0 - self.km), km=self.km)
+
+    fit = nlme.fit(Rooted(km=50.0), one_person(), nlme.NaivePooled(), progress=False)
+    assert fit.converged and "not finite at the starting values" in fit.starts.reason
+    with pytest.raises(nlme.FitError, match="starting values"):
+        nlme.fit(Rooted(km=50.0), one_person(), nlme.NaivePooled(), starts=0, progress=False)
+
+
+def test_a_parameter_that_ran_away_is_named(theophylline):
+    """The limit of large ka: the objective no longer depends on it, and the search from there says so."""
+
+    class Second(Theophylline):
+        """A rate beside the right one, which only does harm: it runs off to infinity, where it has no part."""
+
+        more: nlme.Scalar = nlme.positive(10.0)
+
+        def individual(self, eta, cov):
+            found = super().individual(eta, cov)
+            return {**found, "cl": found["cl"] * (1.0 + 1.0 / self.more)}
+
+    fit = nlme.fit(Second(cl=3.3), theophylline, fixed=["cl", "v"], starts=0, progress=False)
+    assert not fit.converged and fit.ran_away == ("more",) and "Ran away: more" in fit.verdict
+    assert nlme.audit(fit, starts=0, samples=0).headline == fit.verdict
+    stuck = nlme.fit(Theophylline(ka=1e6), theophylline, starts=0, progress=False)
+    assert not stuck.converged
+    rescued = nlme.fit(Theophylline(ka=1e6), theophylline, progress=False)
+    assert rescued.converged and rescued.objective < 104.323
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_person_from_scattered_starts(seed):
+    fit = nlme.fit(scattered(Elimination(), 40 + seed), one_person(), nlme.NaivePooled(), progress=False)
+    assert fit.converged and fit.objective == pytest.approx(-31.164, abs=2e-3) and fit.search_status == CONVERGED
