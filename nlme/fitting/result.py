@@ -10,11 +10,8 @@ import numpy as np
 
 from nlme.dynamics.solvers import SOLVED
 from nlme.errors import FitError
-from nlme.fitting.covariance import CovarianceOfEstimates, covariance_of_estimates
 from nlme.fitting.evaluated import Evaluated
 from nlme.language.model import Model
-from nlme.marginal.objective import evaluate_subjects
-from nlme.marginal.subjects import Evaluation
 from nlme.search.problem import Penalty, Problem
 from nlme.search.quasi_newton import CONVERGED, SENTENCES
 
@@ -73,29 +70,6 @@ class Fit(Evaluated):
         import pandas as pd
 
         return pd.DataFrame(self.history_columns)
-
-    @functools.cached_property
-    def covariance(self) -> CovarianceOfEstimates:
-        """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient).
-
-        The sandwich by default; R with priors, and where subjects share the random effects of sites, whose scores are too few as
-        a rule (``of_kind("sandwich")`` takes them all the same).
-        """
-        u = self.inventory.unconstrained(self.model)
-
-        def evaluated(v, starts, second_order=None) -> Evaluation:
-            return evaluate_subjects(
-                self.method, self.layout.anatomy, self.inventory, self.model, self.layout.arrays, v, starts, second_order=second_order
-            )
-
-        here = evaluated(u, self.b)
-
-        def gradients(v):
-            # the modes are followed from the estimate to the points about it
-            return np.asarray(evaluated(v, here.followed(np.asarray(v - u)), here.second_order).gradient)
-
-        kind = "R" if self.priors or self.layout.sites is not None else "sandwich"
-        return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds())
 
     @functools.cached_property
     def messages(self) -> list[str]:

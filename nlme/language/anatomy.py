@@ -101,6 +101,18 @@ class Anatomy:
         )
         return tuple(level for level in found if level is not None)
 
+    def require_variability(self, model: Model, who: str) -> None:
+        """Refuse random effects without variance, for ``who`` draws them.
+
+        Raises
+        ------
+        ModelError
+            A variance is exactly 0.
+        """
+        still = [name for level in self.levels(model) for name, sd in zip(level.names, np.asarray(level.sd), strict=True) if sd == 0]
+        if still:
+            raise ModelError(f"{who} draws random effects, and that of {', '.join(still)} has variance 0: leave the effect out of the model.")
+
     def cholesky(self, model: Model) -> Float[Array, "q q"]:
         """L with L L' = Omega; 0 x 0 without random effects."""
         return self.omega(model).cholesky if self.effects else jnp.zeros((0, 0))

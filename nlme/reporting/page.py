@@ -12,8 +12,8 @@ import numpy as np
 
 from nlme.errors import DataError
 from nlme.language.model import documentation
-from nlme.reporting.formats import html_table
-from nlme.reporting.numbers import MISSING, fixed_point, seconds, significant
+from nlme.tables.formats import html_table
+from nlme.tables.numbers import MISSING, fixed_point, seconds, significant
 from nlme.reporting.style import STYLE
 from nlme.reporting.table import table
 

@@ -90,7 +90,8 @@ def test_elements_that_are_not_positive_definite_show_as_nan():
 
 
 BAD = {
-    "zero variance": lambda: build(cl=0.0),
+    "a correlation of an effect without variance": lambda: build(a=0.0, b=1.0, correlation={("a", "b"): 0.5}),
+    "a covariance of an effect without variance": lambda: build(("a", "b"), [[0.0], [0.1, 1.0]]),
     "negative variance": lambda: build(cl=-0.1),
     "not a number": lambda: build(cl=np.nan),
     "text": lambda: build(cl="0.1"),
