@@ -14,6 +14,7 @@ from nlme.fitting.evaluated import Evaluated
 from nlme.language.model import Model
 from nlme.search.problem import Penalty, Problem
 from nlme.search.quasi_newton import CONVERGED, SENTENCES
+from nlme.versions import now
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -30,6 +31,7 @@ class Fit(Evaluated):
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     data_hash: str = ""
+    date: str = dataclasses.field(default_factory=now)  # when it was made
 
     def problem(self, penalty: Penalty | None = None) -> Problem:
         """What the fit minimised, to be solved again: from elsewhere, with other weights of the subjects, with other data.
@@ -153,7 +155,7 @@ class Fit(Evaluated):
         return table(self, **options)
 
     def save(self, path) -> None:
-        """Write the fit to one file that :func:`nlme.load` opens; see :mod:`nlme.fitting.storage`."""
+        """Write the fit to one file that :func:`nlme.load` opens, its folder made when absent; see :mod:`nlme.fitting.storage`."""
         from nlme.fitting.storage import save
 
         save(self, path)

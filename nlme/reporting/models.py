@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from nlme.errors import FitError
+from nlme.fitting.names import named_fits
 from nlme.tables.numbers import MISSING, alike, fixed_point, significant
 from nlme.tables.shown import Panel, Shown
-from nlme.uncertainty.compare import named_fits
 
 QUANTITIES = ("estimate", "fixed", "se", "rse_percent", "lower", "upper")
 

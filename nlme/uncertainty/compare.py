@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, name_error
+from nlme.fitting.names import named_fits
 from nlme.fitting.result import Fit
 from nlme.language.anatomy import rows_of
 from nlme.marginal.base import Method
@@ -137,18 +138,6 @@ def random_parameters(fit: Fit) -> np.ndarray:
     by_u, by_eta = jax.jit(jax.vmap(jax.jacrev(table, (0, 1)), (None, 0, 0)))(u, etas, covariates)
     random = np.any(np.asarray(by_eta) != 0, axis=(0, 2))
     return omega | np.any(np.asarray(by_u)[:, random] != 0, axis=(0, 1))
-
-
-def named_fits(fits: list[Fit]) -> dict[str, Fit]:
-    """Fits by the class of their model and what was fixed."""
-    found: dict[str, Fit] = {}
-    for fit in fits:
-        stem = type(getattr(fit, "model", fit)).__name__ + (f", {', '.join(fit.fixed)} fixed" if getattr(fit, "fixed", ()) else "")
-        name, k = stem, 2
-        while name in found:
-            name, k = f"{stem} ({k})", k + 1
-        found[name] = fit
-    return found
 
 
 def _require_comparable(named: dict[str, Fit], by: Method | None) -> None:
