@@ -155,13 +155,13 @@ def anatomy_for(model: Model, population: Population) -> Anatomy:
 
 def _occasions(model: Model, anatomy: Anatomy, population: Population) -> tuple[str, ...]:
     """The occasions of the data, in order."""
-    found = np.unique(np.concatenate([s.occasion for s in population]))
+    found = np.unique(np.concatenate([known for s in population for known in (s.occasion, s.history.occasion)]))
     if not np.any(found):
         raise ModelError(
             f"{type(model).__name__} has random effects per occasion ({', '.join(anatomy.occasional)}), and the "
             "data have no occasions: they need a column OCC with a number that changes from occasion to occasion."
         )
-    return tuple(f"{occasion:g}" for occasion in found)
+    return tuple(str(occasion) for occasion in found)
 
 
 def _check_covariates(model: Model, anatomy: Anatomy, population: Population) -> None:
