@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,3 +79,27 @@ class Course:
         else:
             between = values[following if how == "nocb" else previous]
         return np.where(first < last, values[previous if later else following], between)
+
+
+def packed(courses: Sequence[Course | None]) -> dict[str, np.ndarray]:
+    """Courses of subjects as arrays, to be stored: ``courses/lengths`` (0: none), and all their points; nothing where nobody has one."""
+    own = [course for course in courses if course is not None]
+    if not own:
+        return {}
+    lengths = np.array([0 if course is None else len(course) for course in courses], dtype=np.int64)
+    columns = [course.columns() for course in own]
+    return {"courses/lengths": lengths} | {f"courses/{k}": np.concatenate([c[k] for c in columns]) for k in columns[0]}
+
+
+def unpacked(arrays: Mapping[str, np.ndarray], n: int) -> list[Course | None]:
+    """The courses of n subjects, from what ``packed`` made of them."""
+    if "courses/lengths" not in arrays:
+        return [None] * n
+    columns = {k.removeprefix("courses/"): v for k, v in arrays.items() if k.startswith("courses/") and k != "courses/lengths"}
+    edges = np.r_[0, np.cumsum(arrays["courses/lengths"])]
+    out: list[Course | None] = []
+    for a, b in zip(edges[:-1], edges[1:], strict=True):
+        piece = {k: v[a:b] for k, v in columns.items()}
+        told = {k.removeprefix("covariates/"): v for k, v in piece.items() if k.startswith("covariates/")}
+        out.append(Course(piece["time"], piece["occasion"], told) if a < b else None)
+    return out

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from nlme.data.course import packed, unpacked
 from nlme.data.covariates import CovariateInfo
 from nlme.data.population import RECORD_FIELDS, Population, Subject
 from nlme.dynamics.solvers import Tolerances
@@ -214,7 +215,7 @@ def _population_out(population: Population) -> tuple[dict, dict[str, np.ndarray]
     arrays = {f"records/{name}": np.concatenate([getattr(s, name) for s in subjects]) for name in RECORD_FIELDS}
     for name in population.covariates:
         arrays[f"covariates/{name}"] = np.concatenate([s.covariates[name] for s in subjects])
-    return vocabulary, arrays
+    return vocabulary, arrays | packed([s.course for s in subjects])
 
 
 def _plain(value):
@@ -229,7 +230,7 @@ def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
     for entry in saved["covariates"]:
         categories = entry.pop("categories")
         infos[entry["name"]] = CovariateInfo(**entry, categories=tuple(categories) if categories is not None else None)
-    subjects = []
+    subjects, courses = [], unpacked(arrays, len(saved["ids"]))
     for i, person in enumerate(saved["ids"]):
         part = slice(edges[i], edges[i + 1])
         subjects.append(
@@ -238,6 +239,7 @@ def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
                 cmt_name=tuple(saved["cmt_name"][i]),
                 covariates={name: arrays[f"covariates/{name}"][part] for name in infos},
                 extra={name: np.array(values[part]) for name, values in saved["extra"].items()},
+                course=courses[i],
                 **{name: arrays[f"records/{name}"][part] for name in RECORD_FIELDS},
             )
         )
