@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from nlme.data.numerals import code_of
 from nlme.errors import DataError, name_error
 
 
@@ -66,15 +66,6 @@ def declared_covariates(covariates: Mapping[str, str | None] | Iterable[str] | s
     return {str(name): None for name in covariates}
 
 
-def code_of(value: Any) -> int | float | str:
-    """A code as written in a file, so that 1, 1.0 and "1" are the same."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return str(value).strip()
-    return int(number) if np.isfinite(number) and number == int(number) else number
-
-
 def codes_of(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """Numbers 0, 1, 2 ... for the words of a categorical column (NaN for None), and where a word is none of them."""
     order = {code_of(c): float(i) for i, c in enumerate(categories)}
@@ -82,6 +73,16 @@ def codes_of(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, 
     unknown = values == -1.0
     values[unknown] = np.nan
     return values, unknown
+
+
+def coded(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same where the column holds the numbers 0, 1, 2 ... themselves; None where it does not, or the categories are numbers."""
+    order = [code_of(c) for c in categories]
+    codes = [None if w is None else code_of(w) for w in words]
+    seen = {c for c in codes if c is not None}
+    if not seen or not all(isinstance(c, str) for c in order) or not all(isinstance(c, int) and 0 <= c < len(order) for c in seen):
+        return None
+    return np.array([np.nan if c is None else c for c in codes], dtype=np.float64), np.zeros(len(codes), dtype=bool)
 
 
 def carry_forward(values: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -129,15 +130,3 @@ def changes_within(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     known = carry_backward(values, first)  # the first record then holds the subject's first known value
     start = known[first][np.cumsum(first) - 1] if len(values) else values
     return ~np.isnan(values) & ~np.isnan(start) & (values != start)
-
-
-def value_at(times: np.ndarray, values: np.ndarray, at: np.ndarray, how: str = "nocb") -> np.ndarray:
-    """Values for new records at times ``at``, by the covariate's interpolation; outside of the records the nearest one's value.
-
-    "nocb", NONMEM's rule: what is written on a record holds over the interval that ends there.
-    """
-    if how == "linear":
-        return np.interp(at, times, values)
-    if how == "locf":
-        return values[np.maximum(np.searchsorted(times, at, side="right") - 1, 0)]
-    return values[np.minimum(np.searchsorted(times, at, side="left"), len(times) - 1)]

@@ -315,7 +315,7 @@ class Evaluated:
         cov = {name: np.array([[population[i].covariates[name][j]] for i, j in rows], float) for name in anatomy.covariates}
         index = pd.Index([population[i].id for i, _ in rows], name="ID")
         if anatomy.by_occasion:
-            occasions = [f"{population[i].occasion[j]:g}" for i, j in rows]
+            occasions = [str(population[i].occasion[j]) for i, j in rows]
             cov[OCCASION] = np.array([[float(anatomy.occasions.index(label))] for label in occasions])
             index = pd.MultiIndex.from_arrays([index, [int(label) for label in occasions]], names=["ID", "OCC"])
         if anatomy.mixture:
@@ -362,7 +362,7 @@ class Evaluated:
     def _met(self) -> np.ndarray:
         """(N, O) which occasions the observations of each subject are from."""
         labels = self.layout.anatomy.occasions
-        seen = [{f"{o:g}" for o in s.occasion[s.is_observation]} for s in self.population]
+        seen = [{str(o) for o in s.occasion[s.is_observation]} for s in self.population]
         return np.array([[label in own for label in labels] for own in seen])
 
     @property

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme import fitting, marginal
+from nlme.data.course import packed, unpacked
 from nlme.data.covariates import CovariateInfo
 from nlme.data.population import RECORD_FIELDS, Population, Subject
 from nlme.dynamics.solvers import SENTENCES as SOLVER_SENTENCES
@@ -364,7 +365,7 @@ def _population_out(population: Population) -> tuple[dict, dict[str, np.ndarray]
     arrays |= {f"records/{name}": np.concatenate([getattr(s, name) for s in subjects]) for name in RECORD_FIELDS}
     for name in population.covariates:
         arrays[f"covariates/{name}"] = np.concatenate([s.covariates[name] for s in subjects])
-    return vocabulary, arrays
+    return vocabulary, arrays | packed([s.course for s in subjects])
 
 
 def _plain(value):
@@ -391,7 +392,7 @@ def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
         infos[entry["name"]] = CovariateInfo(**entry | {"categories": tuple(categories) if categories is not None else None})
     if not all(isinstance(name, str | None) for names in saved["cmt_name"] for name in names):
         raise FitError("the names of compartments are no words")
-    subjects = []
+    subjects, courses = [], unpacked(arrays, len(saved["ids"]))
     for i, person in enumerate(saved["ids"]):
         if isinstance(person, bool) or not isinstance(person, int | str):
             raise FitError(f"{person!r} is no ID")
@@ -402,6 +403,7 @@ def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
                 cmt_name=tuple(saved["cmt_name"][i]),
                 covariates={name: arrays[f"covariates/{name}"][part] for name in infos},
                 extra={name: np.array(values[part]) for name, values in saved["extra"].items()},
+                course=courses[i],
                 **{name: arrays[f"records/{name}"][part] for name in RECORD_FIELDS},
             )
         )

@@ -59,11 +59,10 @@ def records_of(
     """Events, fills, samples and covariate rows of one subject."""
     n = len(subject.time)
     clock = _clock(subject)
-    known = subject.covariates
+    at_records, course = _told(subject, anatomy, clock)
     if anatomy.by_occasion:
-        known = {**known, OCCASION: [anatomy.occasions.index(f"{occasion:g}") for occasion in subject.occasion]}
         between = {**between, OCCASION: "nocb"}
-    rows, before, table, anchor, drift = _parameter_rows(known, clock, between, lines)
+    rows, before, marks, table, anchor, drift = _parameter_rows(at_records, clock, course, between, lines)
     events: list[Event] = []
     fills: list[tuple] = []
     epoch = 0
@@ -74,6 +73,9 @@ def records_of(
     last = clock[np.flatnonzero(wanted)[-1]]
     for j in range(n):
         t, evid = float(clock[j]), int(subject.evid[j])
+        while marks and marks[0][0] <= t:
+            at, row = marks.pop(0)
+            events.append(Event(at, (at, -0.25), record=1, row=row, epoch=epoch))
         if evid in (3, 4):
             epoch += 1
             events.append(Event(t, (t, j), reset=1, epoch=epoch))
@@ -82,7 +84,7 @@ def records_of(
         elif evid == 2 and switched:
             _switch(subject, j, t, epoch, anatomy, model, switched, events)
         events.append(Event(t, (t, j), record=1, row=int(before[j]), epoch=epoch, index=j))
-    begin = float(clock[0])
+    begin = float(min(clock[0], course[""][0]))
     events += [Event(begin, (begin, -0.5), kind=BREAK, compartment=k) for k in range(anatomy.event_times)]
     events.sort(key=lambda e: e.key)
     following = int(rows[-1])
@@ -105,7 +107,7 @@ def records_of(
         "subject": subject,
         "rows": rows,
         "clock": clock,
-        "start": float(clock[0]),
+        "start": begin,
     }
 
 
@@ -116,33 +118,69 @@ def _clock(subject: Subject) -> np.ndarray:
     return time - np.cumsum(back)
 
 
-def _parameter_rows(known: dict[str, np.ndarray], clock: np.ndarray, between: dict[str, str], lines: list[str]):
-    """Parameter rows: of every record, and of the interval that ends at it; covariates by row, and how they drift.
+def _told(subject: Subject, anatomy: Anatomy, clock: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What ``individual`` is told by the records, and at the points of the subject's course (their times under "")."""
 
-    A row is what stays the same, so neighbours that agree share one.  Over an interval a covariate has the value of the record
-    that ends it ("nocb"), of the one that begins it ("locf"), or goes from the one to the other ("linear").
+    def values(known) -> dict[str, np.ndarray]:
+        told = {name: np.asarray(known.covariates[name], dtype=float) for name in anatomy.covariates}
+        if anatomy.by_occasion:
+            told[OCCASION] = np.array([anatomy.occasions.index(str(occasion)) for occasion in known.occasion], dtype=float)
+        return told
+
+    at_records = values(subject)
+    if subject.course is None:
+        return at_records, {"": clock, **at_records}
+    return at_records, {"": subject.course.time, **values(subject.course)}
+
+
+def _parameter_rows(known: dict[str, np.ndarray], clock: np.ndarray, course: dict[str, np.ndarray], between: dict[str, str], lines: list[str]):
+    """Parameter rows: of every record, of the interval that ends at it, and of those that end at a mark; covariates by row, and
+    how they drift.
+
+    A mark is a time at which the course changes, where the course is not that of the records.  A row is what stays the same, so
+    neighbours that agree share one.  Over an interval a covariate has the value of the course's next point ("nocb"), of its
+    last ("locf"), or goes from the one to the other ("linear").
     """
-    n, names = len(clock), list(between)
+    names, points = list(between), course[""]
+    marks = np.zeros(0, int) if points is clock else _marks(np.stack([points, *(course[name] for name in names)], axis=1), clock)
+    order = np.lexsort((np.repeat([0, 1], [len(marks), len(clock)]), np.r_[points[marks], clock]))
+    time, is_record = np.r_[points[marks], clock][order], order >= len(marks)
+    n = len(time)
     if not names:
-        return np.zeros(n, int), np.zeros(n, int), {}, np.zeros(1), {}
-    values = np.stack([np.asarray(known[name], dtype=float) for name in names], axis=1)
-    earlier = np.r_[values[:1], values[:-1]]
-    starts = np.r_[clock[:1], clock[:-1]]
-    later = np.array([between[name] == "nocb" for name in names])
-    length = (clock - starts)[:, None]
+        rows = np.zeros(n, int)
+        return rows[is_record], rows[is_record], [(float(t), 0) for t in time[~is_record]], {}, np.zeros(1), {}
+    told = np.stack([course[name] for name in names], axis=1)
+    values = np.concatenate([told[marks], np.stack([known[name] for name in names], axis=1)])[order]
+    starts = np.r_[time[:1], time[:-1]]
+    passes = (time > starts)[:, None]
+    last = np.maximum(np.searchsorted(points, starts, side="right") - 1, 0)
+    following = np.minimum(np.searchsorted(points, time, side="left"), len(points) - 1)
+    earlier = np.where(passes, told[last], np.r_[values[:1], values[:-1]])
+    later = np.where(passes, told[following], values)
+    length = (points[following] - points[last])[:, None]
     straight = np.array([name in lines for name in names])
-    slope = np.where(straight & (length > 0), (values - earlier) / np.where(length > 0, length, 1.0), 0.0)
-    # interval and record in turn; a row with a drift is anchored at the interval's beginning
-    rows = np.stack([np.where(later, values, earlier), values], axis=1).reshape(2 * n, -1)
-    slopes = np.stack([slope, np.zeros_like(slope)], axis=1).reshape(2 * n, -1)
-    drifting = np.any(slopes != 0.0, axis=1)
-    anchors = np.where(drifting, np.stack([starts, clock], axis=1).ravel(), 0.0)
-    whole = np.concatenate([rows, slopes, anchors[:, None]], axis=1)
+    slope = np.where(straight & passes & (length > 0), (later - earlier) / np.where(length > 0, length, 1.0), 0.0)
+    nocb = np.array([between[name] == "nocb" for name in names])
+    # interval and record in turn; a row with a drift is anchored where its line begins; nobody looks at the row of a mark
+    ahead, drifts = np.where(nocb, later, earlier), np.any(slope != 0.0, axis=1)
+    ahead = np.concatenate([ahead, slope, np.where(drifts, points[last], 0.0)[:, None]], axis=1)
+    here = np.where(is_record[:, None], np.concatenate([values, np.zeros_like(slope), np.zeros((n, 1))], axis=1), ahead)
+    whole = np.stack([ahead, here], axis=1).reshape(2 * n, -1)
     changed = np.r_[False, np.any(whole[1:] != whole[:-1], axis=1)]
     first, number = np.r_[0, np.flatnonzero(changed)], np.cumsum(changed)
-    table = {name: rows[first, k] for k, name in enumerate(names)}
-    drift = {name: slopes[first, names.index(name)] for name in lines}
-    return number[1::2], number[0::2], table, anchors[first], drift
+    table = {name: whole[first, k] for k, name in enumerate(names)}
+    drift = {name: whole[first, len(names) + names.index(name)] for name in lines}
+    ends, own = number[0::2], number[1::2]
+    at_marks = [(float(t), int(row)) for t, row in zip(time[~is_record], ends[~is_record], strict=True)]
+    return own[is_record], ends[is_record], at_marks, table, whole[first, -1], drift
+
+
+def _marks(points: np.ndarray, clock: np.ndarray) -> np.ndarray:
+    """Which points of a course (time, then values) the events need, up to the last record: its beginning if that is before the
+    first record, and those that differ from a neighbour."""
+    differs = np.any(points[1:, 1:] != points[:-1, 1:], axis=1)
+    needed = np.r_[points[0, 0] < clock[0], differs] | np.r_[differs, False]
+    return np.flatnonzero(needed & (points[:, 0] <= clock[-1]))
 
 
 def _where(subject: Subject, j: int) -> str:
