@@ -78,7 +78,7 @@ class _Population(list):
     def subject(self, identity):
         return next(subject for subject in self if subject.id == identity)
 
-    def summary(self):
+    def summary(self, units=None):
         return [("subjects", str(len(self))), ("observations", str(self.n_observations))]
 
 

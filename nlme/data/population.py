@@ -41,6 +41,8 @@ class Population(Sequence):
     dvid
         The data set's DVID value of each endpoint (or CMT, where that tells endpoints apart); None where there is only one
         and nothing names it.
+    source
+        Name of the file that it was read from, for reports.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class Population(Sequence):
     endpoints: tuple[str, ...] = ("DV",)
     covariates: Mapping[str, CovariateInfo] = None
     dvid: tuple[int | float | str, ...] | None = None
+    source: str = ""
 
     def __post_init__(self):
         object.__setattr__(self, "subjects", tuple(self.subjects))
@@ -210,8 +213,9 @@ class Population(Sequence):
 
         return population_frame(self)
 
-    def summary(self) -> list[tuple[str, str]]:
-        """(what, value) lines that describe the data set, as its print shows them."""
+    def summary(self, units: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+        """(what, value) lines that describe the data set, as its print shows them; ``units`` of "dose", "time" and endpoints."""
+        units = units or {}
 
         def gather(name, where=None):
             pieces = [getattr(s, name)[getattr(s, where)] if where else getattr(s, name) for s in self.subjects]
@@ -221,13 +225,13 @@ class Population(Sequence):
         lines = [
             ("subjects", f"{len(self):,}"),
             ("observations", f"{self.n_observations:,}" + self._per_subject([s.n_observations for s in self.subjects])),
-            ("doses", f"{doses:,}" + (f" (amount {span(amounts)})" if doses else "")),
-            ("time", span(gather("time"))),
+            ("doses", f"{doses:,}" + (f" (amount {span(amounts, unit=units.get('dose'))})" if doses else "")),
+            ("time", span(gather("time"), unit=units.get("time"))),
         ]
         endpoint, dv = gather("endpoint", "is_observation"), gather("dv", "is_observation")
         for k, name in enumerate(self.endpoints):
             of = endpoint == k
-            lines.append((f"endpoint {name}", f"{count(int(of.sum()), 'observation')}, {span(dv[of]) or 'no values'}"))
+            lines.append((f"endpoint {name}", f"{count(int(of.sum()), 'observation')}, {span(dv[of], unit=units.get(name)) or 'no values'}"))
         for name, info in self.covariates.items():
             values = np.concatenate([s.covariates[name] for s in self.subjects]) if len(self) else np.zeros(0)
             if info.categories:

@@ -112,10 +112,10 @@ def read_nonmem(
         raise DataError(screen(shown, report.source), report.errors)
     if report.warnings:
         warnings.warn(screen(report.warnings, report.source), DataWarning, stacklevel=2)
-    return _population(records)
+    return _population(records, report.source)
 
 
-def _population(r: Records) -> Population:
+def _population(r: Records, source: str) -> Population:
     """The records cut into subjects; rows that only say what covariates and occasion are become the courses of theirs."""
     arrays = {name: values for name, values in r.arrays.items() if name != "covonly"} | {"rows": r.row}
     extra = {r.header.names[at]: _extra(r.cells.iloc[:, at], r.header.names[at] in r.options.text) for at in r.header.extra}
@@ -132,7 +132,7 @@ def _population(r: Records) -> Population:
         {k: v[record] for k, v in extra.items()},
         [_course(r, told & (r.group == g)) if g in own else None for own in [set(r.group[told])] for g in range(len(ids))],
     )
-    return Population(subjects, r.endpoints.names, r.info, r.endpoints.of_name)
+    return Population(subjects, r.endpoints.names, r.info, r.endpoints.of_name, source)
 
 
 def _course(r: Records, rows: np.ndarray) -> Course:

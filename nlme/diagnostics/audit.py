@@ -129,6 +129,8 @@ def _gradient(fit: Fit, hessian: np.ndarray) -> Check:
         return Check(name, PROBLEM, float("nan"), "The gradient at the end is not finite.")
     worst = int(np.argmax(np.abs(gradient)))
     size = f"largest element {gradient[worst]:.2g} ({fit.inventory.names[worst]})"
+    if not np.all(np.isfinite(hessian)):
+        return Check(name, PROBLEM, float("nan"), f"{size}; what it is worth cannot be said, for the second derivatives are not finite.")
     expected = float(0.5 * gradient @ np.linalg.lstsq(hessian, gradient, rcond=1e-10)[0])
     if expected < 1e-3:
         return Check(name, FINE, expected, f"{size}; the objective could fall by {max(expected, 0.0):.1g} more.")
@@ -180,7 +182,9 @@ def _bounds(fit: Fit) -> Check:
 
 
 def _shrinkage(fit: Fit) -> Check:
-    shrinkage = fit.shrinkage
+    shrinkage = fit.shrinkage.dropna()
+    if shrinkage.empty:
+        return Check("shrinkage", UNJUDGED, float("nan"), "No random effect is estimated to vary.")
     worst = shrinkage.idxmax()
     size = f"largest {shrinkage[worst]:.0f} % ({worst})"
     if shrinkage[worst] > 30.0:

@@ -240,8 +240,9 @@ class Evaluated:
     def covariance(self) -> CovarianceOfEstimates:
         """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient).
 
-        The sandwich by default; R with priors, and where subjects share the random effects of sites, whose scores are too few as
-        a rule (``of_kind("sandwich")`` takes them all the same).
+        The sandwich by default; R with priors, where subjects share the random effects of sites, whose scores are too few as a
+        rule, and where there are no more subjects than parameters, whose scores do not span them (``of_kind("sandwich")`` takes
+        them all the same).
 
         Raises
         ------
@@ -263,7 +264,8 @@ class Evaluated:
             # the modes are followed from the estimate to the points about it
             return np.asarray(evaluated(v, here.followed(np.asarray(v - u)), here.second_order).gradient)
 
-        kind = "R" if self.priors or self.layout.sites is not None else "sandwich"
+        few = len(self.values) <= len(self.inventory)
+        kind = "R" if self.priors or self.layout.sites is not None or few else "sandwich"
         return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds())
 
     def _at_bounds(self) -> tuple[str, ...]:

@@ -178,3 +178,17 @@ def _covaries(name: str, variance: str) -> bool:
     """Whether ``name`` is a covariance of the effect that has this variance: "omega.v,cl" of "omega.cl"."""
     field, _, effect = variance.rpartition(".")
     return "," in name and name.startswith(field + ".") and effect in name.rpartition(".")[2].split(",")
+
+
+def require_fit(fit, what: str) -> None:
+    """Refuse what was not fitted, for ``what`` judges a search or moves about an estimate.
+
+    Raises
+    ------
+    FitError
+        An evaluation, a posterior or anything else.
+    """
+    if isinstance(fit, Fit):
+        return
+    seen = "what nlme.evaluate returned, whose values were given and not estimated" if isinstance(fit, Evaluated) else type(fit).__name__
+    raise FitError(f"{what} takes a fit (of nlme.fit); got {seen}.")

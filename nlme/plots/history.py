@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nlme.errors import DataError
 from nlme.plots.style import BLUE, INK, log_axis, new_figure, picture
 
 
@@ -14,8 +15,15 @@ def objective_history(fit) -> Figure:
     """Distance of the objective from its best value, and size of the gradient, by iteration (both logarithmic).
 
     The distance shows late progress that the objective itself, on one scale with its starting value, would hide.
+
+    Raises
+    ------
+    DataError
+        Nothing was searched (``nlme.evaluate``).
     """
-    history = fit.history
+    history = getattr(fit, "history", None)
+    if history is None:
+        raise DataError(f"{type(fit).__name__} has no history: objective_history shows the search of a fit.")
     figure = new_figure(2.5)
     left, right = figure.subplots(1, 2)
     line = dict(marker="o", markersize=3, linewidth=1.2)

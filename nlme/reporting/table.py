@@ -85,7 +85,7 @@ def table(fit, weights: bool = False, *, intervals: Any = "default", level: floa
         return side_by_side(fit, intervals, level, lambda one, given: table(one, weights, intervals=given, level=level))
     if hasattr(fit, "interval") and hasattr(fit, "fit"):  # of refits: the table of their fit
         fit, intervals = fit.fit, fit
-    if not hasattr(fit, "parameters") or not hasattr(fit, "covariance"):
+    if not hasattr(fit, "parameters") or not hasattr(fit, "shrinkage"):
         raise FitError(
             f"table takes a fit, several fits, what nlme.evaluate returned, or a posterior; got {type(fit).__name__}. Of a model alone "
             f"nlme.describe(model) shows the parameters."
@@ -157,7 +157,7 @@ def _said(fit, frame: pd.DataFrame, weights: bool, found: Intervals, estimated: 
         said["IIV"] = "IIV: CV = 100 √(exp(ω²) − 1) for random effects that enter as exp(η), SD = √ω² for the others."
     if frame["shrinkage_percent"].notna().any():
         epsilon = getattr(fit, "epsilon_shrinkage", None)
-        residual = f" Shrinkage of the residuals: {fixed_point(epsilon)} %." if epsilon is not None else ""
+        residual = f" Shrinkage of the residuals: {fixed_point(epsilon)} %." if epsilon is not None and math.isfinite(epsilon) else ""
         said["shrinkage"] = f"Shrinkage = 100 (1 − SD(η) / ω).{residual}"
     said |= {f"rest {k}": sentence for k, sentence in enumerate(_rests(fit))}
     count = sum(row.kind == "weight" for row in fit.parameters)

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from nlme.errors import DataError, FitError, name_error
-from nlme.fitting.result import Fit
+from nlme.fitting.result import Fit, require_fit
 from nlme.search.batch import Fits, refuse_sites, run_fits
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.redraw import redrawn_observations
@@ -213,6 +213,7 @@ def bootstrap(
     FitError
         Fewer than two replicates, a penalised fit without its penalty, or a checkpoint of something else.
     """
+    require_fit(fit, "bootstrap")
     if replicates < 2:
         raise FitError(f"A bootstrap needs at least two replicates; got {replicates}.")
     refuse_sites(fit.layout.anatomy)

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.fitting.result import Fit
+from nlme.fitting.result import Fit, require_fit
 from nlme.search.batch import objectives, refuse_sites
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search, jacobian
@@ -144,6 +144,7 @@ def sir(
     FitError
         More resamples than samples, no covariance to propose from, a penalised fit without its penalty.
     """
+    require_fit(fit, "sir")
     if not 2 <= resamples <= samples:
         raise FitError(f"sir keeps between 2 and samples={samples} proposals; got resamples={resamples}.")
     if not inflation > 0:

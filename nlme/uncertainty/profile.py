@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from nlme.errors import FitError, name_error
-from nlme.fitting.result import Fit
+from nlme.fitting.result import Fit, require_fit
 from nlme.search.batch import refuse_sites, run_fits
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search
@@ -145,6 +145,7 @@ def profile(
     FitError
         An unknown, fixed or correlated-block parameter, a level outside 0 to 1, a penalised fit without its penalty.
     """
+    require_fit(fit, "profile")
     from scipy.stats import chi2
 
     if not 0.0 < level < 1.0:
