@@ -93,12 +93,12 @@ def record_decoded(kind: type, saved: Any, arrays: dict[str, np.ndarray]) -> Any
     values = {name: decoded(value, arrays, fields[name].default) for name, value in saved.items()}
     for name, value in values.items():
         default = fields[name].default
-        if default is not dataclasses.MISSING and default is not None and not _of_kind(value, default):
+        if default is not dataclasses.MISSING and default is not None and not of_kind(value, default):
             raise FitError(f"the option {name} of {kind.__name__} is {value!r}")
     return kind(**values)
 
 
-def _of_kind(value: Any, default: Any) -> bool:
+def of_kind(value: Any, default: Any) -> bool:
     """Whether a value can stand where the default stands: a number for a number, a tuple of as many for a tuple."""
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
@@ -106,5 +106,5 @@ def _of_kind(value: Any, default: Any) -> bool:
         whole = isinstance(value, int) or isinstance(default, float)
         return isinstance(value, int | float) and whole and math.isfinite(value)
     if isinstance(default, tuple) and default:
-        return isinstance(value, tuple) and len(value) == len(default) and all(map(_of_kind, value, default))
+        return isinstance(value, tuple) and len(value) == len(default) and all(map(of_kind, value, default))
     return isinstance(value, type(default))

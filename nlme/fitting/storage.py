@@ -87,6 +87,7 @@ def save(fit: Fit, path) -> None:
         "covariance": None if computed is None else fields_encoded(computed, "covariance", arrays),
         "population": vocabulary,
     }
+    arrays["estimates"] = np.asarray(inventory.natural(fit.model))
     for name, model in (("model", fit.model), ("start", fit.start)):
         arrays |= {f"{name}/{at}": np.asarray(value) for at, value in _numbers(model).items()}
     write(Path(path), document, arrays | records, source_of(kind) or f"# the text of {kind.__qualname__} was not at hand when the fit was saved\n")
@@ -143,6 +144,21 @@ def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
         raise FitError(f"{path} is damaged or was edited: {(said.splitlines() or ['no reason known'])[0].rstrip('.')}.") from None
 
 
+def estimates_in(path) -> dict[str, float]:
+    """The estimates of a saved fit by parameter name, for which its model is not needed.
+
+    Raises
+    ------
+    FitError
+        As :func:`load`.
+    """
+    document, arrays, _ = read(Path(path), FORMAT, VERSION)
+    try:
+        return dict(zip(document["model"]["parameters"], arrays["estimates"].astype(float).tolist(), strict=True))
+    except Exception as error:
+        raise FitError(f"{path} is damaged: its estimates cannot be read ({type(error).__name__}).") from None
+
+
 def _fit(document: dict, arrays: dict[str, np.ndarray], template: Model, inventory: Inventory) -> Fit:
     values = {name: decoded(saved, arrays) for name, saved in document["fit"].items()}
     known = {f.name for f in dataclasses.fields(Fit)} - {*_APART}
@@ -155,6 +171,8 @@ def _fit(document: dict, arrays: dict[str, np.ndarray], template: Model, invento
         population=_population_in(document["population"], arrays),
         **values,
     )
+    if not np.allclose(arrays["estimates"], np.asarray(inventory.natural(fit.model)), rtol=1e-12, atol=0):
+        raise FitError("its estimates are not those of its model")
     _require_whole(fit, inventory)
     if document["covariance"] is not None:
         fit.__dict__["covariance"] = _covariance(document["covariance"], arrays, fit)

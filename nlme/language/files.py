@@ -63,7 +63,7 @@ def _run(path: Path, text: str):
         del sys.modules[path.stem]
         if before is not None:
             sys.modules[path.stem] = before
-        if isinstance(error, NLMEError | KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) or (isinstance(error, NLMEError) and not isinstance(error, ModelError)):
             raise
         raise ModelError(_why_not(text, error)) from error
     finally:
@@ -74,8 +74,11 @@ def _run(path: Path, text: str):
 
 def _why_not(text: str, error: BaseException) -> str:
     """What kept a file from running, in words."""
+    if isinstance(error, ModelError):
+        return f"{error}\n{place_of(error).rpartition(chr(10))[2]}" if text not in str(error) else str(error)
     if isinstance(error, SyntaxError):
-        return f"{text}, line {error.lineno}: {error.msg}\n    {(error.text or '').strip()}".rstrip()
+        line = f", line {error.lineno}" if error.lineno else ""
+        return f"{text}{line}: {error.msg}\n    {(error.text or '').strip()}".rstrip()
     if isinstance(error, SystemExit):
         return (
             f"{text} ends Python (sys.exit({error.code!r})) while it is read. What a script does on its own belongs behind\n"

@@ -60,7 +60,7 @@ def in_method(owner: str, method: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         sentence = str(error) if isinstance(error, NLMEError) else _explained(error)
         sentence = re.sub(r"\b\w*Tracer\b", "number", sentence)
         raise ModelError(f"{owner}.{method}: {sentence}{_line(error.__traceback__)}") from None

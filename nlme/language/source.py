@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 
 
@@ -64,7 +65,7 @@ def _of_file(classes: list[type]) -> str:
             open_ += [named[word] for word in words if word in named]
     pieces = [(node, _text(whole, node)) for node in tree.body if node in needed]
     lines = [text if isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign) else f"\n\n{text}\n" for node, text in pieces]
-    return "\n".join(lines).strip()
+    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
 
 
 def _names_of(node: ast.stmt) -> list[str]:

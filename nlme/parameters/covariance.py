@@ -148,9 +148,9 @@ class Covariance(eqx.Module):
     def __repr__(self) -> str:
         try:
             omega = np.asarray(self.matrix)
+            parts = [f"{n}={omega[i, j]:.4g}" for n, (i, j) in zip(self.element_names(), self.positions(), strict=True)]
         except Exception:  # placeholders during pytree surgery have no numbers to show
-            return f"Covariance({', '.join(self.names)})"
-        parts = [f"{n}={omega[i, j]:.4g}" for n, (i, j) in zip(self.element_names(), self.positions(), strict=True)]
+            parts = list(self.names)
         return f"Covariance({', '.join(parts)})"
 
 
