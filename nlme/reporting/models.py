@@ -108,7 +108,7 @@ class ModelTable(Shown, pd.DataFrame):
     def _constructor(self):
         return pd.DataFrame
 
-    def _values(self) -> pd.DataFrame:
+    def _exact(self) -> pd.DataFrame:
         flat = pd.DataFrame(self)
         return flat.set_axis([f"{name} {quantity}" for name, quantity in flat.columns], axis=1)
 

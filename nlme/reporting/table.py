@@ -232,9 +232,9 @@ class ParameterTable(Shown, pd.DataFrame):
 
     def to_csv(self, path_or_buf=None, **options):
         """Comma-separated values at full precision, without the index (options as of ``DataFrame.to_csv``)."""
-        return formats.csv(self._values(), path_or_buf, **{"index": False, **options})
+        return formats.csv(self._exact(), path_or_buf, **{"index": False, **options})
 
-    def _values(self) -> pd.DataFrame:
+    def _exact(self) -> pd.DataFrame:
         return pd.DataFrame(self)
 
     def _panels(self) -> list[Panel]:

@@ -1,7 +1,7 @@
 """What a result shows as a table: one mixin gives it every format.
 
 A class says what it shows by ``_panels``: one or more tables of text cells, each with its notes.  What is exported is what is
-printed, but for CSV, which has the numbers of ``_values`` at full precision.
+printed, but for CSV, which has the numbers of ``_exact`` at full precision.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Shown(abc.ABC):
         """The tables shown."""
 
     @abc.abstractmethod
-    def _values(self) -> pd.DataFrame:
+    def _exact(self) -> pd.DataFrame:
         """The numbers behind the first of them."""
 
     def to_csv(self, path_or_buf: str | Path | None = None, **options) -> str | None:
         """Comma-separated values at full precision (options as of ``DataFrame.to_csv``); no cell is a formula to a spreadsheet."""
-        return formats.csv(self._values(), path_or_buf, **options)
+        return formats.csv(self._exact(), path_or_buf, **options)
 
     def to_markdown(self, path: str | Path | None = None) -> str:
         """Pipe tables with their notes; written to ``path`` when one is given."""

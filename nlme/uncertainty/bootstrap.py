@@ -160,7 +160,7 @@ class Bootstrap(Shown):
 
         return pd.Series(values, index=self.fit.inventory.names, name=name)
 
-    def _values(self):
+    def _exact(self):
         return self.summary.rename_axis("parameter")
 
     def _panels(self) -> list[Panel]:

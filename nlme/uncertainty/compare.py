@@ -48,7 +48,7 @@ class Comparison(Shown):
     tests: object
     messages: list[str]
 
-    def _values(self):
+    def _exact(self):
         return self.table.rename_axis("fit")
 
     def _panels(self) -> list[Panel]:

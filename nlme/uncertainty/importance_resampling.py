@@ -109,7 +109,7 @@ class Resampled(Shown):
         frame.insert(1, "SE", self.standard_errors)
         return frame
 
-    def _values(self):
+    def _exact(self):
         return self.summary.rename_axis("parameter")
 
     def _panels(self) -> list[Panel]:

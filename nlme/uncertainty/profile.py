@@ -64,7 +64,7 @@ class Profile(Shown):
 
         return f"profile likelihood, where the objective has risen by {chi2.ppf(self.level, 1):.3g}"
 
-    def _values(self):
+    def _exact(self):
         return self.intervals.rename_axis("parameter")
 
     def _panels(self) -> list[Panel]:

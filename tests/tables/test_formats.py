@@ -71,11 +71,11 @@ def test_csv_has_no_formula_in_cells_names_and_index(tmp_path):
 
 
 class _Made(Shown):
-    def _values(self):
+    def _exact(self):
         return pd.DataFrame({"estimate": [1.23456, 100.0], "SE": [0.1, 20.0]}, index=["cl", "=v"])
 
     def _panels(self):
-        return [numbers_shown(self._values(), "First", ["A note."]), Panel("Second", ["a"], [["b"]])]
+        return [numbers_shown(self._exact(), "First", ["A note."]), Panel("Second", ["a"], [["b"]])]
 
 
 def test_every_format_of_what_is_shown(tmp_path):
