@@ -210,14 +210,19 @@ def test_a_model_file_that_would_take_another_modules_place_or_ends_python(tmp_p
 @pytest.mark.parametrize(
     ("change", "phrase"),
     [
-        (('v: Scalar = nlme.positive(32.0, unit="L", label="Volume")', "v: Scalar"), "Theophylline.v is declared without a value"),
+        (
+            ('v: Scalar = nlme.positive(32.0, unit="L", label="Volume")', "v: Scalar"),
+            "Theophylline.v is declared without a value",
+        ),
         (("v: Scalar = nlme", "v = nlme"), "Theophylline.v has no annotation"),
         (('nlme.positive(32.0, unit="L", label="Volume")', "32.0"), "Theophylline.v = 32.0 has no domain"),
     ],
 )
 def test_a_field_that_is_none(tmp_path, change, phrase):
     (tmp_path / "fields_of_a_test.py").write_text(MODEL.replace(*change))
-    assert_one_block(nlme_command("describe", tmp_path / "fields_of_a_test.py"), "Model error", phrase, "fields_of_a_test.py, line")
+    assert_one_block(
+        nlme_command("describe", tmp_path / "fields_of_a_test.py"), "Model error", phrase, "fields_of_a_test.py, line"
+    )
 
 
 def test_the_version():
@@ -244,7 +249,11 @@ def test_methods_with_their_options():
         chains=3, smoothing=(400, 2000), seed=7, ode=nlme.Tolerances(solver="stiff")
     )
     assert options.method_of("agq", "points=3") == nlme.AGQ(3) and options.method_of("pooled", "") == nlme.NaivePooled()
-    for wrong, words in {"pts=3": "No option named 'pts'", "points=x": "takes a value such as 5", "points=0": "at least 1"}.items():
+    for wrong, words in {
+        "pts=3": "No option named 'pts'",
+        "points=x": "takes a value such as 5",
+        "points=0": "at least 1",
+    }.items():
         with pytest.raises(nlme.errors.NLMEError, match=words):
             options.method_of("agq", wrong)
 
@@ -272,7 +281,9 @@ def fitted(tmp_path_factory):
     written = []
     with pytest.MonkeyPatch.context() as patch:
         write = commands.write
-        patch.setattr(commands, "write", lambda fit, out, units: (written.append((out / "fit.nlme").exists()), write(fit, out, units))[1])
+        patch.setattr(
+            commands, "write", lambda fit, out, units: (written.append((out / "fit.nlme").exists()), write(fit, out, units))[1]
+        )
         result = nlme_command(
             "fit", folder / "quick_model_of_a_test.py", folder / "data.csv", "--out", folder / "fit", "--method", "fo",
             "--options", "inner_iterations=50", "--fixed", "omega,ka", "--start", "omega.cl=0.1,cl=3",
@@ -283,7 +294,11 @@ def fitted(tmp_path_factory):
 
 def test_a_fit_starts_where_it_is_told(fitted):
     fit = nlme.load(fitted / "fit" / "fit.nlme", model=fitted / "quick_model_of_a_test.py")
-    assert fit.method == nlme.FO(inner_iterations=50) and fit.estimates["omega.cl"] == pytest.approx(0.1) and float(fit.start.cl) == 3.0
+    assert (
+        fit.method == nlme.FO(inner_iterations=50)
+        and fit.estimates["omega.cl"] == pytest.approx(0.1)
+        and float(fit.start.cl) == 3.0
+    )
     assert fit.population.source == "data.csv" and fit.population.ids == ("=1", "=2", "=3", "=4")
 
 
@@ -301,11 +316,17 @@ def test_a_saved_fit_is_shown_again_and_a_picture_that_fails_takes_no_other_with
     monkeypatch.setattr(plots, "goodness_of_fit", fails)
     model, out = fitted / "quick_model_of_a_test.py", tmp_path / "again"
     result = nlme_command("report", model, fitted / "fit", "--out", out, "--units", "conc=mg/L,dose=mg")
-    assert result.exit_code == 0 and "figures/goodness_of_fit.png could not be written (RuntimeError: no ink)" in " ".join(result.stderr.split())
+    assert result.exit_code == 0 and "figures/goodness_of_fit.png could not be written (RuntimeError: no ink)" in " ".join(
+        result.stderr.split()
+    )
     page = (out / "report.html").read_text()
     assert re.search(r"amount [\d.]+ to [\d.]+ mg\)", page)
     assert "Goodness of fit cannot be shown for this fit (RuntimeError: no ink)." in page
-    assert (out / "figures" / "individual_fits.png").exists() and (out / "parameters.rtf").exists() and not (out / "fit.nlme").exists()
+    assert (
+        (out / "figures" / "individual_fits.png").exists()
+        and (out / "parameters.rtf").exists()
+        and not (out / "fit.nlme").exists()
+    )
 
 
 def test_a_fit_starts_from_the_estimates_of_another(fitted):

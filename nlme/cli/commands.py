@@ -54,7 +54,11 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def about(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")] = False):
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+):
     """Nonlinear mixed-effects pharmacometrics."""
 
 
@@ -94,7 +98,9 @@ def fit(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for what the fit writes.", show_default="MODEL-fit")] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(options.METHODS)}.")] = "focei",
-    method_options: Annotated[str, typer.Option("--options", help="The method's own: points=5, or chains=3,smoothing=400-2000,seed=7")] = "",
+    method_options: Annotated[
+        str, typer.Option("--options", help="The method's own: points=5, or chains=3,smoothing=400-2000,seed=7")
+    ] = "",
     fixed: Annotated[str, typer.Option(help="Parameters to hold fixed: ka,omega.cl")] = "",
     start: Annotated[str, typer.Option(help="Starting values: cl=2.5,omega.cl=0.1")] = "",
     start_from: Annotated[Path, typer.Option(help="Another fit, whose values are taken where names agree.")] = None,
@@ -169,7 +175,10 @@ def bootstrap(
 def simulate(
     model: ModelFile,
     source: Annotated[
-        Path, typer.Argument(metavar="FIT|DATA", help="A fit (folder or fit.nlme), or data whose design is simulated.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="FIT|DATA", help="A fit (folder or fit.nlme), or data whose design is simulated.", show_default=False
+        ),
     ],
     replicates: Annotated[int, typer.Option(help="Number of simulated data sets.")] = 1,
     key: Key = 1,
@@ -178,7 +187,10 @@ def simulate(
     design: Annotated[Path, typer.Option(help="Simulate a fit's model on these data instead of its own.")] = None,
     start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
     fixed_form: Annotated[
-        bool, typer.Option("--long", help="One row per simulated value with prediction and random effects, instead of whole data sets.")
+        bool,
+        typer.Option(
+            "--long", help="One row per simulated value with prediction and random effects, instead of whole data sets."
+        ),
     ] = False,
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("simulated.csv"),
     *,
@@ -200,7 +212,9 @@ def simulate(
     frame = nlme.simulate(given, population, key=key, eta=eta, replicates=replicates, noise=noise, as_data=not fixed_form)
     out.parent.mkdir(parents=True, exist_ok=True)
     formats.csv(frame, out, index=False, na_rep=".")
-    typer.echo(f"Written to {out}: {replicates} data set{'s' if replicates > 1 else ''} of {len(population)} subjects, {len(frame):,} rows.")
+    typer.echo(
+        f"Written to {out}: {replicates} data set{'s' if replicates > 1 else ''} of {len(population)} subjects, {len(frame):,} rows."
+    )
 
 
 def _population(data: Path, reading: dict, model) -> nlme.Population:

@@ -74,11 +74,13 @@ def read(path: Path, form: str, version: int) -> tuple[dict, dict[str, np.ndarra
         raise FitError(f"{path} is not a fit saved by nlme.")
     if document.get("version") != version:
         raise FitError(
-            f"{path} was saved in format {str(document.get('version'))[:20]}, and this nlme reads format {version}: open it with the nlme that "
-            f"saved it (version {str(document.get('versions', {}).get('nlme', 'unknown') if isinstance(document.get('versions'), dict) else 'unknown')[:20]})."
+            f"{path} was saved in format {str(document.get('version'))[:20]}, and this nlme reads format {version}: open it with the nlme "
+            f"that saved it (version {_saved_by(document)})."
         )
     if content[-_DIGITS:] != hashlib.sha256(content[:-_DIGITS]).hexdigest().encode():
-        raise FitError(f"{path} is not as nlme wrote it: it was damaged or edited (its digest is another). Take a copy that is whole.")
+        raise FitError(
+            f"{path} is not as nlme wrote it: it was damaged or edited (its digest is another). Take a copy that is whole."
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             source = archive.read("model.py").decode()
@@ -87,6 +89,11 @@ def read(path: Path, form: str, version: int) -> tuple[dict, dict[str, np.ndarra
     except Exception as error:
         raise FitError(f"{path} is damaged: its arrays cannot be read ({_said(error)}).") from None
     return document, arrays, source
+
+
+def _saved_by(document: dict) -> str:
+    versions = document.get("versions")
+    return str(versions.get("nlme", "unknown"))[:20] if isinstance(versions, dict) else "unknown"
 
 
 def _said(error: Exception) -> str:

@@ -233,8 +233,8 @@ class Evaluated:
         """Series: every parameter's value on its natural scale by its name, fixed ones too."""
         import pandas as pd
 
-        found = {name: float(x) for e in self.inventory.entries for name, x in zip(e.names, np.asarray(e.natural(self.model)), strict=True)}
-        return pd.Series(found, name="estimate", dtype=float)
+        values = np.concatenate([np.asarray(entry.natural(self.model)) for entry in self.inventory.entries])
+        return pd.Series(values, index=self.inventory.all_names, name="estimate", dtype=float)
 
     @functools.cached_property
     def covariance(self) -> CovarianceOfEstimates:

@@ -10,7 +10,9 @@ def named_fits(fits: Iterable[Any]) -> dict[str, Any]:
     """Fits by the class of their model and what was fixed."""
     found: dict[str, Any] = {}
     for fit in fits:
-        stem = type(getattr(fit, "model", fit)).__name__ + (f", {', '.join(fit.fixed)} fixed" if getattr(fit, "fixed", ()) else "")
+        stem = type(getattr(fit, "model", fit)).__name__ + (
+            f", {', '.join(fit.fixed)} fixed" if getattr(fit, "fixed", ()) else ""
+        )
         name, k = stem, 2
         while name in found:
             name, k = f"{stem} ({k})", k + 1

@@ -40,7 +40,7 @@ from nlme.dynamics.solvers import SOLVED
 from nlme.errors import FitError, ModelError, NLMEError
 from nlme.fitting.archive import read, write
 from nlme.fitting.covariance import KINDS, CovarianceOfEstimates
-from nlme.fitting.encoding import decoded, encoded, fields_encoded, record_decoded
+from nlme.fitting.encoding import decoded, encoded, fields_encoded, record_decoded, record_of
 from nlme.fitting.result import Fit
 from nlme.language.anatomy import anatomy_of
 from nlme.language.files import load_model
@@ -82,7 +82,11 @@ def save(fit: Fit, path) -> None:
             "settings": _settings(fit.model),
             "constants": _constants(fit.model),
         },
-        "method": {"module": type(fit.method).__module__, "name": type(fit.method).__qualname__, "options": fields_encoded(fit.method, "method", arrays)},
+        "method": {
+            "module": type(fit.method).__module__,
+            "name": type(fit.method).__qualname__,
+            "options": fields_encoded(fit.method, "method", arrays),
+        },
         "fit": {f.name: encoded(getattr(fit, f.name), f.name, arrays) for f in dataclasses.fields(fit) if f.name not in _APART},
         "covariance": None if computed is None else fields_encoded(computed, "covariance", arrays),
         "population": vocabulary,
@@ -90,7 +94,12 @@ def save(fit: Fit, path) -> None:
     arrays["estimates"] = np.asarray(inventory.natural(fit.model))
     for name, model in (("model", fit.model), ("start", fit.start)):
         arrays |= {f"{name}/{at}": np.asarray(value) for at, value in _numbers(model).items()}
-    write(Path(path), document, arrays | records, source_of(kind) or f"# the text of {kind.__qualname__} was not at hand when the fit was saved\n")
+    write(
+        Path(path),
+        document,
+        arrays | records,
+        source_of(kind) or f"# the text of {kind.__qualname__} was not at hand when the fit was saved\n",
+    )
 
 
 def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
@@ -160,10 +169,10 @@ def estimates_in(path) -> dict[str, float]:
 
 
 def _fit(document: dict, arrays: dict[str, np.ndarray], template: Model, inventory: Inventory) -> Fit:
-    values = {name: decoded(saved, arrays) for name, saved in document["fit"].items()}
     known = {f.name for f in dataclasses.fields(Fit)} - {*_APART}
-    if values.keys() != known:
-        raise FitError(f"fields missing or unknown: {', '.join(sorted(values.keys() ^ known))}")
+    if document["fit"].keys() != known:
+        raise FitError(f"fields missing or unknown: {', '.join(sorted(document['fit'].keys() ^ known))}")
+    values = {name: decoded(saved, arrays, record_of(Fit, name)) for name, saved in document["fit"].items()}
     fit = Fit(
         method=_method(document["method"], arrays),
         model=_with_numbers(template, arrays, "model"),
@@ -208,7 +217,9 @@ def _require_whole(fit: Fit, inventory: Inventory) -> None:
     for name, shape in shapes.items():
         array = getattr(fit, name)
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind != kinds.get(name, "f"):
-            raise FitError(f"{name} is {getattr(array, 'dtype', type(array).__name__)} of shape {np.shape(array)} instead of {shape}")
+            raise FitError(
+                f"{name} is {getattr(array, 'dtype', type(array).__name__)} of shape {np.shape(array)} instead of {shape}"
+            )
     for name in ("values", "b", "probabilities"):
         if not np.all(np.isfinite(getattr(fit, name))):
             raise FitError(f"{name} holds numbers that are not finite")
@@ -238,7 +249,12 @@ def _covariance(saved: dict, arrays: dict[str, np.ndarray], fit: Fit) -> Covaria
     found = CovarianceOfEstimates(**{name: decoded(value, arrays) for name, value in saved.items()})
     names = tuple(fit.inventory.names)
     shapes = {np.shape(found.information_r), np.shape(found.information_s)}
-    if found.names != names or shapes != {(len(names), len(names))} or found.kind not in KINDS or not set(found.held) <= set(names):
+    if (
+        found.names != names
+        or shapes != {(len(names), len(names))}
+        or found.kind not in KINDS
+        or not set(found.held) <= set(names)
+    ):
         raise FitError("the covariance of the estimates is not that of these parameters")
     return found
 
@@ -272,12 +288,18 @@ def _template(path: Path, saved: dict, kind: type[Model], model) -> Model:
     if not isinstance(settings, dict) or not isinstance(constants, dict):
         raise FitError(f"{path} is damaged: the constants of its model are missing.")
     known = {f.name for f in dataclasses.fields(kind)}
-    template = model if isinstance(model, Model) else _made(path, kind, {name: v for name, v in settings.items() if name in known})
+    template = (
+        model if isinstance(model, Model) else _made(path, kind, {name: v for name, v in settings.items() if name in known})
+    )
     now = _constants(template)
     if now != constants and list(Inventory(template).all_names) == saved["parameters"]:
         changed = [name for name in constants.keys() | now.keys() if constants.get(name) != now.get(name)]
-        listed = "\n".join(f"  {name}: {str(constants.get(name))[:80]} in the fit, {str(now.get(name))[:80]} now" for name in sorted(changed)[:5])
-        raise ModelError(f"{path}: {kind.__name__} has other constants than the model that was fitted.\n{listed}\nGive the model itself: model=...")
+        listed = "\n".join(
+            f"  {name}: {str(constants.get(name))[:80]} in the fit, {str(now.get(name))[:80]} now" for name in sorted(changed)[:5]
+        )
+        raise ModelError(
+            f"{path}: {kind.__name__} has other constants than the model that was fitted.\n{listed}\nGive the model itself: model=..."
+        )
     return template
 
 
@@ -308,7 +330,9 @@ def _with_numbers(template: Model, arrays: dict[str, np.ndarray], name: str) -> 
     for entry in Inventory(template).entries:
         field = entry.get(model)
         if isinstance(field, Covariance):
-            good = np.all(np.isfinite(field.matrix)) and np.all(np.asarray(field.sd) >= 0) and np.all(np.diagonal(field.factor) > 0)
+            good = (
+                np.all(np.isfinite(field.matrix)) and np.all(np.asarray(field.sd) >= 0) and np.all(np.diagonal(field.factor) > 0)
+            )
         elif isinstance(field, Mixture):
             good = np.all(np.asarray(field.shares) > 0) and abs(float(np.sum(field.shares)) - 1.0) < 1e-9
         else:

@@ -27,7 +27,9 @@ def require_declared(kind: type) -> None:
     annotations = inspect.get_annotations(kind)
     for name, value in vars(kind).items():
         if isinstance(value, dataclasses.Field) and name not in annotations:
-            raise ModelError(f"{kind.__name__}.{name} has no annotation, without which it is no parameter. Write {name}: {_kind(value)} = ...")
+            raise ModelError(
+                f"{kind.__name__}.{name} has no annotation, without which it is no parameter. Write {name}: {_kind(value)} = ..."
+            )
     defaults = _inherited_defaults(kind)
     for name, annotation in annotations.items():
         if "ClassVar" in str(annotation):
@@ -52,11 +54,17 @@ def _require_declaration(kind: type, name: str, annotation: Any, value: Any) -> 
     if isinstance(value, dataclasses.Field):
         return
     if value in (positive, real, bounded, probability) if inspect.isfunction(value) else False:
-        raise ModelError(f"{owner} = nlme.{value.__name__} has no starting value. Write {name}: Scalar = nlme.{value.__name__}(1.0).")
+        raise ModelError(
+            f"{owner} = nlme.{value.__name__} has no starting value. Write {name}: Scalar = nlme.{value.__name__}(1.0)."
+        )
     numbers = isinstance(value, jax.Array | np.ndarray)
     if numbers or any(word in _word(annotation) for word in _NUMBERS):
         shown = np.asarray(value).tolist() if numbers else value
-        constant = f"; for a constant, {name}: float = eqx.field(static=True, default={shown!r})" if isinstance(shown, int | float) else ""
+        constant = (
+            f"; for a constant, {name}: float = eqx.field(static=True, default={shown!r})"
+            if isinstance(shown, int | float)
+            else ""
+        )
         raise ModelError(
             f"{owner} = {shown!r} has no domain, so it would be no parameter. Write {name}: {_word(annotation)} = "
             f"{_value(annotation, shown)}{constant}."

@@ -99,7 +99,9 @@ def _require_free_name(path: Path, text: str) -> None:
         origin = spec.origin if spec is not None else None
         taken = origin is not None and any(part in ("site-packages", "dist-packages") for part in Path(origin).parts)
     if taken:
-        raise ModelError(f"{text} has the name of a module of Python's own or of an installed package ({path.stem}); rename the file.")
+        raise ModelError(
+            f"{text} has the name of a module of Python's own or of an installed package ({path.stem}); rename the file."
+        )
 
 
 def place_of(error: BaseException) -> str:

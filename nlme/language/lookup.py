@@ -39,7 +39,9 @@ def class_named(module: str, name: str) -> type[Model] | None:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a module may raise anything, SystemExit too
-            raise ModelError(f"{file.name}, which defines the model {name}, does not run: {type(error).__name__}: {error}") from None
+            raise ModelError(
+                f"{file.name}, which defines the model {name}, does not run: {type(error).__name__}: {error}"
+            ) from None
     found: Any = sys.modules[module]
     for part in name.split("."):
         found = vars(found).get(part) if isinstance(found, type(sys) | type) else None

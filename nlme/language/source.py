@@ -64,7 +64,10 @@ def _of_file(classes: list[type]) -> str:
             words = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
             open_ += [named[word] for word in words if word in named]
     pieces = [(node, _text(whole, node)) for node in tree.body if node in needed]
-    lines = [text if isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign) else f"\n\n{text}\n" for node, text in pieces]
+    lines = [
+        text if isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign) else f"\n\n{text}\n"
+        for node, text in pieces
+    ]
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
 
 

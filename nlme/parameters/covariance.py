@@ -354,7 +354,8 @@ def _from_matrix(names, blocks, omega: np.ndarray, per: str) -> Covariance:
     varies = np.diagonal(omega) != 0
     idle = [name for k, name in enumerate(names) if not varies[k] and np.any(omega[k] != 0)]
     if idle:
-        raise ModelError(f"The variance of {idle[0]!r} is 0, so its covariances must be 0 too; got {omega[names.index(idle[0])].tolist()}.")
+        row = omega[names.index(idle[0])].tolist()
+        raise ModelError(f"The variance of {idle[0]!r} is 0, so its covariances must be 0 too; got {row}.")
     sd = np.sqrt(np.abs(np.diagonal(omega)))
     scale = np.where(varies, sd, 1.0)
     try:

@@ -81,7 +81,8 @@ class Entry:
         vector = np.array(self.natural(model), dtype=float)
         for name, value in values.items():
             if not is_numeric(value) or np.ndim(value) or not self.declaration.domain.contains(value):
-                raise ModelError(f"{type(model).__name__}: {name} = {value!r} is outside its domain, {self.declaration.domain.words(name)}.")
+                domain = self.declaration.domain.words(name)
+                raise ModelError(f"{type(model).__name__}: {name} = {value!r} is outside its domain, {domain}.")
             vector[self.names.index(name)] = value
         return _unflat(jnp.asarray(vector), field)
 

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from nlme.errors import DataError, name_error
-from nlme.plots.style import BLUE, INK, OBSERVED, VERMILION, axis_label, known_units, legend, log_axis, new_figure, picture, subject_title, wants_log
+from nlme.plots.style import (
+    BLUE,
+    INK,
+    OBSERVED,
+    VERMILION,
+    axis_label,
+    known_units,
+    legend,
+    log_axis,
+    new_figure,
+    picture,
+    subject_title,
+    wants_log,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

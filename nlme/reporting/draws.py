@@ -31,7 +31,14 @@ def posterior_rows(posterior: Any, weights: bool, level: float) -> tuple[list[di
         if own["kind"] == "weight" and not weights:
             continue
         low, middle, high = np.quantile(values, [tails[0], 0.5, tails[1]])
-        row = {"parameter": name, "label": own["label"], "unit": own["unit"], "kind": own["kind"], "estimate": middle, "fixed": False}
+        row = {
+            "parameter": name,
+            "label": own["label"],
+            "unit": own["unit"],
+            "kind": own["kind"],
+            "estimate": middle,
+            "fixed": False,
+        }
         row |= {"se": np.std(values, ddof=1), "lower": low, "upper": high} | _spread(name, own, draws, tails) | _worth(values)
         rows.append(row)
     left_out = sum(declared[name]["kind"] == "weight" for name in draws) if not weights else 0
@@ -43,7 +50,9 @@ def _declared(posterior: Any) -> dict[str, dict]:
     try:
         return {row["name"]: row for row in json.loads(posterior.attrs["parameters"])}
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise FitError("table takes the posterior that nlme.sample returned; in this one the model's parameters are not written down.") from None
+        raise FitError(
+            "table takes the posterior that nlme.sample returned; in this one the model's parameters are not written down."
+        ) from None
 
 
 def _scalars(posterior: Any) -> dict[str, np.ndarray]:

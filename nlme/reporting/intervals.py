@@ -149,7 +149,9 @@ def _of_refits(fit, found, level: float) -> Intervals:
     """Those of a bootstrap, a profile or resampled vectors of this fit."""
     names, ours = list(fit.inventory.names), fit.inventory.natural(fit.model)
     theirs = found.fit.inventory
-    if list(theirs.names) != names or not np.allclose(np.asarray(theirs.natural(found.fit.model)), np.asarray(ours), rtol=1e-9, atol=0):
+    if list(theirs.names) != names or not np.allclose(
+        np.asarray(theirs.natural(found.fit.model)), np.asarray(ours), rtol=1e-9, atol=0
+    ):
         raise FitError(
             f"intervals= holds the {type(found).__name__} of another fit ({type(found.fit.model).__name__}, objective "
             f"{found.fit.objective:.3f}) than the table's (objective {fit.objective:.3f})."

@@ -73,7 +73,9 @@ def _notes(named: dict[str, Any], tables: dict[str, pd.DataFrame], frame: ModelT
         notes.append("The fits are of different data: their objectives cannot be compared.")
     methods = {repr(fit.method) for fit in named.values()}
     if len(methods) > 1:
-        notes.append("The fits are by different methods: their objectives differ by the methods, too (fit.by(...) puts them on one scale).")
+        notes.append(
+            "The fits are by different methods: their objectives differ by the methods, too (fit.by(...) puts them on one scale)."
+        )
     shown = ("SE", "CI") if frame.interval else ("SE",)
     said = {name: {topic: note for topic, note in one.said.items() if _concerns(topic, shown)} for name, one in tables.items()}
     for note in dict.fromkeys(note for own in said.values() for note in own.values()):
@@ -114,7 +116,10 @@ class ModelTable(Shown, pd.DataFrame):
 
     def _panels(self) -> list[Panel]:
         names = list(dict.fromkeys(name for name, _ in self.columns))
-        rows = [[what, "", "", *values] for what, values in zip(self.statistics.index, self.statistics[names].to_numpy().tolist(), strict=True)]
+        rows = [
+            [what, "", "", *values]
+            for what, values in zip(self.statistics.index, self.statistics[names].to_numpy().tolist(), strict=True)
+        ]
         for parameter in self.index:
             rows.append([parameter, *self.words[parameter], *(self._cell(parameter, name) for name in names)])
         header = ["Parameter", "Label", "Unit", *names]

@@ -116,7 +116,8 @@ def _header(fit, heading: str, units) -> str:
     parts.append('<div class="columns">' + sections.pairs("Fit", _figures(fit)) + sections.pairs("Data", data) + "</div>")
     dates = [f"Fitted {fit.date}."] if getattr(fit, "date", "") else []
     version = getattr(fit, "versions", {}).get("nlme")
-    parts.append(f'<p class="made">{" ".join([*dates, f"Page written {now()}" + (f" from a fit by nlme {html.escape(version)}." if version else ".")])}</p>')
+    dates.append(f"Page written {now()}" + (f" from a fit by nlme {html.escape(version)}." if version else "."))
+    parts.append(f'<p class="made">{" ".join(dates)}</p>')
     return "\n".join(parts)
 
 
@@ -153,7 +154,11 @@ def _figures(fit) -> list[tuple[str, str]]:
         ("−2 log L", fixed_point(fit.objective_full, 3)),
     ]
     if hasattr(fit, "aic"):
-        found += [("AIC", fixed_point(fit.aic, 3)), ("BIC", fixed_point(fit.bic, 3)), ("Parameters estimated", str(fit.n_parameters))]
+        found += [
+            ("AIC", fixed_point(fit.aic, 3)),
+            ("BIC", fixed_point(fit.bic, 3)),
+            ("Parameters estimated", str(fit.n_parameters)),
+        ]
     found.append(("Method", repr(fit.method) if not isinstance(fit.method, str) else fit.method))
     for name, words in getattr(fit, "priors", {}).items():
         found.append((f"Prior of {name}", words))

@@ -160,11 +160,18 @@ def attention(fit) -> str:
     predictions = fit.predictions
     large = predictions[predictions["CWRES"].abs() > LARGE_RESIDUAL]
     if len(large):
-        title = f"Observations with |CWRES| above {LARGE_RESIDUAL:g}, largest first" + (f" (20 of {len(large)})" if len(large) > 20 else "")
+        title = f"Observations with |CWRES| above {LARGE_RESIDUAL:g}, largest first" + (
+            f" (20 of {len(large)})" if len(large) > 20 else ""
+        )
         large = large.reindex(large["CWRES"].abs().sort_values(ascending=False).index).head(20)
         numbers = ("TIME", "DV", "PRED", "IPRED")
         rows = [
-            [str(row["ID"]), str(row["ENDPOINT"]), *(significant(float(row[name])) for name in numbers), fixed_point(float(row["CWRES"]), 2)]
+            [
+                str(row["ID"]),
+                str(row["ENDPOINT"]),
+                *(significant(float(row[name])) for name in numbers),
+                fixed_point(float(row["CWRES"]), 2),
+            ]
             for row in large.to_dict("records")
         ]
         header = ["Subject", "Endpoint", "Time", "DV", "PRED", "IPRED", "CWRES"]

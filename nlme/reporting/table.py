@@ -157,7 +157,9 @@ def _said(fit, frame: pd.DataFrame, weights: bool, found: Intervals, estimated: 
         said["IIV"] = "IIV: CV = 100 √(exp(ω²) − 1) for random effects that enter as exp(η), SD = √ω² for the others."
     if frame["shrinkage_percent"].notna().any():
         epsilon = getattr(fit, "epsilon_shrinkage", None)
-        residual = f" Shrinkage of the residuals: {fixed_point(epsilon)} %." if epsilon is not None and math.isfinite(epsilon) else ""
+        residual = (
+            f" Shrinkage of the residuals: {fixed_point(epsilon)} %." if epsilon is not None and math.isfinite(epsilon) else ""
+        )
         said["shrinkage"] = f"Shrinkage = 100 (1 − SD(η) / ω).{residual}"
     said |= {f"rest {k}": sentence for k, sentence in enumerate(_rests(fit))}
     count = sum(row.kind == "weight" for row in fit.parameters)

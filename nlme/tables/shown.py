@@ -76,14 +76,19 @@ class Shown(abc.ABC):
         return self.to_html()
 
 
-def numbers_shown(frame: pd.DataFrame, title: str = "", notes: Sequence[str] = (), index: str = "Parameter", digits: int = 4) -> Panel:
+def numbers_shown(
+    frame: pd.DataFrame, title: str = "", notes: Sequence[str] = (), index: str = "Parameter", digits: int = 4
+) -> Panel:
     """A frame of numbers as a panel: its index first, every number of a row with as many decimals as the row's first."""
 
     def row(name, values) -> list[str]:
         first = significant(values[0], digits) if values and isinstance(values[0], (int, float)) else MISSING
         return [str(name), *(v if isinstance(v, str) else alike(v, first) for v in values)]
 
-    rows = [row(name, [v if isinstance(v, str) else float(v) for v in values]) for name, values in zip(frame.index, frame.to_numpy(object).tolist(), strict=True)]
+    rows = [
+        row(name, [v if isinstance(v, str) else float(v) for v in values])
+        for name, values in zip(frame.index, frame.to_numpy(object).tolist(), strict=True)
+    ]
     return Panel(title, [index, *map(str, frame.columns)], rows, notes)
 
 
@@ -91,7 +96,9 @@ def _plain(panel: Panel) -> str:
     """A panel as text: its columns aligned, its notes as wide as it is."""
     cells = [list(panel.header), *map(list, panel.rows)]
     widths = [max(len(row[k]) for row in cells) for k in range(len(panel.header))]
-    pad = [[c.ljust(w) if k in panel.left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))] for row in cells]
+    pad = [
+        [c.ljust(w) if k in panel.left else c.rjust(w) for k, (c, w) in enumerate(zip(row, widths, strict=True))] for row in cells
+    ]
     lines = [" ".join(row).rstrip() for row in pad]
     width = max(80, *(len(line) for line in lines))
     notes = [textwrap.fill(note, width) for note in panel.notes]

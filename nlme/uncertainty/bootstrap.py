@@ -74,7 +74,8 @@ class Bootstrap(Shown):
     def _used(self) -> np.ndarray:
         used = self.fits.natural[self.fits.converged]
         if len(used) < 2:
-            raise FitError(f"{len(used)} of {len(self.fits.status)} replicates converged, and statistics need two: " + "; ".join(self.messages))
+            counted = f"{len(used)} of {len(self.fits.status)} replicates converged"
+            raise FitError(f"{counted}, and statistics need two: {'; '.join(self.messages)}")
         return used
 
     @property

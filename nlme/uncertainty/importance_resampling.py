@@ -69,7 +69,8 @@ class Resampled(Shown):
     @property
     def words(self) -> str:
         """What the intervals are."""
-        return f"sampling importance resampling: percentiles of {len(self.chosen)} of {len(self.weights)} vectors, {self.effective:.0f} effective"
+        counted = f"{len(self.chosen)} of {len(self.weights)} vectors, {self.effective:.0f} effective"
+        return f"sampling importance resampling: percentiles of {counted}"
 
     @property
     def standard_errors(self):

@@ -54,7 +54,8 @@ class Profile(Shown):
             Another level than that of the profile.
         """
         if level != self.level:
-            raise FitError(f"The profile has {100 * self.level:g} % intervals; for {100 * level:g} % profile again with level={level!r}.")
+            has = f"The profile has {100 * self.level:g} % intervals"
+            raise FitError(f"{has}; for {100 * level:g} % profile again with level={level!r}.")
         return self.intervals[["lower", "upper"]]
 
     @property

@@ -56,7 +56,9 @@ def test_without_free_parameters_there_is_no_covariance(population):
 
 
 def test_estimates_by_name(fit):
-    assert fit.estimates["mu"] == float(fit.model.mu) and fit.estimates["omega.mu"] == pytest.approx(float(fit.model.omega.matrix[0, 0]))
+    assert fit.estimates["mu"] == float(fit.model.mu) and fit.estimates["omega.mu"] == pytest.approx(
+        float(fit.model.omega.matrix[0, 0])
+    )
     assert list(fit.estimates.index) == [row.name for row in fit.parameters] and fit.estimates.name == "estimate"
     assert np.isfinite(fit.covariance.standard_errors / fit.estimates).all()
 

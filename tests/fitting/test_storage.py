@@ -138,12 +138,16 @@ def test_there_is_no_method_without_this_test():
 def test_a_fit_without_random_effects_and_one_with_priors_come_back_as_they_were(fit, tmp_path):
     pooled = nlme.fit(Theophylline(), fit.population, nlme.NaivePooled(), progress=False, max_evaluations=2)
     size = len(fit.inventory)
-    priors = dataclasses.replace(fit, priors={"cl": "LogNormal(loc=1, scale=0.3)"}, penalty=1.5, penalty_slopes=(np.ones(size), np.eye(size)))
+    priors = dataclasses.replace(
+        fit, priors={"cl": "LogNormal(loc=1, scale=0.3)"}, penalty=1.5, penalty_slopes=(np.ones(size), np.eye(size))
+    )
     for one in (pooled, priors):
         one.save(tmp_path / "x.nlme")
         again = nlme.load(tmp_path / "x.nlme")
         assert repr(again) == repr(one) and again.priors == one.priors and again.date == one.date and again.penalty == one.penalty
-        assert np.array_equal(np.asarray(again.inventory.unconstrained(again.model)), np.asarray(one.inventory.unconstrained(one.model)))
+        assert np.array_equal(
+            np.asarray(again.inventory.unconstrained(again.model)), np.asarray(one.inventory.unconstrained(one.model))
+        )
     for mine, theirs in zip(again.penalty_slopes, priors.penalty_slopes, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -256,7 +260,9 @@ def test_the_models_file_can_be_named(fit, path, tmp_path):
 
 def test_a_model_that_was_written_anew_is_said(fit, tmp_path):
     module = tmp_path / "changing.py"
-    text = "import jax.numpy as jnp\nfrom nlme.models.theophylline import Theophylline\nclass Mine(Theophylline):\n    power = {}\n"
+    text = (
+        "import jax.numpy as jnp\nfrom nlme.models.theophylline import Theophylline\nclass Mine(Theophylline):\n    power = {}\n"
+    )
     module.write_text(text.format(0.75))
     mine = dataclasses.replace(fit, model=nlme.fitting.storage.load_model(module)())
     mine.save(tmp_path / "x.nlme")
@@ -333,7 +339,23 @@ def _places(node, at=()):
 
 
 DELETE = object()
-JUNK = [DELETE, None, True, -1, 1.5, float("nan"), 10**30, "", "os.system", [], {}, ["array", "nope"], ["record", {}], ["tuple", 1], [[1]]]
+JUNK = [
+    DELETE,
+    None,
+    True,
+    -1,
+    1.5,
+    float("nan"),
+    10**30,
+    "",
+    "os.system",
+    [],
+    {},
+    ["array", "nope"],
+    ["record", {}],
+    ["tuple", 1],
+    [[1]],
+]
 ARRAYS = {
     "cut": lambda x: x[:-1] if x.ndim else x.reshape(1),
     "single": lambda x: x.astype(np.float32),
@@ -352,7 +374,9 @@ def test_an_edited_file_with_a_right_digest_ends_in_a_sentence(parts, tmp_path, 
     document, arrays, source = parts
     document, arrays = copy.deepcopy(document), dict(arrays)
     if data.draw(st.booleans(), "of the document"):
-        place = data.draw(st.sampled_from([at for at in _places(document) if at and at[:2] != ("population", "cmt_name")]), "where")
+        place = data.draw(
+            st.sampled_from([at for at in _places(document) if at and at[:2] != ("population", "cmt_name")]), "where"
+        )
         node = document
         for key in place[:-1]:
             node = node[key]

@@ -31,7 +31,15 @@ def test_a_model_shows_its_values():
     lines = repr(Printed(cl=3.25)).splitlines()
     assert lines[0] == "Printed" and lines[1].split() == ["cl", "3.25", "L/h", "Clearance"]
     text = "\n".join(lines)
-    for piece in ("[0.5 -1]", "cl=0.09, v,cl=0.01, v=0.04", "variances per subject", "cl_occ=0.02", "per occasion", "slow=0.3, fast=0.7", "0.75"):
+    for piece in (
+        "[0.5 -1]",
+        "cl=0.09, v,cl=0.01, v=0.04",
+        "variances per subject",
+        "cl_occ=0.02",
+        "per occasion",
+        "slow=0.3, fast=0.7",
+        "0.75",
+    ):
         assert piece in text
     assert "f64[" not in text and "MLP(glyco, age" in repr(QuinidineDeep())
 
@@ -69,7 +77,13 @@ def second(tmp_path, monkeypatch):
 
 def test_the_text_of_a_model_holds_what_it_inherits_and_uses(second):
     text = source_of(second)
-    for piece in ("class First(nlme.Model)", "class Second(First)", "POWER = 0.75", "from parts_of_a_test import scaled", "# a remark"):
+    for piece in (
+        "class First(nlme.Model)",
+        "class Second(First)",
+        "POWER = 0.75",
+        "from parts_of_a_test import scaled",
+        "# a remark",
+    ):
         assert piece in text
     assert "not_needed" not in text and text.index("POWER") < text.index("class First") < text.index("class Second")
     compile(text, "model.py", "exec")
@@ -96,7 +110,10 @@ FILES = {
     "raises.py": ("raise RuntimeError('no')", "raises.py does not run.\nRuntimeError: no"),
     "stops.py": ("class Stop(BaseException): pass\nraise Stop()", "stops.py does not run"),
     "nulls.py": ("x = 1\0", "nulls.py.*null bytes"),
-    "fields.py": ("import nlme\nclass A(nlme.Model):\n    cl = nlme.positive(1.0)", "A.cl has no annotation(.|\n)*fields.py, line 2"),
+    "fields.py": (
+        "import nlme\nclass A(nlme.Model):\n    cl = nlme.positive(1.0)",
+        "A.cl has no annotation(.|\n)*fields.py, line 2",
+    ),
 }
 
 

@@ -49,7 +49,9 @@ def test_what_agrees_is_taken_and_the_rest_told():
 
 
 def test_everything_of_the_same_class_is_taken_without_a_word():
-    found = transferred(There(), Inventory(There(cl=9.0, omega={"v,cl": -0.05, "ka": 0.3})).rows(There(cl=9.0, omega={"v,cl": -0.05, "ka": 0.3})))
+    found = transferred(
+        There(), Inventory(There(cl=9.0, omega={"v,cl": -0.05, "ka": 0.3})).rows(There(cl=9.0, omega={"v,cl": -0.05, "ka": 0.3}))
+    )
     assert float(found.model.cl) == 9.0 and float(found.model.omega.matrix[1, 0]) == pytest.approx(-0.05)
     assert not found.kept and not found.left and found.sentence == ""
 
@@ -70,7 +72,9 @@ def test_from_fit_warns_of_what_was_not_taken():
         assert float(Here.from_fit({"cl": 4.0}).cl) == 4.0
 
 
-@pytest.mark.parametrize(("source", "words"), [({"zz": 1.0}, "no parameter agrees"), (3, "takes a fit, a model, or values"), (None, "NoneType")])
+@pytest.mark.parametrize(
+    ("source", "words"), [({"zz": 1.0}, "no parameter agrees"), (3, "takes a fit, a model, or values"), (None, "NoneType")]
+)
 def test_from_fit_of_what_has_nothing(source, words):
     with pytest.raises(nlme.ModelError, match=words):
         Here.from_fit(source)

@@ -65,7 +65,14 @@ def test_the_curves_pass_through_the_predictions(fit):
 def test_the_page_is_written(fit, tmp_path):
     page = nlme.report(fit, tmp_path / "theophylline.html", units={"dose": "mg"}).read_text(encoding="utf-8")
     assert f"{fit.objective:.3f}" in page
-    for heading in ("Parameters", "Goodness of fit", "Individual fits", "Random effects and covariates", "The model", "To do it again"):
+    for heading in (
+        "Parameters",
+        "Goodness of fit",
+        "Individual fits",
+        "Random effects and covariates",
+        "The model",
+        "To do it again",
+    ):
         assert f"<h2>{heading}</h2>" in page
     assert "nlme.datasets: theophylline" in page and "12 (amount 267.8 to 320.6 mg)" in page and fit.date in page
     assert "cannot be shown" not in page

@@ -194,7 +194,13 @@ def test_the_data_file_dates_units_priors_and_penalty_are_there(tmp_path):
     fit.population.summary = lambda units: [("doses", seen.setdefault("units", units)["dose"])]
     page, reader = _read(report(fit, tmp_path / "x.html", units={"dose": "mg", "conc": "mg/L"}))
     text = " ".join(reader.text)
-    for piece in ("warfarin <1>.csv", "Fitted 2026-03-01 14:05 UTC.", "Page written 20", "Prior of cl", "LogNormal(loc=1, scale=0.3)"):
+    for piece in (
+        "warfarin <1>.csv",
+        "Fitted 2026-03-01 14:05 UTC.",
+        "Page written 20",
+        "Prior of cl",
+        "LogNormal(loc=1, scale=0.3)",
+    ):
         assert piece in text
     assert "−2 log prior (not part of the objective)" in text and "1.234" in text
     assert seen["units"] == {"time": "h", "dose": "mg", "conc": "mg/L"}

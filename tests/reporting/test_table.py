@@ -55,7 +55,9 @@ def test_intervals_and_rse_by_hand(fit, parameters):
 def test_wald_intervals_on_the_natural_scale(fit):
     wald = table(fit, intervals="wald", level=0.9)
     se, x = fit.covariance.standard_errors["omega.cl"], 0.0646
-    assert tuple(wald.loc["omega.cl", ["lower", "upper"]]) == pytest.approx((x - 1.6448536269514722 * se, x + 1.6448536269514722 * se), rel=1e-12)
+    assert tuple(wald.loc["omega.cl", ["lower", "upper"]]) == pytest.approx(
+        (x - 1.6448536269514722 * se, x + 1.6448536269514722 * se), rel=1e-12
+    )
     assert "90 % CI" in wald.display() and "estimate ± 1.645 SE on the natural scale" in " ".join(wald.notes)
 
 
@@ -92,7 +94,9 @@ class _Refits:
     def __init__(self, fit, factors=(0.5, 1.0, 2.0)):
         names = [row.name for row in fit.parameters if not row.fixed]
         values = np.array([row.value for row in fit.parameters if not row.fixed])
-        fit.inventory = SimpleNamespace(names=names, kinds=[row.kind for row in fit.parameters if not row.fixed], natural=lambda model: values)
+        fit.inventory = SimpleNamespace(
+            names=names, kinds=[row.kind for row in fit.parameters if not row.fixed], natural=lambda model: values
+        )
         self.fit, self.draws = fit, pd.DataFrame([values * f for f in factors], columns=names)
         self.standard_errors = self.draws.std()
 
@@ -106,9 +110,16 @@ def test_intervals_of_refits(fit):
     found = _Refits(own)
     shown = table(own, intervals=found)
     assert tuple(shown.loc["cl", ["lower", "upper"]]) == pytest.approx((2.786 * 0.525, 2.786 * 1.95))
-    assert shown.loc["cl", "se"] == found.standard_errors["cl"] and shown.loc["omega.v,cl", "correlation_lower"] == pytest.approx(0.3506, abs=1e-3)
+    assert shown.loc["cl", "se"] == found.standard_errors["cl"] and shown.loc["omega.v,cl", "correlation_lower"] == pytest.approx(
+        0.3506, abs=1e-3
+    )
     notes = " ".join(shown.notes)
-    assert found.words in notes and "SE: standard deviation of the same" in notes and "One was strange." in notes and "sandwich" not in notes
+    assert (
+        found.words in notes
+        and "SE: standard deviation of the same" in notes
+        and "One was strange." in notes
+        and "sandwich" not in notes
+    )
     assert table(found).equals(shown)
     other = theophylline_fit(weights=5)
     other.parameters[0].value = 3.0
@@ -176,7 +187,9 @@ def test_a_runaway_variance_has_no_traceback():
 @pytest.fixture
 def several():
     base, final = theophylline_fit(), theophylline_fit(seed=8)
-    final.parameters = [row for row in final.parameters if row.name != "omega.v,cl"] + [final.parameters[0].__class__(**{**vars(final.parameters[1]), "name": "age", "label": "Age", "unit": "1/year"})]
+    final.parameters = [row for row in final.parameters if row.name != "omega.v,cl"] + [
+        final.parameters[0].__class__(**{**vars(final.parameters[1]), "name": "age", "label": "Age", "unit": "1/year"})
+    ]
     final.covariance.standard_errors["age"] = 0.5
     final.objective, final.model = 99.5, final.model
     return {"base": base, "final $1": final}
@@ -193,7 +206,11 @@ def test_models_side_by_side(several):
     assert re.search(r"Objective +104\.322 +99\.500", text) and re.search(r"f +Bioavailability +1\.000 \(fixed\)", text)
     assert f"2.786 ({base.loc['cl', 'rse_percent']:.1f})" in text and "Estimate (RSE %); –: not in the model." in text
     assert "CI" not in text and "Shrinkage" not in text  # nothing of it is shown
-    assert "final \\$1" in shown.to_markdown() and r"final \$1" in shown.to_latex() and len(shown.to_csv().splitlines()) == 1 + len(shown)
+    assert (
+        "final \\$1" in shown.to_markdown()
+        and r"final \$1" in shown.to_latex()
+        and len(shown.to_csv().splitlines()) == 1 + len(shown)
+    )
 
 
 def test_intervals_side_by_side_and_what_stands_against_a_fit(several):
@@ -202,7 +219,9 @@ def test_intervals_side_by_side_and_what_stands_against_a_fit(several):
     shown = table(several, intervals="wald")
     low, high = table(base, intervals="wald").loc["cl", ["lower", "upper"]]
     assert f"2.786 [{low:.3f}, {high:.3f}]" in repr(shown) and "Estimates with 95 % CI" in repr(shown)
-    assert any(note == "base: Do not use as it is." for note in shown.notes) and any("different data" in note for note in shown.notes)
+    assert any(note == "base: Do not use as it is." for note in shown.notes) and any(
+        "different data" in note for note in shown.notes
+    )
     assert len(table(list(several.values())).columns.levels[0]) == 2
     with pytest.raises(FitError, match="names 'other', which is none"):
         table(several, intervals={"other": "wald"})
@@ -223,20 +242,38 @@ def test_a_posterior_in_the_table(tmp_path):
         "beta": rng.standard_normal((2, 500, 2)),
     }
     draws["omega.v,cl"] = 0.5 * np.sqrt(draws["omega.cl"] * draws["omega.v"])
-    kinds = {"cl": "fixed effect", "omega.cl": "variance", "omega.v,cl": "covariance", "omega.v": "variance", "beta[0]": "fixed effect", "beta[1]": "weight"}
-    told = [{"name": name, "label": f"L {name}", "unit": "L/h", "kind": kind, "transform": "log-normal"} for name, kind in kinds.items()]
+    kinds = {
+        "cl": "fixed effect",
+        "omega.cl": "variance",
+        "omega.v,cl": "covariance",
+        "omega.v": "variance",
+        "beta[0]": "fixed effect",
+        "beta[1]": "weight",
+    }
+    told = [
+        {"name": name, "label": f"L {name}", "unit": "L/h", "kind": kind, "transform": "log-normal"}
+        for name, kind in kinds.items()
+    ]
     posterior = arviz.from_dict(
-        posterior=draws, coords={"beta_element": ["beta[0]", "beta[1]"]}, dims={"beta": ["beta_element"]}, attrs={"parameters": json.dumps(told), "model": "Mine", "messages": ["Run longer."]}
+        posterior=draws,
+        coords={"beta_element": ["beta[0]", "beta[1]"]},
+        dims={"beta": ["beta_element"]},
+        attrs={"parameters": json.dumps(told), "model": "Mine", "messages": ["Run longer."]},
     )
     for one in (posterior, _through_a_file(posterior, tmp_path)):
         shown = table(one, level=0.9)
         assert set(shown.index) == {"cl", "omega.cl", "omega.v", "omega.v,cl", "beta[0]"}
         assert shown.loc["cl", "estimate"] == np.median(draws["cl"]) and shown.loc["cl", "se"] == np.std(draws["cl"], ddof=1)
         assert tuple(shown.loc["cl", ["lower", "upper"]]) == tuple(np.quantile(draws["cl"], [0.05, 0.95]))
-        assert shown.loc["omega.cl", "sd"] == np.median(np.sqrt(draws["omega.cl"])) and shown.loc["omega.v,cl", "correlation"] == pytest.approx(0.5)
+        assert shown.loc["omega.cl", "sd"] == np.median(np.sqrt(draws["omega.cl"])) and shown.loc[
+            "omega.v,cl", "correlation"
+        ] == pytest.approx(0.5)
         assert abs(shown.loc["cl", "r_hat"] - 1) < 0.02 and 500 < shown.loc["cl", "ess"] < 1500
         text = repr(shown)
-        assert all(word in text for word in ("Mine: 2 chains of 500 draws", "Median", "90 % CrI", "R-hat", "Run longer.", "1 network weights"))
+        assert all(
+            word in text
+            for word in ("Mine: 2 chains of 500 draws", "Median", "90 % CrI", "R-hat", "Run longer.", "1 network weights")
+        )
     assert "beta[1]" in table(posterior, weights=True).index
     del posterior.attrs["parameters"]
     with pytest.raises(FitError, match="posterior that nlme.sample returned"):

@@ -81,7 +81,12 @@ class _Made(Shown):
 def test_every_format_of_what_is_shown(tmp_path):
     made = _Made()
     assert repr(made).splitlines()[:3] == ["First", "Parameter estimate    SE", "cl           1.235 0.100"]
-    for form, pieces in {"markdown": ("| cl ", "| b "), "html": ("First", "Second"), "latex": (r"\caption{First}", "=v"), "rtf": (r"{\b First}", "A note.")}.items():
+    for form, pieces in {
+        "markdown": ("| cl ", "| b "),
+        "html": ("First", "Second"),
+        "latex": (r"\caption{First}", "=v"),
+        "rtf": (r"{\b First}", "A note."),
+    }.items():
         text = getattr(made, f"to_{form}")(tmp_path / form)
         assert (tmp_path / form).read_text(encoding="utf-8") == text and all(piece in text for piece in pieces)
     assert made.to_csv() == ",estimate,SE\ncl,1.23456,0.1\n'=v,100.0,20.0\n"
