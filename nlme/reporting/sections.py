@@ -176,6 +176,8 @@ def attention(fit) -> str:
         ]
         header = ["Subject", "Endpoint", "Time", "DV", "PRED", "IPRED", "CWRES"]
         parts.append(html_table(header, rows, left=(0, 1), caption=title))
+    if not parts and predictions["CWRES"].isna().all():
+        return "<p>Every subject's mode was found; there are no weighted residuals, for no endpoint is normal on any scale.</p>"
     if not parts:
         return f"<p>Every subject's mode was found, and no |CWRES| exceeds {LARGE_RESIDUAL:g}.</p>"
     return "\n".join(f'<div class="wide">{part}</div>' for part in parts)
@@ -188,12 +190,15 @@ def search(fit) -> str:
     if not len(history):
         return ""
     first, last = history.iloc[0], history.iloc[-1]
-    words = (
-        f"<p>{int(last['iteration'])} iterations: objective from {fixed_point(float(first['objective']), 3)} to "
-        f"{fixed_point(float(last['objective']), 3)}, largest component of the gradient {significant(float(last['gradient']), 2)} at the "
-        f"end.</p>"
-    )
-    return words + _figure(objective_history(fit), "Objective above its final value, and gradient, by iteration.")
+    count, size = int(last["iteration"]), significant(float(last["gradient"]), 2)
+    if "smoothing" in history:
+        words = f"{count} iterations, {int(history['smoothing'].sum())} of them smoothing; the largest step of a parameter was {size} at the end."
+        caption = "−2 log L of the data with the random effects drawn, and the largest step of a parameter, by iteration. Dashed: smoothing begins."
+    else:
+        ends = [fixed_point(float(row["objective"]), 3) for row in (first, last)]
+        words = f"{count} iterations: objective from {ends[0]} to {ends[1]}, largest component of the gradient {size} at the end."
+        caption = "Objective above its final value, and gradient, by iteration."
+    return f"<p>{html.escape(words)}</p>" + _figure(objective_history(fit), caption)
 
 
 def model(fit) -> str:

@@ -194,6 +194,22 @@ def test_objective_history(fit):
     np.testing.assert_array_equal(right.lines[0].get_ydata(), fit.history["gradient"])
 
 
+def test_the_history_of_stochastic_approximation_is_not_said_to_be_an_objective(fit):
+    saem = theophylline_fit()
+    saem.history = saem.history.assign(smoothing=saem.history["iteration"] >= 10)
+    left, right = plots.objective_history(saem).axes
+    np.testing.assert_array_equal(left.lines[0].get_ydata(), saem.history["objective"])
+    assert left.get_ylabel() == "Complete-data −2 log L" and left.get_yscale() == "linear" and right.get_yscale() == "log"
+    assert [axes.lines[-1].get_xdata()[0] for axes in (left, right)] == [10, 10]
+
+
+def test_residuals_that_there_are_none_of_are_said(fit):
+    count = theophylline_fit()
+    count.predictions["CWRES"] = np.nan
+    texts = [text.get_text() for text in plots.goodness_of_fit(count).axes[2].texts]
+    assert texts == ["none: not normal on any scale"]
+
+
 def test_objective_history_of_a_fit_without_iterations(fit):
     empty = theophylline_fit()
     empty.history = empty.history.iloc[:1]
