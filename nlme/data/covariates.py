@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class CovariateInfo:
     unit: str | None = None
     constant: bool = True
     categories: tuple[str, ...] | None = None
-    column: str | None = None
+    column: str | None = field(default=None, compare=False)
     interpolation: str = "nocb"
 
 
@@ -51,7 +51,7 @@ def interpolated(infos: Mapping[str, CovariateInfo], how: Mapping[str, str] | st
             raise DataError(f"interpolation of covariate {name!r} is {word!r}; it can be {', '.join(map(repr, INTERPOLATIONS))}.")
         if word == "linear" and infos[name].categories:
             raise DataError(f"interpolation: {name!r} has categories, and there is no line between them; use 'nocb' or 'locf'.")
-        out[name] = replace(infos[name], interpolation=word)
+        out[name] = replace(infos[name], interpolation=str(word))
     return out
 
 

@@ -7,6 +7,7 @@ floating-point number, of which not all whole numbers of more than 15 digits are
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,18 @@ def written(value: Any) -> str:
     return "" if value is None or value is pd.NA or value is pd.NaT else str(value).strip()
 
 
+def as_words(column: pd.Series) -> list[str]:
+    """Stripped text of every cell."""
+    return [written(v) for v in column.to_numpy(dtype=object)]
+
+
 def as_text(column: pd.Series) -> tuple[pd.Series, np.ndarray]:
     """Stripped text of a column and where it is missing."""
     import pandas as pd
 
-    values = column.to_numpy(dtype=object)
-    text = pd.Series([written(v) for v in values], index=column.index, dtype=object)
-    return text, text.str.upper().isin(MISSING).to_numpy(dtype=bool)
+    words = as_words(column)
+    missing = np.array([w.upper() in MISSING for w in words], dtype=bool)
+    return pd.Series(words, index=column.index, dtype=object), missing
 
 
 def as_numbers(column: pd.Series, decimal: str = ".") -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +84,7 @@ def as_wholes(column: pd.Series, decimal: str = ".") -> tuple[np.ndarray, np.nda
         return np.where(large, 0, cells).astype(np.int64), missing, np.zeros(len(column), dtype=bool), large
     floats = column.to_numpy(dtype=np.float64, na_value=np.nan)
     whole, large = floats == np.round(floats), rounded(column)
-    bad = ~missing & ~(whole & np.isfinite(floats))
+    bad = ~missing & ~whole
     return np.where(missing | bad | large, 0, floats).astype(np.int64), missing, bad, large
 
 
@@ -89,17 +95,15 @@ def _is_number(column: pd.Series) -> bool:
     return kinds.is_numeric_dtype(column) and not kinds.is_complex_dtype(column)  # bool is among them
 
 
-def _by_text(column: pd.Series, read, blank) -> tuple[np.ndarray, np.ndarray]:
-    """``read`` of every text that occurs, and where there is none; True and False in a mixed column count as 1 and 0."""
-    import pandas as pd
-
-    text, missing = as_text(column)
+def _by_text(column: pd.Series, read: Callable[[str], Any], blank: Any) -> tuple[np.ndarray, np.ndarray]:
+    """``read`` of every text, and where there is none; True and False in a mixed column count as 1 and 0."""
+    words = as_words(column)
     if column.dtype == object:
-        cells = column.to_numpy(dtype=object)
-        text = pd.Series([str(int(c)) if isinstance(c, (bool, np.bool_)) else t for c, t in zip(cells, text, strict=True)], dtype=object)
-    code, words = pd.factorize(text.where(~missing, ""))
-    found = np.array([blank if word.upper() in MISSING else read(word) for word in words], dtype=object)
-    return found[code] if len(found) else np.zeros(0, dtype=object), missing
+        words = [str(int(c)) if isinstance(c, (bool, np.bool_)) else w for c, w in zip(column.to_numpy(), words, strict=True)]
+    known = {w: (blank, True) if w.upper() in MISSING else (read(w), False) for w in dict.fromkeys(words)}
+    out = np.empty(len(words), dtype=object)
+    out[:] = [known[w][0] for w in words]
+    return out, np.array([known[w][1] for w in words], dtype=bool)
 
 
 def number_of(text: str, decimal: str = ".") -> float:
@@ -144,28 +148,25 @@ def code_of(value: Any) -> int | float | str:
     return number if exact else text
 
 
-def identities(column: pd.Series, as_words: bool = False) -> np.ndarray:
+def identities(column: pd.Series, words_only: bool = False) -> np.ndarray:
     """Codes of a column (None where missing): whole numbers when all of them are, of 64 bits and without leading zeros, else text.
 
-    ``as_words``: text, whatever it looks like.
+    ``words_only``: text, whatever it looks like.
     """
-    text, missing = as_text(column)
-    words = text[~missing]
-    if as_words:
-        return np.where(missing, None, text.to_numpy(dtype=object))
-    wholes = {word: whole_of(word) for word in words.unique()}
-    usual = all(v is not None and SMALLEST <= v <= LARGEST for v in wholes.values())
-    out = np.full(len(column), None, dtype=object)
-    plain = usual and not any(LEADING_ZEROS.match(word) for word in wholes)
-    out[~missing] = [wholes[word] for word in words] if plain else words.tolist()
+    words = [None if w.upper() in MISSING else w for w in as_words(column)]
+    known = {w: None if w is None or words_only else whole_of(w) for w in dict.fromkeys(words)}
+    wholes = [v for w, v in known.items() if w is not None]
+    usual = all(v is not None and SMALLEST <= v <= LARGEST for v in wholes)
+    plain = usual and not any(w is not None and LEADING_ZEROS.match(w) for w in known)
+    out = np.empty(len(words), dtype=object)
+    out[:] = [known[w] for w in words] if plain else words
     return out
 
 
 def rounded(column: pd.Series) -> np.ndarray:
     """Where a whole number may have been rounded: a floating-point number does not tell it from its neighbours."""
     if _is_number(column) and column.dtype.kind == "f":
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        return np.isfinite(values) & (np.abs(values) >= EXACT)
+        return np.abs(column.to_numpy(dtype=np.float64, na_value=np.nan)) >= EXACT
     if column.dtype != object:
         return np.zeros(len(column), dtype=bool)
-    return np.array([isinstance(c, (float, np.floating)) and np.isfinite(c) and abs(c) >= EXACT for c in column], dtype=bool)
+    return np.array([isinstance(c, (float, np.floating)) and abs(c) >= EXACT for c in column], dtype=bool)

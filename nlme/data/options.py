@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlme.data.covariates import declared_covariates
 from nlme.data.numerals import code_of
 from nlme.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class Options:
 
     def fill_of(self, name: str) -> str | float | None:
         return self.fill.get(name) if isinstance(self.fill, Mapping) else self.fill
+
+    def is_text(self, column: str, cells: pd.Series) -> bool:
+        """Whether the cells of a column are words, whatever they look like."""
+        return column in self.text and cells.dtype.kind not in "biuf"
 
     def may_vary(self, name: str) -> bool:
         return self.time_varying == "auto" or name in self.time_varying

@@ -118,7 +118,8 @@ def read_nonmem(
 def _population(r: Records) -> Population:
     """The records cut into subjects; rows that only say what covariates and occasion are become the courses of theirs."""
     arrays = {name: values for name, values in r.arrays.items() if name != "covonly"} | {"rows": r.row}
-    extra = {r.header.names[at]: _extra(r.cells.iloc[:, at], r.header.names[at] in r.options.text) for at in r.header.extra}
+    others = {r.header.names[at]: r.cells.iloc[:, at] for at in r.header.extra}
+    extra = {name: _extra(column, r.options.is_text(name, column)) for name, column in others.items()}
     ids = [i.item() if isinstance(i, np.generic) else i for i in r.id[r.first]]
     told = r.arrays["covonly"] == 1
     record, group = np.flatnonzero(~told), r.group[~told]

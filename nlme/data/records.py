@@ -64,7 +64,9 @@ class Records:
         return column in self.header.nonmem
 
     def is_bad(self, column: str) -> np.ndarray:
-        return self.bad.get(column, np.zeros(len(self), dtype=bool))
+        """Cells that could not be read, or not be kept."""
+        nothing = np.zeros(len(self), dtype=bool)
+        return self.bad.get(column, nothing) | self.large.get(column, nothing)
 
     def is_blank(self, column: str) -> np.ndarray:
         return self.blank.get(column, np.zeros(len(self), dtype=bool))
@@ -129,7 +131,7 @@ def parse(cells: pd.DataFrame, header: Header, options: Options, rows: np.ndarra
     """Type every column that is read; ``rows`` are the row numbers that messages will name."""
     columns = _Columns(cells, header, options)
     bad = columns.bad
-    identity = identities(columns.series("ID"), "ID" in options.text)
+    identity = identities(columns.series("ID"), options.is_text("ID", columns.series("ID")))
     bad["ID"] = np.array([i is None for i in identity], dtype=bool)
     columns.large["ID"] = rounded(columns.series("ID"))
     identity[bad["ID"]] = ""

@@ -56,6 +56,8 @@ def number(r: Records, column: str, at: np.ndarray) -> str:
     if column == "DV" and re.match(r"[<>]", text):
         limit = "1" if text[0] == "<" else "-1"
         return f"write the limit of quantification in DV ({text[1:].strip()}) and {limit} in a column CENS, or set MDV = 1."
+    if column == "TIME" and re.match(r"\d{4}-\d{2}-\d{2}", text):
+        return "a date and time is written 2024-03-01 08:30, with a zone (2024-03-01T08:30Z) in all rows or in none."
     if column == "TIME":
         return "write numbers (24.5) or clock times hh:mm (08:30), with a column DATE when they pass midnight."
     if COLUMNS[column].whole:
@@ -73,7 +75,7 @@ def digits(r: Records, column: str, at: np.ndarray) -> str:
             "a covariate is a number of 15 digits; a code is kept as it stands in a column that is not among the covariates, or give "
             "its words by categories."
         )
-    if column == "ID" or r.cells.iloc[:, r.header.nonmem[column]].dtype.kind in "fO":
+    if isinstance(r.series(column).iloc[at[0]], (float, np.floating)):
         return (
             "floating-point numbers of this size are rounded, so that two may be one: read the column as text "
             f"(pandas.read_csv(..., dtype={{{column!r}: str}})), or give read_nonmem the path of the file."
@@ -164,6 +166,15 @@ def amount(r: Records, column: str, at: np.ndarray) -> str:
     return "a dose and an observation at the same time need a row each."
 
 
+def no_amount(r: Records, column: str, at: np.ndarray) -> str:
+    if np.any((r.ss[at] > 0) & (r.rate[at] < 0)):
+        return (
+            "the steady state of a constant infusion (AMT = 0, SS) needs its RATE in the data; one of which the model has the rate "
+            "(RATE = -1) is written with the AMT of each and II."
+        )
+    return "write the amount in AMT; EVID = 0 if the row is an observation, EVID = 2 if it is neither."
+
+
 def value(r: Records, column: str, at: np.ndarray) -> str:
     if np.any(r.cens[at] != 0):
         return "a censored value has its limit of quantification in DV."
@@ -173,7 +184,9 @@ def value(r: Records, column: str, at: np.ndarray) -> str:
 def endpoint(r: Records, column: str, at: np.ndarray) -> str:
     if not r.has(column):
         return f"add a column {column}, or name one endpoint only: dvid={{1: 'conc'}}."
-    text = r.text(column, at[0]) or ("0" if column == "CMT" else "...")
+    if as_text(r.series(column))[1][at[0]]:
+        return f"write the {column} of every observation."
+    text = r.text(column, at[0])
     key = text if text.lstrip("-").isdigit() else repr(text)
     argument = column.lower()
     known = "".join(f"{k!r}: {v!r}, " for k, v in (getattr(r.options, argument) or {}).items())

@@ -121,8 +121,8 @@ def _time_goes_back(r: Records) -> Mask:
 
 
 def _endless(r: Records) -> Mask:
-    """Steady state of a constant infusion: AMT = 0, RATE > 0 or -1 (the model has it), SS."""
-    return (r.amt == 0) & ((r.rate > 0) | (r.rate == -1)) & (r.ss > 0)
+    """Steady state of a constant infusion: AMT = 0, RATE > 0, SS."""
+    return (r.amt == 0) & (r.rate > 0) & (r.ss > 0)
 
 
 def _no_amount(r: Records) -> Mask:
@@ -186,7 +186,7 @@ def _unobserved(r: Records) -> Mask:
 def _unknown_compartment(r: Records) -> Mask:
     """Without knowing the compartments, a negative number that does not switch one off (EVID = 2)."""
     known = r.options.compartments
-    mask = r.is_bad("CMT") | ((r.cmt < 0) & (r.evid != 2))
+    mask = r.bad.get("CMT", _none(r)) | ((r.cmt < 0) & (r.evid != 2))
     if known is None:
         return mask
     mask |= np.abs(r.cmt) > (known if isinstance(known, int) else len(known))
@@ -263,7 +263,7 @@ RULES: tuple[Rule, ...] = (
     Rule("text in numbers", "{column} holds something that is not a number", "", _bad_numbers, say.number),
     Rule("too many digits", "{column} holds a number of more digits than can be kept", "", _large_numbers, say.digits),
     Rule("unknown category", "{column} holds a word that is not among its categories", "", _unknown_categories, say.category),
-    Rule("no ID", "a record has no ID", "ID", lambda r: r.is_bad("ID"), "every row needs the ID of its subject."),
+    Rule("no ID", "a record has no ID", "ID", lambda r: r.bad["ID"], "every row needs the ID of its subject."),
     Rule(
         "ID comes back", "an ID comes back after another subject's rows", "ID", _comes_back,
         "sort the file by ID and TIME; NONMEM would silently take these rows for a new subject.", say.comes_back,
@@ -301,8 +301,7 @@ RULES: tuple[Rule, ...] = (
         "MDV = 1 there; an observation at the time of a dose needs a row of its own.", say.cells("EVID", "AMT", "MDV"),
     ),
     Rule(
-        "dose without amount", "a dose record has no positive amount", "AMT", _no_amount,
-        "write the amount in AMT; EVID = 0 if the row is an observation, EVID = 2 if it is neither.",
+        "dose without amount", "a dose record has no positive amount", "AMT", _no_amount, say.no_amount,
         say.cells("EVID", "AMT", "MDV"),
     ),
     Rule(
@@ -334,24 +333,29 @@ RULES: tuple[Rule, ...] = (
         say.cells("EVID", "AMT", "RATE", "DUR"), level="warning",
     ),
     Rule(
+        "repetition without dose", "II, ADDL or SS stands on a record that is not a dose", "II",
+        lambda r: ~r.is_dose & ((r.ii != 0) | (r.addl != 0) | (r.ss != 0)),
+        "it is not used there; if the row is a dose: EVID = 1 and its AMT.", say.cells("EVID", "AMT", "II", "ADDL", "SS"), level="warning",
+    ),
+    Rule(
         "unknown SS", "SS is not 0, 1 or 2", "SS", _not_among(0, 1, 2, column="SS"), say.steady,
     ),
     Rule("negative II", "II is negative", "II", lambda r: r.ii < 0, "the dosing interval is positive."),
     Rule("negative ADDL", "ADDL is negative", "ADDL", lambda r: r.addl < 0, say.additional),
     Rule(
         "II without ADDL or SS", "II is given, but neither ADDL nor SS", "II",
-        lambda r: (r.ii > 0) & (r.addl == 0) & (r.ss == 0) & ~r.is_bad("ADDL") & ~r.is_bad("SS"),
+        lambda r: r.is_dose & (r.ii > 0) & (r.addl == 0) & (r.ss == 0) & ~r.is_bad("ADDL") & ~r.is_bad("SS"),
         "II alone repeats nothing: ADDL = number of additional doses, or SS = 1 for steady state; otherwise II = 0.",
         say.cells("II", "ADDL", "SS"),
     ),
     Rule(
         "ADDL without II", "ADDL is given, but no dosing interval II", "ADDL",
-        lambda r: (r.addl > 0) & (r.ii == 0) & ~r.is_bad("II"),
+        lambda r: r.is_dose & (r.addl > 0) & (r.ii == 0) & ~r.is_bad("II"),
         "write the interval between the doses in II.", say.cells("ADDL", "II"),
     ),
     Rule(
         "SS without II", "SS is given, but no dosing interval II", "SS",
-        lambda r: (r.ss > 0) & (r.ii == 0) & ~_endless(r) & ~r.is_bad("II"),
+        lambda r: r.is_dose & (r.ss > 0) & (r.ii == 0) & ~_endless(r) & ~r.is_bad("II"),
         "write the dosing interval in II (only a constant infusion, AMT = 0 and RATE > 0, has none).",
         say.cells("SS", "II", "AMT", "RATE"),
     ),

@@ -39,6 +39,9 @@ def read_table(text: str, known: Collection[str], separator: str | None, skip: i
     ``known``: names (in capitals) that columns have; the first line with two of them is the header, unless ``skip`` says how
     many lines stand before it.
     """
+    if separator is not None and separator != BLANKS and not (isinstance(separator, str) and len(separator) == 1 and separator not in '"\r\n'):
+        raise DataError(f"separator={separator!r}: it is one character: ',', ';', a tab, or ' ' for blanks.")
+    separator = BLANKS if separator == " " else separator
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     at = _header(lines, known, separator, skip)
     if at is None:
@@ -124,7 +127,7 @@ def _separator(line: str) -> str:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    if separator.isspace() and separator != "\t" or separator == BLANKS:
+    if separator == BLANKS:
         return _split(line)
     return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
 
@@ -163,18 +166,14 @@ def _records(
     lines: list[str], at: int, separator: str, is_comment: Callable[[str], bool], faults: list[Violation]
 ) -> Iterator[tuple[int, list[str]]]:
     """Number and cells of the header (0) and of every row that is no comment, up to a quote that spoils the rest."""
-    source = _Lines(lines, at)
-    blanks = separator == BLANKS or (separator.isspace() and separator != "\t")
-    try:
-        reader = None if blanks else csv.reader(source, delimiter=separator, skipinitialspace=True, strict=True)
-    except (TypeError, ValueError):
-        raise DataError(f"separator={separator!r}: it is one character: ',', ';', a tab, or ' ' for blanks.") from None
+    source, blanks = _Lines(lines, at), separator == BLANKS
+    reader = None if blanks else csv.reader(source, delimiter=separator, skipinitialspace=True, strict=True)
     number = -1
     while source.at < len(lines):
         line, begin = lines[source.at], source.at
-        if line.strip():
-            number += 1
-        if not line.strip() or (number and is_comment(line)):
+        empty = not line.strip(None if blanks else " ")
+        number += not empty
+        if empty or (number and is_comment(line)):
             source.at += 1
             continue
         try:

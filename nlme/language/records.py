@@ -240,6 +240,8 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
                 f"{_where(subject, j)}: RATE = {rate:g} asks for a modelled {rule}, "
                 f"but {anatomy.structure} is given no {rule}=."
             )
+    if steady and amount == 0.0 and how != GIVEN_RATE:
+        raise DataError(f"{_where(subject, j)}: AMT = 0 with SS is a constant infusion, which needs its RATE (> 0) in the data.")
     common = dict(amount=amount, given=given, how=how, compartment=compartment, dose_row=int(row))
     if steady:
         if steady == 1:
