@@ -43,6 +43,8 @@ def interpolated(infos: Mapping[str, CovariateInfo], how: Mapping[str, str] | st
         return dict(infos)
     if isinstance(how, str):
         how = dict.fromkeys((name for name, info in infos.items() if not (how == "linear" and info.categories)), how)
+    if not isinstance(how, Mapping):
+        raise DataError(f"interpolation={how!r}: it is one of {', '.join(map(repr, INTERPOLATIONS))}, or a dict from covariate to one.")
     out = dict(infos)
     for name, word in how.items():
         if name not in infos:
@@ -56,13 +58,21 @@ def interpolated(infos: Mapping[str, CovariateInfo], how: Mapping[str, str] | st
 
 
 def declared_covariates(covariates: Mapping[str, str | None] | Iterable[str] | str | None) -> dict[str, str | None]:
-    """``["wt"]`` or ``{"wt": "kg"}`` as name -> unit."""
+    """``["wt"]`` or ``{"wt": "kg"}`` as name -> unit.
+
+    Raises
+    ------
+    DataError
+        Anything else.
+    """
     if covariates is None:
         return {}
     if isinstance(covariates, str):
         return {covariates: None}
     if isinstance(covariates, Mapping):
         return {str(k): (None if v in (None, "") else str(v)) for k, v in covariates.items()}
+    if not isinstance(covariates, Iterable):
+        raise DataError(f"covariates={covariates!r}: they are names, ['wt', 'age'], or names with units, {{'wt': 'kg'}}.")
     return {str(name): None for name in covariates}
 
 

@@ -31,7 +31,7 @@ def written(value: Any) -> str:
     """A cell as a reader would write it: 3 rather than 3.0, nothing for what is missing."""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, (float, np.floating)):
+    if _is_float(value):
         return "" if value != value else str(int(value)) if abs(value) < EXACT and value == int(value) else str(value)
     import pandas as pd
 
@@ -41,6 +41,11 @@ def written(value: Any) -> str:
 def as_words(column: pd.Series) -> list[str]:
     """Stripped text of every cell."""
     return [written(v) for v in column.to_numpy(dtype=object)]
+
+
+def is_missing(column: pd.Series) -> np.ndarray:
+    """Where a column has no value."""
+    return column.isna().to_numpy(dtype=bool) if _is_number(column) else as_text(column)[1]
 
 
 def as_text(column: pd.Series) -> tuple[pd.Series, np.ndarray]:
@@ -114,7 +119,7 @@ def number_of(text: str, decimal: str = ".") -> float:
     plain = _with_point(text, decimal)
     if plain is None or not NUMBER.fullmatch(plain):
         return np.inf
-    return float(re.sub("[dD]", "e", plain))
+    return float(_with_e(plain))
 
 
 def whole_of(text: str, decimal: str = ".") -> int | None:
@@ -123,12 +128,17 @@ def whole_of(text: str, decimal: str = ".") -> int | None:
     if plain is None or not NUMBER.fullmatch(plain):
         return None
     try:
-        value = Decimal(re.sub("[dD]", "e", plain))
+        value = Decimal(_with_e(plain))
     except InvalidOperation:  # an exponent of twenty digits
         return None
     if value.adjusted() > _DIGITS or value.adjusted() < -_DIGITS:
         return 0 if value == 0 else None
     return int(value) if value == value.to_integral_value() else None
+
+
+def _with_e(text: str) -> str:
+    """Fortran's exponents as everybody's."""
+    return text.replace("d", "e").replace("D", "e") if "d" in text or "D" in text else text
 
 
 def _with_point(text: str, decimal: str) -> str | None:
@@ -144,7 +154,7 @@ def code_of(value: Any) -> int | float | str:
     if whole is not None:
         return whole
     number = number_of(text)
-    exact = np.isfinite(number) and Decimal(re.sub("[dD]", "e", text)) == Decimal(repr(number))
+    exact = np.isfinite(number) and Decimal(_with_e(text)) == Decimal(repr(number))
     return number if exact else text
 
 
@@ -153,6 +163,8 @@ def identities(column: pd.Series, words_only: bool = False) -> np.ndarray:
 
     ``words_only``: text, whatever it looks like.
     """
+    if column.dtype.kind == "i" and not words_only and not column.isna().any():
+        return column.to_numpy(dtype=np.int64).astype(object)
     words = [None if w.upper() in MISSING else w for w in as_words(column)]
     known = {w: None if w is None or words_only else whole_of(w) for w in dict.fromkeys(words)}
     wholes = [v for w, v in known.items() if w is not None]
@@ -166,7 +178,17 @@ def identities(column: pd.Series, words_only: bool = False) -> np.ndarray:
 def rounded(column: pd.Series) -> np.ndarray:
     """Where a whole number may have been rounded: a floating-point number does not tell it from its neighbours."""
     if _is_number(column) and column.dtype.kind == "f":
-        return np.abs(column.to_numpy(dtype=np.float64, na_value=np.nan)) >= EXACT
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.abs(values) >= _apart(getattr(column.dtype, "itemsize", 8))
     if column.dtype != object:
         return np.zeros(len(column), dtype=bool)
-    return np.array([isinstance(c, (float, np.floating)) and abs(c) >= EXACT for c in column], dtype=bool)
+    return np.array([_is_float(c) and abs(c) >= _apart(getattr(c, "itemsize", 8)) for c in column], dtype=bool)
+
+
+def _is_float(cell: Any) -> bool:
+    return isinstance(cell, (float, np.floating))
+
+
+def _apart(bytes_: int) -> float:
+    """Up to where floating-point numbers of this size tell whole numbers apart."""
+    return {2: 2.0**11, 4: 2.0**24}.get(bytes_, float(EXACT))

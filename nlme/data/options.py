@@ -87,6 +87,9 @@ def options_of(columns: Iterable[str], reading: Reading, known: Mapping[str, Any
     words = known.get("categories", {}) if reading.categories is None else _categories(reading.categories)
     if reading.dvid is not None and reading.cmt is not None:
         raise DataError("dvid= and cmt= both say what tells the endpoints apart; give one of them.")
+    compartments = reading.compartments
+    if not (compartments is None or isinstance(compartments, (int, Sequence)) and not isinstance(compartments, (str, bool))):
+        raise DataError(f"compartments={compartments!r}: they are names, ['depot', 'central'], or how many there are.")
     if reading.decimal not in (".", ","):
         raise DataError(f"decimal={reading.decimal!r}: the decimal mark is '.' or ','.")
     _among(wanted, "time_varying", () if reading.time_varying is None or varying == "auto" else varying)
@@ -103,7 +106,7 @@ def options_of(columns: Iterable[str], reading: Reading, known: Mapping[str, Any
         cmt=_names("cmt", reading.cmt),
         endpoints=known.get("endpoints") if by_known else None,
         rename={str(k): str(v) for k, v in mapping("rename", reading.rename).items()},
-        compartments=reading.compartments,
+        compartments=compartments,
         allow=(*allowed(reading.allow), *known.get("allow", ())),
         decimal=reading.decimal,
         columns={n: own[n] for n in wanted if n in own and own[n] in set(columns)},
@@ -113,6 +116,8 @@ def options_of(columns: Iterable[str], reading: Reading, known: Mapping[str, Any
 
 def allowed(allow: Sequence[str] | str) -> tuple[str, ...]:
     """The names of rules that shall only warn."""
+    if not isinstance(allow, Iterable):
+        raise DataError(f"allow={allow!r}: it is the name of a rule, or several.")
     return (allow,) if isinstance(allow, str) else tuple(allow)
 
 

@@ -140,17 +140,18 @@ def _course(r: Records, rows: np.ndarray) -> Course:
     return Course(r.time[rows], r.occasion[rows], {name: values[rows] for name, values in r.covariates.items()})
 
 
-def _extra(column: pd.Series, as_words: bool) -> np.ndarray:
+def _extra(column: pd.Series, words_only: bool) -> np.ndarray:
     """A column that nothing reads: whole numbers exactly, numbers where nothing is lost by it, else text with None for missing."""
-    codes = identities(column, as_words)
-    missing = np.array([c is None for c in codes], dtype=bool)
-    if all(isinstance(c, int) for c in codes[~missing]) and not missing.all():
-        large = any(abs(c) >= EXACT for c in codes[~missing])
-        if not missing.any():
+    if column.dtype.kind == "f":
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    codes = identities(column, words_only)
+    known = set(codes) - {None}
+    if known and all(isinstance(c, int) for c in known):
+        if not any(c is None for c in codes):
             return codes.astype(np.int64)
-        return codes if large else np.where(missing, np.nan, codes).astype(np.float64)
-    words = {c: number_of(c) for c in codes[~missing] if isinstance(c, str)}
-    apart = len(set(words.values())) == len(words)  # 1.10 and 1.1 may be two sites
-    if not as_words and words and apart and all(np.isfinite(v) and not LEADING_ZEROS.match(w) for w, v in words.items()):
-        return np.array([np.nan if c is None else words[c] for c in codes], dtype=np.float64)
+        return codes if any(abs(c) >= EXACT for c in known) else np.array([np.nan if c is None else c for c in codes], dtype=np.float64)
+    numbers = {c: number_of(c) for c in known if isinstance(c, str)}
+    apart = len(set(numbers.values())) == len(numbers)  # 1.10 and 1.1 may be two sites
+    if not words_only and numbers and apart and all(np.isfinite(v) and not LEADING_ZEROS.match(w) for w, v in numbers.items()):
+        return np.array([np.nan if c is None else numbers[c] for c in codes], dtype=np.float64)
     return codes

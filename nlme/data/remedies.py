@@ -137,6 +137,10 @@ def comes_back(r: Records, column: str, at: np.ndarray) -> str:
     return f"ID {r.id[i]} ends in row {r.row[earlier]}, ID {r.id[i - 1]} follows, ID {r.id[i]} is back in row {r.row[i]}"
 
 
+def alike(r: Records, column: str, at: np.ndarray) -> str:
+    return "IDs " + ", ".join(map(repr, list(dict.fromkeys(r.id[at]))[:6]))
+
+
 def goes_back(r: Records, column: str, at: np.ndarray) -> str:
     i = at[0]
     return f"row {r.row[i]}: TIME = {r.text('TIME', i)} after {r.text('TIME', i - 1)} in row {r.row[i - 1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 from nlme.data import remedies as say
 from nlme.data.columns import DATES
 from nlme.data.covariates import changes_within, coded
-from nlme.data.numerals import as_text
+from nlme.data.numerals import as_text, code_of, is_missing
 from nlme.data.records import Records
 from nlme.data.violations import Violation
 
@@ -97,7 +98,7 @@ def _mixed_times(r: Records) -> Mask:
 
 
 def _no_time(r: Records) -> Mask:
-    return as_text(r.series("TIME"))[1]
+    return is_missing(r.series("TIME"))
 
 
 def _negative_time(r: Records) -> Mask:
@@ -111,6 +112,13 @@ def _comes_back(r: Records) -> Mask:
         again.append(identity in seen and identity != "")
         seen.add(identity)
     return np.array(again, dtype=bool)[r.group]
+
+
+def _alike(r: Records) -> Mask:
+    """Records of subjects whose IDs differ in writing only: in case, in blanks, or as numbers."""
+    code = {i: code_of(" ".join(i.casefold().split())) for i in dict.fromkeys(r.id) if isinstance(i, str) and i}
+    twice = {c for c, n in Counter(code.values()).items() if n > 1}
+    return np.array([code.get(i) in twice for i in r.id], dtype=bool)
 
 
 def _time_goes_back(r: Records) -> Mask:
@@ -267,6 +275,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "ID comes back", "an ID comes back after another subject's rows", "ID", _comes_back,
         "sort the file by ID and TIME; NONMEM would silently take these rows for a new subject.", say.comes_back,
+    ),
+    Rule(
+        "IDs alike", "IDs that differ in writing only are taken for several subjects", "ID", _alike,
+        "write the same ID in all rows of a subject.", say.alike, level="warning",
     ),
     Rule("bad date", "{column} holds something that is not a date", "", _bad_dates, say.date),
     Rule(

@@ -36,6 +36,8 @@ CASES = [
     ("unknown category", "ID,TIME,DV,SEX\n1,0,1,M\n2,1,5,X", {"covariates": ["sex"], "categories": {"sex": ["M", "F"]}}, [2]),
     ("no ID", "ID,TIME,DV\n1,0,1\n.,1,5", {}, [2]),
     ("ID comes back", "ID,TIME,DV\n1,0,1\n2,0,1\n1,1,5\n1,2,5\n2,1,3", {}, [3, 4, 5]),
+    ("IDs alike", "ID,TIME,DV\nA1,0,1\na1,1,5\nB,0,2", {}, [1, 2]),
+    ("IDs alike", "ID,TIME,DV\n1,0,1\n1.0,1,5\nB,0,2", {}, [1, 2]),
     ("bad date", "ID,DATE,TIME,DV\n1,02/30/2024,8:00,1\n1,03/01/2024,9:00,2", {}, [1]),
     ("month or day", "ID,DATE,TIME,DV\n1,02/03/2024,8:00,1\n1,02/04/2024,9:00,2", {}, [1]),
     ("mixed times", "ID,TIME,DV\n1,8:00,1\n1,9.5,2", {}, [2]),

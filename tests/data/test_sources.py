@@ -84,8 +84,9 @@ def test_only_comments_are_no_records():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"skip": -1}, "skip=-1"), ({"ignore": ""}, "ignore=''"), ({"separator": ",,"}, "one character"), ({"decimal": ";"}, "decimal mark")],
-)
+    [({"covariates": 5}, "covariates=5"), ({"compartments": 2.5}, "compartments=2.5"), ({"interpolation": 5}, "interpolation=5"),
+     ({"rename": ["a"]}, "it is a dict"), ({"allow": 3}, "allow=3"), ({"skip": -1}, "skip=-1"), ({"ignore": ""}, "ignore=''"), ({"separator": ",,"}, "one character"), ({"decimal": ";"}, "decimal mark")],
+)  # fmt: skip
 def test_arguments_that_say_nothing_possible(arguments, words, read):
     with pytest.raises(DataError, match=words):
         read(TABLE, **arguments)
@@ -205,6 +206,7 @@ def test_frames_of_every_kind(make):
         (lambda: frame(TIME=[pd.Timestamp("2024-01-01"), pd.NaT]), "a record has no TIME: row 2"),
         (lambda: frame(DV=[1 + 2j, 5]), "DV holds something"),
         (lambda: frame(DV=[None, [5]]), "DV holds something"),
+        (lambda: frame(ID=np.array([16777217, 16777217], dtype=np.float32)), "more digits"),
         (lambda: frame(ID=[np.inf, np.inf]), "more digits"),
     ],
 )
