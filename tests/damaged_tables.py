@@ -56,6 +56,15 @@ B,2,4.5,.,.,0,0,.,.,.,.,1,0,.,1,55,M,south,4
 002,0,.,100,1,12,1,0,1,.
 002,1,6,0,0,.,.,.,1,cp
 """, {"covariates": ["sex"], "categories": {"sex": ["female", "male"]}}),
+    "course": ("""ID,TIME,DV,AMT,EVID,MDV,OCC,COVONLY,WT
+5,0,.,0,2,1,1,1,40
+5,0,.,100,1,1,1,0,40
+5,24,.,0,2,1,1,1,40
+5,30,.,0,2,1,2,1,120
+5,40,3,0,0,0,2,0,120
+6,0,.,80,1,1,1,0,60
+6,4,2,0,0,0,1,0,60
+""", {"covariates": ["wt"], "time_varying": "auto"}),
 }  # fmt: skip
 
 CELLS = [
@@ -92,9 +101,15 @@ def tables(draw) -> Damaged:
     for _ in range(draw(st.integers(0, 3))):
         done.append(_damage(draw, header, rows))
     if draw(st.integers(0, 9)) == 0:
-        arguments |= draw(st.sampled_from([{"decimal": ","}, {"ignore": "@"}, {"ignore": "C"}, {"time_varying": "auto"}, {"fill": "locf"}]))
+        arguments |= draw(
+            st.sampled_from([{"decimal": ","}, {"ignore": "@"}, {"ignore": "C"}, {"time_varying": "auto"}, {"fill": "locf"}])
+        )
         done.append(str(arguments))
-    form = draw(st.sampled_from(["csv", "csv", "semicolons", "tabs", "blanks", "text frame", "typed frame", "nullable frame", "index", "bytes"]))
+    form = draw(
+        st.sampled_from(
+            ["csv", "csv", "semicolons", "tabs", "blanks", "text frame", "typed frame", "nullable frame", "index", "bytes"]
+        )
+    )
     made = Damaged(None, header, rows, arguments, done, form)
     made.source = _source(draw, made)
     return made
@@ -104,7 +119,12 @@ def _damage(draw, header: list[str], rows: list[list[str]]) -> str:
     """Change the table in place; what was done, in words."""
     i = draw(st.integers(0, max(len(rows) - 1, 0)))
     k = draw(st.integers(0, max(len(header) - 1, 0)))
-    what = draw(st.sampled_from(["cell"] * 6 + ["column of", "rename", "drop column", "twin", "swap", "drop row", "twice", "shuffle", "move", "cut", "blank row"]))
+    what = draw(
+        st.sampled_from(
+            ["cell"] * 6
+            + ["column of", "rename", "drop column", "twin", "swap", "drop row", "twice", "shuffle", "move", "cut", "blank row"]
+        )
+    )
     if not rows or not header or any(len(r) != len(header) for r in rows):
         return "nothing"
     if what == "cell":
@@ -151,7 +171,9 @@ def _source(draw, made: Damaged):
         out = io.StringIO()
         quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
         end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
-        csv.writer(out, delimiter={"semicolons": ";", "tabs": "\t"}.get(form, ","), quoting=quoting, lineterminator=end).writerows([header, *rows])
+        csv.writer(
+            out, delimiter={"semicolons": ";", "tabs": "\t"}.get(form, ","), quoting=quoting, lineterminator=end
+        ).writerows([header, *rows])
         text = out.getvalue()
         if form == "csv":
             text = _framed(draw, text, end)
@@ -184,7 +206,11 @@ def _source(draw, made: Damaged):
 
 def _framed(draw, text: str, end: str) -> str:
     """The text with what spreadsheets and NONMEM put around a table."""
-    before = draw(st.sampled_from(["", "", "", "# a comment" + end, "C my trial" + end, "TABLE NO.  1" + end, end, "# ID,TIME" + end + end, "\ufeff"]))
+    before = draw(
+        st.sampled_from(
+            ["", "", "", "# a comment" + end, "C my trial" + end, "TABLE NO.  1" + end, end, "# ID,TIME" + end + end, "\ufeff"]
+        )
+    )
     after = draw(st.sampled_from(["", "", end, end + end, ",,,," + end, "# the end" + end, " " + end]))
     return before + text + after
 
@@ -196,70 +222,116 @@ def _word(text: str) -> str:
 
 # -- a plain reading -----------------------------------------------------------------------------------------------
 
-_FIELDS = {"AMT": "amt", "RATE": "rate", "II": "ii", "ADDL": "addl", "SS": "ss", "OCC": "occasion", "CENS": "cens", "EVID": "evid"}
+_FIELDS = {
+    "AMT": "amt",
+    "RATE": "rate",
+    "II": "ii",
+    "ADDL": "addl",
+    "SS": "ss",
+    "OCC": "occasion",
+    "CENS": "cens",
+    "EVID": "evid",
+}
+_MISSING = ("", ".", "NA", "nan", "NaN")
 
 
-def number(text: str, decimal: str = ".") -> float | None:
-    """What the text writes as a number; None where nothing or none is written."""
-    text = text.strip()
-    if decimal == ",":
-        text = text.replace(",", ".")
+def number(text: str | None, decimal: str = ".") -> float | None:
+    """What a text writes as a number; None where nothing or none is written."""
+    text = (text or "").strip().replace("d", "e").replace("D", "e")
     try:
-        value = float(text.replace("d", "e").replace("D", "e"))
+        value = float(text.replace(",", ".") if decimal == "," else text)
     except ValueError:
         return None
     return None if math.isnan(value) else value
+
+
+class Cells:
+    """The cells of a table by row number and column name."""
+
+    def __init__(self, made: Damaged):
+        framed = "frame" in made.form or made.form == "index"
+        self.header = [h.strip().strip('"').strip().upper() for h in made.header]
+        self.header[0] = self.header[0].lstrip("#@").strip()
+        self.rows = made.rows if framed else [r for r in made.rows if len(r) > 1 or any(c.strip() for c in r)]
+        self.decimal = "." if framed else made.arguments.get("decimal", ".")
+        self.mark = made.arguments.get("ignore")
+
+    def text(self, row: int, name: str) -> str | None:
+        """What stands in a cell; None where there is no such column, or two."""
+        cells = self.rows[row - 1]
+        at = self.header.index(name) if self.header.count(name) == 1 else len(cells)
+        return cells[at].strip() if at < len(cells) else None
+
+    def number(self, row: int, name: str) -> float | None:
+        return number(self.text(row, name), self.decimal)
+
+    def says_something(self, name: str) -> bool:
+        """Whether a number stands anywhere in a column."""
+        return any(self.number(r, name) is not None for r in range(1, len(self.rows) + 1))
+
+    @property
+    def dated(self) -> bool:
+        """Whether times are counted from dates or clock times."""
+        times = [self.text(r, "TIME") or "" for r in range(1, len(self.rows) + 1)]
+        return any(d in self.header for d in ("DATE", "DAT1", "DAT2", "DAT3")) or any(":" in t for t in times)
+
+    @property
+    def records(self) -> list[int]:
+        """Numbers of the rows that are records."""
+        return [r for r in range(1, len(self.rows) + 1) if self._is_record(r)]
+
+    def _is_record(self, row: int) -> bool:
+        cells = self.rows[row - 1]
+        first = cells[0].strip()[:1]
+        comment = (
+            first == "#"
+            or (self.mark == "C" and first == "C")
+            or (self.mark == "@" and (first == "@" or first.isascii() and first.isalpha()))
+        )
+        return any(c.strip() for c in cells) and not comment and self.number(row, "COVONLY") != 1
 
 
 def contradictions(population, made: Damaged) -> list[str]:
     """Where the records of a population are not what stands in the cells of their rows."""
     if made.form == "bytes":
         return []
-    header = [h.strip().strip('"').strip().upper() for h in made.header]
-    header[0] = header[0].lstrip("#@").strip()
-    decimal = made.arguments.get("decimal", ".") if "frame" not in made.form and made.form != "index" else "."
-    rows, out, seen = made.rows, [], []
-    if made.form not in ("text frame", "typed frame", "nullable frame", "index"):
-        rows = [r for r in rows if any(c.strip() for c in r) or len(r) > 1]
-
-    def cell(row: int, name: str) -> str | None:
-        return rows[row - 1][header.index(name)].strip() if header.count(name) == 1 else None
-
-    dated = "DATE" in header or "DAT2" in header or any(":" in r[header.index("TIME")] for r in rows if "TIME" in header and len(r) == len(header))
+    cells, out = Cells(made), []
     for subject in population:
-        for j, row in enumerate(subject.rows):
-            seen.append(int(row))
-            written = cell(row, "ID")
-            if written is not None and str(subject.id) != written and number(written) not in (subject.id, number(str(subject.id))):
-                out.append(f"row {row}: ID {written!r} became {subject.id!r}")
-            if isinstance(subject.id, int) and written is not None and written.isdigit() and made.form != "typed frame" and int(written) != subject.id:
-                out.append(f"row {row}: ID {written!r} became {subject.id!r}")
-            if not dated and cell(row, "TIME") is not None and number(cell(row, "TIME"), decimal) != subject.time[j]:
-                out.append(f"row {row}: TIME {cell(row, 'TIME')!r} became {subject.time[j]!r}")
-            for name, field in _FIELDS.items():
-                text = cell(row, name)
-                value = getattr(subject, field)[j]
-                if text is not None and (number(text, decimal) or 0.0) != value and any(number(cell(r, name), decimal) is not None for r in range(1, len(rows) + 1) if len(rows[r - 1]) == len(header)):
-                    out.append(f"row {row}: {name} {text!r} became {value!r}")
-            if subject.is_observation[j] and cell(row, "DV") is not None and number(cell(row, "DV"), decimal) != subject.dv[j]:
-                out.append(f"row {row}: DV {cell(row, 'DV')!r} became {subject.dv[j]!r}")
-            for name, info in population.covariates.items():
-                text = cell(row, name.upper())
-                value = subject.covariates[name][j]
-                if text is None or (not text or text in (".", "NA", "nan", "NaN")):
-                    continue
-                right = number(text, decimal)
-                if info.categories and text in info.categories:
-                    right = info.categories.index(text)
-                if right != value:
-                    out.append(f"row {row}: {name} {text!r} became {value!r}")
-    kept = [r for r in range(1, len(rows) + 1) if not _comment(rows[r - 1], made) and any(c.strip() for c in rows[r - 1])]
-    if seen != kept:
-        out.append(f"rows {kept} are there, and rows {seen} were read")
-    return out
+        for j, row in enumerate(map(int, subject.rows)):
+            wrong = [*_wrong_identity(cells, subject, row, made.form), *_wrong_numbers(cells, subject, j, row)]
+            wrong += _wrong_covariates(cells, population, subject, j, row)
+            out += [f"row {row}: {name} {text!r} became {value!r}" for name, text, value in wrong]
+    seen = [int(row) for subject in population for row in subject.rows]
+    return out if seen == cells.records else [*out, f"rows {cells.records} are there, and rows {seen} were read"]
 
 
-def _comment(row: list[str], made: Damaged) -> bool:
-    start, mark = row[0].strip(), made.arguments.get("ignore")
-    first = start[:1]
-    return first == "#" or (mark == "C" and first == "C") or (mark == "@" and first != "" and first in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz@")
+def _wrong_identity(cells: Cells, subject, row: int, form: str):
+    text = cells.text(row, "ID")
+    if text is None or str(subject.id) == text:
+        return
+    exact = isinstance(subject.id, int) and text.isdigit() and form != "typed frame"
+    if int(text) != subject.id if exact else number(text) not in (subject.id, number(str(subject.id))):
+        yield "ID", text, subject.id
+
+
+def _wrong_numbers(cells: Cells, subject, j: int, row: int):
+    if not cells.dated and cells.text(row, "TIME") is not None and cells.number(row, "TIME") != subject.time[j]:
+        yield "TIME", cells.text(row, "TIME"), subject.time[j]
+    for name, field in _FIELDS.items():
+        value = getattr(subject, field)[j]
+        if cells.text(row, name) is not None and cells.says_something(name) and (cells.number(row, name) or 0.0) != value:
+            yield name, cells.text(row, name), value
+    if cells.number(row, "MDV") not in (None, 0, 1) or (subject.is_observation[j] and cells.number(row, "MDV") == 1):
+        yield "MDV", cells.text(row, "MDV"), subject.mdv[j]
+    if subject.is_observation[j] and cells.text(row, "DV") is not None and cells.number(row, "DV") != subject.dv[j]:
+        yield "DV", cells.text(row, "DV"), subject.dv[j]
+
+
+def _wrong_covariates(cells: Cells, population, subject, j: int, row: int):
+    for name, info in population.covariates.items():
+        text, value = cells.text(row, name.upper()), subject.covariates[name][j]
+        if text is None or text in _MISSING:
+            continue
+        word = info.categories and text in info.categories
+        if (info.categories.index(text) if word else cells.number(row, name.upper())) != value:
+            yield name, text, value

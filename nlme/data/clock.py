@@ -83,8 +83,8 @@ def since_first(days: np.ndarray, hours: np.ndarray, first: np.ndarray) -> np.nd
 class Times:
     """Times of n records: as they stand, or hours since the subject's first record (``elapsed``).
 
-    ``bad`` and ``bad_date`` mark cells that could not be read, ``mixture`` plain numbers among clock times; ``ambiguous``: month and
-    day of the dates could be exchanged.
+    ``bad`` and ``bad_date`` mark cells that could not be read, ``mixture`` plain numbers among clock times;
+    ``ambiguous``: month and day of the dates could be exchanged.
     """
 
     values: np.ndarray

@@ -44,7 +44,9 @@ def interpolated(infos: Mapping[str, CovariateInfo], how: Mapping[str, str] | st
     if isinstance(how, str):
         how = dict.fromkeys((name for name, info in infos.items() if not (how == "linear" and info.categories)), how)
     if not isinstance(how, Mapping):
-        raise DataError(f"interpolation={how!r}: it is one of {', '.join(map(repr, INTERPOLATIONS))}, or a dict from covariate to one.")
+        raise DataError(
+            f"interpolation={how!r}: it is one of {', '.join(map(repr, INTERPOLATIONS))}, or a dict from covariate to one."
+        )
     out = dict(infos)
     for name, word in how.items():
         if name not in infos:
@@ -86,11 +88,15 @@ def codes_of(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, 
 
 
 def coded(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The same where the column holds the numbers 0, 1, 2 ... themselves; None where it does not, or the categories are numbers."""
+    """The same where the column holds the numbers 0, 1, 2 ... themselves; None if it does not, or the categories are numbers."""
     order = [code_of(c) for c in categories]
     codes = [None if w is None else code_of(w) for w in words]
     seen = {c for c in codes if c is not None}
-    if not seen or not all(isinstance(c, str) for c in order) or not all(isinstance(c, int) and 0 <= c < len(order) for c in seen):
+    if (
+        not seen
+        or not all(isinstance(c, str) for c in order)
+        or not all(isinstance(c, int) and 0 <= c < len(order) for c in seen)
+    ):
         return None
     return np.array([np.nan if c is None else c for c in codes], dtype=np.float64), np.zeros(len(codes), dtype=bool)
 

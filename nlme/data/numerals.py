@@ -159,7 +159,7 @@ def code_of(value: Any) -> int | float | str:
 
 
 def identities(column: pd.Series, words_only: bool = False) -> np.ndarray:
-    """Codes of a column (None where missing): whole numbers when all of them are, of 64 bits and without leading zeros, else text.
+    """Codes of a column (None where missing): whole numbers if all are, of 64 bits and without leading zeros, else text.
 
     ``words_only``: text, whatever it looks like.
     """

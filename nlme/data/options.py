@@ -1,4 +1,4 @@
-"""How a data set is to be read: the arguments of ``read_nonmem``, checked, with what a frame knows that came from a population."""
+"""How a data set is to be read: the arguments of ``read_nonmem``, checked, with what a population's frame knows."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Reading:
 class Options:
     """The same, completed; ``covariates`` are name -> unit.
 
-    ``endpoints``, ``columns`` (covariate -> column) and ``text`` (columns whose cells are words, whatever they look like) are known
-    of a frame that came from a population.
+    ``endpoints``, ``columns`` (covariate -> column) and ``text`` (columns whose cells are words, whatever they look like) are
+    known of a frame that came from a population.
     """
 
     covariates: Mapping[str, str | None] = field(default_factory=dict)
@@ -152,7 +152,9 @@ def _names(argument: str, value: Any) -> dict[Any, str | None] | None:
     codes = {}
     for code, name in mapping(argument, value).items():
         if name is not None and not (isinstance(name, str) and name):
-            raise DataError(f"{argument}={{{code!r}: {name!r}}}: the name of an endpoint is a word; None leaves its observations out.")
+            raise DataError(
+                f"{argument}={{{code!r}: {name!r}}}: the name of an endpoint is a word; None leaves its observations out."
+            )
         if codes.setdefault(code_of(code), name) != name:
             raise DataError(f"{argument}: {code!r} has two names, {codes[code_of(code)]!r} and {name!r}.")
     return codes

@@ -173,16 +173,17 @@ class Population(Sequence):
         return replace(
             self,
             subjects=tuple(
-                redesigned(s, (s.evid == 0) | (s.evid == 2), regimen.records(s), ties, "with_doses", self.covariates) for s in self.subjects
+                redesigned(s, (s.evid == 0) | (s.evid == 2), regimen.records(s), ties, "with_doses", self.covariates)
+                for s in self.subjects
             ),
         )
 
     def with_times(self, times: Any, ties: str = "dose first") -> Population:
         """The same subjects and doses, with predictions asked for at other times.
 
-        Every record that is not a dose, a reset or the switch of a compartment is replaced by prediction records (EVID 2, MDV 1, DV missing) at
-        ``times``: numbers, a dict from ID to numbers, or a function of the subject.  Covariates and occasions stay as in
-        :meth:`with_doses`.
+        Every record that is not a dose, a reset or the switch of a compartment is replaced by prediction records (EVID 2,
+        MDV 1, DV missing) at ``times``: numbers, a dict from ID to numbers, or a function of the subject.  Covariates and
+        occasions stay as in :meth:`with_doses`.
 
         Raises
         ------
@@ -258,7 +259,11 @@ class Population(Sequence):
 
 
 def _varies(info: CovariateInfo) -> str:
-    return " (varies in time" + {"nocb": "", "locf": ", last value carried forward", "linear": ", linear between records"}[info.interpolation] + ")"
+    return (
+        " (varies in time"
+        + {"nocb": "", "locf": ", last value carried forward", "linear": ", linear between records"}[info.interpolation]
+        + ")"
+    )
 
 
 def _bytes(pieces: list[np.ndarray], kind: str) -> bytes:

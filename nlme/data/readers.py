@@ -103,8 +103,8 @@ def read_nonmem(
     records, report = examine(
         data,
         Reading(
-            covariates, time_varying, categories, fill, interpolation, dvid, cmt, rename, compartments, allow, ignore, skip, decimal,
-            separator, encoding,
+            covariates, time_varying, categories, fill, interpolation, dvid, cmt, rename, compartments, allow, ignore, skip,
+            decimal, separator, encoding,
         ),
     )  # fmt: skip
     if report.errors:
@@ -141,7 +141,7 @@ def _course(r: Records, rows: np.ndarray) -> Course:
 
 
 def _extra(column: pd.Series, words_only: bool) -> np.ndarray:
-    """A column that nothing reads: whole numbers exactly, numbers where nothing is lost by it, else text with None for missing."""
+    """A column that nothing reads: whole numbers exactly, numbers if nothing is lost by it, else text with None for missing."""
     if column.dtype.kind == "f":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     codes = identities(column, words_only)
@@ -149,7 +149,11 @@ def _extra(column: pd.Series, words_only: bool) -> np.ndarray:
     if known and all(isinstance(c, int) for c in known):
         if not any(c is None for c in codes):
             return codes.astype(np.int64)
-        return codes if any(abs(c) >= EXACT for c in known) else np.array([np.nan if c is None else c for c in codes], dtype=np.float64)
+        return (
+            codes
+            if any(abs(c) >= EXACT for c in known)
+            else np.array([np.nan if c is None else c for c in codes], dtype=np.float64)
+        )
     numbers = {c: number_of(c) for c in known if isinstance(c, str)}
     apart = len(set(numbers.values())) == len(numbers)  # 1.10 and 1.1 may be two sites
     if not words_only and numbers and apart and all(np.isfinite(v) and not LEADING_ZEROS.match(w) for w, v in numbers.items()):

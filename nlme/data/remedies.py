@@ -46,7 +46,8 @@ def number(r: Records, column: str, at: np.ndarray) -> str:
     """The remedy for a cell that is no number, by what it looks like."""
     text = r.text(column, at[0])
     if r.options.decimal != "." and "." in text:
-        return f"with decimal={r.options.decimal!r} a point is no part of a number ({text} may be one or a thousand): write one mark only."
+        mark = r.options.decimal
+        return f"with decimal={mark!r} a point is no part of a number ({text} may be one or a thousand): write one mark only."
     if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+", text):
         return f"is this {text.replace(',', '')} or {text.replace(',', '.', 1)}? Write numbers without marks for thousands."
     if re.fullmatch(r"[-+]?\d+,\d+", text):
@@ -72,8 +73,8 @@ def digits(r: Records, column: str, at: np.ndarray) -> str:
     """The remedy for a whole number that would be rounded or does not fit."""
     if column in r.covariates:
         return (
-            "a covariate is a number of 15 digits; a code is kept as it stands in a column that is not among the covariates, or give "
-            "its words by categories."
+            "a covariate is a number of 15 digits; a code is kept as it stands in a column that is not among the covariates, or "
+            "give its words by categories."
         )
     if isinstance(r.series(column).iloc[at[0]], (float, np.floating)):
         return (
@@ -86,15 +87,17 @@ def digits(r: Records, column: str, at: np.ndarray) -> str:
 def missing_value(r: Records, column: str, at: np.ndarray) -> str:
     if np.isin(r.mdv[at], (100, 101)).any():
         return (
-            "NONMEM leaves these records out of the estimation and predicts them in tables: leave them out, or write MDV = 1 (EVID = 2) "
-            "to have them predicted."
+            "NONMEM leaves these records out of the estimation and predicts them in tables: leave them out, or write MDV = 1 "
+            "(EVID = 2) to have them predicted."
         )
     return "0 for an observation, 1 for every other record."
 
 
 def steady(r: Records, column: str, at: np.ndarray) -> str:
     if np.any(r.ss[at] == 3):
-        return "SS = 3 is SS = 1 with another beginning of NONMEM's search for the steady state, which is not needed here: write 1."
+        return (
+            "SS = 3 is SS = 1 with another beginning of NONMEM's search for the steady state, which is not needed here: write 1."
+        )
     return "1: steady state, 2: steady state added to what is there, 0: no."
 
 
@@ -173,8 +176,8 @@ def amount(r: Records, column: str, at: np.ndarray) -> str:
 def no_amount(r: Records, column: str, at: np.ndarray) -> str:
     if np.any((r.ss[at] > 0) & (r.rate[at] < 0)):
         return (
-            "the steady state of a constant infusion (AMT = 0, SS) needs its RATE in the data; one of which the model has the rate "
-            "(RATE = -1) is written with the AMT of each and II."
+            "the steady state of a constant infusion (AMT = 0, SS) needs its RATE in the data; one of which the model has the "
+            "rate (RATE = -1) is written with the AMT of each and II."
         )
     return "write the amount in AMT; EVID = 0 if the row is an observation, EVID = 2 if it is neither."
 
@@ -211,15 +214,17 @@ def by_compartment(r: Records, column: str, at: np.ndarray) -> str:
     codes = list(_compartments_of(r, at))
     named = ", ".join(f"{code!r}: 'name'" for code in codes)
     return (
-        f"say which endpoint each is: cmt={{{named}}}; the same name for compartments that are one endpoint, None in place of a name "
-        "leaves its observations out. Or add a column DVID."
+        f"say which endpoint each is: cmt={{{named}}}; the same name for compartments that are one endpoint, None in place of a "
+        "name leaves its observations out. Or add a column DVID."
     )
 
 
 def compartment(r: Records, column: str, at: np.ndarray) -> str:
     known = r.options.compartments
     if np.any((r.cmt[at] < 0) & (r.evid[at] != 2)):
-        return "a negative CMT switches a compartment off, on a record of its own with EVID = 2; elsewhere it is a number from 1 on."
+        return (
+            "a negative CMT switches a compartment off, on a record of its own with EVID = 2; elsewhere it is a number from 1 on."
+        )
     if known is None:
         return "CMT is a whole number from 1 on, or a name; '.', blank or 0 for the default compartment."
     if isinstance(known, int):

@@ -273,6 +273,11 @@ RULES: tuple[Rule, ...] = (
     Rule("unknown category", "{column} holds a word that is not among its categories", "", _unknown_categories, say.category),
     Rule("no ID", "a record has no ID", "ID", lambda r: r.bad["ID"], "every row needs the ID of its subject."),
     Rule(
+        "commented ID", "an ID begins with #, the mark of comments", "ID",
+        lambda r: np.array([str(i)[:1] == "#" for i in r.id], dtype=bool),
+        "leave the row out, or put the # before its first cell; an ID itself begins with something else.",
+    ),
+    Rule(
         "ID comes back", "an ID comes back after another subject's rows", "ID", _comes_back,
         "sort the file by ID and TIME; NONMEM would silently take these rows for a new subject.", say.comes_back,
     ),
@@ -347,7 +352,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "repetition without dose", "II, ADDL or SS stands on a record that is not a dose", "II",
         lambda r: ~r.is_dose & ((r.ii != 0) | (r.addl != 0) | (r.ss != 0)),
-        "it is not used there; if the row is a dose: EVID = 1 and its AMT.", say.cells("EVID", "AMT", "II", "ADDL", "SS"), level="warning",
+        "it is not used there; if the row is a dose: EVID = 1 and its AMT.",
+        say.cells("EVID", "AMT", "II", "ADDL", "SS"), level="warning",
     ),
     Rule(
         "unknown SS", "SS is not 0, 1 or 2", "SS", _not_among(0, 1, 2, column="SS"), say.steady,
@@ -406,11 +412,13 @@ RULES: tuple[Rule, ...] = (
         "write the occasion of every record, doses too. NONMEM would read a blank as 0, an occasion of its own.",
         say.cells("TIME", "EVID", "OCC"),
     ),
-    Rule("unknown COVONLY", "COVONLY is not 0 or 1", "COVONLY", _not_among(0, 1, column="COVONLY"), "1 on a row that only says what "
-        "covariates and occasion are, 0 on every record."),
+    Rule(
+        "unknown COVONLY", "COVONLY is not 0 or 1", "COVONLY", _not_among(0, 1, column="COVONLY"),
+        "1 on a row that only says what covariates and occasion are, 0 on every record.",
+    ),
     Rule(
         "covariates only", "a row with COVONLY = 1 is more than that", "COVONLY", _only_covariates,
-        "such a row has EVID = 2 and no compartment, and the subject's clock does not start again; COVONLY = 0 makes it a record.",
+        "such a row has EVID = 2 and no compartment, and the subject's clock does not start again; COVONLY = 0: a record.",
         say.cells("TIME", "EVID", "CMT", "COVONLY"),
     ),
     Rule("missing covariate", "covariate {column} is missing", "", _missing_covariates, say.missing_covariate),

@@ -133,7 +133,9 @@ def _told(subject: Subject, anatomy: Anatomy, clock: np.ndarray) -> tuple[dict[s
     return at_records, {"": subject.course.time, **values(subject.course)}
 
 
-def _parameter_rows(known: dict[str, np.ndarray], clock: np.ndarray, course: dict[str, np.ndarray], between: dict[str, str], lines: list[str]):
+def _parameter_rows(
+    known: dict[str, np.ndarray], clock: np.ndarray, course: dict[str, np.ndarray], between: dict[str, str], lines: list[str]
+):
     """Parameter rows: of every record, of the interval that ends at it, and of those that end at a mark; covariates by row, and
     how they drift.
 

@@ -145,7 +145,9 @@ def test_an_encoding_that_has_to_be_said(read):
         read(text, encoding="klingon")
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-6], lambda b: b[:20] + b"\x01\x02" + b[22:], lambda b: b"ID" + b, lambda b: b[:4]])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-6], lambda b: b[:20] + b"\x01\x02" + b[22:], lambda b: b"ID" + b, lambda b: b[:4]]
+)
 def test_a_damaged_archive(damage, read):
     with pytest.raises(DataError, match="damaged or not compressed"):
         read(damage(gzip.compress(TABLE.encode())), "trial.csv.gz")

@@ -87,12 +87,16 @@ class InObserve(Base):
 def population(**options):
     rows = [(0.0, 100.0, 1, np.nan), (1.0, 0.0, 0, 3.0)]
     table = pd.DataFrame(rows, columns=["TIME", "AMT", "EVID", "DV"]).assign(ID=1, SEX="female", WT=70.0)
-    return nlme.read_nonmem(table, **{"covariates": {"sex": None, "wt": "kg"}, "categories": {"sex": ["male", "female"]}, **options})
+    return nlme.read_nonmem(
+        table, **{"covariates": {"sex": None, "wt": "kg"}, "categories": {"sex": ["male", "female"]}, **options}
+    )
 
 
 @pytest.mark.parametrize("model", [InIndividual, Turned, AmongWords, Matched, Enumerated])
 def test_a_covariate_is_not_compared_with_a_word(model):
-    with pytest.raises(nlme.ModelError, match=r"(?s)individual: cov.sex is compared with .*0 for 'male', 1 for 'female'.*test_told.py, line"):
+    with pytest.raises(
+        nlme.ModelError, match=r"(?s)individual: cov.sex is compared with .*0 for 'male', 1 for 'female'.*test_told.py, line"
+    ):
         nlme.predict(model(), population())
     with pytest.raises(nlme.ModelError, match=r"cov.sex is compared with .*categories=\{'sex'"):
         anatomy_of(model())
@@ -100,7 +104,12 @@ def test_a_covariate_is_not_compared_with_a_word(model):
 
 @pytest.mark.parametrize(
     ("model", "words"),
-    [(OfEffects, "eta.cl"), (InDynamics, "dynamics: ind.sex"), (InEquations, "dynamics: ind.sex"), (InObserve, "observe: ind.sex")],
+    [
+        (OfEffects, "eta.cl"),
+        (InDynamics, "dynamics: ind.sex"),
+        (InEquations, "dynamics: ind.sex"),
+        (InObserve, "observe: ind.sex"),
+    ],
 )
 def test_other_numbers_neither(model, words):
     with pytest.raises(nlme.ModelError, match=words + " is compared with 'male', but it is a number"):
@@ -129,7 +138,9 @@ def test_a_number_is_not_looked_up_in_a_dict():
         nlme.predict(LookedUp(), population())
 
 
-@pytest.mark.parametrize(("unit", "fits"), [("kg", True), ("KG", True), ("kilograms", True), (None, True), ("-", True), ("g", False), ("lb", False)])
+@pytest.mark.parametrize(
+    ("unit", "fits"), [("kg", True), ("KG", True), ("kilograms", True), (None, True), ("-", True), ("g", False), ("lb", False)]
+)
 def test_units_are_compared_where_both_are_known(unit, fits):
     data = population(covariates={"sex": None, "wt": unit})
     if fits:

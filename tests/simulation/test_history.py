@@ -83,7 +83,10 @@ def predicted(model, population):
     return table.loc[table.EVID == 2, "y"].to_numpy()
 
 
-SLOW = [pytest.param(how, model, marks=pytest.mark.slow) for how, model in (("locf", Eliminated), ("nocb", Stepped), ("locf", Stepped))]
+SLOW = [
+    pytest.param(how, model, marks=pytest.mark.slow)
+    for how, model in (("locf", Eliminated), ("nocb", Stepped), ("locf", Stepped))
+]
 CASES = [("nocb", Eliminated), ("linear", Stepped), *SLOW]
 ASKED = [2.0, 3.0, 12.0, 15.0, 20.0, 26.5, 48.0, 60.0]
 
@@ -96,7 +99,9 @@ def test_other_times(how, model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "model"), [("nocb", Eliminated), ("locf", Eliminated), ("nocb", Stepped), ("locf", Stepped), ("linear", Stepped)])
+@pytest.mark.parametrize(
+    ("how", "model"), [("nocb", Eliminated), ("locf", Eliminated), ("nocb", Stepped), ("locf", Stepped), ("linear", Stepped)]
+)
 def test_fewer_times(how, model):
     initial = 50.0 if model is Stepped else 0.0
     for asked in ([60.0], [26.5, 48.0]):
@@ -131,7 +136,13 @@ def test_the_course_is_kept_on_every_way():
         table.astype(object).where(table.notna(), ".").astype(str), covariates=["wt"], time_varying="auto", interpolation="locf",
         allow="no observations at all",
     )  # fmt: skip
-    for other in (again, by_text, pickle.loads(pickle.dumps(population)), population[:1], population.with_times([20.0, 48.0]).with_times([48.0])):
+    for other in (
+        again,
+        by_text,
+        pickle.loads(pickle.dumps(population)),
+        population[:1],
+        population.with_times([20.0, 48.0]).with_times([48.0]),
+    ):
         assert other.hash == population.hash
         assert other[0] == population[0]
     np.testing.assert_array_equal(predicted(model, again), predicted(model, population))
