@@ -75,8 +75,11 @@ def _days(stamp: pd.Series) -> np.ndarray:
 def since_first(days: np.ndarray, hours: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Hours since the first record of each subject (days and hours apart, to lose no digits)."""
     start = np.flatnonzero(first)[np.cumsum(first) - 1]
-    elapsed = (days - days[start]) * 24.0 + (hours - hours[start])
-    return np.round(elapsed, 9)  # clock times are exact to the second; this takes off the last bits of x / 60
+    with np.errstate(over="ignore", invalid="ignore"):
+        elapsed = (days - days[start]) * 24.0 + (hours - hours[start])
+    usual = np.abs(elapsed) < 1e9
+    elapsed[usual] = np.round(elapsed[usual], 9)  # clock times are exact to the second; this takes off the last bits of x / 60
+    return elapsed
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,4 +126,5 @@ def times_of(column: pd.Series, dates: pd.Series | None, date_name: str | None, 
         days, ambiguous = np.floor(_days(dates)), False
     else:
         days, ambiguous = day_numbers(as_text(dates)[0], date_name)
-    return Times(since_first(days, hours, first), wrong, True, np.isnan(days), ambiguous, mixture)
+    elapsed = since_first(days, hours, first)
+    return Times(elapsed, wrong | np.isinf(elapsed), True, np.isnan(days), ambiguous, mixture)

@@ -49,6 +49,9 @@ def read_cells(
     import pandas as pd
 
     if isinstance(data, pd.DataFrame):
+        for argument, value in (("skip", skip), ("separator", separator), ("encoding", encoding)):
+            if value is not None:
+                raise DataError(f"{argument}={value!r} says how a file is read; a DataFrame has been read already.")
         return _of_frame(data, ignore)
     if not isinstance(data, (str, os.PathLike)):
         raise DataError(f"A data set is the path of a file or a pandas DataFrame, not {type(data).__name__}.")

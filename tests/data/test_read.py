@@ -149,6 +149,12 @@ def test_other_codes_are_not_rounded():
     assert again.hash == population.hash
 
 
+def test_codes_of_which_some_are_missing():
+    population = read_nonmem(frame(f"ID,TIME,DV,VISIT\n1,0,1,{LONG[1]}\n1,1,1,.\n2,0,1,3\n"))
+    assert list(population[0].extra["VISIT"]) == [LONG[1], None]
+    assert read_nonmem(population.to_frame()) == population
+
+
 def test_sites_keep_their_writing():
     text = "ID,TIME,DV,SITE,PLACE\n1,0,1,01,1.10\n2,0,1,1,1.1\n"
     population = read_nonmem(frame(text))
@@ -318,6 +324,11 @@ def test_endpoints_by_words():
 )
 def test_times_are_hours_since_the_first_record(text, hours):
     assert np.allclose(only(text).time, hours, rtol=0, atol=1e-9)
+
+
+def test_a_time_that_no_clock_shows():
+    with pytest.raises(DataError, match="TIME goes back|TIME holds"):
+        read_nonmem(frame("ID,DATE,TIME,DV\n1,12/31/2023,1e308,1\n1,12/31/2023,-1e308,2"))
 
 
 def test_each_subject_has_its_own_clock():

@@ -77,6 +77,12 @@ def test_comments_in_a_frame():
     assert (seen(subject), list(subject.rows)) == (RIGHT, [1, 3])
 
 
+@pytest.mark.parametrize("arguments", [{"skip": 1}, {"separator": ";"}, {"encoding": "latin-1"}])
+def test_how_to_read_a_file_is_not_said_of_a_frame(arguments):
+    with pytest.raises(DataError, match="says how a file is read"):
+        read_nonmem(frame(), **arguments)
+
+
 def test_only_comments_are_no_records():
     with pytest.raises(DataError, match="there are no records"):
         read_nonmem(pd.DataFrame({"ID": ["#1"], "TIME": [0], "DV": [1]}))
