@@ -1,7 +1,7 @@
 """Tables as trials have them, what happens to them on the way to a reader, and what a plain reading of the result gives.
 
-``tables()`` is a strategy: a good table, up to three damages, a form (text or DataFrame).  ``contradictions`` compares a population
-with the cells it was read from, by ``float`` and ``int`` alone: nothing of the reader's own code is used.
+``tables()`` is a strategy: a good table, up to three damages, a form (text or DataFrame).  ``contradictions`` compares a
+population with the cells it was read from, by ``float`` and ``int`` alone: nothing of the reader's own code is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ A,48,0.1,.,.,0,0,.,.,.,.,1,1,0,2,72,F,north,3
 B,0,.,50,25,1,1,2,24,0,1,.,0,.,1,55,M,south,1
 B,1,.,.,.,2,1,.,.,.,.,.,0,.,1,55,M,south,.
 B,2,4.5,.,.,0,0,.,.,.,.,1,0,.,1,55,M,south,4
-""", {"covariates": {"wt": "kg", "sex": None}, "time_varying": ["wt"], "categories": {"sex": ["F", "M"]}, "dvid": {1: "conc", 2: "pca"}}),
+""", {"covariates": {"wt": "kg", "sex": None}, "time_varying": ["wt"], "categories": {"sex": ["F", "M"]},
+      "dvid": {1: "conc", 2: "pca"}}),
     "clock": ("""ID,DATE,TIME,AMT,DV,AGE
 1,12/31/2023,22:00,100,.,30
 1,12/31/2023,23:30,.,5,30
@@ -68,15 +69,17 @@ B,2,4.5,.,.,0,0,.,.,.,.,1,0,.,1,55,M,south,4
 }  # fmt: skip
 
 CELLS = [
-    "", ".", " ", "NA", "nan", "abc", "0", "1", "2", "-1", "-2", "3", "4", "1.5", "1e400", "1e-400", "1D5", "1,5", "1.000", "1,000.5", "#1",
-    "#", "99999999999999999999", "10000000000000001", "9223372036854775808", "-9223372036854775808", "9007199254740993", "-99", "inf", "-inf",
-    "0x10", "1_000", " 5 ", "5 mg", "<0.1", "8:30", "25:61", "2024-01-01", "2024-01-01T08:00Z", "2024-01-01 08:00", "01/02/2024", "µg",
-    "a\nb", '"', '""', "'", "1;2", "a,b", "TRUE", "None", "-0", "+3", "１", "=1+1", "@x", "C", "007", "1.0", "100", "101", "\t", "\ufeff1",
-    "1e308", "1e17", "F", "depot", "NaN", "1.", ".5", "- 1", "1 000", "\x0c", "\x85", "\u2028", "nul\x00l", "é", "True", "null", "1e5000000000",
+    "", ".", " ", "NA", "nan", "abc", "0", "1", "2", "-1", "-2", "3", "4", "1.5", "1e400", "1e-400", "1D5", "1,5", "1.000",
+    "1,000.5", "#1", "#", "99999999999999999999", "10000000000000001", "9223372036854775808", "-9223372036854775808",
+    "9007199254740993", "-99", "inf", "-inf", "0x10", "1_000", " 5 ", "5 mg", "<0.1", "8:30", "25:61", "2024-01-01",
+    "2024-01-01T08:00Z", "2024-01-01 08:00", "01/02/2024", "µg", "a\nb", '"', '""', "'", "1;2", "a,b", "TRUE", "None", "-0",
+    "+3", "１", "=1+1", "@x", "C", "007", "1.0", "100", "101", "\t", "\ufeff1", "1e308", "1e17", "F", "depot", "NaN", "1.",
+    ".5", "- 1", "1 000", "\x0c", "\x85", "\u2028", "nul\x00l", "é", "True", "null", "1e5000000000",
 ]  # fmt: skip
 NAMES = [
-    "ID", "TIME", "DV", "AMT", "RATE", "DUR", "TINF", "EVID", "MDV", "CMT", "II", "ADDL", "SS", "DVID", "YTYPE", "CENS", "LIMIT", "OCC", "DATE",
-    "WT", "SEX", "id", "Time", "#ID", "@ID", "", " ", "C", "conc", "SUBJID", "DAT2", "X", "COVONLY", "COVONLY ", "1", ".", "a,b", "ID ", "µ",
+    "ID", "TIME", "DV", "AMT", "RATE", "DUR", "TINF", "EVID", "MDV", "CMT", "II", "ADDL", "SS", "DVID", "YTYPE", "CENS",
+    "LIMIT", "OCC", "DATE", "WT", "SEX", "id", "Time", "#ID", "@ID", "", " ", "C", "conc", "SUBJID", "DAT2", "X", "COVONLY",
+    "COVONLY ", "1", ".", "a,b", "ID ", "µ",
 ]  # fmt: skip
 
 

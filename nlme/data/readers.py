@@ -123,7 +123,7 @@ def _population(r: Records) -> Population:
     ids = [i.item() if isinstance(i, np.generic) else i for i in r.id[r.first]]
     told = r.arrays["covonly"] == 1
     record, group = np.flatnonzero(~told), r.group[~told]
-    starts = np.searchsorted(group, np.arange(len(ids) + 1))
+    starts, with_course = np.searchsorted(group, np.arange(len(ids) + 1)), set(r.group[told].tolist())
     subjects = subjects_from_columns(
         ids,
         starts,
@@ -131,7 +131,7 @@ def _population(r: Records) -> Population:
         r.cmt_name[record],
         {k: v[record] for k, v in r.covariates.items()},
         {k: v[record] for k, v in extra.items()},
-        [_course(r, told & (r.group == g)) if g in own else None for own in [set(r.group[told])] for g in range(len(ids))],
+        [_course(r, told & (r.group == g)) if g in with_course else None for g in range(len(ids))],
     )
     return Population(subjects, r.endpoints.names, r.info, r.endpoints.of_name)
 
@@ -145,17 +145,17 @@ def _extra(column: pd.Series, words_only: bool) -> np.ndarray:
     if column.dtype.kind == "f":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     codes = identities(column, words_only)
-    known = set(codes) - {None}
+    missing = np.array([c is None for c in codes], dtype=bool)
+    known = set(codes[~missing])
     if known and all(isinstance(c, int) for c in known):
-        if not any(c is None for c in codes):
+        if not missing.any():
             return codes.astype(np.int64)
-        return (
-            codes
-            if any(abs(c) >= EXACT for c in known)
-            else np.array([np.nan if c is None else c for c in codes], dtype=np.float64)
-        )
-    numbers = {c: number_of(c) for c in known if isinstance(c, str)}
+        return codes if any(abs(c) >= EXACT for c in known) else _with_gaps(codes, {c: c for c in known})
+    numbers = {c: number_of(c) for c in known}
     apart = len(set(numbers.values())) == len(numbers)  # 1.10 and 1.1 may be two sites
-    if not words_only and numbers and apart and all(np.isfinite(v) and not LEADING_ZEROS.match(w) for w, v in numbers.items()):
-        return np.array([np.nan if c is None else numbers[c] for c in codes], dtype=np.float64)
-    return codes
+    plain = all(np.isfinite(v) and not LEADING_ZEROS.match(w) for w, v in numbers.items())
+    return _with_gaps(codes, numbers) if known and apart and plain and not words_only else codes
+
+
+def _with_gaps(codes: np.ndarray, numbers: Mapping[Any, float]) -> np.ndarray:
+    return np.array([np.nan if c is None else numbers[c] for c in codes], dtype=np.float64)
