@@ -91,8 +91,9 @@ def test_only_comments_are_no_records():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"covariates": 5}, "covariates=5"), ({"compartments": 2.5}, "compartments=2.5"), ({"interpolation": 5}, "interpolation=5"),
-        ({"rename": ["a"]}, "it is a dict"), ({"allow": 3}, "allow=3"), ({"skip": -1}, "skip=-1"), ({"ignore": ""}, "ignore=''"),
+        ({"covariates": 5}, "covariates=5"), ({"compartments": 2.5}, "compartments=2.5"),
+        ({"interpolation": 5}, "interpolation=5"), ({"rename": ["a"]}, "it is a dict"), ({"allow": 3}, "allow=3"),
+        ({"skip": -1}, "skip=-1"), ({"ignore": ""}, "ignore=''"),
         ({"separator": ",,"}, "one character"), ({"decimal": ";"}, "decimal mark"),
     ],
 )  # fmt: skip
