@@ -207,13 +207,9 @@ def _blank_cells(column: str, where: Callable[[Records], Mask] | None = None) ->
 
 
 def _blank_rate(r: Records) -> Mask:
-    """Doses without RATE and DUR in a file where other doses have one."""
-    there = [c for c in ("RATE", "DUR") if r.has(c)]
-    infused = r.is_dose & ((r.rate != 0) | (r.duration != 0))
-    silent = r.is_dose & ~infused
-    for column in there:
-        silent &= r.is_blank(column) | (column in r.empty)
-    return silent if there and infused.any() else _none(r)
+    """Doses of which neither RATE nor DUR says anything, in columns that say something elsewhere."""
+    there = [c for c in ("RATE", "DUR") if r.has(c) and c not in r.empty]
+    return r.is_dose & np.all([r.is_blank(c) for c in there], axis=0) if there else _none(r)
 
 
 def _empty_columns(r: Records) -> dict[str, Mask]:
@@ -335,7 +331,7 @@ RULES: tuple[Rule, ...] = (
         "keep one: RATE in amount per time, or DUR in time; 0 or '.' in the other.", say.cells("AMT", "RATE", "DUR"),
     ),
     Rule(
-        "blank RATE", "a dose has neither RATE nor DUR, where others have", "RATE", _blank_rate,
+        "blank RATE", "a dose has neither RATE nor DUR, and other rows have", "RATE", _blank_rate,
         "write 0 for a bolus. NONMEM would read a blank as 0.", say.cells("AMT", "RATE", "DUR"),
     ),
     Rule(

@@ -58,6 +58,8 @@ CASES = [
     ("dose and value in one row", "ID,TIME,DV,AMT\n1,0,7.5,100\n1,1,5,.", {}, [1]),
     ("RATE and DUR", "ID,TIME,DV,AMT,RATE,DUR\n1,0,.,100,50,2\n1,1,5,.,.,.", {}, [1]),
     ("blank RATE", "ID,TIME,DV,AMT,RATE\n1,0,.,100,50\n1,1,5,.,.\n1,2,.,100,.", {}, [3]),
+    ("blank RATE", "ID,TIME,DV,AMT,RATE\n1,0,.,100,.\n1,1,5,.,0", {}, [1]),
+    ("blank RATE", "ID,TIME,DV,AMT,RATE,DUR\n1,0,.,100,.,.\n1,1,5,.,.,.\n1,2,.,100,.,2\n1,3,.,100,0,.", {}, [1]),
     ("blank RATE", "ID,TIME,DV,AMT,TINF\n1,0,.,100,.\n1,1,5,.,.\n1,2,.,100,2", {}, [1]),
     ("unknown RATE", "ID,TIME,DV,AMT,RATE\n1,0,.,100,-3\n1,1,5,.,.", {}, [1]),
     ("negative DUR", "ID,TIME,DV,AMT,DUR\n1,0,.,100,-3\n1,1,5,.,.", {}, [1]),
