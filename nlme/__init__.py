@@ -64,6 +64,7 @@ _HOMES = {
     "nlme.marginal.pooled": ("NaivePooled",),
     "nlme.fitting.fit": ("fit",),
     "nlme.fitting.evaluated": ("evaluate",),
+    "nlme.fitting.starts": ("starting_values",),
     "nlme.fitting.maximum_posterior": ("MAP",),
     "nlme.fitting.saem.method": ("SAEM",),
     "nlme.fitting.result": ("Fit",),

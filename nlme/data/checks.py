@@ -69,6 +69,7 @@ def examine(data, reading: Reading) -> tuple[Records | None, CheckReport]:
     """The typed records (None when the table itself is wrong) and the report on them."""
     frame = data.to_frame() if isinstance(data, Population) else data
     attrs = getattr(frame, "attrs", {}).get("nlme", {})  # of a frame that came from a population
+    attrs = attrs if isinstance(attrs, Mapping) and isinstance(attrs.get("covariates"), Mapping) else {}
     known = NAMES | {str(n).upper() for n in (*declared_covariates(reading.covariates), *mapping("rename", reading.rename))}
     cells = read_cells(frame, known, reading.separator, reading.skip, reading.ignore, reading.encoding)
     options = _may_be_allowed(options_of(cells.table.columns, reading, attrs))

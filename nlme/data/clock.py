@@ -75,16 +75,19 @@ def _days(stamp: pd.Series) -> np.ndarray:
 def since_first(days: np.ndarray, hours: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Hours since the first record of each subject (days and hours apart, to lose no digits)."""
     start = np.flatnonzero(first)[np.cumsum(first) - 1]
-    elapsed = (days - days[start]) * 24.0 + (hours - hours[start])
-    return np.round(elapsed, 9)  # clock times are exact to the second; this takes off the last bits of x / 60
+    with np.errstate(over="ignore", invalid="ignore"):
+        elapsed = (days - days[start]) * 24.0 + (hours - hours[start])
+    usual = np.abs(elapsed) < 1e9
+    elapsed[usual] = np.round(elapsed[usual], 9)  # clock times are exact to the second; this takes off the last bits of x / 60
+    return elapsed
 
 
 @dataclass(frozen=True, eq=False)
 class Times:
     """Times of n records: as they stand, or hours since the subject's first record (``elapsed``).
 
-    ``bad`` and ``bad_date`` mark cells that could not be read, ``mixture`` plain numbers among clock times; ``ambiguous``: month and
-    day of the dates could be exchanged.
+    ``bad`` and ``bad_date`` mark cells that could not be read, ``mixture`` plain numbers among clock times;
+    ``ambiguous``: month and day of the dates could be exchanged.
     """
 
     values: np.ndarray
@@ -123,4 +126,5 @@ def times_of(column: pd.Series, dates: pd.Series | None, date_name: str | None, 
         days, ambiguous = np.floor(_days(dates)), False
     else:
         days, ambiguous = day_numbers(as_text(dates)[0], date_name)
-    return Times(since_first(days, hours, first), wrong, True, np.isnan(days), ambiguous, mixture)
+    elapsed = since_first(days, hours, first)
+    return Times(elapsed, wrong | np.isinf(elapsed), True, np.isnan(days), ambiguous, mixture)

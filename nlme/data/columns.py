@@ -176,4 +176,6 @@ def _absent(match: _Matching, column: Column, reserved: set[str], doubts: list[t
         remedy = f"rename={{{guess!r}: '{column.name}'}}" if guess else f"add it, or rename={{'...': '{column.name}'}}"
         match.faults.append((column.name, _offer(column.name, match.names), remedy))
     elif guess is not None and guess.upper() not in reserved:
-        doubts.append((column.name, f"{guess} is not read", f"if it is the {column.meaning}: rename={{{guess!r}: '{column.name}'}}"))
+        doubts.append(
+            (column.name, f"{guess} is not read", f"if it is the {column.meaning}: rename={{{guess!r}: '{column.name}'}}")
+        )

@@ -50,7 +50,9 @@ class Course:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Everything as one dict of arrays: time, occasion, then the covariates in order of their names."""
-        return {"time": self.time, "occasion": self.occasion} | {f"covariates/{k}": self.covariates[k] for k in sorted(self.covariates)}
+        return {"time": self.time, "occasion": self.occasion} | {
+            f"covariates/{k}": self.covariates[k] for k in sorted(self.covariates)
+        }
 
     def changes(self) -> Course:
         """The first point and those that differ from a neighbour: the others say nothing, whatever the interpolation."""
@@ -82,7 +84,7 @@ class Course:
 
 
 def packed(courses: Sequence[Course | None]) -> dict[str, np.ndarray]:
-    """Courses of subjects as arrays, to be stored: ``courses/lengths`` (0: none), and all their points; nothing where nobody has one."""
+    """Courses of subjects as arrays, to be stored: ``courses/lengths`` (0: none) and all points; nothing if nobody has one."""
     own = [course for course in courses if course is not None]
     if not own:
         return {}

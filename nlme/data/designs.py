@@ -43,12 +43,13 @@ def redesigned(
 def placed(
     s: Subject, keep: np.ndarray, new: Mapping[str, Any], covariates: Mapping[str, np.ndarray], first: bool
 ) -> tuple[Subject, np.ndarray]:
-    """The kept records of a subject with new ones among them, before (``first``) or after those of the same time; which are new."""
+    """The kept records with new ones among them, before (``first``) or after those of the same time, and which are new."""
     at = np.asarray(new["time"], dtype=np.float64)
     m = len(at)
     blank = {**FLOATS, **{k: 0 if v is None else v for k, v in WHOLES.items()}, "endpoint": -1}
     columns = {
-        name: np.concatenate([getattr(s, name)[keep], np.broadcast_to(new.get(name, blank.get(name)), (m,))]) for name in RECORD_FIELDS
+        name: np.concatenate([getattr(s, name)[keep], np.broadcast_to(new.get(name, blank.get(name)), (m,))])
+        for name in RECORD_FIELDS
     }
     covariates = {k: np.concatenate([v[keep], covariates[k]]) for k, v in s.covariates.items()}
     extra = {k: np.concatenate([v[keep], _carried(v, m)]) for k, v in s.extra.items()}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nlme.data.numerals import code_of
+from nlme.data.options import Options
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +31,8 @@ class Endpoints:
     open_: np.ndarray
 
 
-def endpoints_of(
-    dvid: np.ndarray | None, compartment: np.ndarray | None, observed: np.ndarray, options
-) -> Endpoints:
-    """Endpoints by ``options.cmt`` and the compartments, or by ``options.dvid`` and the DVIDs; cells are codes, None where missing."""
+def endpoints_of(dvid: np.ndarray | None, compartment: np.ndarray | None, observed: np.ndarray, options: Options) -> Endpoints:
+    """Endpoints by ``options.cmt`` and compartments, or by ``options.dvid`` and DVIDs; cells are codes, None where missing."""
     if options.cmt is not None:
         cells = np.full(len(observed), None, dtype=object) if compartment is None else compartment
         return _told_apart("CMT", cells, observed, _wanted(options.cmt))

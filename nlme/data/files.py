@@ -65,7 +65,9 @@ def _decoded(content: bytes, name: str, encoding: str | None) -> str:
     try:
         text = content.decode(chosen)
     except LookupError:
-        raise DataError(f"encoding={encoding!r} is not known to Python; usual ones are 'utf-8', 'latin-1', 'cp1252', 'utf-16'.") from None
+        raise DataError(
+            f"encoding={encoding!r} is not known to Python; usual ones are 'utf-8', 'latin-1', 'cp1252', 'utf-16'."
+        ) from None
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(

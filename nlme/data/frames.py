@@ -71,7 +71,7 @@ def population_frame(population: Population) -> pd.DataFrame:
 def _known(population: Population, own: dict[str, str]) -> dict:
     """What a table does not say."""
     infos, subjects = population.covariates, population.subjects
-    text = [n for n in (subjects[0].extra if subjects else ()) if any(s.extra[n].dtype == object for s in subjects)]
+    text = [n for n in (subjects[0].extra if subjects else ()) if any(isinstance(v, str) for s in subjects for v in s.extra[n])]
     return {
         "covariates": {n: i.unit for n, i in infos.items()},
         "columns": own,

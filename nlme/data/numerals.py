@@ -7,6 +7,7 @@ floating-point number, of which not all whole numbers of more than 15 digits are
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -30,20 +31,30 @@ def written(value: Any) -> str:
     """A cell as a reader would write it: 3 rather than 3.0, nothing for what is missing."""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, (float, np.floating)):
+    if _is_float(value):
         return "" if value != value else str(int(value)) if abs(value) < EXACT and value == int(value) else str(value)
     import pandas as pd
 
     return "" if value is None or value is pd.NA or value is pd.NaT else str(value).strip()
 
 
+def as_words(column: pd.Series) -> list[str]:
+    """Stripped text of every cell."""
+    return [written(v) for v in column.to_numpy(dtype=object)]
+
+
+def is_missing(column: pd.Series) -> np.ndarray:
+    """Where a column has no value."""
+    return column.isna().to_numpy(dtype=bool) if _is_number(column) else as_text(column)[1]
+
+
 def as_text(column: pd.Series) -> tuple[pd.Series, np.ndarray]:
     """Stripped text of a column and where it is missing."""
     import pandas as pd
 
-    values = column.to_numpy(dtype=object)
-    text = pd.Series([written(v) for v in values], index=column.index, dtype=object)
-    return text, text.str.upper().isin(MISSING).to_numpy(dtype=bool)
+    words = as_words(column)
+    missing = np.array([w.upper() in MISSING for w in words], dtype=bool)
+    return pd.Series(words, index=column.index, dtype=object), missing
 
 
 def as_numbers(column: pd.Series, decimal: str = ".") -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +89,7 @@ def as_wholes(column: pd.Series, decimal: str = ".") -> tuple[np.ndarray, np.nda
         return np.where(large, 0, cells).astype(np.int64), missing, np.zeros(len(column), dtype=bool), large
     floats = column.to_numpy(dtype=np.float64, na_value=np.nan)
     whole, large = floats == np.round(floats), rounded(column)
-    bad = ~missing & ~(whole & np.isfinite(floats))
+    bad = ~missing & ~whole
     return np.where(missing | bad | large, 0, floats).astype(np.int64), missing, bad, large
 
 
@@ -89,17 +100,15 @@ def _is_number(column: pd.Series) -> bool:
     return kinds.is_numeric_dtype(column) and not kinds.is_complex_dtype(column)  # bool is among them
 
 
-def _by_text(column: pd.Series, read, blank) -> tuple[np.ndarray, np.ndarray]:
-    """``read`` of every text that occurs, and where there is none; True and False in a mixed column count as 1 and 0."""
-    import pandas as pd
-
-    text, missing = as_text(column)
+def _by_text(column: pd.Series, read: Callable[[str], Any], blank: Any) -> tuple[np.ndarray, np.ndarray]:
+    """``read`` of every text, and where there is none; True and False in a mixed column count as 1 and 0."""
+    words = as_words(column)
     if column.dtype == object:
-        cells = column.to_numpy(dtype=object)
-        text = pd.Series([str(int(c)) if isinstance(c, (bool, np.bool_)) else t for c, t in zip(cells, text, strict=True)], dtype=object)
-    code, words = pd.factorize(text.where(~missing, ""))
-    found = np.array([blank if word.upper() in MISSING else read(word) for word in words], dtype=object)
-    return found[code] if len(found) else np.zeros(0, dtype=object), missing
+        words = [str(int(c)) if isinstance(c, (bool, np.bool_)) else w for c, w in zip(column.to_numpy(), words, strict=True)]
+    known = {w: (blank, True) if w.upper() in MISSING else (read(w), False) for w in dict.fromkeys(words)}
+    out = np.empty(len(words), dtype=object)
+    out[:] = [known[w][0] for w in words]
+    return out, np.array([known[w][1] for w in words], dtype=bool)
 
 
 def number_of(text: str, decimal: str = ".") -> float:
@@ -110,7 +119,7 @@ def number_of(text: str, decimal: str = ".") -> float:
     plain = _with_point(text, decimal)
     if plain is None or not NUMBER.fullmatch(plain):
         return np.inf
-    return float(re.sub("[dD]", "e", plain))
+    return float(_with_e(plain))
 
 
 def whole_of(text: str, decimal: str = ".") -> int | None:
@@ -119,12 +128,17 @@ def whole_of(text: str, decimal: str = ".") -> int | None:
     if plain is None or not NUMBER.fullmatch(plain):
         return None
     try:
-        value = Decimal(re.sub("[dD]", "e", plain))
+        value = Decimal(_with_e(plain))
     except InvalidOperation:  # an exponent of twenty digits
         return None
     if value.adjusted() > _DIGITS or value.adjusted() < -_DIGITS:
         return 0 if value == 0 else None
     return int(value) if value == value.to_integral_value() else None
+
+
+def _with_e(text: str) -> str:
+    """Fortran's exponents as everybody's."""
+    return text.replace("d", "e").replace("D", "e") if "d" in text or "D" in text else text
 
 
 def _with_point(text: str, decimal: str) -> str | None:
@@ -140,24 +154,24 @@ def code_of(value: Any) -> int | float | str:
     if whole is not None:
         return whole
     number = number_of(text)
-    exact = np.isfinite(number) and Decimal(re.sub("[dD]", "e", text)) == Decimal(repr(number))
+    exact = np.isfinite(number) and Decimal(_with_e(text)) == Decimal(repr(number))
     return number if exact else text
 
 
-def identities(column: pd.Series, as_words: bool = False) -> np.ndarray:
-    """Codes of a column (None where missing): whole numbers when all of them are, of 64 bits and without leading zeros, else text.
+def identities(column: pd.Series, words_only: bool = False) -> np.ndarray:
+    """Codes of a column (None where missing): whole numbers if all are, of 64 bits and without leading zeros, else text.
 
-    ``as_words``: text, whatever it looks like.
+    ``words_only``: text, whatever it looks like.
     """
-    text, missing = as_text(column)
-    words = text[~missing]
-    if as_words:
-        return np.where(missing, None, text.to_numpy(dtype=object))
-    wholes = {word: whole_of(word) for word in words.unique()}
-    usual = all(v is not None and SMALLEST <= v <= LARGEST for v in wholes.values())
-    out = np.full(len(column), None, dtype=object)
-    plain = usual and not any(LEADING_ZEROS.match(word) for word in wholes)
-    out[~missing] = [wholes[word] for word in words] if plain else words.tolist()
+    if column.dtype.kind == "i" and not words_only and not column.isna().any():
+        return column.to_numpy(dtype=np.int64).astype(object)
+    words = [None if w.upper() in MISSING else w for w in as_words(column)]
+    known = {w: None if w is None or words_only else whole_of(w) for w in dict.fromkeys(words)}
+    wholes = [v for w, v in known.items() if w is not None]
+    usual = all(v is not None and SMALLEST <= v <= LARGEST for v in wholes)
+    plain = usual and not any(w is not None and LEADING_ZEROS.match(w) for w in known)
+    out = np.empty(len(words), dtype=object)
+    out[:] = [known[w] for w in words] if plain else words
     return out
 
 
@@ -165,7 +179,16 @@ def rounded(column: pd.Series) -> np.ndarray:
     """Where a whole number may have been rounded: a floating-point number does not tell it from its neighbours."""
     if _is_number(column) and column.dtype.kind == "f":
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        return np.isfinite(values) & (np.abs(values) >= EXACT)
+        return np.abs(values) >= _apart(getattr(column.dtype, "itemsize", 8))
     if column.dtype != object:
         return np.zeros(len(column), dtype=bool)
-    return np.array([isinstance(c, (float, np.floating)) and np.isfinite(c) and abs(c) >= EXACT for c in column], dtype=bool)
+    return np.array([_is_float(c) and abs(c) >= _apart(getattr(c, "itemsize", 8)) for c in column], dtype=bool)
+
+
+def _is_float(cell: Any) -> bool:
+    return isinstance(cell, (float, np.floating))
+
+
+def _apart(bytes_: int) -> float:
+    """Up to where floating-point numbers of this size tell whole numbers apart."""
+    return {2: 2.0**11, 4: 2.0**24}.get(bytes_, float(EXACT))

@@ -1,14 +1,17 @@
-"""How a data set is to be read: the arguments of ``read_nonmem``, checked, with what a frame knows that came from a population."""
+"""How a data set is to be read: the arguments of ``read_nonmem``, checked, with what a population's frame knows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlme.data.covariates import declared_covariates
 from nlme.data.numerals import code_of
 from nlme.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Reading:
 class Options:
     """The same, completed; ``covariates`` are name -> unit.
 
-    ``endpoints``, ``columns`` (covariate -> column) and ``text`` (columns whose cells are words, whatever they look like) are known
-    of a frame that came from a population.
+    ``endpoints``, ``columns`` (covariate -> column) and ``text`` (columns whose cells are words, whatever they look like) are
+    known of a frame that came from a population.
     """
 
     covariates: Mapping[str, str | None] = field(default_factory=dict)
@@ -57,6 +60,10 @@ class Options:
 
     def fill_of(self, name: str) -> str | float | None:
         return self.fill.get(name) if isinstance(self.fill, Mapping) else self.fill
+
+    def is_text(self, column: str, cells: pd.Series) -> bool:
+        """Whether the cells of a column are words, whatever they look like."""
+        return column in self.text and cells.dtype.kind not in "biuf"
 
     def may_vary(self, name: str) -> bool:
         return self.time_varying == "auto" or name in self.time_varying
@@ -80,6 +87,9 @@ def options_of(columns: Iterable[str], reading: Reading, known: Mapping[str, Any
     words = known.get("categories", {}) if reading.categories is None else _categories(reading.categories)
     if reading.dvid is not None and reading.cmt is not None:
         raise DataError("dvid= and cmt= both say what tells the endpoints apart; give one of them.")
+    compartments = reading.compartments
+    if not (compartments is None or isinstance(compartments, (int, Sequence)) and not isinstance(compartments, (str, bool))):
+        raise DataError(f"compartments={compartments!r}: they are names, ['depot', 'central'], or how many there are.")
     if reading.decimal not in (".", ","):
         raise DataError(f"decimal={reading.decimal!r}: the decimal mark is '.' or ','.")
     _among(wanted, "time_varying", () if reading.time_varying is None or varying == "auto" else varying)
@@ -96,7 +106,7 @@ def options_of(columns: Iterable[str], reading: Reading, known: Mapping[str, Any
         cmt=_names("cmt", reading.cmt),
         endpoints=known.get("endpoints") if by_known else None,
         rename={str(k): str(v) for k, v in mapping("rename", reading.rename).items()},
-        compartments=reading.compartments,
+        compartments=compartments,
         allow=(*allowed(reading.allow), *known.get("allow", ())),
         decimal=reading.decimal,
         columns={n: own[n] for n in wanted if n in own and own[n] in set(columns)},
@@ -106,6 +116,8 @@ def options_of(columns: Iterable[str], reading: Reading, known: Mapping[str, Any
 
 def allowed(allow: Sequence[str] | str) -> tuple[str, ...]:
     """The names of rules that shall only warn."""
+    if not isinstance(allow, Iterable):
+        raise DataError(f"allow={allow!r}: it is the name of a rule, or several.")
     return (allow,) if isinstance(allow, str) else tuple(allow)
 
 
@@ -140,7 +152,9 @@ def _names(argument: str, value: Any) -> dict[Any, str | None] | None:
     codes = {}
     for code, name in mapping(argument, value).items():
         if name is not None and not (isinstance(name, str) and name):
-            raise DataError(f"{argument}={{{code!r}: {name!r}}}: the name of an endpoint is a word; None leaves its observations out.")
+            raise DataError(
+                f"{argument}={{{code!r}: {name!r}}}: the name of an endpoint is a word; None leaves its observations out."
+            )
         if codes.setdefault(code_of(code), name) != name:
             raise DataError(f"{argument}: {code!r} has two names, {codes[code_of(code)]!r} and {name!r}.")
     return codes

@@ -176,16 +176,17 @@ class Population(Sequence):
         return replace(
             self,
             subjects=tuple(
-                redesigned(s, (s.evid == 0) | (s.evid == 2), regimen.records(s), ties, "with_doses", self.covariates) for s in self.subjects
+                redesigned(s, (s.evid == 0) | (s.evid == 2), regimen.records(s), ties, "with_doses", self.covariates)
+                for s in self.subjects
             ),
         )
 
     def with_times(self, times: Any, ties: str = "dose first") -> Population:
         """The same subjects and doses, with predictions asked for at other times.
 
-        Every record that is not a dose or a reset is replaced by prediction records (EVID 2, MDV 1, DV missing) at
-        ``times``: numbers, a dict from ID to numbers, or a function of the subject.  Covariates and occasions stay as in
-        :meth:`with_doses`.
+        Every record that is not a dose, a reset or the switch of a compartment is replaced by prediction records (EVID 2,
+        MDV 1, DV missing) at ``times``: numbers, a dict from ID to numbers, or a function of the subject.  Covariates and
+        occasions stay as in :meth:`with_doses`.
 
         Raises
         ------
@@ -199,7 +200,7 @@ class Population(Sequence):
             if not np.all(np.isfinite(at)) or (at.size and at[0] < 0):
                 raise DataError(f"Subject {s.id!r}: prediction times must be numbers from 0 on, got {asked!r}.")
             records = {"time": at, "evid": np.full(at.size, 2), "mdv": np.ones(at.size)}
-            out.append(redesigned(s, (s.evid != 0) & (s.evid != 2), records, ties, "with_times", self.covariates))
+            out.append(redesigned(s, ((s.evid != 0) & (s.evid != 2)) | s.is_switch, records, ties, "with_times", self.covariates))
         return replace(self, subjects=tuple(out))
 
     # -- tables and print ------------------------------------------------------------------------------------------
@@ -262,7 +263,11 @@ class Population(Sequence):
 
 
 def _varies(info: CovariateInfo) -> str:
-    return " (varies in time" + {"nocb": "", "locf": ", last value carried forward", "linear": ", linear between records"}[info.interpolation] + ")"
+    return (
+        " (varies in time"
+        + {"nocb": "", "locf": ", last value carried forward", "linear": ", linear between records"}[info.interpolation]
+        + ")"
+    )
 
 
 def _bytes(pieces: list[np.ndarray], kind: str) -> bytes:

@@ -103,8 +103,8 @@ def read_nonmem(
     records, report = examine(
         data,
         Reading(
-            covariates, time_varying, categories, fill, interpolation, dvid, cmt, rename, compartments, allow, ignore, skip, decimal,
-            separator, encoding,
+            covariates, time_varying, categories, fill, interpolation, dvid, cmt, rename, compartments, allow, ignore, skip,
+            decimal, separator, encoding,
         ),
     )  # fmt: skip
     if report.errors:
@@ -118,11 +118,12 @@ def read_nonmem(
 def _population(r: Records, source: str) -> Population:
     """The records cut into subjects; rows that only say what covariates and occasion are become the courses of theirs."""
     arrays = {name: values for name, values in r.arrays.items() if name != "covonly"} | {"rows": r.row}
-    extra = {r.header.names[at]: _extra(r.cells.iloc[:, at], r.header.names[at] in r.options.text) for at in r.header.extra}
+    others = {r.header.names[at]: r.cells.iloc[:, at] for at in r.header.extra}
+    extra = {name: _extra(column, r.options.is_text(name, column)) for name, column in others.items()}
     ids = [i.item() if isinstance(i, np.generic) else i for i in r.id[r.first]]
     told = r.arrays["covonly"] == 1
     record, group = np.flatnonzero(~told), r.group[~told]
-    starts = np.searchsorted(group, np.arange(len(ids) + 1))
+    starts, with_course = np.searchsorted(group, np.arange(len(ids) + 1)), set(r.group[told].tolist())
     subjects = subjects_from_columns(
         ids,
         starts,
@@ -130,7 +131,7 @@ def _population(r: Records, source: str) -> Population:
         r.cmt_name[record],
         {k: v[record] for k, v in r.covariates.items()},
         {k: v[record] for k, v in extra.items()},
-        [_course(r, told & (r.group == g)) if g in own else None for own in [set(r.group[told])] for g in range(len(ids))],
+        [_course(r, told & (r.group == g)) if g in with_course else None for g in range(len(ids))],
     )
     return Population(subjects, r.endpoints.names, r.info, r.endpoints.of_name, source)
 
@@ -139,17 +140,22 @@ def _course(r: Records, rows: np.ndarray) -> Course:
     return Course(r.time[rows], r.occasion[rows], {name: values[rows] for name, values in r.covariates.items()})
 
 
-def _extra(column: pd.Series, as_words: bool) -> np.ndarray:
-    """A column that nothing reads: whole numbers exactly, numbers where nothing is lost by it, else text with None for missing."""
-    codes = identities(column, as_words)
+def _extra(column: pd.Series, words_only: bool) -> np.ndarray:
+    """A column that nothing reads: whole numbers exactly, numbers if nothing is lost by it, else text with None for missing."""
+    if column.dtype.kind == "f":
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    codes = identities(column, words_only)
     missing = np.array([c is None for c in codes], dtype=bool)
-    if all(isinstance(c, int) for c in codes[~missing]) and not missing.all():
-        large = any(abs(c) >= EXACT for c in codes[~missing])
+    known = set(codes[~missing])
+    if known and all(isinstance(c, int) for c in known):
         if not missing.any():
             return codes.astype(np.int64)
-        return codes if large else np.where(missing, np.nan, codes).astype(np.float64)
-    words = {c: number_of(c) for c in codes[~missing] if isinstance(c, str)}
-    apart = len(set(words.values())) == len(words)  # 1.10 and 1.1 may be two sites
-    if not as_words and words and apart and all(np.isfinite(v) and not LEADING_ZEROS.match(w) for w, v in words.items()):
-        return np.array([np.nan if c is None else words[c] for c in codes], dtype=np.float64)
-    return codes
+        return codes if any(abs(c) >= EXACT for c in known) else _with_gaps(codes, {c: c for c in known})
+    numbers = {c: number_of(c) for c in known}
+    apart = len(set(numbers.values())) == len(numbers)  # 1.10 and 1.1 may be two sites
+    plain = all(np.isfinite(v) and not LEADING_ZEROS.match(w) for w, v in numbers.items())
+    return _with_gaps(codes, numbers) if known and apart and plain and not words_only else codes
+
+
+def _with_gaps(codes: np.ndarray, numbers: Mapping[Any, float]) -> np.ndarray:
+    return np.array([np.nan if c is None else numbers[c] for c in codes], dtype=np.float64)

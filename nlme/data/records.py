@@ -15,7 +15,7 @@ from nlme.data import clock
 from nlme.data.columns import COLUMNS, DATES, Header
 from nlme.data.covariates import CovariateInfo, changes_within, coded, codes_of, filled
 from nlme.data.endpoints import Endpoints, endpoints_of
-from nlme.data.numerals import EXACT, as_numbers, as_text, as_wholes, code_of, identities, rounded, written
+from nlme.data.numerals import EXACT, as_numbers, as_text, as_wholes, as_words, code_of, identities, rounded, written
 from nlme.data.options import Options
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class Records:
     """Columns of n records; see ``Subject`` for their meaning.
 
-    ``bad[column]`` marks cells that could not be read, ``large[column]`` those whose digits cannot be kept, ``blank[column]`` those
-    without a value in a column that has values elsewhere; ``first`` is the first record of every run of equal IDs and ``group``
-    numbers these runs; ``elapsed`` says that times were counted from dates or clock times.
+    ``bad[column]`` marks cells that could not be read, ``large[column]`` those whose digits cannot be kept, ``blank[column]``
+    those without a value in a column that has values elsewhere, ``empty`` columns without any; ``first`` is the first record of
+    every run of equal IDs and ``group`` numbers these runs; ``elapsed`` says that times were counted from dates or clock times.
     """
 
     cells: pd.DataFrame
@@ -64,7 +64,9 @@ class Records:
         return column in self.header.nonmem
 
     def is_bad(self, column: str) -> np.ndarray:
-        return self.bad.get(column, np.zeros(len(self), dtype=bool))
+        """Cells that could not be read, or not be kept."""
+        nothing = np.zeros(len(self), dtype=bool)
+        return self.bad.get(column, nothing) | self.large.get(column, nothing)
 
     def is_blank(self, column: str) -> np.ndarray:
         return self.blank.get(column, np.zeros(len(self), dtype=bool))
@@ -129,7 +131,7 @@ def parse(cells: pd.DataFrame, header: Header, options: Options, rows: np.ndarra
     """Type every column that is read; ``rows`` are the row numbers that messages will name."""
     columns = _Columns(cells, header, options)
     bad = columns.bad
-    identity = identities(columns.series("ID"), "ID" in options.text)
+    identity = identities(columns.series("ID"), options.is_text("ID", columns.series("ID")))
     bad["ID"] = np.array([i is None for i in identity], dtype=bool)
     columns.large["ID"] = rounded(columns.series("ID"))
     identity[bad["ID"]] = ""
@@ -154,7 +156,7 @@ def parse(cells: pd.DataFrame, header: Header, options: Options, rows: np.ndarra
 
     dvid, compartment = _codes(columns.series("DVID")), None
     if columns.series("CMT") is not None:
-        compartment = np.where(cmt_name == None, a["cmt"], cmt_name)  # noqa: E711 (elementwise)
+        compartment = np.where([name is None for name in cmt_name], a["cmt"], cmt_name)
     endpoints = endpoints_of(dvid, compartment, observed, options)
     a["mdv"] = np.where(endpoints.left_out, 1, a["mdv"])
     observed = observed & ~endpoints.left_out
@@ -164,7 +166,9 @@ def parse(cells: pd.DataFrame, header: Header, options: Options, rows: np.ndarra
 
     covariates, info = {}, {}
     for name, at in header.covariates.items():
-        covariates[name], info[name], bad[name], columns.large[name] = _covariate(name, cells.iloc[:, at], header.names[at], first, options)
+        covariates[name], info[name], bad[name], columns.large[name] = _covariate(
+            name, cells.iloc[:, at], header.names[at], first, options
+        )
     return Records(
         cells=cells, header=header, options=options, row=rows, id=identity, first=first, group=np.cumsum(first) - 1, arrays=a,
         cmt_name=cmt_name, endpoints=endpoints, covariates=covariates, info=info, bad=bad, large=columns.large,
@@ -177,8 +181,8 @@ def _events(columns: _Columns, a: dict) -> tuple[np.ndarray, np.ndarray]:
     """EVID and MDV, one derived from the other or both from the amounts where the file has no such column (NONMEM's rule)."""
     amount = (a["amt"] != 0) | columns.is_bad("AMT")
     dosing = amount | (((a["rate"] > 0) | (a["rate"] == -1)) & (a["ss"] > 0))
-    mdv, evid = columns.numbers("MDV", -1), columns.numbers("EVID")
-    given = (mdv != -1) & ~columns.is_bad("MDV")
+    mdv, evid = columns.numbers("MDV"), columns.numbers("EVID")
+    given = columns.has("MDV") & ~columns.blank.get("MDV", False) & ~columns.is_bad("MDV")
     if columns.has("EVID"):
         evid = np.where(columns.is_bad("EVID"), np.where(dosing, 1, 2), evid)
     else:
@@ -222,7 +226,7 @@ def _covariate(name: str, series: pd.Series, column: str, first: np.ndarray, opt
         values, wrong = coded(words, categories) or codes_of(words, categories)
     else:
         values, wrong = as_numbers(series, options.decimal)
-        large = _loses_digits(series, values, options.decimal)
+        large = _loses_digits(series, values)
     values[large] = np.nan
     values = np.where(wrong | large, values, filled(values, first, options.fill_of(name), name, categories or ()))
     constant = not changes_within(values, first).any()
@@ -231,12 +235,10 @@ def _covariate(name: str, series: pd.Series, column: str, first: np.ndarray, opt
     return values, info, wrong, large
 
 
-def _loses_digits(series: pd.Series, values: np.ndarray, decimal: str) -> np.ndarray:
-    """Where a whole number would be rounded: as a number it may become the same as another."""
+def _loses_digits(series: pd.Series, values: np.ndarray) -> np.ndarray:
+    """Where whole numbers written in full would be rounded: as a number one may become the same as another."""
     large = np.abs(values) >= EXACT
-    if not large.any():
-        return large
-    wholes = as_wholes(series[large], decimal)
-    exact = ~wholes[1] & ~wholes[2] & ~wholes[3]
-    large[large] = ~np.array([ok and int(v) == int(w) for ok, v, w in zip(exact, values[large], wholes[0], strict=True)])
+    if large.any():
+        words = as_words(series[large])
+        large[large] = [w.lstrip("+-").isdigit() and int(w) != int(v) for w, v in zip(words, values[large], strict=True)]
     return large

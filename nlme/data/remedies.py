@@ -46,7 +46,8 @@ def number(r: Records, column: str, at: np.ndarray) -> str:
     """The remedy for a cell that is no number, by what it looks like."""
     text = r.text(column, at[0])
     if r.options.decimal != "." and "." in text:
-        return f"with decimal={r.options.decimal!r} a point is no part of a number ({text} may be one or a thousand): write one mark only."
+        mark = r.options.decimal
+        return f"with decimal={mark!r} a point is no part of a number ({text} may be one or a thousand): write one mark only."
     if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+", text):
         return f"is this {text.replace(',', '')} or {text.replace(',', '.', 1)}? Write numbers without marks for thousands."
     if re.fullmatch(r"[-+]?\d+,\d+", text):
@@ -56,6 +57,8 @@ def number(r: Records, column: str, at: np.ndarray) -> str:
     if column == "DV" and re.match(r"[<>]", text):
         limit = "1" if text[0] == "<" else "-1"
         return f"write the limit of quantification in DV ({text[1:].strip()}) and {limit} in a column CENS, or set MDV = 1."
+    if column == "TIME" and re.match(r"\d{4}-\d{2}-\d{2}", text):
+        return "a date and time is written 2024-03-01 08:30, with a zone (2024-03-01T08:30Z) in all rows or in none."
     if column == "TIME":
         return "write numbers (24.5) or clock times hh:mm (08:30), with a column DATE when they pass midnight."
     if COLUMNS[column].whole:
@@ -70,10 +73,10 @@ def digits(r: Records, column: str, at: np.ndarray) -> str:
     """The remedy for a whole number that would be rounded or does not fit."""
     if column in r.covariates:
         return (
-            "a covariate is a number of 15 digits; a code is kept as it stands in a column that is not among the covariates, or give "
-            "its words by categories."
+            "a covariate is a number of 15 digits; a code is kept as it stands in a column that is not among the covariates, or "
+            "give its words by categories."
         )
-    if column == "ID" or r.cells.iloc[:, r.header.nonmem[column]].dtype.kind in "fO":
+    if isinstance(r.series(column).iloc[at[0]], (float, np.floating)):
         return (
             "floating-point numbers of this size are rounded, so that two may be one: read the column as text "
             f"(pandas.read_csv(..., dtype={{{column!r}: str}})), or give read_nonmem the path of the file."
@@ -84,15 +87,17 @@ def digits(r: Records, column: str, at: np.ndarray) -> str:
 def missing_value(r: Records, column: str, at: np.ndarray) -> str:
     if np.isin(r.mdv[at], (100, 101)).any():
         return (
-            "NONMEM leaves these records out of the estimation and predicts them in tables: leave them out, or write MDV = 1 (EVID = 2) "
-            "to have them predicted."
+            "NONMEM leaves these records out of the estimation and predicts them in tables: leave them out, or write MDV = 1 "
+            "(EVID = 2) to have them predicted."
         )
     return "0 for an observation, 1 for every other record."
 
 
 def steady(r: Records, column: str, at: np.ndarray) -> str:
     if np.any(r.ss[at] == 3):
-        return "SS = 3 is SS = 1 with another beginning of NONMEM's search for the steady state, which is not needed here: write 1."
+        return (
+            "SS = 3 is SS = 1 with another beginning of NONMEM's search for the steady state, which is not needed here: write 1."
+        )
     return "1: steady state, 2: steady state added to what is there, 0: no."
 
 
@@ -135,6 +140,10 @@ def comes_back(r: Records, column: str, at: np.ndarray) -> str:
     return f"ID {r.id[i]} ends in row {r.row[earlier]}, ID {r.id[i - 1]} follows, ID {r.id[i]} is back in row {r.row[i]}"
 
 
+def alike(r: Records, column: str, at: np.ndarray) -> str:
+    return "IDs " + ", ".join(map(repr, list(dict.fromkeys(r.id[at]))[:6]))
+
+
 def goes_back(r: Records, column: str, at: np.ndarray) -> str:
     i = at[0]
     return f"row {r.row[i]}: TIME = {r.text('TIME', i)} after {r.text('TIME', i - 1)} in row {r.row[i - 1]}"
@@ -164,6 +173,15 @@ def amount(r: Records, column: str, at: np.ndarray) -> str:
     return "a dose and an observation at the same time need a row each."
 
 
+def no_amount(r: Records, column: str, at: np.ndarray) -> str:
+    if np.any((r.ss[at] > 0) & (r.rate[at] < 0)):
+        return (
+            "the steady state of a constant infusion (AMT = 0, SS) needs its RATE in the data; one of which the model has the "
+            "rate (RATE = -1) is written with the AMT of each and II."
+        )
+    return "write the amount in AMT; EVID = 0 if the row is an observation, EVID = 2 if it is neither."
+
+
 def value(r: Records, column: str, at: np.ndarray) -> str:
     if np.any(r.cens[at] != 0):
         return "a censored value has its limit of quantification in DV."
@@ -173,7 +191,9 @@ def value(r: Records, column: str, at: np.ndarray) -> str:
 def endpoint(r: Records, column: str, at: np.ndarray) -> str:
     if not r.has(column):
         return f"add a column {column}, or name one endpoint only: dvid={{1: 'conc'}}."
-    text = r.text(column, at[0]) or ("0" if column == "CMT" else "...")
+    if as_text(r.series(column))[1][at[0]]:
+        return f"write the {column} of every observation."
+    text = r.text(column, at[0])
     key = text if text.lstrip("-").isdigit() else repr(text)
     argument = column.lower()
     known = "".join(f"{k!r}: {v!r}, " for k, v in (getattr(r.options, argument) or {}).items())
@@ -194,15 +214,17 @@ def by_compartment(r: Records, column: str, at: np.ndarray) -> str:
     codes = list(_compartments_of(r, at))
     named = ", ".join(f"{code!r}: 'name'" for code in codes)
     return (
-        f"say which endpoint each is: cmt={{{named}}}; the same name for compartments that are one endpoint, None in place of a name "
-        "leaves its observations out. Or add a column DVID."
+        f"say which endpoint each is: cmt={{{named}}}; the same name for compartments that are one endpoint, None in place of a "
+        "name leaves its observations out. Or add a column DVID."
     )
 
 
 def compartment(r: Records, column: str, at: np.ndarray) -> str:
     known = r.options.compartments
     if np.any((r.cmt[at] < 0) & (r.evid[at] != 2)):
-        return "a negative CMT switches a compartment off, on a record of its own with EVID = 2; elsewhere it is a number from 1 on."
+        return (
+            "a negative CMT switches a compartment off, on a record of its own with EVID = 2; elsewhere it is a number from 1 on."
+        )
     if known is None:
         return "CMT is a whole number from 1 on, or a name; '.', blank or 0 for the default compartment."
     if isinstance(known, int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 from nlme.data import remedies as say
 from nlme.data.columns import DATES
 from nlme.data.covariates import changes_within, coded
-from nlme.data.numerals import as_text
+from nlme.data.numerals import as_text, code_of, is_missing
 from nlme.data.records import Records
 from nlme.data.violations import Violation
 
@@ -97,7 +98,7 @@ def _mixed_times(r: Records) -> Mask:
 
 
 def _no_time(r: Records) -> Mask:
-    return as_text(r.series("TIME"))[1]
+    return is_missing(r.series("TIME"))
 
 
 def _negative_time(r: Records) -> Mask:
@@ -113,6 +114,13 @@ def _comes_back(r: Records) -> Mask:
     return np.array(again, dtype=bool)[r.group]
 
 
+def _alike(r: Records) -> Mask:
+    """Records of subjects whose IDs differ in writing only: in case, in blanks, or as numbers."""
+    code = {i: code_of(" ".join(i.casefold().split())) for i in dict.fromkeys(r.id) if isinstance(i, str) and i}
+    twice = {c for c, n in Counter(code.values()).items() if n > 1}
+    return np.array([code.get(i) in twice for i in r.id], dtype=bool)
+
+
 def _time_goes_back(r: Records) -> Mask:
     reset = (r.evid == 3) | (r.evid == 4)  # after a reset the clock may start again
     mask = _none(r)
@@ -121,8 +129,8 @@ def _time_goes_back(r: Records) -> Mask:
 
 
 def _endless(r: Records) -> Mask:
-    """Steady state of a constant infusion: AMT = 0, RATE > 0 or -1 (the model has it), SS."""
-    return (r.amt == 0) & ((r.rate > 0) | (r.rate == -1)) & (r.ss > 0)
+    """Steady state of a constant infusion: AMT = 0, RATE > 0, SS."""
+    return (r.amt == 0) & (r.rate > 0) & (r.ss > 0)
 
 
 def _no_amount(r: Records) -> Mask:
@@ -186,7 +194,7 @@ def _unobserved(r: Records) -> Mask:
 def _unknown_compartment(r: Records) -> Mask:
     """Without knowing the compartments, a negative number that does not switch one off (EVID = 2)."""
     known = r.options.compartments
-    mask = r.is_bad("CMT") | ((r.cmt < 0) & (r.evid != 2))
+    mask = r.bad.get("CMT", _none(r)) | ((r.cmt < 0) & (r.evid != 2))
     if known is None:
         return mask
     mask |= np.abs(r.cmt) > (known if isinstance(known, int) else len(known))
@@ -199,13 +207,9 @@ def _blank_cells(column: str, where: Callable[[Records], Mask] | None = None) ->
 
 
 def _blank_rate(r: Records) -> Mask:
-    """Doses without RATE and DUR in a file where other doses have one."""
-    there = [c for c in ("RATE", "DUR") if r.has(c)]
-    infused = r.is_dose & ((r.rate != 0) | (r.duration != 0))
-    silent = r.is_dose & ~infused
-    for column in there:
-        silent &= r.is_blank(column) | (column in r.empty)
-    return silent if there and infused.any() else _none(r)
+    """Doses of which neither RATE nor DUR says anything, in columns that say something elsewhere."""
+    there = [c for c in ("RATE", "DUR") if r.has(c) and c not in r.empty]
+    return r.is_dose & np.all([r.is_blank(c) for c in there], axis=0) if there else _none(r)
 
 
 def _empty_columns(r: Records) -> dict[str, Mask]:
@@ -263,10 +267,19 @@ RULES: tuple[Rule, ...] = (
     Rule("text in numbers", "{column} holds something that is not a number", "", _bad_numbers, say.number),
     Rule("too many digits", "{column} holds a number of more digits than can be kept", "", _large_numbers, say.digits),
     Rule("unknown category", "{column} holds a word that is not among its categories", "", _unknown_categories, say.category),
-    Rule("no ID", "a record has no ID", "ID", lambda r: r.is_bad("ID"), "every row needs the ID of its subject."),
+    Rule("no ID", "a record has no ID", "ID", lambda r: r.bad["ID"], "every row needs the ID of its subject."),
+    Rule(
+        "commented ID", "an ID begins with #, the mark of comments", "ID",
+        lambda r: np.array([str(i)[:1] == "#" for i in r.id], dtype=bool),
+        "leave the row out, or put the # before its first cell; an ID itself begins with something else.",
+    ),
     Rule(
         "ID comes back", "an ID comes back after another subject's rows", "ID", _comes_back,
         "sort the file by ID and TIME; NONMEM would silently take these rows for a new subject.", say.comes_back,
+    ),
+    Rule(
+        "IDs alike", "IDs that differ in writing only are taken for several subjects", "ID", _alike,
+        "write the same ID in all rows of a subject.", say.alike, level="warning",
     ),
     Rule("bad date", "{column} holds something that is not a date", "", _bad_dates, say.date),
     Rule(
@@ -301,8 +314,7 @@ RULES: tuple[Rule, ...] = (
         "MDV = 1 there; an observation at the time of a dose needs a row of its own.", say.cells("EVID", "AMT", "MDV"),
     ),
     Rule(
-        "dose without amount", "a dose record has no positive amount", "AMT", _no_amount,
-        "write the amount in AMT; EVID = 0 if the row is an observation, EVID = 2 if it is neither.",
+        "dose without amount", "a dose record has no positive amount", "AMT", _no_amount, say.no_amount,
         say.cells("EVID", "AMT", "MDV"),
     ),
     Rule(
@@ -319,7 +331,7 @@ RULES: tuple[Rule, ...] = (
         "keep one: RATE in amount per time, or DUR in time; 0 or '.' in the other.", say.cells("AMT", "RATE", "DUR"),
     ),
     Rule(
-        "blank RATE", "a dose has neither RATE nor DUR, where others have", "RATE", _blank_rate,
+        "blank RATE", "a dose has neither RATE nor DUR, and other rows have", "RATE", _blank_rate,
         "write 0 for a bolus. NONMEM would read a blank as 0.", say.cells("AMT", "RATE", "DUR"),
     ),
     Rule(
@@ -334,24 +346,30 @@ RULES: tuple[Rule, ...] = (
         say.cells("EVID", "AMT", "RATE", "DUR"), level="warning",
     ),
     Rule(
+        "repetition without dose", "II, ADDL or SS stands on a record that is not a dose", "II",
+        lambda r: ~r.is_dose & ((r.ii != 0) | (r.addl != 0) | (r.ss != 0)),
+        "it is not used there; if the row is a dose: EVID = 1 and its AMT.",
+        say.cells("EVID", "AMT", "II", "ADDL", "SS"), level="warning",
+    ),
+    Rule(
         "unknown SS", "SS is not 0, 1 or 2", "SS", _not_among(0, 1, 2, column="SS"), say.steady,
     ),
     Rule("negative II", "II is negative", "II", lambda r: r.ii < 0, "the dosing interval is positive."),
     Rule("negative ADDL", "ADDL is negative", "ADDL", lambda r: r.addl < 0, say.additional),
     Rule(
         "II without ADDL or SS", "II is given, but neither ADDL nor SS", "II",
-        lambda r: (r.ii > 0) & (r.addl == 0) & (r.ss == 0) & ~r.is_bad("ADDL") & ~r.is_bad("SS"),
+        lambda r: r.is_dose & (r.ii > 0) & (r.addl == 0) & (r.ss == 0) & ~r.is_bad("ADDL") & ~r.is_bad("SS"),
         "II alone repeats nothing: ADDL = number of additional doses, or SS = 1 for steady state; otherwise II = 0.",
         say.cells("II", "ADDL", "SS"),
     ),
     Rule(
         "ADDL without II", "ADDL is given, but no dosing interval II", "ADDL",
-        lambda r: (r.addl > 0) & (r.ii == 0) & ~r.is_bad("II"),
+        lambda r: r.is_dose & (r.addl > 0) & (r.ii == 0) & ~r.is_bad("II"),
         "write the interval between the doses in II.", say.cells("ADDL", "II"),
     ),
     Rule(
         "SS without II", "SS is given, but no dosing interval II", "SS",
-        lambda r: (r.ss > 0) & (r.ii == 0) & ~_endless(r) & ~r.is_bad("II"),
+        lambda r: r.is_dose & (r.ss > 0) & (r.ii == 0) & ~_endless(r) & ~r.is_bad("II"),
         "write the dosing interval in II (only a constant infusion, AMT = 0 and RATE > 0, has none).",
         say.cells("SS", "II", "AMT", "RATE"),
     ),
@@ -390,11 +408,13 @@ RULES: tuple[Rule, ...] = (
         "write the occasion of every record, doses too. NONMEM would read a blank as 0, an occasion of its own.",
         say.cells("TIME", "EVID", "OCC"),
     ),
-    Rule("unknown COVONLY", "COVONLY is not 0 or 1", "COVONLY", _not_among(0, 1, column="COVONLY"), "1 on a row that only says what "
-        "covariates and occasion are, 0 on every record."),
+    Rule(
+        "unknown COVONLY", "COVONLY is not 0 or 1", "COVONLY", _not_among(0, 1, column="COVONLY"),
+        "1 on a row that only says what covariates and occasion are, 0 on every record.",
+    ),
     Rule(
         "covariates only", "a row with COVONLY = 1 is more than that", "COVONLY", _only_covariates,
-        "such a row has EVID = 2 and no compartment, and the subject's clock does not start again; COVONLY = 0 makes it a record.",
+        "such a row has EVID = 2 and no compartment, and the subject's clock does not start again; COVONLY = 0: a record.",
         say.cells("TIME", "EVID", "CMT", "COVONLY"),
     ),
     Rule("missing covariate", "covariate {column} is missing", "", _missing_covariates, say.missing_covariate),

@@ -49,6 +49,9 @@ def read_cells(
     import pandas as pd
 
     if isinstance(data, pd.DataFrame):
+        for argument, value in (("skip", skip), ("separator", separator), ("encoding", encoding)):
+            if value is not None:
+                raise DataError(f"{argument}={value!r} says how a file is read; a DataFrame has been read already.")
         return _of_frame(data, ignore)
     if not isinstance(data, (str, os.PathLike)):
         raise DataError(f"A data set is the path of a file or a pandas DataFrame, not {type(data).__name__}.")
@@ -76,11 +79,11 @@ def _of_frame(data: pd.DataFrame, ignore: str | None) -> Cells:
     names = [" ".join(str(part) for part in c if str(part)) if isinstance(c, tuple) else clean_name(c) for c in frame.columns]
     frame.columns = [(n if i > 1 else clean_name(n.lstrip("#@"))) or f"(column {i})" for i, n in enumerate(names, start=1)]
     rows = np.arange(1, len(frame) + 1)
-    if not len(frame):
-        return Cells(frame, rows, "the data frame", (no_records(), *faults), dict(data.attrs))
-    if len(frame.columns) and frame.dtypes.iloc[0].kind not in "biuf":
+    if len(frame) and len(frame.columns) and frame.dtypes.iloc[0].kind not in "biuf":
         comment = as_text(frame.iloc[:, 0])[0].map(comment_test(ignore)).to_numpy(dtype=bool)
         frame, rows = frame[~comment], rows[~comment]
+    if not len(frame):
+        faults.append(no_records())
     return Cells(frame, rows, "the data frame", tuple(faults), dict(data.attrs))
 
 

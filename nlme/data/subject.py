@@ -109,6 +109,12 @@ class Subject:
         return (self.evid == 1) | (self.evid == 4)
 
     @property
+    def is_switch(self) -> np.ndarray:
+        """(n,) records that switch a compartment off (EVID 2, CMT < 0) or on again (EVID 2 with its number)."""
+        other = self.evid == 2
+        return other & np.isin(np.abs(self.cmt), -self.cmt[other & (self.cmt < 0)])
+
+    @property
     def n_observations(self) -> int:
         return int(self.is_observation.sum())
 

@@ -39,6 +39,13 @@ def read_table(text: str, known: Collection[str], separator: str | None, skip: i
     ``known``: names (in capitals) that columns have; the first line with two of them is the header, unless ``skip`` says how
     many lines stand before it.
     """
+    if (
+        separator is not None
+        and separator != BLANKS
+        and not (isinstance(separator, str) and len(separator) == 1 and separator not in '"\r\n')
+    ):
+        raise DataError(f"separator={separator!r}: it is one character: ',', ';', a tab, or ' ' for blanks.")
+    separator = BLANKS if separator == " " else separator
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     at = _header(lines, known, separator, skip)
     if at is None:
@@ -58,7 +65,7 @@ def read_table(text: str, known: Collection[str], separator: str | None, skip: i
 
 
 def comment_test(ignore: str | None) -> Callable[[str], bool]:
-    """Whether the first cell of a row makes it a comment: NONMEM's IGNORE=#, and IGNORE=c or IGNORE=@ (a letter or @) if asked for.
+    """Whether the first cell of a row makes it a comment: NONMEM's IGNORE=#, and IGNORE=c or IGNORE=@ (a letter or @) if asked.
 
     Raises
     ------
@@ -66,8 +73,12 @@ def comment_test(ignore: str | None) -> Callable[[str], bool]:
         ``ignore`` is no text.
     """
     if ignore is not None and not (isinstance(ignore, str) and ignore):
-        raise DataError(f"ignore={ignore!r}: it is the character with which rows begin that are left out: 'C', '#', or '@' for any letter.")
-    pattern = re.compile(r'\s*"?(?:#' + ("" if ignore is None else "|[A-Za-z@]" if ignore == "@" else "|" + re.escape(ignore)) + ")")
+        raise DataError(
+            f"ignore={ignore!r}: it is the character with which rows begin that are left out: 'C', '#', or '@' for any letter."
+        )
+    pattern = re.compile(
+        r'\s*"?(?:#' + ("" if ignore is None else "|[A-Za-z@]" if ignore == "@" else "|" + re.escape(ignore)) + ")"
+    )
     return lambda start: pattern.match(start) is not None
 
 
@@ -124,7 +135,7 @@ def _separator(line: str) -> str:
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    if separator.isspace() and separator != "\t" or separator == BLANKS:
+    if separator == BLANKS:
         return _split(line)
     return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
 
@@ -137,7 +148,9 @@ def _no_header(names: list[str]) -> Violation | None:
     if not names or not all(_is_number(name) or name.startswith("(column ") for name in names):
         return None
     seen = f"the first line is {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
-    return fault("no header", "the file has no header", seen, "write the names of the columns in the first line: ID, TIME, DV ...")
+    return fault(
+        "no header", "the file has no header", seen, "write the names of the columns in the first line: ID, TIME, DV ..."
+    )
 
 
 # -- the rows ------------------------------------------------------------------------------------------------------
@@ -163,18 +176,14 @@ def _records(
     lines: list[str], at: int, separator: str, is_comment: Callable[[str], bool], faults: list[Violation]
 ) -> Iterator[tuple[int, list[str]]]:
     """Number and cells of the header (0) and of every row that is no comment, up to a quote that spoils the rest."""
-    source = _Lines(lines, at)
-    blanks = separator == BLANKS or (separator.isspace() and separator != "\t")
-    try:
-        reader = None if blanks else csv.reader(source, delimiter=separator, skipinitialspace=True, strict=True)
-    except (TypeError, ValueError):
-        raise DataError(f"separator={separator!r}: it is one character: ',', ';', a tab, or ' ' for blanks.") from None
+    source, blanks = _Lines(lines, at), separator == BLANKS
+    reader = None if blanks else csv.reader(source, delimiter=separator, skipinitialspace=True, strict=True)
     number = -1
     while source.at < len(lines):
         line, begin = lines[source.at], source.at
-        if line.strip():
-            number += 1
-        if not line.strip() or (number and is_comment(line)):
+        empty = not line.strip(None if blanks else " ")
+        number += not empty
+        if empty or (number and is_comment(line)):
             source.at += 1
             continue
         try:
@@ -201,7 +210,9 @@ def _spoiled(error: str, begin: int, number: int, line: str) -> Violation:
         remedy = 'close the quoted cell with a second ", or write "" for a quote inside of it.'
         return fault("unclosed quote", f"a quote that opens in line {begin + 1} of the file is not closed", seen, remedy, rows)
     if "expected after" in error:
-        remedy = 'a quoted cell ends at its second ": write "" for a quote inside of it, and nothing between it and the separator.'
+        remedy = (
+            'a quoted cell ends at its second ": write "" for a quote inside of it, and nothing between it and the separator.'
+        )
         return fault("misplaced quote", f"in line {begin + 1} of the file something follows a quoted cell", seen, remedy, rows)
     return fault("unreadable row", f"line {begin + 1} of the file cannot be read ({error})", seen, "correct the row.", rows)
 

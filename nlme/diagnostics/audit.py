@@ -1,36 +1,44 @@
 """The audit of a fit: a table of checks, each with a figure and a verdict in words, problems first.
 
-The quick checks need one evaluation of the gradient at the estimates:
+Its first line is the fit's verdict.  The quick checks need no evaluation of the objective:
 
 | check           | figure                                                                                                     |
 |-----------------|------------------------------------------------------------------------------------------------------------|
 | search          | how it ended                                                                                               |
+| range           | parameters that went to infinity, or so far that the objective no longer depends on them                   |
 | gradient        | expected further decrease 1/2 g' H^-1 g, H the information in the unconstrained parameters                 |
 | modes           | largest Newton decrement left in a subject's search for its mode, and whose                                |
 | information     | smallest eigenvalue of the information scaled to a unit diagonal, and the parameters along that direction   |
 | bounds          | parameters at the end of their range                                                                       |
+| starts          | how many searches reached this minimum, and how much higher the next one is, if it is near                 |
+| density         | what speaks against the method's approximation of a subject's density                                      |
 | shrinkage       | 100 (1 - sd(eta)/omega) %                                                                                  |
 | mean of eta     | smallest p of t = mean(eta) sqrt(N) / sd(eta), two-sided, multiplied by the number of effects (Bonferroni) |
 
-The information is 2 R if the fit's covariance has been computed, else 1/2 sum_i s_i s_i' with s_i the gradient of subject i's
--2 log L (both are the Hessian of the objective where the model holds).
+The information is 2 R if the fit's covariance has been computed; else the Hessian, where the search made it from differences of the
+gradient; else 1/2 sum_i s_i s_i' with s_i the gradient of subject i's -2 log L (all are the Hessian of the objective where the
+model holds).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
-import jax.numpy as jnp
 import numpy as np
 
 from nlme.dynamics.solvers import SOLVED
 from nlme.fitting.result import Fit
-from nlme.marginal.objective import evaluate_subjects
+from nlme.fitting.saem.method import SAEM
 from nlme.search.quasi_newton import CONVERGED, SENTENCES
 
 PROBLEM, REMARK, FINE, UNJUDGED = "problem", "remark", "fine", "not judged"
 _ORDER = (PROBLEM, REMARK, UNJUDGED, FINE)
+_EXPECTED = 1e-3  # further fall of the objective, from which a search has ended too early
+_BY_CHANCE = 0.5  # the same where the estimate is one of a stochastic algorithm
+_FLAT = 1e-8  # eigenvalue of the information in units of its diagonal
+_NEARLY_FLAT = 1000.0  # ratio of largest to smallest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +69,20 @@ class Audit:
     def problems(self) -> list[str]:
         return [check.sentence for check in self.checks if check.verdict == PROBLEM]
 
+    @property
+    def remarks(self) -> list[str]:
+        return [check.sentence for check in self.checks if check.verdict == REMARK]
+
+    @property
+    def headline(self) -> str:
+        """The overall judgement in one line."""
+        if self.problems:
+            return "Do not use as it is: " + self.problems[0]
+        if self.remarks:
+            count = len(self.remarks)
+            return f"Converged, with {count} remark{'s' if count > 1 else ''}: {self.remarks[0]}"
+        return "Converged; no problems found by the quick checks."
+
     def __getitem__(self, name: str) -> Check:
         return next(check for check in self.checks if check.name == name)
 
@@ -69,7 +91,7 @@ class Audit:
         said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
         marks = {PROBLEM: "!", REMARK: "?", UNJUDGED: "-", FINE: " "}
         lines = [f"  {marks[check.verdict]} {check.name + ':':<28} {check.sentence}" for check in self.checks]
-        return "\n".join([f"Audit of {self.title}: {said}", *lines])
+        return "\n".join([self.headline, f"Audit of {self.title}: {said}", *lines])
 
 
 def assembled(fit: Fit, checks: list[Check]) -> Audit:
@@ -78,50 +100,66 @@ def assembled(fit: Fit, checks: list[Check]) -> Audit:
     return Audit(title, tuple(sorted(checks, key=lambda check: _ORDER.index(check.verdict))))
 
 
+def guarded(name: str, check: Callable[[], Check]) -> Check:
+    """The check, or that it could not be made: an audit of the worst fit still says what is wrong with it."""
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001
+        return Check(name, UNJUDGED, float("nan"), f"It cannot be judged ({type(error).__name__}: {' '.join(str(error).split())[:200]}).")
+
+
 def quick_audit(fit: Fit) -> Audit:
     """The quick checks."""
     return assembled(fit, quick_checks(fit))
 
 
 def quick_checks(fit: Fit) -> list[Check]:
-    hessian = information(fit)
-    return [
-        _search(fit),
-        _gradient(fit, hessian),
-        _modes(fit),
-        _information(fit, hessian),
-        _bounds(fit),
-        *([_shrinkage(fit), _mean_eta(fit)] if fit.effects else []),
-    ]
+    checks = {
+        "search": _search,
+        "range of the parameters": _range,
+        "gradient at the end": _gradient,
+        "modes of the subjects": _modes,
+        "information": _information,
+        "bounds": _bounds,
+        "starts": _starts,
+        "density of the subjects": _density,
+        **({"shrinkage": _shrinkage, "mean of the random effects": _mean_eta} if fit.effects else {}),
+    }
+    return [guarded(name, functools.partial(check, fit, name)) for name, check in checks.items()]
 
 
-def information(fit: Fit) -> np.ndarray:
-    """(P, P) Hessian of the objective in the unconstrained parameters, as far as it is known without much work."""
-    at = evaluate_subjects(
-        fit.method,
-        fit.layout.anatomy,
-        fit.inventory,
-        fit.model,
-        fit.layout.arrays,
-        fit.inventory.unconstrained(fit.model),
-        jnp.asarray(fit.b),
-    )
-    scores = np.asarray(at.gradient)
-    if "covariance" not in fit.__dict__:
-        return 0.5 * scores.T @ scores
-    from nlme.fitting.covariance import natural_jacobian
+def information(fit: Fit) -> tuple[np.ndarray | None, str]:
+    """(P, P) Hessian of the objective in the unconstrained parameters as far as it is known without work, and from what; or None."""
+    if "covariance" in fit.__dict__:
+        from nlme.fitting.covariance import natural_jacobian
 
-    jacobian = natural_jacobian(fit.inventory, fit.model)
-    return 2.0 * jacobian.T @ fit.covariance.information_r @ jacobian
+        jacobian = natural_jacobian(fit.inventory, fit.model)
+        return 2.0 * jacobian.T @ fit.covariance.information_r @ jacobian, "R"
+    if fit.curvature is not None:
+        return fit.curvature, "differences of the gradient"
+    if fit.information is None:
+        return None, ""
+    penalty = 0.0 if fit.penalty_slopes is None else fit.penalty_slopes[1]
+    return fit.information + penalty, "scores of the subjects"
 
 
-def _search(fit: Fit) -> Check:
+def _search(fit: Fit, name: str) -> Check:
     good = fit.search_status == CONVERGED
-    return Check("search", FINE if good else PROBLEM, float(len(fit.history)), SENTENCES[fit.search_status])
+    return Check(name, FINE if good else PROBLEM, float(len(fit.history)), SENTENCES[fit.search_status])
 
 
-def _gradient(fit: Fit, hessian: np.ndarray) -> Check:
-    name = "gradient at the end"
+def _range(fit: Fit, name: str) -> Check:
+    if not fit.ran_away:
+        return Check(name, FINE, 0.0, "No parameter ran away.")
+    values = {row.name: row.value for row in fit.parameters}
+    starts = {row.name: row.value for row in fit.inventory.rows(fit.start)}
+    listed = ", ".join(f"{name} (to {values[name]:.3g} from {starts[name]:.3g})" for name in fit.ran_away)
+    return Check(
+        name, PROBLEM, float(len(fit.ran_away)), f"Ran away: {listed}; the objective does not depend on it there any more. Try other starting values."
+    )
+
+
+def _gradient(fit: Fit, name: str) -> Check:
     gradient = fit.gradient
     if gradient is None or not len(gradient):
         return Check(name, UNJUDGED, float("nan"), "The method searches without a gradient.")
@@ -129,74 +167,108 @@ def _gradient(fit: Fit, hessian: np.ndarray) -> Check:
         return Check(name, PROBLEM, float("nan"), "The gradient at the end is not finite.")
     worst = int(np.argmax(np.abs(gradient)))
     size = f"largest element {gradient[worst]:.2g} ({fit.inventory.names[worst]})"
-    if not np.all(np.isfinite(hessian)):
-        return Check(name, PROBLEM, float("nan"), f"{size}; what it is worth cannot be said, for the second derivatives are not finite.")
-    expected = float(0.5 * gradient @ np.linalg.lstsq(hessian, gradient, rcond=1e-10)[0])
-    if expected < 1e-3:
+    hessian, _ = information(fit)
+    if hessian is None or not np.all(np.isfinite(hessian)):
+        return Check(name, UNJUDGED, float("nan"), f"{size}; nothing is known of the curvature by which to judge it.")
+    moving = np.array([fit.ended is None or name not in fit.ended for name in fit.inventory.names])
+    expected = float(0.5 * gradient[moving] @ _solution(hessian[np.ix_(moving, moving)], gradient[moving]))
+    chance = isinstance(fit.method, SAEM)
+    if expected < (_BY_CHANCE if chance else _EXPECTED):
         return Check(name, FINE, expected, f"{size}; the objective could fall by {max(expected, 0.0):.1g} more.")
     sentence = f"{size}: the objective is expected to fall by {expected:.3g} more, so the search ended too early."
-    return Check(name, PROBLEM, expected, sentence)
+    return Check(name, REMARK if chance else PROBLEM, expected, sentence)
 
 
-def _modes(fit: Fit) -> Check:
-    name = "modes of the subjects"
+def _solution(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Least squares in units of the diagonal, so that parameters of any scale count alike."""
+    scale = np.sqrt(np.maximum(np.abs(np.diagonal(matrix)), 1e-300))
+    return np.linalg.lstsq(matrix / np.outer(scale, scale), right / scale, rcond=1e-10)[0] / scale
+
+
+def _modes(fit: Fit, name: str) -> Check:
     left = np.sqrt(np.maximum(np.nan_to_num(fit.decrement, nan=np.inf), 0.0))
     lost = np.flatnonzero(~fit.inner_converged | (fit.status != SOLVED))
     worst = int(np.argmax(left))
-    who = f"largest gradient left {left[worst]:.1g} standard deviations, subject {fit.population.ids[worst]}"
     if len(lost):
-        listed = ", ".join(str(fit.population.ids[i]) for i in lost[:5]) + (" ..." if len(lost) > 5 else "")
-        sentence = f"{len(lost)} of {len(left)} subjects have no reliable mode ({listed}); {who}."
-        return Check(name, PROBLEM, float(left[worst]), sentence)
+        return Check(name, PROBLEM, float(left[worst]), " ".join(fit.subject_problems()))
+    who = f"largest gradient left {left[worst]:.1g} standard deviations, subject {fit.population.ids[worst]}"
     return Check(name, FINE, float(left[worst]), f"All found; {who}.")
 
 
-def _information(fit: Fit, hessian: np.ndarray) -> Check:
-    name, names = "information", fit.inventory.names
-    source = "R" if "covariance" in fit.__dict__ else "scores of the subjects"
-    if not np.all(np.isfinite(hessian)):
-        return Check(name, PROBLEM, float("nan"), "The derivatives of the objective are not finite at the estimates.")
-    if source != "R" and len(fit.values) <= len(names):
+def _information(fit: Fit, name: str) -> Check:
+    hessian, source = information(fit)
+    # weights of a network are many, and permute; what is left is judged at given weights
+    own = [k for k, kind in enumerate(fit.inventory.kinds) if kind != "weight"]
+    own = [k for k in own if fit.inventory.names[k] not in (fit.ended or {})]
+    names = [fit.inventory.names[k] for k in own]
+    if hessian is None:
         units = "subjects" if fit.layout.sites is None else "sites"
         sentence = f"Not more {units} than parameters: nlme.audit(fit) computes the second derivatives."
         return Check(name, UNJUDGED, float("nan"), sentence)
+    hessian = hessian[np.ix_(own, own)]
+    if not np.all(np.isfinite(hessian)):
+        return Check(name, PROBLEM, float("nan"), "The derivatives of the objective are not finite at the estimates.")
+    if not own:
+        return Check(name, UNJUDGED, float("nan"), "There is no parameter to judge.")
     scale = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), 1e-300))
     values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
     smallest = float(values[0])
     weights = np.abs(vectors[:, 0])
     along = " and ".join(names[k] for k in np.argsort(-weights) if weights[k] > 0.3)
-    if smallest < 1e-8:
+    if smallest < _FLAT:
         sentence = f"Flat along {along} (smallest eigenvalue {smallest:.1g}, from {source}): not determined by the data."
         return Check(name, PROBLEM, smallest, sentence)
     spread = f"{smallest:.2g} to {values[-1]:.2g}"
-    if values[-1] / smallest > 1000.0:
+    if values[-1] / smallest > _NEARLY_FLAT:
         return Check(name, REMARK, smallest, f"Nearly flat along {along} (eigenvalues {spread}, from {source}).")
     return Check(name, FINE, smallest, f"Eigenvalues {spread} (from {source}); least determined: {along}.")
 
 
-def _bounds(fit: Fit) -> Check:
-    found = fit.bound_problems()
+def _bounds(fit: Fit, name: str) -> Check:
+    found = list(fit.at_bounds.values())
     if not found:
-        return Check("bounds", FINE, 0.0, "No parameter is at the end of its range.")
-    return Check("bounds", PROBLEM, float(len(found)), " ".join(found))
+        return Check(name, FINE, 0.0, "No parameter is at the end of its range.")
+    return Check(name, REMARK, float(len(found)), " ".join(found))
 
 
-def _shrinkage(fit: Fit) -> Check:
+def _starts(fit: Fit, name: str) -> Check:
+    starts = fit.starts
+    if starts is None:
+        return Check(name, UNJUDGED, float("nan"), "The method searches from one start.")
+    if starts.tried == 1:
+        return Check(name, FINE, 1.0, "One start; the search ended well and near it.")
+    said = f"{starts.reached} of {starts.tried} starts reached this minimum"
+    if not starts.rivals:
+        return Check(name, FINE, float(starts.reached), f"{said}, none a lower one.")
+    other = starts.rivals[0]
+    height = starts.objectives[other] - np.min(starts.objectives, where=starts.valid, initial=np.inf)
+    values = ", ".join(f"{n} {v:.4g}" for n, v in zip(starts.names[:6], starts.ends[other], strict=False))
+    return Check(name, REMARK, float(height), f"{said}; another minimum is only {height:.2f} higher ({values}).")
+
+
+def _density(fit: Fit, name: str) -> Check:
+    found = fit.density_problems()
+    if not found:
+        return Check(name, FINE, 0.0, "Nothing speaks against the method's approximation at any subject's mode.")
+    return Check(name, REMARK, float(len(found)), " ".join(found))
+
+
+def _shrinkage(fit: Fit, name: str) -> Check:
     shrinkage = fit.shrinkage.dropna()
     if shrinkage.empty:
-        return Check("shrinkage", UNJUDGED, float("nan"), "No random effect is estimated to vary.")
+        return Check(name, UNJUDGED, float("nan"), "No random effect varies.")
     worst = shrinkage.idxmax()
-    size = f"largest {shrinkage[worst]:.0f} % ({worst})"
-    if shrinkage[worst] > 30.0:
-        sentence = f"{size}: plots of random effects and individual predictions can mislead."
-        return Check("shrinkage", REMARK, float(shrinkage[worst]), sentence)
-    return Check("shrinkage", FINE, float(shrinkage[worst]), f"{size}.")
+    high = shrinkage[shrinkage > 30.0]
+    if high.empty:
+        return Check(name, FINE, float(shrinkage[worst]), f"Largest {shrinkage[worst]:.0f} % ({worst}).")
+    listed = ", ".join(f"{effect} {value:.0f} %" for effect, value in high.items())
+    sentence = f"Shrinkage above 30 % ({listed}): plots of these random effects and of individual predictions can mislead."
+    return Check(name, REMARK, float(shrinkage[worst]), sentence)
 
 
-def _mean_eta(fit: Fit) -> Check:
+def _mean_eta(fit: Fit, name: str) -> Check:
     from scipy.stats import t as student
 
-    name = "mean of the random effects"
     modes = {effect: values for effect, values in fit.modes.items() if len(values) > 2}
     if not modes:
         return Check(name, UNJUDGED, float("nan"), "Fewer than three subjects.")

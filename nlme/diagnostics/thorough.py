@@ -15,7 +15,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.diagnostics.audit import FINE, PROBLEM, REMARK, UNJUDGED, Audit, Check, assembled, quick_checks
+from nlme.diagnostics.audit import FINE, PROBLEM, REMARK, UNJUDGED, Audit, Check, assembled, guarded, quick_checks
 from nlme.dynamics.solvers import SOLVED
 from nlme.fitting.multistart import SAME, multistart
 from nlme.fitting.result import Fit, require_fit
@@ -45,20 +45,29 @@ def audit(fit: Fit, *, starts: int = 5, samples: int = 1000, key=0, penalty=None
         No fit; a penalised fit without its penalty, when other starts are asked for.
     """
     require_fit(fit, "audit")
-    fit.covariance  # noqa: B018 (so that the quick checks judge the second derivatives, not the scores)
-    checks = [*quick_checks(fit), _exact_gradient(fit), _tolerances(fit)]
+    guarded("covariance", lambda: fit.covariance)  # so that the quick checks judge the second derivatives, not the scores
+    checks = [
+        *quick_checks(fit),
+        guarded("exact gradient", lambda: _exact_gradient(fit)),
+        guarded("tolerances", lambda: _tolerances(fit)),
+    ]
     if fit.layout.anatomy.mixture or fit.layout.anatomy.by_site:
         what = f"random effects per {fit.layout.anatomy.above}" if fit.layout.anatomy.by_site else "mixtures of subpopulations"
         words = f"Not for {what}: compare with nlme.AGQ and with fits from other starting values by hand."
         return assembled(fit, [*checks, *(Check(name, UNJUDGED, float("nan"), words) for name in ("approximation", "several starts"))])
     if samples:
-        checks.append(_approximation(fit, samples))
+        checks.append(guarded("approximation", lambda: _approximation(fit, samples)))
     if starts:
-        found = multistart(fit, starts, key=key, penalty=penalty)
-        good = found.fits.converged
-        verdict = UNJUDGED if not good.any() else PROBLEM if found.gain > SAME else FINE
-        checks.append(Check("several starts", verdict, found.gain, found.verdict))
+        fit.problem(penalty)  # refused here and not in the guard: a penalised fit without its penalty
+        checks.append(guarded("several starts", lambda: _several_starts(fit, starts, key, penalty)))
     return assembled(fit, checks)
+
+
+def _several_starts(fit: Fit, starts: int, key, penalty) -> Check:
+    found = multistart(fit, starts, key=key, penalty=penalty)
+    good = found.fits.converged
+    verdict = UNJUDGED if not good.any() else PROBLEM if found.gain > SAME else FINE
+    return Check("several starts", verdict, found.gain, found.verdict)
 
 
 def _exact_gradient(fit: Fit) -> Check:

@@ -382,7 +382,8 @@ class Evaluated:
 
         return pd.Index([s.id for s in self.population], name="ID")
 
-    def _subject_problems(self) -> list[str]:
+    def subject_problems(self) -> list[str]:
+        """Subjects without a reliable mode, in a sentence; none where all have one."""
         table = self.subjects
         bad = table[~table["converged"]]
         if bad.empty:
@@ -430,10 +431,14 @@ class Evaluated:
         sites = self.layout.sites
         return f"{len(self.status)} subjects" + ("" if sites is None else f" of {len(sites)} values of {sites.column}")
 
+    def density_problems(self) -> list[str]:
+        """What speaks against the method's approximation of some subjects' densities, in sentences."""
+        return self._flat_problems() + self._monte_carlo_problems()
+
     @property
     def messages(self) -> list[str]:
         """Problems in words, most serious first."""
-        return self._subject_problems() + self._flat_problems() + self._monte_carlo_problems()
+        return self.subject_problems() + self.density_problems()
 
     def __repr__(self) -> str:
         error = "" if self.monte_carlo is None else f" ± {self.monte_carlo.error:.3g}"

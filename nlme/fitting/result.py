@@ -8,12 +8,12 @@ import math
 
 import numpy as np
 
-from nlme.dynamics.solvers import SOLVED
 from nlme.errors import FitError
 from nlme.fitting.evaluated import Evaluated
+from nlme.fitting.starts import Starts
 from nlme.language.model import Model
 from nlme.search.problem import Penalty, Problem
-from nlme.search.quasi_newton import CONVERGED, SENTENCES
+from nlme.search.quasi_newton import CONVERGED
 from nlme.versions import now
 
 
@@ -24,6 +24,11 @@ class Fit(Evaluated):
     start: Model = None
     search_status: int = CONVERGED
     gradient: np.ndarray = None  # of the (penalised) objective in the unconstrained parameters
+    information: np.ndarray | None = None  # half the scores' outer products, where there are more of them than parameters
+    curvature: np.ndarray | None = None  # the Hessian of the (penalised) objective, where the search made it of differences
+    ended: dict[str, int] | None = None  # parameters at the lower (-1) or upper (1) end of their line; None: not looked at
+    ran_away: tuple[str, ...] = ()  # those for which that is no end of their range
+    starts: Starts | None = None  # from where it was searched
     penalty: float = 0.0  # at the estimate, what was added to the objective in the search
     penalty_slopes: tuple[np.ndarray, np.ndarray] | None = None  # its gradient and Hessian in the unconstrained parameters
     priors: dict[str, str] = dataclasses.field(default_factory=dict)  # in words
@@ -64,7 +69,8 @@ class Fit(Evaluated):
 
     @property
     def converged(self) -> bool:
-        return self.search_status == CONVERGED and bool(self.inner_converged.all()) and bool((self.status == SOLVED).all())
+        """Whether the estimate is a minimum that the data determine: no check of ``audit`` finds a problem."""
+        return not self.audit.problems
 
     @property
     def history(self):
@@ -75,78 +81,53 @@ class Fit(Evaluated):
 
     @functools.cached_property
     def messages(self) -> list[str]:
-        found = [] if self.search_status == CONVERGED else [SENTENCES[self.search_status]]
-        by_subject = self._subject_problems() + self._flat_problems() + self._monte_carlo_problems()
-        return found + by_subject + self.bound_problems() + self._shrinkage_problems()
+        """Problems and remarks in words, most serious first: what the audit found."""
+        return self.audit.problems + self.audit.remarks
 
     @property
     def verdict(self) -> str:
-        """The overall judgement in one line."""
-        if not self.converged:
-            return "Do not use as it is: " + self.messages[0]
-        if self.messages:
-            return f"Converged, with {len(self.messages)} remark{'s' if len(self.messages) > 1 else ''}: {self.messages[0]}"
-        return "Converged; no problems found by the quick checks."
+        """The overall judgement in one line: the first of ``audit``."""
+        return self.audit.headline
 
     @functools.cached_property
     def audit(self):
-        """The quick checks of this fit as a table, problems first (one evaluation); :func:`nlme.audit` adds the slow ones."""
+        """The quick checks of this fit as a table, problems first; :func:`nlme.audit` adds the slow ones."""
         from nlme.diagnostics.audit import quick_audit
 
         return quick_audit(self)
 
-    def bound_problems(self) -> list[str]:
-        """Parameters at the end of their range, in words."""
-        return list(self._bounds.values())
-
     def _at_bounds(self) -> tuple[str, ...]:
         """Free parameters that stand at a bound, with the covariances of an effect whose variance does."""
-        effects = [name for name in self._bounds if name in self._vanished]
         return tuple(
             name
             for name in self.inventory.names
-            if name in self._bounds or any(_covaries(name, variance) for variance in effects)
+            if name in self.at_bounds or any(_covaries(name, variance) for variance in self.at_bounds)
         )
 
     @functools.cached_property
-    def _vanished(self) -> list[str]:
-        rows = [row for row in self.parameters if row.kind == "variance" and not row.fixed]
-        return [row.name for row in rows if row.value < 1e-6]
-
-    @functools.cached_property
-    def _bounds(self) -> dict[str, str]:
-        """Parameter at the end of its range -> what to say of it."""
+    def at_bounds(self) -> dict[str, str]:
+        """Parameter at an end of its range -> what to say of it."""
         found = {}
-        for row in self.parameters:
-            if row.name in self._vanished:
-                found[row.name] = (
-                    f"{row.name} = {row.value:.1e}: the variance went to zero, its bound; the data show no variability of "
-                    f"{row.random_effect} here. It has no standard error; leave the effect out or fix it."
-                )
-        for entry in self.inventory.entries:
-            domain = entry.declaration.domain
-            if math.isinf(domain.lower) and math.isinf(domain.upper):
+        kinds = dict(zip(self.inventory.names, self.inventory.kinds, strict=True))
+        values = {row.name: row.value for row in self.parameters}
+        for name in self.inventory.names:
+            if name in self.ran_away or not (side := self._side(name, kinds[name], values[name])):
                 continue
-            values, starts = np.asarray(entry.natural(self.model)), np.asarray(entry.natural(self.start))
-            for name, value, start in zip(entry.names, values, starts, strict=True):
-                if name in self.inventory.fixed:
-                    continue
-                width = domain.upper - domain.lower
-                if math.isfinite(width):
-                    near = min(value - domain.lower, domain.upper - value) < 1e-4 * width
-                    side = domain.lower if value - domain.lower < domain.upper - value else domain.upper
-                else:
-                    near, side = value - domain.lower < 1e-5 * (start - domain.lower), domain.lower
-                if near:
-                    found[name] = f"{name} = {value:.4g} is at its bound {side:g}, where it has no standard error."
+            found[name] = _said_of_bound(name, kinds[name], values[name], side, self.ended is not None)
         return found
 
-    def _shrinkage_problems(self) -> list[str]:
-        high = self.shrinkage[lambda s: s > 30]
-        if high.empty:
-            return []
-        listed = ", ".join(f"{name} {value:.0f} %" for name, value in high.items())
-        return [f"Shrinkage above 30 % ({listed}): plots of these random effects and of individual predictions can mislead."]
+    def _side(self, name: str, kind: str, value: float) -> int:
+        """-1 or 1 where a parameter is at the lower or upper end of its range, else 0."""
+        if self.ended is not None and name in self.ended:
+            return self.ended[name]
+        domain = next(entry.declaration.domain for entry in self.inventory.entries if name in entry.names)
+        if kind == "variance":
+            return -1 if self.ended is None and value < 1e-6 else 0
+        if kind == "covariance" or not math.isfinite(domain.upper - domain.lower):
+            return 0
+        width = domain.upper - domain.lower
+        near = min(value - domain.lower, domain.upper - value) < 1e-4 * width
+        return 0 if not near else -1 if value - domain.lower < domain.upper - value else 1
 
     def table(self, **options):
         """The parameter table; see :func:`nlme.table`."""
@@ -172,6 +153,18 @@ class Fit(Evaluated):
         elif self.penalty:
             lines.append(f"  A penalty of {self.penalty:.3f} is not part of the objective.")
         return "\n".join(lines + [f"  ! {m}" for m in self.messages])
+
+
+def _said_of_bound(name: str, kind: str, value: float, side: int, tested: bool) -> str:
+    """``tested``: whether the objective was seen not to fall when a variance of zero is raised."""
+    effect = name.rpartition(".")[2]
+    if kind == "variance" and side < 0:
+        why = f"; the data show no variability of {effect} here" if tested else ""
+        return f"{name} = {value:.1e}: the variance went to zero, its bound{why}. It has no standard error; leave the effect out or fix it."
+    if kind == "covariance":
+        pair = " and ".join(effect.split(","))
+        return f"{name} = {value:.4g}: the covariance of {pair} is at its bound, where one determines the other. It has no standard error."
+    return f"{name} = {value:.4g} is at its {'lower' if side < 0 else 'upper'} bound, where it has no standard error."
 
 
 def _covaries(name: str, variance: str) -> bool:

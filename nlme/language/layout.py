@@ -177,8 +177,9 @@ def _check_covariates(model: Model, anatomy: Anatomy, population: Population) ->
         unit = population.covariates[name].unit
         if differ(units[name], unit):
             raise ModelError(
-                f"{type(model).__name__} takes covariate {name!r} in {units[name]}, and the data have it in {unit}. Convert the column, "
-                f"or write the same unit in both: covariates = {{{name!r}: ...}} of the model, read_nonmem(..., covariates={{{name!r}: ...}})."
+                f"{type(model).__name__} takes covariate {name!r} in {units[name]}, and the data have it in {unit}. Convert the "
+                f"column, or write the same unit in both: the model's covariates = {{{name!r}: ...}} and read_nonmem(..., "
+                f"covariates={{{name!r}: ...}})."
             )
 
 

@@ -28,7 +28,8 @@ from nlme.dynamics.events import (
     STOP,
 )
 from nlme.errors import DataError, ModelError, name_error
-from nlme.language.anatomy import OCCASION, Anatomy
+from nlme.language.anatomy import Anatomy
+from nlme.language.parameter_rows import parameter_rows
 
 BOLUS_HOW = -1
 
@@ -47,10 +48,13 @@ class Event:
     dose_row: int = 0
     reset: int = 0
     epoch: int = 0
-    fill: int = 0
+    slot: int = 0
     adds: int = 0
+    queue: int = 0
+    rest: int = 0
     ahead: float = 0.0
     index: int = -1  # record behind this event, for samples
+    source: int = -1  # record that a dose comes from
 
 
 def records_of(
@@ -59,10 +63,8 @@ def records_of(
     """Events, fills, samples and covariate rows of one subject."""
     n = len(subject.time)
     clock = _clock(subject)
-    at_records, course = _told(subject, anatomy, clock)
-    if anatomy.by_occasion:
-        between = {**between, OCCASION: "nocb"}
-    rows, before, marks, table, anchor, drift = _parameter_rows(at_records, clock, course, between, lines)
+    told = parameter_rows(subject, anatomy, clock, between, lines)
+    rows, before, marks = told.own, told.before, told.marks
     events: list[Event] = []
     fills: list[tuple] = []
     epoch = 0
@@ -78,20 +80,25 @@ def records_of(
             events.append(Event(at, (at, -0.25), record=1, row=row, epoch=epoch))
         if evid in (3, 4):
             epoch += 1
-            events.append(Event(t, (t, j), reset=1, epoch=epoch))
+            events.append(Event(t, (t, j), reset=1, epoch=epoch, dose_row=int(rows[j])))
         if evid in (1, 4):
             epoch = _dose(subject, j, t, rows[j], epoch, anatomy, model, events, fills, last)
         elif evid == 2 and switched:
             _switch(subject, j, t, epoch, anatomy, model, switched, events)
         events.append(Event(t, (t, j), record=1, row=int(before[j]), epoch=epoch, index=j))
-    begin = float(min(clock[0], course[""][0]))
-    events += [Event(begin, (begin, -0.5), kind=BREAK, compartment=k) for k in range(anatomy.event_times)]
+    shift = clock - np.asarray(subject.time, dtype=float)
+    breaks = [
+        (k, row, begin, end, ahead)
+        for row, begin, end, ahead in (told.stretches(shift) if anatomy.event_times else ())
+        for k in range(anatomy.event_times)
+    ]
+    events += [Event(at[2], (at[2], -0.5), kind=BREAK, slot=slot) for slot, at in enumerate(breaks)]
     events.sort(key=lambda e: e.key)
-    following = int(rows[-1])
+    row, ahead = int(rows[-1]), float(shift[-1])
     for event in reversed(events):
         if event.record:
-            following = event.row
-        event.row = following
+            row, ahead = event.row, float(shift[event.index])
+        event.row, event.ahead = row, ahead
     groups: list[list[tuple[int, int]]] = [[] for _ in anatomy.endpoints]
     for position, event in enumerate(events):
         if event.index >= 0 and wanted[event.index]:
@@ -100,14 +107,15 @@ def records_of(
     return {
         "events": events,
         "fills": fills,
+        "breaks": breaks,
         "groups": groups,
-        "table": table,
-        "anchor": anchor,
-        "drift": drift,
+        "table": told.table,
+        "anchor": told.anchor,
+        "drift": told.drift,
         "subject": subject,
         "rows": rows,
         "clock": clock,
-        "start": begin,
+        "start": float(told.time[0]),
     }
 
 
@@ -116,71 +124,6 @@ def _clock(subject: Subject) -> np.ndarray:
     time = np.asarray(subject.time, dtype=float)
     back = np.minimum(np.diff(time, prepend=time[0]), 0.0)
     return time - np.cumsum(back)
-
-
-def _told(subject: Subject, anatomy: Anatomy, clock: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What ``individual`` is told by the records, and at the points of the subject's course (their times under "")."""
-
-    def values(known) -> dict[str, np.ndarray]:
-        told = {name: np.asarray(known.covariates[name], dtype=float) for name in anatomy.covariates}
-        if anatomy.by_occasion:
-            told[OCCASION] = np.array([anatomy.occasions.index(str(occasion)) for occasion in known.occasion], dtype=float)
-        return told
-
-    at_records = values(subject)
-    if subject.course is None:
-        return at_records, {"": clock, **at_records}
-    return at_records, {"": subject.course.time, **values(subject.course)}
-
-
-def _parameter_rows(known: dict[str, np.ndarray], clock: np.ndarray, course: dict[str, np.ndarray], between: dict[str, str], lines: list[str]):
-    """Parameter rows: of every record, of the interval that ends at it, and of those that end at a mark; covariates by row, and
-    how they drift.
-
-    A mark is a time at which the course changes, where the course is not that of the records.  A row is what stays the same, so
-    neighbours that agree share one.  Over an interval a covariate has the value of the course's next point ("nocb"), of its
-    last ("locf"), or goes from the one to the other ("linear").
-    """
-    names, points = list(between), course[""]
-    marks = np.zeros(0, int) if points is clock else _marks(np.stack([points, *(course[name] for name in names)], axis=1), clock)
-    order = np.lexsort((np.repeat([0, 1], [len(marks), len(clock)]), np.r_[points[marks], clock]))
-    time, is_record = np.r_[points[marks], clock][order], order >= len(marks)
-    n = len(time)
-    if not names:
-        rows = np.zeros(n, int)
-        return rows[is_record], rows[is_record], [(float(t), 0) for t in time[~is_record]], {}, np.zeros(1), {}
-    told = np.stack([course[name] for name in names], axis=1)
-    values = np.concatenate([told[marks], np.stack([known[name] for name in names], axis=1)])[order]
-    starts = np.r_[time[:1], time[:-1]]
-    passes = (time > starts)[:, None]
-    last = np.maximum(np.searchsorted(points, starts, side="right") - 1, 0)
-    following = np.minimum(np.searchsorted(points, time, side="left"), len(points) - 1)
-    earlier = np.where(passes, told[last], np.r_[values[:1], values[:-1]])
-    later = np.where(passes, told[following], values)
-    length = (points[following] - points[last])[:, None]
-    straight = np.array([name in lines for name in names])
-    slope = np.where(straight & passes & (length > 0), (later - earlier) / np.where(length > 0, length, 1.0), 0.0)
-    nocb = np.array([between[name] == "nocb" for name in names])
-    # interval and record in turn; a row with a drift is anchored where its line begins; nobody looks at the row of a mark
-    ahead, drifts = np.where(nocb, later, earlier), np.any(slope != 0.0, axis=1)
-    ahead = np.concatenate([ahead, slope, np.where(drifts, points[last], 0.0)[:, None]], axis=1)
-    here = np.where(is_record[:, None], np.concatenate([values, np.zeros_like(slope), np.zeros((n, 1))], axis=1), ahead)
-    whole = np.stack([ahead, here], axis=1).reshape(2 * n, -1)
-    changed = np.r_[False, np.any(whole[1:] != whole[:-1], axis=1)]
-    first, number = np.r_[0, np.flatnonzero(changed)], np.cumsum(changed)
-    table = {name: whole[first, k] for k, name in enumerate(names)}
-    drift = {name: whole[first, len(names) + names.index(name)] for name in lines}
-    ends, own = number[0::2], number[1::2]
-    at_marks = [(float(t), int(row)) for t, row in zip(time[~is_record], ends[~is_record], strict=True)]
-    return own[is_record], ends[is_record], at_marks, table, whole[first, -1], drift
-
-
-def _marks(points: np.ndarray, clock: np.ndarray) -> np.ndarray:
-    """Which points of a course (time, then values) the events need, up to the last record: its beginning if that is before the
-    first record, and those that differ from a neighbour."""
-    differs = np.any(points[1:, 1:] != points[:-1, 1:], axis=1)
-    needed = np.r_[points[0, 0] < clock[0], differs] | np.r_[differs, False]
-    return np.flatnonzero(needed & (points[:, 0] <= clock[-1]))
 
 
 def _where(subject: Subject, j: int) -> str:
@@ -240,25 +183,28 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
                 f"{_where(subject, j)}: RATE = {rate:g} asks for a modelled {rule}, "
                 f"but {anatomy.structure} is given no {rule}=."
             )
-    common = dict(amount=amount, given=given, how=how, compartment=compartment, dose_row=int(row))
+    if steady and amount == 0.0 and how != GIVEN_RATE:
+        raise DataError(f"{_where(subject, j)}: AMT = 0 with SS is a constant infusion, which needs its RATE (> 0) in the data.")
+    common = dict(amount=amount, given=given, how=how, compartment=compartment, dose_row=int(row), source=j)
     if steady:
         if steady == 1:
             epoch += 1
         constant = amount == 0.0
-        slot = len(fills)
+        common |= dict(slot=len(fills))
         fills.append((amount, given, how, compartment, 0.0 if constant else interval, int(row)))
-        events.append(Event(t, (t, j), kind=FILL, reset=int(steady == 1), epoch=epoch, fill=slot, adds=int(steady == 2)))
+        events.append(Event(t, (t, j), kind=FILL, reset=int(steady == 1), epoch=epoch, adds=int(steady == 2), **common))
         if constant:
             return epoch
     length = _length(amount, given, how)
 
-    def infuse(at, order, ahead=0.0):
-        events.append(Event(at, (at, order), kind=START, epoch=epoch, ahead=ahead, **common))
-        events.append(Event(at, (at + length - ahead, order), kind=STOP, epoch=epoch, ahead=ahead, **common))
+    def infuse(at, order, left, **queued):
+        events.append(Event(at, (at, order), kind=START, epoch=epoch, **queued, **common))
+        events.append(Event(at, (at + left, order), kind=STOP, epoch=epoch, **queued, **common))
 
     if steady and how != BOLUS_HOW:
-        for n in range(1, _still_running(length, how, interval, anatomy) + 1):
-            infuse(t, j, ahead=n * interval)
+        running, laid_out = _under_way(length, how, interval, anatomy.rules, last - t)
+        for n in range(1, laid_out + 1):
+            infuse(t, j, length - (running - n + 1) * interval, queue=n, rest=int(n == laid_out))
     for k in range(additional + 1):
         at = t + k * interval
         if k and at > last:
@@ -267,7 +213,7 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
         if how == BOLUS_HOW:
             events.append(Event(at, (at, order), kind=BOLUS, epoch=epoch, **common))
         else:
-            infuse(at, order)
+            infuse(at, order, length)
     return epoch
 
 
@@ -278,8 +224,13 @@ def _length(amount: float, given: float, how: int) -> float:
     return given if how == GIVEN_DURATION else 0.0
 
 
-def _still_running(length: float, how: int, interval: float, anatomy: Anatomy) -> int:
-    """How many infusions of a steady-state train may still run at the record's time; unused ones are dropped later."""
-    count = math.ceil(length / interval)
-    modelled = how in (MODELLED_RATE, MODELLED_DURATION) or anatomy.rules
-    return max(count, 1) + 1 if modelled else max(count - 1, 0)
+def _under_way(length: float, how: int, interval: float, rules: tuple[str, ...], followed: float) -> tuple[int, int]:
+    """How many infusions of a steady-state train are under way at its record as far as the data tell, and for how many there have to
+    be events: as many as parameters may make of them, but of those that end later than what is ``followed`` only one.
+    """
+    running = math.floor(length / interval + 1e-9)
+    seen = math.ceil(max(followed, 0.0) / interval) + 1
+    moves = how in (MODELLED_RATE, MODELLED_DURATION) or (how == GIVEN_RATE and "bioavailability" in rules)
+    if moves:
+        return running, seen
+    return running, min(running + 1, seen) if running or "lag" in rules else 0

@@ -36,7 +36,9 @@ class Told(np.float64):
     __hash__ = None  # like the numbers of a trace
 
     def _require_number(self, other: Any) -> None:
-        if not isinstance(other, (bool, int, float, complex, np.generic, np.ndarray, jax.Array, type(None))) or isinstance(other, str):
+        if not isinstance(other, (bool, int, float, complex, np.generic, np.ndarray, jax.Array, type(None))) or isinstance(
+            other, str
+        ):
             raise TextComparison(f"{self.name} is compared with {other!r}, but it is a number: {self.holds}.")
 
 
@@ -59,7 +61,7 @@ def covariate_holds(infos: Mapping[str, CovariateInfo] | None) -> Callable[[str]
             return f"{codes}. Compare with the number, such as cov.{name} == 0"
         if info is not None:
             return f"what stands in the data's column {info.column or name}"
-        return f"the code 0, 1, 2 ... of a category, in the order of read_nonmem(..., categories={{{name!r}: [...]}}), or what the data hold"
+        return f"the code 0, 1, 2 ... of a category in the order of categories={{{name!r}: [...]}}, or what the data hold"
 
     return holds
 
@@ -76,5 +78,7 @@ def comparisons_refused():
     try:
         yield
     except Exception as error:
-        if isinstance(error.__context__, TextComparison):  # of which nlme.language.mistakes made a sentence with the method and the line
+        if isinstance(
+            error.__context__, TextComparison
+        ):  # of which nlme.language.mistakes made a sentence with the method and the line
             raise error from None

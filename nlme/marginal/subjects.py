@@ -58,6 +58,14 @@ class Evaluation(NamedTuple):
         """An objective for each subject; not finite where its site's is not for its sake."""
         return self.value if self.given is None else self.given
 
+    def of_parameters(self, columns: np.ndarray) -> Evaluation:
+        """The same with derivatives in these parameters only, as NumPy arrays."""
+        found = jax.tree.map(np.asarray, self)
+        if found.gradient is None or len(columns) == found.gradient.shape[-1]:
+            return found
+        chosen = {name: getattr(found, name) for name in ("gradient", "motion", "parts")}
+        return found._replace(**{name: x if x is None else x[..., columns] for name, x in chosen.items()})
+
     def followed(self, move: np.ndarray) -> np.ndarray:
         """Where the modes will be, to first order, when the unconstrained parameters have moved by ``move``."""
         if self.motion is None:

@@ -4,8 +4,9 @@ Omega = diag(sd) R diag(sd),  R = factor factor'.  Random effects in one block a
 Three coordinates of one block, all of length m (m + 1) / 2, lower triangle row by row:
 
 * natural: the elements of Omega (what tables show),
-* unconstrained: on the diagonal log sd_i, below it z_ij with factor_i = (z_i1, ..., z_i,i-1, 1) / norm; any real numbers
-  give a positive definite Omega (a form of the spherical parameterisation, Pinheiro & Bates 1996, doi:10.1007/BF00140873),
+* unconstrained: on the diagonal log sd_i, below it u_ij with factor_i = (sinh u_i1, ..., sinh u_i,i-1, 1) / norm; any real numbers
+  give a positive definite Omega (a form of the spherical parameterisation, Pinheiro & Bates 1996, doi:10.1007/BF00140873), and
+  its edges, variances of zero and correlations of one, are approached exponentially,
 * the pytree leaves ``sd`` and ``factor`` themselves.
 """
 
@@ -76,7 +77,7 @@ class Covariance(eqx.Module):
 
     def unconstrained(self) -> Float[Array, " k"]:
         return jnp.stack(
-            [jnp.log(self.sd[i]) if i == j else self.factor[i, j] / self.factor[i, i] for i, j in self.positions()]
+            [jnp.log(self.sd[i]) if i == j else jnp.arcsinh(self.factor[i, j] / self.factor[i, i]) for i, j in self.positions()]
         )
 
     def at_unconstrained(self, vector) -> Covariance:
@@ -84,7 +85,7 @@ class Covariance(eqx.Module):
         sd = jnp.exp(jnp.stack([values[i, i] for i in range(len(self.names))]))
         rows = []
         for i in range(len(self.names)):
-            raw = jnp.stack([values.get((i, j), 0.0) if j < i else jnp.float64(j == i) for j in range(len(self.names))])
+            raw = jnp.stack([jnp.sinh(values.get((i, j), 0.0)) if j < i else jnp.float64(j == i) for j in range(len(self.names))])
             rows.append(raw / jnp.sqrt(jnp.sum(raw**2)))
         return Covariance(sd, jnp.stack(rows), self.names, self.blocks, self.per)
 

@@ -26,13 +26,12 @@ _WHOLE = (Covariance, Mixture)  # fields that map as a whole, with coordinates o
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One declared field of a model: where it sits, what it is called, and how it maps to the real line."""
+    """One declared field of a model: where it sits, what it is called, and how it maps to the real line (before scaling)."""
 
     path: tuple[str, ...]
     declaration: Declaration
     names: tuple[str, ...]
     kinds: tuple[str, ...]
-    scale: np.ndarray  # unconstrained = bijection^-1(value) / scale; one for all but real parameters
 
     @property
     def size(self) -> int:
@@ -51,7 +50,7 @@ class Entry:
         value = self.get(model)
         if isinstance(value, _WHOLE):
             return value.unconstrained()
-        return self.declaration.domain.to_real(_flat(value)) / self.scale
+        return self.declaration.domain.to_real(_flat(value))
 
     def at_natural(self, model: Any, vector):
         value = self.get(model)
@@ -61,7 +60,7 @@ class Entry:
         value = self.get(model)
         if isinstance(value, _WHOLE):
             return value.at_unconstrained(vector)
-        return _unflat(self.declaration.domain.from_real(vector * self.scale), value)
+        return _unflat(self.declaration.domain.from_real(vector), value)
 
     def with_values(self, model: Any, values: Mapping[str, float]):
         """The field with the numbers of these of its names replaced.
@@ -106,7 +105,8 @@ class ParameterRow:
 class Inventory:
     """Names and coordinates of the parameters of one model class, optionally with some of them fixed.
 
-    Only the free parameters appear in the vectors; ``model`` supplies the values of the fixed ones.
+    Only the free parameters appear in the vectors; ``model`` supplies the values of the fixed ones.  As an argument of compiled
+    programs it is a pytree of one array, ``scales``: models of one class share programs whatever their values.
 
     Parameters
     ----------
@@ -120,23 +120,27 @@ class Inventory:
     """
 
     def __init__(self, model: eqx.Module, fixed: Iterable[str] = ()):
-        self.entries = list(_walk(model, ()))
-        repeated = [n for n in self.all_names if self.all_names.count(n) > 1] if len(self.all_names) < 2000 else []
-        if repeated:
-            raise ModelError(f"Two parameters share the name {repeated[0]!r}; rename one of the fields.")
-        self.fixed = self._resolve((fixed,) if isinstance(fixed, str) else tuple(fixed))
-        self._mask = np.array([name not in self.fixed for name in self.all_names], dtype=bool)
-        self._free = np.flatnonzero(self._mask)
+        entries = tuple(_walk(model, ()))
+        names = [name for entry in entries for name in entry.names]
+        if len(set(names)) < len(names):
+            repeated = next(name for k, name in enumerate(names) if name in names[:k])
+            raise ModelError(f"Two parameters share the name {repeated!r}; rename one of the fields.")
+        self._table = _Table(entries, _resolve(entries, (fixed,) if isinstance(fixed, str) else tuple(fixed)))
+        # of all parameters: unconstrained = bijection^-1(value) / scale; one for all but real parameters
+        self.scales = np.concatenate([_scale(entry, model) for entry in entries]) if entries else np.zeros(0)
 
-    def _key(self):
-        return self.fixed, tuple((e.path, e.declaration, e.names, e.kinds, e.scale.tobytes()) for e in self.entries)
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return self._table.entries
 
-    def __eq__(self, other) -> bool:
-        """Same names, domains, scales and fixed parameters: such inventories share compiled programs."""
-        return isinstance(other, Inventory) and self._key() == other._key()
+    @property
+    def fixed(self) -> frozenset[str]:
+        return self._table.fixed
 
-    def __hash__(self) -> int:
-        return hash(self._key())
+    @property
+    def free(self) -> np.ndarray:
+        """(P,) positions of the free parameters among all."""
+        return self._table.free
 
     @property
     def all_names(self) -> list[str]:
@@ -150,10 +154,10 @@ class Inventory:
     @property
     def kinds(self) -> list[str]:
         kinds = [kind for entry in self.entries for kind in entry.kinds]
-        return [kinds[k] for k in self._free]
+        return [kinds[k] for k in self.free]
 
     def __len__(self) -> int:
-        return len(self._free)
+        return len(self.free)
 
     def natural(self, model) -> jax.Array:
         """(P,) free parameters on their natural scale."""
@@ -161,7 +165,7 @@ class Inventory:
 
     def unconstrained(self, model) -> jax.Array:
         """(P,) free parameters on the unconstrained, scaled line of the search."""
-        return self._gather([entry.unconstrained(model) for entry in self.entries])
+        return self._gather([entry.unconstrained(model) for entry in self.entries]) / self.scales[self.free]
 
     def at_natural(self, model, vector):
         """``model`` with its free parameters replaced by these natural values."""
@@ -169,7 +173,7 @@ class Inventory:
 
     def at_unconstrained(self, model, vector):
         """``model`` with its free parameters replaced by these unconstrained values."""
-        return self._rebuild(model, vector, Entry.unconstrained, Entry.at_unconstrained)
+        return self._rebuild(model, vector * self.scales[self.free], Entry.unconstrained, Entry.at_unconstrained)
 
     def with_values(self, model, values: Mapping[str, float]):
         """``model`` with some of its numbers, by the names of tables ("cl", "omega.cl", "omega.v,cl", "beta[0]"), replaced.
@@ -247,16 +251,16 @@ class Inventory:
 
     def _gather(self, segments):
         full = jnp.concatenate([jnp.atleast_1d(s) for s in segments]) if segments else jnp.zeros(0)
-        return full if len(self._free) == len(full) else full[self._free]
+        return full if len(self.free) == len(full) else full[self.free]
 
     def _rebuild(self, model, vector, read, write):
-        full = vector
-        if len(self._free) != self._mask.size:
-            full = jnp.concatenate([read(entry, model) for entry in self.entries]).at[self._free].set(vector)
+        full, moves = vector, self._table.moves
+        if not moves.all():
+            full = jnp.concatenate([read(entry, model) for entry in self.entries]).at[self.free].set(vector)
         new, start, changed = [], 0, []
         for entry in self.entries:
             stop = start + entry.size
-            if self._mask[start:stop].any():
+            if moves[start:stop].any():
                 changed.append(entry)
                 new.append(write(entry, model, full[start:stop]))
             start = stop
@@ -264,27 +268,53 @@ class Inventory:
             return model
         return eqx.tree_at(lambda m: [entry.get(m) for entry in changed], model, new)
 
-    def _resolve(self, fixed: tuple[str, ...]) -> frozenset[str]:
-        names = self.all_names
-        chosen: set[str] = set()
-        for wanted in fixed:
-            matched = [n for n in names if n == wanted or n.startswith((wanted + ".", wanted + "["))]
-            if not matched:
-                raise ModelError("fixed=: " + name_error("parameter", wanted, names))
-            chosen.update(matched)
-        for entry in self.entries:
-            start = 0
-            for group in _groups(entry):
-                part = set(entry.names[start : start + group])
-                start += group
-                if "share" in entry.kinds and part & chosen and not set(entry.names) <= chosen:
-                    raise ModelError(f"fixed=: the shares {', '.join(entry.names)} sum to one with the last; fix all of them.")
-                if group > 1 and "covariance" in entry.kinds and part & chosen and not part <= chosen:
-                    raise ModelError(
-                        f"fixed=: {', '.join(sorted(part & chosen))} belongs to a correlated block; fix the whole block "
-                        f"({', '.join(sorted(part))}) or declare the effects uncorrelated."
-                    )
-        return frozenset(chosen)
+class _Table:
+    """Which parameters there are and which of them are fixed: what compiled programs depend on, compared as a whole."""
+
+    def __init__(self, entries: tuple[Entry, ...], fixed: frozenset[str]):
+        self.entries, self.fixed = entries, fixed
+        self.moves = np.array([name not in fixed for entry in entries for name in entry.names], dtype=bool)
+        self.free = np.flatnonzero(self.moves)
+        self._hash = hash((entries, fixed))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other) -> bool:
+        same = isinstance(other, _Table) and self._hash == other._hash
+        return self is other or (same and (self.entries, self.fixed) == (other.entries, other.fixed))
+
+
+def _with_scales(table: _Table, children) -> Inventory:
+    made = object.__new__(Inventory)
+    made._table, (made.scales,) = table, children
+    return made
+
+
+jax.tree_util.register_pytree_node(Inventory, lambda inventory: ((inventory.scales,), inventory._table), _with_scales)
+
+
+def _resolve(entries: tuple[Entry, ...], fixed: tuple[str, ...]) -> frozenset[str]:
+    names = [name for entry in entries for name in entry.names]
+    chosen: set[str] = set()
+    for wanted in fixed:
+        matched = [n for n in names if n == wanted or n.startswith((wanted + ".", wanted + "["))]
+        if not matched:
+            raise ModelError("fixed=: " + name_error("parameter", wanted, names))
+        chosen.update(matched)
+    for entry in entries:
+        start = 0
+        for group in _groups(entry):
+            part = set(entry.names[start : start + group])
+            start += group
+            if "share" in entry.kinds and part & chosen and not set(entry.names) <= chosen:
+                raise ModelError(f"fixed=: the shares {', '.join(entry.names)} sum to one with the last; fix all of them.")
+            if group > 1 and "covariance" in entry.kinds and part & chosen and not part <= chosen:
+                raise ModelError(
+                    f"fixed=: {', '.join(sorted(part & chosen))} belongs to a correlated block; fix the whole block "
+                    f"({', '.join(sorted(part))}) or declare the effects uncorrelated."
+                )
+    return frozenset(chosen)
 
 
 def _groups(entry: Entry) -> list[int]:
@@ -315,6 +345,15 @@ def _effect_label(name: str, kind: str) -> str:
     return "Covariance of eta " + " and eta ".join(effect.split(","))
 
 
+def _scale(entry: Entry, model) -> np.ndarray:
+    """The size of a real parameter's starting value, to the nearest power of ten."""
+    scale, value = np.ones(entry.size), entry.get(model)
+    if entry.declaration.domain.name == "real" and "weight" not in entry.kinds and is_concrete(value):
+        start = np.abs(np.asarray(value, dtype=float)).reshape(-1)
+        scale = 10.0 ** np.round(np.log10(np.where(start > 0, start, 1.0)))
+    return scale
+
+
 def _walk(module: Any, prefix: tuple[str, ...]) -> Iterator[Entry]:
     for field in dataclasses.fields(module):
         path = (*prefix, field.name)
@@ -325,19 +364,14 @@ def _walk(module: Any, prefix: tuple[str, ...]) -> Iterator[Entry]:
             declaration = declaration or Declaration(COVARIANCE)
             kinds = tuple("variance" if i == j else "covariance" for i, j in value.positions())
             names = tuple(f"{dotted}.{element}" for element in value.element_names())
-            yield Entry(path, declaration, names, kinds, np.ones(len(names)))
+            yield Entry(path, declaration, names, kinds)
         elif isinstance(value, Mixture):
             names = tuple(f"{dotted}.{name}" for name in value.element_names())
-            yield Entry(path, declaration or Declaration(PROBABILITY), names, ("share",) * len(names), np.ones(len(names)))
+            yield Entry(path, declaration or Declaration(PROBABILITY), names, ("share",) * len(names))
         elif declaration is not None:
             names = tuple(_element_names(dotted, value))
             kind = declaration.kind
-            scale = np.ones(len(names))
-            if declaration.domain.name == "real" and kind != "weight" and is_concrete(value):
-                start = np.abs(np.asarray(value, dtype=float)).reshape(-1)
-                # whole powers of ten, so that fits from nearby starting values share one compiled program
-                scale = 10.0 ** np.round(np.log10(np.where(start > 0, start, 1.0)))
-            yield Entry(path, declaration, names, (kind,) * len(names), scale)
+            yield Entry(path, declaration, names, (kind,) * len(names))
         elif isinstance(value, eqx.Module):
             yield from _walk(value, path)
         elif not field.metadata.get("static", False) and any(map(eqx.is_inexact_array, jax.tree.leaves(value))):

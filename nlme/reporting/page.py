@@ -123,7 +123,7 @@ def _header(fit, heading: str, units) -> str:
 
 def _verdict(fit) -> str:
     """The judgement, and what stands against the fit."""
-    if not hasattr(fit, "converged"):
+    if not hasattr(fit, "n_parameters"):
         problems, sentence = fit.messages, "Evaluated at the values given; nothing was estimated."
         state = "warn" if problems else "good"
     else:

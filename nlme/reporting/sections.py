@@ -47,7 +47,7 @@ def parameters(fit) -> str:
 
 def precision(fit) -> str:
     """The covariance of the estimates; of given values only where it has been computed."""
-    if not any(not row.fixed for row in fit.parameters) or not (hasattr(fit, "converged") or "covariance" in vars(fit)):
+    if not any(not row.fixed for row in fit.parameters) or not (hasattr(fit, "n_parameters") or "covariance" in vars(fit)):
         return ""
     covariance = fit.covariance
     correlation = covariance.correlation

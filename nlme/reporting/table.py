@@ -90,7 +90,7 @@ def table(fit, weights: bool = False, *, intervals: Any = "default", level: floa
             f"table takes a fit, several fits, what nlme.evaluate returned, or a posterior; got {type(fit).__name__}. Of a model alone "
             f"nlme.describe(model) shows the parameters."
         )
-    estimated = hasattr(fit, "converged")  # nlme.evaluate estimates nothing
+    estimated = hasattr(fit, "n_parameters")  # nlme.evaluate estimates nothing
     if isinstance(intervals, str) and intervals == "default":
         intervals = TRANSFORMED if estimated and any(not row.fixed for row in fit.parameters) else None
     found = intervals_of(fit, intervals, level)

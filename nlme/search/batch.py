@@ -1,10 +1,10 @@
-"""Many whole fits of one model in one compiled program.
+"""Many whole fits of one model, their evaluations side by side in one compiled program.
 
 A fit is one row of ``Tasks``: where it starts, how often each subject counts, which parameters move, and (optionally) data of its
-own.  The search of ``nlme.search.quasi_newton`` runs in a number of lanes at once; a lane that has finished its fit writes the
+own.  Searches (``nlme.search.quasi_newton``) run in a number of lanes at once; a lane that has finished its fit writes the
 result and takes the next one from the queue, so that no lane waits for the slowest fit.  For the same reason the modes of a lane
 are searched a few iterations a round: a lane whose subjects are not there yet carries on in the next round, while the others take
-their steps.  The program comes up for air every few rounds, for progress and interrupts.  The objective of fit r is
+their steps.  The objective of fit r is
 
     sum_i weights[r, i] OFV_i(u)  +  penalty(model at u)
 
@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
 
 from nlme.dynamics.solvers import SOLVED
 from nlme.errors import ModelError
@@ -34,7 +34,7 @@ from nlme.marginal.subjects import after_search
 from nlme.search.checkpoint import Checkpoint, fingerprint_of
 from nlme.search.problem import Problem
 from nlme.search.progress import Progress
-from nlme.search.quasi_newton import CONVERGED, RAN_AWAY, SEARCHING, SENTENCES, Search, absorb, begin, propose
+from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, Search, absorb, arrays_of, begin, search_from
 
 _LANES = 64  # most fits under way at once in one queue
 # Events and samples of all lanes together: on a CPU what its caches hold (phenobarbital, 200 fits: 1.3 s in 2 lanes, 3 s in 32)
@@ -42,38 +42,45 @@ _SLOTS = {"cpu": 3_000}
 _SLOTS_ELSEWHERE = 2_000_000
 _SHARE = 8  # fits for which a queue of its own is worth while, one queue for each core of a CPU
 _INNER = 4  # iterations of the searches for modes in one round
-_AWAY = 100.0  # from the start, in unconstrained (log-like) parameters: the search is on its way to infinity
 _ROUNDS = 50  # evaluations of the objective between two looks from outside
 
 
 class Tasks(NamedTuple):
     """R fits of one model to N subjects in P parameters."""
 
-    u: Float[Array, "R P"]  # starting points, unconstrained
-    weights: Float[Array, "R N"]
-    free: Bool[Array, "R P"]  # a parameter that is not free stays where it starts
-    observed: tuple[Float[Array, "R n T"], ...] | None = None  # by size class, in place of the observations
+    u: np.ndarray  # (R, P) starting points, unconstrained
+    weights: np.ndarray  # (R, N)
+    free: np.ndarray  # (R, P) a parameter that is not free stays where it starts
+    observed: tuple[np.ndarray, ...] | None = None  # by size class (R, n, T), in place of the observations
 
 
-class _Lane(NamedTuple):
+@dataclasses.dataclass
+class _Lane:
     """One fit under way."""
 
+    task: int
     search: Search
-    b: Float[Array, "N q"]  # modes at the last accepted point
+    b: np.ndarray  # (N, q) modes at the last accepted point
     modes: ModeSearch  # of N subjects, at the proposed point
-    lost: Int[Array, ""]  # subjects that count and have no reliable mode at the last accepted point
+    lost: int = 0  # subjects that count and have no reliable mode at the last accepted point
 
 
-class _Queue(NamedTuple):
-    lanes: _Lane  # L of them
-    task: Int[Array, " L"]  # R: the lane is idle
-    upcoming: Int[Array, ""]
-    u: Float[Array, "R P"]
-    value: Float[Array, " R"]
-    gradient: Float[Array, " R"]
-    evaluations: Int[Array, " R"]
-    status: Int[Array, " R"]
-    modes: Int[Array, " R"]
+@dataclasses.dataclass
+class _Queue:
+    """The fits of one thread: those under way, and what the others came to."""
+
+    lanes: list[_Lane]
+    upcoming: int
+    u: np.ndarray
+    value: np.ndarray
+    gradient: np.ndarray
+    evaluations: np.ndarray
+    status: np.ndarray
+    modes: np.ndarray
+
+    @property
+    def done(self) -> int:
+        return int(np.sum(self.status != SEARCHING))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -158,66 +165,172 @@ def run_fits(
     count = len(u)
     weights = np.ones((count, layout.n_subjects)) if weights is None else np.asarray(weights, float)
     free = np.ones(u.shape, bool) if free is None else np.asarray(free, bool)
-    tasks = Tasks(np.asarray(u), weights, free, observed)
-    starts = jnp.asarray(starts)
-    traced = (problem.method, layout.anatomy, problem.inventory, problem.model, layout.arrays, problem.penalty)
+    tasks, starts = Tasks(np.asarray(u, float), weights, free, observed), np.asarray(starts)
     file = saved = None
     if checkpoint is not None:
         described = (tolerance, max_evaluations, *map(np.asarray, jax.tree.leaves((tasks, starts))))
-        found = fingerprint_of(problem, *described)
-        file = Checkpoint(checkpoint, found, checkpoint_every)
+        file = Checkpoint(checkpoint, fingerprint_of(problem, *described), checkpoint_every)
         saved = file.read()
     n_queues = _queues(count) if saved is None else int(saved["queues"])  # as when it began, on a machine with other cores too
     shares = [np.arange(k, count, n_queues) for k in range(n_queues)]
-    size = _capacity(len(shares[0]))
-    lanes = _lanes(layout.arrays, size) if saved is None else int(saved["lanes"])
-    queues = []
-    for k, share in enumerate(shares):
-        own = jax.tree.map(lambda x: jnp.asarray(_padded(np.asarray(x)[share], size)), tasks)  # noqa: B023 (used at once)
-        queue = _open(own, starts, jnp.asarray(len(share)), lanes)
-        queues.append((own, jnp.asarray(len(share)), queue if saved is None else _queue_from(saved, k, queue)))
-
-    limits = (jnp.asarray(tolerance), jnp.asarray(max_evaluations))  # arrays, so that other limits need no other program
+    lanes = _lanes(layout.arrays, len(shares[0])) if saved is None else int(saved["lanes"])
+    fits = [_Fits(problem, jax.tree.map(lambda x: np.asarray(x)[share], tasks), starts, lanes, tolerance, max_evaluations) for share in shares]
+    queues = [own.opened() if saved is None else own.queue_from(saved, k) for k, own in enumerate(fits)]
 
     def keep():
         if file is not None:
-            file.write({"lanes": lanes, "queues": n_queues, **_arrays_of([queue for _, _, queue in queues])})
+            arrays = {f"{k}/{name}": x for k, queue in enumerate(queues) for name, x in _arrays_of(queue).items()}
+            file.write({"lanes": np.asarray(lanes), "queues": np.asarray(n_queues), **arrays})
 
-    def advanced(tasks, own, queue):
-        return tasks, own, jax.block_until_ready(_advance(traced, tasks, starts, queue, own, *limits))
-
+    stop, running = threading.Event(), []
     with Progress(progress, title) as show, ThreadPoolExecutor(len(queues)) as pool:
         try:
-            queues[0] = advanced(*queues[0])  # alone, so that the program is compiled once
-            while any(bool(jnp.any(queue.task < own)) for _, own, queue in queues):
-                queues = list(pool.map(lambda q: advanced(*q), queues))
-                show.count(sum(int(jnp.sum(queue.status[:own] != SEARCHING)) for _, own, queue in queues), count)
+            fits[0].advance(queues[0], 1, stop)  # alone, so that the program is compiled once
+            while any(queue.lanes for queue in queues):
+                running = [pool.submit(own.advance, queue, _ROUNDS, stop) for own, queue in zip(fits, queues, strict=True)]
+                for future in running:
+                    future.result()
+                show.count(sum(queue.done for queue in queues), count)
                 if file is not None and file.due:
                     keep()
             keep()
         except KeyboardInterrupt:
+            stop.set()
+            wait(running)
             keep()
-            if not any(bool(jnp.any(queue.status != SEARCHING)) for _, _, queue in queues):
+            if not any(queue.done for queue in queues):
                 raise
     order = np.argsort(np.concatenate(shares))
 
     def gathered(name):
-        pieces = [np.asarray(getattr(queue, name))[: int(own)] for _, own, queue in queues]
-        return np.concatenate(pieces)[order]
+        return np.concatenate([getattr(queue, name) for queue in queues])[order]
 
     found = gathered("u")
-    natural = np.asarray(_natural(problem.inventory, problem.model, jnp.asarray(_padded(found, _capacity(count)))))[:count]
-    return Fits(found, natural, *(gathered(name) for name in ("value", "gradient", "evaluations", "status", "modes")))
+    return Fits(found, problem.natural(found), *(gathered(name) for name in ("value", "gradient", "evaluations", "status", "modes")))
 
 
-def _arrays_of(queues: list[_Queue]) -> dict[str, np.ndarray]:
-    """Everything the queues hold, by number: what ``_queue_from`` reads."""
-    return {f"{k}/{i}": np.asarray(x) for k, queue in enumerate(queues) for i, x in enumerate(jax.tree.leaves(queue))}
+class _Fits:
+    """The fits of one queue: what they are of."""
+
+    def __init__(self, problem: Problem, tasks: Tasks, starts: np.ndarray, lanes: int, tolerance: float, limit: int):
+        self.problem, self.tasks, self.starts = problem, tasks, starts
+        self.width, self.tolerance, self.limit = min(lanes, len(tasks.u)), tolerance, limit
+        self._fresh = jax.tree.map(np.asarray, _begun(jnp.asarray(starts)))
+
+    def opened(self) -> _Queue:
+        size = len(self.tasks.u)
+        nothing, none = np.full(size, np.nan), np.zeros(size, int)
+        queue = _Queue([], 0, self.tasks.u.copy(), nothing, nothing.copy(), none, np.full(size, SEARCHING), none.copy())
+        while len(queue.lanes) < self.width:
+            queue.lanes.append(self._next(queue))
+        return queue
+
+    def _next(self, queue: _Queue) -> _Lane:
+        task, queue.upcoming = queue.upcoming, queue.upcoming + 1
+        free = self.tasks.free[task]
+        return _Lane(task, begin(self.tasks.u[task][free], self.problem.farthest[free]), self.starts, self._fresh)
+
+    def advance(self, queue: _Queue, rounds: int, stop: threading.Event) -> None:
+        """A few rounds: in each, every lane evaluates once, and lanes that have finished take the next fit."""
+        for _ in range(rounds):
+            if not queue.lanes or stop.is_set():
+                return
+            self._round(queue)
+            for lane in [lane for lane in queue.lanes if lane.search.status != SEARCHING]:
+                self._write(queue, lane)
+                place = queue.lanes.index(lane)
+                if queue.upcoming < len(self.tasks.u):
+                    queue.lanes[place] = self._next(queue)
+                else:
+                    del queue.lanes[place]
+
+    def _round(self, queue: _Queue) -> None:
+        problem, tasks, lanes = self.problem, self.tasks, queue.lanes
+        shown = lanes + lanes[-1:] * (self.width - len(lanes))  # as many as the program has
+        rows = [lane.task for lane in shown]
+        trials = np.stack([self._trial(lane) for lane in shown])
+        modes = jax.tree.map(lambda *x: np.stack(x), *(lane.modes for lane in shown))
+        observed = None if tasks.observed is None else [values[rows] for values in tasks.observed]
+        traced = (problem.method, problem.layout.anatomy, problem.every, problem.model, problem.layout.arrays, problem.penalty)
+        found = jax.tree.map(np.asarray, _evaluate(*traced, problem.among_all(trials), tasks.weights[rows] > 0, observed, modes))
+        values, slopes, extra, slope, modes, ready = found
+        for k, lane in enumerate(lanes):
+            lane.modes = jax.tree.map(lambda x: x[k], modes)  # noqa: B023 (used at once)
+            if ready[k]:
+                self._absorb(lane, values[k], slopes[k], float(extra[k]), slope[k])
+
+    def _trial(self, lane: _Lane) -> np.ndarray:
+        trial = self.tasks.u[lane.task].copy()
+        trial[self.tasks.free[lane.task]] = lane.search.proposal
+        return trial
+
+    def _absorb(self, lane: _Lane, values, slopes, extra: float, slope) -> None:
+        weights, free = self.tasks.weights[lane.task], self.problem.inventory.free[self.tasks.free[lane.task]]
+        counts = weights > 0  # a subject that does not count may fail without harm
+        own, weight = slopes[counts][:, free], weights[counts]
+        value, gradient = float(weight @ values[counts]) + extra, weight @ own + slope[free]
+        scores = np.sqrt(weight)[:, None] * own
+        if absorb(lane.search, value, gradient, scores, self.tolerance, self.limit):
+            lane.b = lane.modes.b
+            lane.lost = int(np.sum(counts & (lane.modes.decrement > self.problem.method.inner_tolerance)))
+        lane.modes = jax.tree.map(np.asarray, _begun(jnp.asarray(lane.b)))
+
+    def _write(self, queue: _Queue, lane: _Lane) -> None:
+        search, task = lane.search, lane.task
+        queue.u[task, self.tasks.free[task]] = search.x
+        queue.value[task], queue.gradient[task] = search.value, np.max(np.abs(search.gradient), initial=0.0)
+        queue.evaluations[task], queue.status[task], queue.modes[task] = search.evaluations, search.status, lane.lost
+
+    def queue_from(self, saved: dict[str, np.ndarray], k: int) -> _Queue:
+        """The queue that ``_arrays_of`` wrote as the k-th."""
+        own = {name.split("/", 1)[1]: x for name, x in saved.items() if name.startswith(f"{k}/")}
+        queue = self.opened()
+        for name in ("u", "value", "gradient", "evaluations", "status", "modes"):
+            setattr(queue, name, own[name])
+        queue.upcoming, queue.lanes = int(own["upcoming"]), []
+        leaves, shape = jax.tree.flatten(self._fresh)
+        for j, task in enumerate(own["tasks"][:-1]):
+            parts = {name.removeprefix(f"lane{j}/"): x for name, x in own.items() if name.startswith(f"lane{j}/")}
+            modes = jax.tree.unflatten(shape, [parts[f"modes{i}"] for i in range(len(leaves))])
+            queue.lanes.append(_Lane(int(task), search_from(parts), parts["b"], modes, int(parts["lost"])))
+        return queue
 
 
-def _queue_from(saved: dict[str, np.ndarray], k: int, fresh: _Queue) -> _Queue:
-    leaves, shape = jax.tree.flatten(fresh)
-    return jax.tree.unflatten(shape, [jnp.asarray(saved[f"{k}/{i}"]) for i in range(len(leaves))])
+def _arrays_of(queue: _Queue) -> dict[str, np.ndarray]:
+    """Everything the queue holds, by name: what ``_Fits.queue_from`` reads."""
+    found = {name: getattr(queue, name) for name in ("u", "value", "gradient", "evaluations", "status", "modes")}
+    found |= {"upcoming": np.asarray(queue.upcoming), "tasks": np.array([*(lane.task for lane in queue.lanes), -1])}
+    for j, lane in enumerate(queue.lanes):
+        modes = {f"modes{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(lane.modes))}
+        parts = {"b": lane.b, "lost": np.asarray(lane.lost), **modes, **arrays_of(lane.search)}
+        found |= {f"lane{j}/{name}": x for name, x in parts.items()}
+    return found
+
+
+@eqx.filter_jit
+def _begun(b) -> ModeSearch:
+    return jax.vmap(begin_mode)(b)
+
+
+@eqx.filter_jit
+def _evaluate(method, anatomy, inventory, model, arrays, penalty, u, counts, observed, modes):
+    """Every lane's objectives and slopes by subject, penalty with its slope, searches for modes, and whether these have ended."""
+
+    def of_lane(u, counts, observed, modes):
+        own = arrays if observed is None else with_observed(arrays, observed)
+
+        def objective(u, data, modes):
+            return after_search(method, anatomy, inventory.at_unconstrained(model, u), data, modes, _INNER)
+
+        derived = jax.value_and_grad(objective, has_aux=True)
+        ((values, modes), slopes), _ = over_subjects(lambda data, modes: (derived(u, data, modes), ()), own, modes)
+        ready = ~jnp.any(counts & unfinished(modes, method.inner_tolerance, method.inner_iterations))
+        extra, slope = jnp.zeros(()), jnp.zeros_like(u)
+        if penalty is not None:
+            extra, slope = jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
+        return values, slopes, extra, slope, modes, ready
+
+    return jax.vmap(of_lane)(u, counts, observed, modes)
 
 
 def _queues(count: int) -> int:
@@ -244,8 +357,8 @@ def objectives(problem: Problem, u: np.ndarray, starts: np.ndarray) -> np.ndarra
     refuse_sites(layout.anatomy)
     size = _capacity(len(u))
     lanes = _lanes(layout.arrays, size)
-    padded = jnp.asarray(_padded(np.asarray(u), size))
-    traced = (problem.method, layout.anatomy, problem.inventory, problem.model, layout.arrays)
+    padded = problem.among_all(np.concatenate([u, np.repeat(u[-1:], size - len(u), axis=0)]))
+    traced = (problem.method, layout.anatomy, problem.every, problem.model, layout.arrays)
     return np.asarray(_objectives(*traced, padded, jnp.asarray(starts), lanes))[: len(u)]
 
 
@@ -264,123 +377,11 @@ def _capacity(count: int) -> int:
     return max(32, 1 << (count - 1).bit_length())
 
 
-def _padded(rows: np.ndarray, size: int) -> np.ndarray:
-    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
-
-
 def _lanes(arrays: Ragged, size: int) -> int:
     slots = sum(sum(np.size(x) for x in (part.data.observed, part.data.timeline.time)) for part in arrays.parts)
     return int(np.clip(_SLOTS.get(jax.default_backend(), _SLOTS_ELSEWHERE) // max(slots, 1), 1, min(_LANES, size)))
 
 
-def _fresh(u, starts) -> _Lane:
-    return _Lane(begin(u), starts, jax.vmap(begin_mode)(starts), jnp.zeros((), int))
-
-
-@eqx.filter_jit
-def _open(tasks: Tasks, starts, count, lanes: int) -> _Queue:
-    size = tasks.u.shape[0]
-    task = jnp.where(jnp.arange(lanes) < count, jnp.arange(lanes), size)
-    nothing, none = jnp.full(size, jnp.nan), jnp.zeros(size, int)
-    queue = _Queue(
-        lanes=jax.vmap(_fresh, (0, None))(tasks.u[jnp.minimum(task, size - 1)], starts),
-        task=task,
-        upcoming=jnp.asarray(lanes),
-        u=tasks.u,
-        value=nothing,
-        gradient=nothing,
-        evaluations=none,
-        status=jnp.full(size, SEARCHING),
-        modes=none,
-    )
-    # no weak types: a queue read from a checkpoint has none, and shall run the same program
-    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), queue)
-
-
-@eqx.filter_jit
-def _advance(traced, tasks: Tasks, starts, queue: _Queue, count, tolerance, limit) -> _Queue:
-    """A few rounds: in each, every lane evaluates once, and lanes that have finished take the next fit."""
-
-    def one_round(state):
-        rounds, queue = state
-        row = jnp.minimum(queue.task, tasks.u.shape[0] - 1)
-        lanes = jax.vmap(lambda lane, row: _step(traced, tasks, lane, row, tolerance, limit))(queue.lanes, row)
-        return rounds + 1, _hand_out(queue._replace(lanes=lanes), tasks, starts, count)
-
-    def going(state):
-        rounds, queue = state
-        return (rounds < _ROUNDS) & jnp.any(queue.task < count)
-
-    return jax.lax.while_loop(going, one_round, (0, queue))[1]
-
-
-def _step(traced, tasks: Tasks, lane: _Lane, row, tolerance, limit) -> _Lane:
-    """One evaluation of one lane, and one step of its search if its modes are found."""
-    method, anatomy, inventory, model, arrays, penalty = traced
-    weights, free = tasks.weights[row], tasks.free[row]
-    counts = weights > 0  # a subject that does not count may fail without harm
-    if tasks.observed is not None:
-        arrays = with_observed(arrays, [values[row] for values in tasks.observed])
-    u = jnp.where(free, propose(lane.search), tasks.u[row])
-
-    def objective(u, data, modes):
-        return after_search(method, anatomy, inventory.at_unconstrained(model, u), data, modes, _INNER)
-
-    derived = jax.value_and_grad(objective, has_aux=True)
-    ((values, modes), slopes), _ = over_subjects(lambda data, modes: (derived(u, data, modes), ()), arrays, lane.modes)
-    ready = ~jnp.any(counts & unfinished(modes, method.inner_tolerance, method.inner_iterations))
-
-    value = jnp.sum(jnp.where(counts, weights * values, 0.0))
-    slopes = jnp.where(counts[:, None], slopes, 0.0) * free
-    gradient = weights @ slopes
-    if penalty is not None:
-        extra, slope = jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
-        value, gradient = value + extra, gradient + slope * free
-    search, accepted = absorb(lane.search, value, gradient, jnp.sqrt(weights)[:, None] * slopes, tolerance, limit)
-    away = (search.status == SEARCHING) & jnp.any(jnp.abs(search.x - tasks.u[row]) > _AWAY)
-    search = search._replace(status=jnp.where(away, RAN_AWAY, search.status))
-    b = jnp.where(accepted, modes.b, lane.b)
-    lost = jnp.sum(counts & (modes.decrement > method.inner_tolerance))
-    taken = _Lane(search, b, jax.vmap(begin_mode)(b), jnp.where(accepted, lost, lane.lost))
-    return jax.tree.map(lambda a, b: jnp.where(ready, a, b), taken, lane._replace(modes=modes))
-
-
-def _hand_out(queue: _Queue, tasks: Tasks, starts, count) -> _Queue:
-    """Results of the lanes that have finished, and their next fits."""
-    size = tasks.u.shape[0]
-    search = queue.lanes.search
-    done = (search.status != SEARCHING) & (queue.task < count)
-    where = jnp.where(done, queue.task, size)  # out of bounds: dropped
-
-    def write(results, values):
-        return results.at[where].set(values, mode="drop")
-
-    following = queue.upcoming + jnp.cumsum(done) - 1
-    task = jnp.where(done, jnp.where(following < count, following, size), queue.task)
-    fresh = jax.vmap(_fresh, (0, None))(tasks.u[jnp.minimum(task, size - 1)], starts)
-
-    def renewed(new, old):
-        return jnp.where(done.reshape(done.shape + (1,) * (old.ndim - 1)), new, old)
-
-    row = jnp.minimum(queue.task, size - 1)
-    return queue._replace(
-        lanes=jax.tree.map(renewed, fresh, queue.lanes),
-        task=task,
-        upcoming=queue.upcoming + jnp.sum(done),
-        u=write(queue.u, jnp.where(tasks.free[row], search.x, tasks.u[row])),
-        value=write(queue.value, search.value),
-        gradient=write(queue.gradient, jnp.max(jnp.abs(search.gradient), axis=1)),
-        evaluations=write(queue.evaluations, search.evaluations),
-        status=write(queue.status, search.status),
-        modes=write(queue.modes, queue.lanes.lost),
-    )
-
-
 def with_observed(arrays: Ragged, observed) -> Ragged:
     """The same subjects with other observations, given by size class."""
     return eqx.tree_at(lambda a: [part.data.observed for part in a.parts], arrays, list(observed))
-
-
-@eqx.filter_jit
-def _natural(inventory, model, u):
-    return jax.vmap(lambda u: inventory.natural(inventory.at_unconstrained(model, u)))(u)

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from nlme.language.layout import Layout
 from nlme.language.model import Model
 from nlme.marginal.base import Method
+from nlme.marginal.objective import evaluate_subjects
+from nlme.marginal.subjects import Evaluation
 from nlme.parameters.inventory import Inventory
 
 Penalty = Callable[[Model], jax.Array]
+_AWAY = 35.0  # from the start in a logarithm or logit: a factor of 1e15
+_AWAY_REAL = 1e6  # in units of a real parameter's starting value
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
     """-2 log L by ``method`` of ``model`` on the data of ``layout``, plus ``penalty``, in the free parameters of ``inventory``.
 
-    The model gives the values of the parameters that are fixed.
+    ``model`` gives the values of the parameters that are fixed, and the starting values of the others.  The programs are those of
+    all parameters: which of them are fixed is a choice among their results, so that other choices compile nothing.
     """
 
     method: Method
@@ -27,3 +36,79 @@ class Problem:
     layout: Layout
     inventory: Inventory
     penalty: Penalty | None = None
+
+    @functools.cached_property
+    def every(self) -> Inventory:
+        """All parameters, the fixed ones too."""
+        return Inventory(self.model)
+
+    @functools.cached_property
+    def start(self) -> np.ndarray:
+        """(P,) the model's own values, unconstrained."""
+        return self._everywhere[self.inventory.free]
+
+    @functools.cached_property
+    def _everywhere(self) -> np.ndarray:
+        return np.asarray(_coordinates(self.every, self.model))
+
+    @functools.cached_property
+    def farthest(self) -> np.ndarray:
+        """(P,) how far from its start a parameter has run away."""
+        real = {name for e in self.every.entries if e.declaration.domain.name == "real" for name in e.names}
+        return np.array([_AWAY_REAL if name in real else _AWAY for name in self.inventory.names])
+
+    def among_all(self, u: np.ndarray) -> np.ndarray:
+        """(..., P_all) unconstrained parameters with those that are fixed, from the free ones (..., P)."""
+        full = np.broadcast_to(self._everywhere, (*np.shape(u)[:-1], len(self._everywhere))).copy()
+        full[..., self.inventory.free] = u
+        return full
+
+    def at(self, u: np.ndarray) -> Model:
+        """The model with these values of the free parameters."""
+        return _model_at(self.every, self.model, self.among_all(u))
+
+    def natural(self, u: np.ndarray) -> np.ndarray:
+        """(R, P) natural values of the free parameters at each row of ``u`` (R, P)."""
+        return np.asarray(_natural(self.every, self.model, self.among_all(u)))[:, self.inventory.free]
+
+    def evaluate(self, u: np.ndarray, starts, *, second_order=None, tolerance: float | None = None) -> Evaluation:
+        """Every subject's objective and gradient at ``u``, see :func:`nlme.marginal.objective.evaluate_subjects`; no penalty."""
+        found = evaluate_subjects(
+            self.method,
+            self.layout.anatomy,
+            self.every,
+            self.model,
+            self.layout.arrays,
+            self.among_all(u),
+            starts,
+            second_order=second_order,
+            tolerance=tolerance,
+        )
+        return found.of_parameters(self.inventory.free)
+
+    def penalised(self, u: np.ndarray) -> tuple[float, np.ndarray]:
+        """The penalty and its gradient (P,) at ``u``; zero without one."""
+        if self.penalty is None:
+            return 0.0, np.zeros(len(u))
+        value, slope = _penalty_at(self.penalty, self.every, self.model, self.among_all(u))
+        return float(value), np.asarray(slope)[self.inventory.free]
+
+
+@eqx.filter_jit
+def _coordinates(inventory: Inventory, model: Model):
+    return inventory.unconstrained(model)
+
+
+@eqx.filter_jit
+def _model_at(inventory: Inventory, model: Model, u) -> Model:
+    return inventory.at_unconstrained(model, jnp.asarray(u))
+
+
+@eqx.filter_jit
+def _natural(inventory: Inventory, model: Model, u):
+    return jax.vmap(lambda u: inventory.natural(inventory.at_unconstrained(model, u)))(jnp.asarray(u))
+
+
+@eqx.filter_jit
+def _penalty_at(penalty: Penalty, inventory: Inventory, model: Model, u):
+    return jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(jnp.asarray(u))

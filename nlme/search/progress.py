@@ -36,6 +36,10 @@ class Progress:
             sys.stderr.flush()
             self._width = len(text)
 
+    def stage(self, words: str) -> None:
+        """What is being done now, beside the title."""
+        self._title = f"{self._title.split(' (')[0]} ({words})"
+
     def count(self, done: int, of: int) -> None:
         """The same for work that is counted."""
         self._write(f"{self._title}: {done} of {of}, {time.perf_counter() - self._start:.1f} s")

@@ -1,19 +1,30 @@
-"""The outer search: scoring, then BFGS, with a backtracking line search, as a state and one step per evaluation of the objective.
+"""The search for a minimum: scoring, then BFGS, within a trust region that is a box about the point where it stands.
 
-``propose`` says where to evaluate next and ``absorb`` takes the answer in, so that a single evaluation stands in the compiled
-program and the same search runs one fit under a progress display or many fits under ``vmap``.
+A ``Search`` is a state that says where to evaluate next (``proposal``) and takes the answer in (``absorb``), so that the same
+search runs one fit under a progress display, or many whose evaluations stand side by side.
 
-Source: Nocedal & Wright, Numerical Optimization, 2nd ed. 2006, algorithms 3.1 and 6.1, eq. 3.57 for the interpolated step.
+Three things keep one parameter from deciding for the others, or being decided for:
+
+* **Scale.**  A parameter that is on its way to an end of its line (a variance to zero: its logarithm to minus infinity) loses all
+  influence there, and with it gradient and curvature.  Every quantity by which the search decides is therefore invariant to the
+  scale of each parameter: metrics are made positive and compared in units of their diagonals.  A variance of 1e-12
+  whose growth would lower the objective is seen as plainly as one of 0.1.
+* **Box.**  A step solves min g'd + d'Bd/2, |d_k| <= size radius_k.  Parameters that would leave the box stop at its sides and the
+  others take the step that is right for them given that.  The whole box shrinks where a step gains too little; a side that is reached
+  twice, with gains as promised, moves twice as far out.
+* **Ends.**  A parameter at a side whose slope is so small that the whole way to the end of the line gains nothing is held there
+  (``held``), until the sign of its slope says that it should come back.
+
+Sources: Nocedal & Wright, Numerical Optimization, 2nd ed. 2006: algorithm 4.1 (trust region), section 16.7 (Cauchy point and subspace
+minimisation within bounds), procedure 18.2 (damped BFGS); Berndt, Hall, Hall & Hausman 1974 (the scores' outer products for the
+expected Hessian).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
 
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
-
-from nlme.linalg import inverse_positive
+import numpy as np
 
 SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START, RAN_AWAY = range(6)
 
@@ -26,168 +37,444 @@ SENTENCES = {
     RAN_AWAY: "A parameter ran off without end: the objective has no minimum here (an error or a variance shrinks to nothing).",
 }
 
-_SUFFICIENT = 1e-4
-_LONGER = 3.0  # times the last step taken, at most
+_SUFFICIENT = 1e-4  # of the gain promised
 _FAR = 0.02  # gain that the scores promise, of the number of subjects, above which they are the metric
 _AS_TOLD = 2.0  # times what was promised, up or down
 _LONGEST = 1.0  # largest change of one unconstrained (log-scale) parameter in one step; 2 led warfarin's sigmoid to a power of 120
 _FIRST = 0.5  # in the first, before which nothing is known of how far a direction can be trusted
+_WIDEST = 8.0  # that it becomes where a parameter goes one way with gains as promised
+_SHORTEST = 1e-6  # step, of the box at its full size, from which the metric learns
+_NO_GAIN = 1e-6  # slope at which the rest of the way to an end of the line is worth nothing
+_SHRINK = 0.2  # of parameters to scores, added to the eigenvalues of a metric made of scores
+_FLATTEST = 1e-5  # eigenvalue of a metric in units of its diagonal
+_NO_CURVATURE = 1e-4  # second derivative of an objective that does not depend on a parameter
+_LONG_WAY = 7.0  # a factor of 1000
+_DIFFERENCE = 1e-4  # step of the differences of gradients
+_UNSEEN = 1e-3  # gain that a parameter alone promises, by the scores, above which a search has not arrived
+_MOST_DIFFERENCED = 60  # parameters, above which differences of the gradient cost too much
+_DIFFERENCED = 3  # times at most that a metric is made from differences because the search stands still
 
 
-class Search(NamedTuple):
-    """State of one search in P unconstrained parameters."""
+@dataclasses.dataclass
+class Search:
+    """State of one search in P unconstrained parameters.
 
-    x: Float[Array, " P"]
-    value: Float[Array, ""]
-    gradient: Float[Array, " P"]
-    inverse: Float[Array, "P P"]  # approximation of the inverse Hessian
-    direction: Float[Array, " P"]
-    step: Float[Array, ""]
-    evaluations: Int[Array, ""]
-    iterations: Int[Array, ""]
-    restarts: Int[Array, ""]  # consecutive times the metric was thrown away without a decrease since
-    quiet: Int[Array, ""]  # consecutive iterations that met the tolerance
-    scoring: Bool[Array, ""]  # whether the information in the scores has told well so far what a step gains
-    status: Int[Array, ""]
-
-
-def begin(x: Float[Array, " P"]) -> Search:
-    size = x.shape[0]
-    zero = jnp.zeros((), int)
-    return Search(
-        x,
-        jnp.array(jnp.inf, float),
-        jnp.zeros(size),
-        jnp.eye(size),
-        jnp.zeros(size),
-        jnp.ones(()),
-        zero,
-        zero,
-        zero,
-        zero,
-        jnp.asarray(True),
-        zero,
-    )
-
-
-def propose(search: Search) -> Float[Array, " P"]:
-    """The point to evaluate next."""
-    return search.x + search.step * search.direction
-
-
-def absorb(
-    search: Search, value, gradient, scores: Float[Array, "N P"] | None, tolerance: float, limit: int
-) -> tuple[Search, Bool[Array, ""]]:
-    """The search after ``value`` and ``gradient`` at the proposed point, and whether that point was taken.
-
-    The first metric is the inverse of half the sum of outer products of ``scores`` s_i (gradients of each subject's -2 log L), the
-    expected Hessian of the objective (Berndt, Hall, Hall & Hausman 1974); without scores, a scaled identity.  While a great gain
-    is promised, g' M g / 2 > 0.02 N, the metric is made anew at every point taken,
-
-        M = ( 1/2 sum_i (s_i - s)(s_i - s)' )^-1,      s the mean score, g = N s the gradient
-
-    (far from the optimum the mean score is not small, and would shorten every step), until for the first time a step gains less
-    than half or more than twice of what was promised: few subjects, or scores that vary otherwise than the model says.  From then
-    on, and near the optimum, it is updated by BFGS.
+    Attributes
+    ----------
+    x, value, gradient : the best point so far
+    start, farthest : (P,) where the search began, and how far from there a parameter has run away
+    information : (P, P) half the scores' outer products there, or None
+    metric : (P, P) approximation of the Hessian
+    radius, size : (P,) half sides of the box, and a factor on all of them
+    step : (P,) to the next point
+    held : (P,) -1 or 1 where a parameter stands at the lower or upper end of its line, else 0
+    column : which column of the metric is being made from differences; -1: none
+    quiet : consecutive iterations that met the tolerance
+    scoring : whether the information in the scores has told well so far what a step gains
     """
-    size = search.x.shape[0]
-    first = search.evaluations == 0
-    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
-    slope = search.gradient @ search.direction
-    noise = 1e-9 * (1.0 + jnp.abs(search.value))
-    enough = value <= search.value + _SUFFICIENT * search.step * slope + noise
-    accept = finite & (first | enough)
-    moved = search.step * search.direction
-    x = jnp.where(accept, search.x + moved, search.x)
 
-    change = gradient - search.gradient
-    curvature = moved @ change
-    useful = accept & ~first & (curvature > 1e-12 * jnp.sqrt((moved @ moved) * (change @ change)))
-    rho = 1.0 / jnp.where(useful, curvature, 1.0)
-    left = jnp.eye(size) - rho * jnp.outer(moved, change)
-    updated = left @ search.inverse @ left.T + rho * jnp.outer(moved, moved)
-    inverse = jnp.where(useful, updated, search.inverse)
-    inverse = jnp.where(first, _first_metric(gradient, scores), inverse)
-    scoring = search.scoring
-    if scores is not None:
-        promised = -slope * search.step * (1.0 - 0.5 * search.step)
-        gained = search.value - value
-        as_told = (gained > promised / _AS_TOLD) & (gained < promised * _AS_TOLD)
-        scoring = scoring & (first | ~accept | as_told)
-        scored = _scoring_metric(gradient, scores)
-        far = 0.5 * gradient @ scored @ gradient > _FAR * scores.shape[0]
-        inverse = jnp.where(accept & scoring & far, scored, inverse)
+    x: np.ndarray
+    start: np.ndarray
+    farthest: np.ndarray
+    value: float
+    gradient: np.ndarray
+    information: np.ndarray | None
+    metric: np.ndarray
+    radius: np.ndarray
+    size: float
+    step: np.ndarray
+    held: np.ndarray
+    pressed: np.ndarray  # (P,) consecutive steps that ended at a side of the box, by sign
+    columns: np.ndarray  # (P, P) gradients' differences so far
+    column: int
+    evaluations: int
+    iterations: int
+    differenced: int
+    quiet: int
+    failures: int
+    scoring: bool
+    certified: float  # decrement by a metric of differences made here; infinite without one
+    status: int
 
-    value_now = jnp.where(accept, value, search.value)
-    gradient_now = jnp.where(accept, gradient, search.gradient)
-    exhausted = ~accept & (search.step < 1e-9)
-    inverse = jnp.where(exhausted, _first_metric(gradient_now, scores), inverse)
-    direction = -inverse @ gradient_now
-    downhill = direction @ gradient_now < 0
-    direction = jnp.where(downhill, direction, -gradient_now)
-    longest = jnp.max(jnp.abs(direction))
-    full = jnp.minimum(1.0, jnp.where(first, _FIRST, _LONGEST) / jnp.maximum(longest, 1e-300))
-    # where the last step had to be shortened, the metric is still too long: begin near what was right for it
-    full = jnp.where(accept & ~first, jnp.minimum(full, _LONGER * search.step), full)
-    # minimum of the parabola through value, slope and the failed trial
-    curved = 2.0 * (value - search.value - search.step * slope)
-    shorter = jnp.where(finite, -slope * search.step / jnp.where(curved > 0, curved, 1.0), 0.1)
-    shorter = search.step * jnp.clip(shorter, 0.1, 0.5)
-    fresh = accept | exhausted
-    direction = jnp.where(fresh, direction, search.direction)
-    step = jnp.where(fresh, full, shorter)
+    @property
+    def proposal(self) -> np.ndarray:
+        """The point to evaluate next."""
+        if self.column >= 0:
+            return self.x + _DIFFERENCE * np.eye(len(self.x))[self.column]
+        return self.x + self.step
 
-    decrement = 0.5 * gradient_now @ inverse @ gradient_now
-    met = decrement < tolerance
-    # the metric of the first steps is a guess: believe it only when two iterations in a row agree, or no step helps
-    quiet = jnp.where(accept, jnp.where(met, search.quiet + 1, 0), search.quiet)
-    restarts = jnp.where(accept & (search.value - value > noise), 0, search.restarts + exhausted)
-    evaluations = search.evaluations + 1
-    status = search.status
-    status = jnp.where(evaluations >= limit, EVALUATION_LIMIT, status)
-    status = jnp.where(restarts >= 2, jnp.where(decrement < 100 * tolerance, CONVERGED, NO_DECREASE), status)
-    status = jnp.where((quiet >= 2) | (met & exhausted), CONVERGED, status)
-    status = jnp.where(first & ~finite, BAD_START, status)
-    return (
-        Search(
-            x,
-            value_now,
-            gradient_now,
-            inverse,
-            direction,
-            step,
-            evaluations,
-            search.iterations + (accept & ~first),
-            restarts,
-            quiet,
-            scoring,
-            status,
-        ),
-        accept,
+    @property
+    def exactly(self) -> bool:
+        """Whether gradients are about to be subtracted from each other."""
+        return self.column >= 0
+
+    @property
+    def promised(self) -> float:
+        """Gain in the objective that the next step promises."""
+        return np.inf if self.evaluations == 0 else 0.5 * abs(float(self.gradient @ self.step))
+
+    @property
+    def decrement(self) -> float:
+        """1/2 g'B^-1 g of the parameters that are not held: the further decrease that the metric promises."""
+        free = self.held == 0
+        if not free.any():
+            return 0.0
+        g = self.gradient[free]
+        return 0.5 * float(g @ _solved(self.metric[np.ix_(free, free)], g))
+
+    @property
+    def hessian(self) -> np.ndarray | None:
+        """(P, P) of the objective here, from differences of the gradient; None where they were not made here."""
+        return 0.5 * (self.columns + self.columns.T) if np.isfinite(self.certified) else None
+
+    @property
+    def ended(self) -> np.ndarray:
+        """(P,) -1 or 1 where a parameter has gone towards an end of its line and the objective no longer depends on it, else 0."""
+        curved = np.diagonal(self.metric)
+        if self.information is not None:
+            curved = np.minimum(curved, np.diagonal(self.information))
+        idle = (np.abs(self.gradient) < _NO_GAIN) & (curved < _NO_CURVATURE)
+        gone = idle & (np.abs(self.x - self.start) > _LONG_WAY)
+        return np.where(self.held != 0, self.held, np.where(gone, np.sign(self.x - self.start), 0)).astype(int)
+
+    @property
+    def alone(self) -> np.ndarray:
+        """(P,) g_k^2 / (2 h_k), h_k the information: what each parameter alone promises; 0 where nothing is known, or it is held."""
+        if self.information is None:
+            return np.zeros(len(self.x))
+        h = np.diagonal(self.information)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = np.where(h > 0, 0.5 * self.gradient**2 / h, 0.0)
+        return np.where(self.held == 0, np.nan_to_num(gain), 0.0)
+
+
+def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf) -> Search:
+    x = np.asarray(x, float)
+    size = len(x)
+    nothing = np.zeros(size)
+    return Search(
+        x=x,
+        start=x,
+        farthest=np.broadcast_to(farthest, size),
+        value=np.inf,
+        gradient=nothing,
+        information=None,
+        metric=np.eye(size),
+        radius=np.full(size, _LONGEST),
+        size=_FIRST,
+        step=nothing,
+        held=np.zeros(size, int),
+        pressed=np.zeros(size, int),
+        columns=np.zeros((size, size)),
+        column=-1,
+        evaluations=0,
+        iterations=0,
+        differenced=0,
+        quiet=0,
+        failures=0,
+        scoring=True,
+        certified=np.inf,
+        status=SEARCHING,
     )
 
 
-def corrected(search: Search, value, gradient) -> Search:
-    """The search with a better ``value`` and ``gradient`` of the point where it stands, and a new direction from there."""
-    direction = -search.inverse @ gradient
-    direction = jnp.where(direction @ gradient < 0, direction, -gradient)
-    step = jnp.minimum(1.0, _LONGEST / jnp.maximum(jnp.max(jnp.abs(direction)), 1e-300))
-    return search._replace(value=value, gradient=gradient, direction=direction, step=step)
+def arrays_of(search: Search) -> dict[str, np.ndarray]:
+    """The state as named arrays, for a checkpoint."""
+    found = {f.name: getattr(search, f.name) for f in dataclasses.fields(search)}
+    return {name: np.full((1, 1), np.nan) if x is None else np.asarray(x) for name, x in found.items()}
 
 
-def _scoring_metric(gradient, scores):
-    """Inverse of half the scatter of the scores about their mean; not finite, so that nothing is far by it, where that is singular."""
-    size = gradient.shape[0]
-    information = 0.5 * (scores.T @ scores - jnp.outer(gradient, gradient) / scores.shape[0])
-    return inverse_positive(information + 1e-6 * jnp.trace(information) / size * jnp.eye(size))
+def search_from(arrays: dict[str, np.ndarray]) -> Search:
+    """The state that ``arrays_of`` wrote."""
+    found = {f.name: arrays[f.name] for f in dataclasses.fields(Search)}
+    found = {name: x.item() if x.ndim == 0 else x for name, x in found.items()}
+    if np.isnan(found["information"]).all():
+        found["information"] = None
+    return Search(**found)
 
 
-def _first_metric(gradient, scores):
-    size = gradient.shape[0]
-    plain = jnp.eye(size) / jnp.maximum(jnp.sqrt(gradient @ gradient), 1.0)
-    if scores is None:
-        return plain
-    information = 0.5 * scores.T @ scores
-    ridge = 1e-3 * jnp.trace(information) / size + 1e-8
-    inverse = inverse_positive(information + ridge * jnp.eye(size))
-    return jnp.where(jnp.all(jnp.isfinite(inverse)), inverse, plain)
+def absorb(search: Search, value: float, gradient: np.ndarray, scores: np.ndarray | None, tolerance: float, limit: int) -> bool:
+    """Take in ``value`` and ``gradient`` at the proposed point; whether that point is the best now.
+
+    ``scores`` (N, P) are the gradients of each subject's -2 log L (None: there are none).  The first metric is half the sum of their
+    outer products, the expected Hessian of the objective.  While a great gain is promised, g'B^-1 g / 2 > 0.02 N, the metric is
+    made anew at every point taken,
+
+        B = 1/2 sum_i (s_i - s)(s_i - s)',      s the mean score, g = N s the gradient
+
+    (far from the optimum the mean score is not small, and would shorten every step), until for the first time a step gains less than
+    half or more than twice of what was promised: few subjects, or scores that vary otherwise than the model says.  From then on,
+    and near the optimum, it is updated by BFGS.  Where there are fewer scores than parameters, or a search stands still, the metric is
+    made from differences of the gradient.
+
+    A search has converged when its metric promises less than ``tolerance``, at two points one after the other or by a metric of
+    differences, and no parameter's scores promise more by themselves.
+    """
+    finite = bool(np.isfinite(value) and np.all(np.isfinite(gradient)))
+    search.evaluations += 1
+    if search.evaluations == 1:
+        if not finite:
+            search.status = BAD_START
+            return False
+        _move_to(search, search.x, value, gradient, scores)
+        _first_metric(search, scores)
+        _aim(search)
+        return True
+    if search.column >= 0:
+        _difference(search, gradient, finite, tolerance)
+        accept = False
+    else:
+        accept = _try(search, value, gradient, scores, finite, tolerance)
+    if search.status == SEARCHING and search.evaluations >= limit:
+        search.status = EVALUATION_LIMIT
+    return accept
+
+
+def corrected(search: Search, value: float, gradient: np.ndarray, scores: np.ndarray | None) -> None:
+    """Better numbers of the point where the search stands, and a new direction from there."""
+    _move_to(search, search.x, value, gradient, scores)
+    _aim(search)
+
+
+def _try(search: Search, value, gradient, scores, finite: bool, tolerance: float) -> bool:
+    """The trial point: taken or not, the size of the box, and what the metric learns."""
+    # an adaptive solve makes the objective jitter in its last digits
+    noise = 1e-9 * (1.0 + min(abs(search.value), 1e7))
+    step, change = search.step, gradient - search.gradient
+    promised = -float(search.gradient @ step + 0.5 * step @ search.metric @ step)
+    gained = search.value - value if finite else -np.inf
+    accept = gained + noise > _SUFFICIENT * promised
+    as_told = promised / _AS_TOLD < gained < promised * _AS_TOLD
+    reach = float(np.max(np.abs(step) / search.radius))
+    if finite and reach > _SHORTEST:  # of shorter steps the gradient's differences are noise
+        _update(search, step, change)
+    if not accept:
+        search.size = reach * (0.25 if finite else 0.1)
+        if search.size * np.max(search.radius) < 1e-9:
+            _stand_still(search, tolerance, noise)
+        _aim(search)
+        return False
+    if gained > noise:
+        search.failures = 0
+    if gained < 0.25 * promised - noise:
+        search.size = 0.25 * reach
+    elif gained > 0.75 * promised and reach > 0.99 * search.size:
+        search.size = min(2.0 * search.size, 1.0)
+    _widen(search, as_told or gained >= promised)
+    before, slopes = search.information, search.gradient
+    _move_to(search, search.x + step, value, gradient, scores)
+    search.iterations += 1
+    search.certified = np.inf
+    _rescale(search, before)
+    if scores is not None:
+        search.scoring &= as_told
+        if search.scoring:
+            _score(search, scores)
+    _hold(search, slopes)
+    _aim(search)
+    _judge(search, tolerance)
+    return True
+
+
+def _move_to(search: Search, x, value, gradient, scores) -> None:
+    search.x, search.value, search.gradient = x, float(value), np.asarray(gradient, float)
+    search.information = None if scores is None or len(scores) < len(x) + 2 else 0.5 * scores.T @ scores
+
+
+def _ridge(search: Search, scores: np.ndarray) -> float:
+    """Few scores know little of how parameters go together."""
+    return _SHRINK * len(search.x) / len(scores)
+
+
+def _first_metric(search: Search, scores) -> None:
+    if search.information is not None:
+        search.metric = positive(search.information, _ridge(search, scores))
+        return
+    search.metric = np.eye(len(search.x)) * max(np.linalg.norm(search.gradient), 1.0)
+    if len(search.x) <= _MOST_DIFFERENCED:
+        search.column = 0
+
+
+def _aim(search: Search) -> None:
+    """The step from where the search stands."""
+    search.metric = positive(search.metric)  # rounding in one update after another makes it singular
+    search.step = boxed_step(search.metric, search.gradient, search.size * search.radius, search.held == 0)
+
+
+def boxed_step(metric: np.ndarray, gradient: np.ndarray, radius: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """A step that lowers g'd + d'Bd/2 over the ``free`` parameters, |d_k| <= radius_k, at least as far as its Cauchy point does.
+
+    The Cauchy point is the first minimum on the path down the gradient, bent at the sides of the box; from there the other parameters
+    are moved to their minimum, or as far as the next side, until none is left to move.
+    """
+    unit = np.sqrt(np.diagonal(metric))
+    b, g, sides = metric / np.outer(unit, unit), np.where(free, gradient / unit, 0.0), radius * unit
+    z = _cauchy_point(b, g, sides)
+    inside = free & (np.abs(z) < sides * (1.0 - 1e-9))
+    while inside.any():
+        p = -np.linalg.solve(b[np.ix_(inside, inside)], (g + b @ z)[inside])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            room = np.where(p != 0.0, (np.where(p > 0, sides[inside], -sides[inside]) - z[inside]) / p, np.inf)
+        far = min(1.0, float(room.min()))
+        z[inside] += far * p
+        if far == 1.0:
+            break
+        hit = np.flatnonzero(inside)[room <= far]
+        z[hit] = np.sign(z[hit]) * sides[hit]
+        inside[hit] = False
+    return z / unit
+
+
+def _cauchy_point(b: np.ndarray, g: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """First minimum of g'z + z'bz/2 along z(t) = -t g, each element stopped at its side."""
+    z, moving, t = np.zeros(len(g)), g != 0.0, 0.0
+    with np.errstate(divide="ignore"):
+        ends = np.where(moving, sides / np.abs(g), np.inf)
+    while moving.any():
+        p = np.where(moving, -g, 0.0)
+        slope, curved = float((g + b @ z) @ p), float(p @ b @ p)
+        if slope >= 0.0:
+            break
+        until = float(ends[moving].min())
+        stop = -slope / curved
+        if stop <= until - t:
+            return z + stop * p
+        z = z + (until - t) * p
+        t = until
+        moving &= ends > until
+    return z
+
+
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solution of a positive definite system in units of its diagonal."""
+    unit = 1.0 / np.sqrt(np.diagonal(matrix))
+    return unit * np.linalg.solve(unit[:, None] * matrix * unit, unit * right)
+
+
+def positive(matrix: np.ndarray, ridge: float = 0.0) -> np.ndarray:
+    """A positive definite matrix near a symmetric one: in units of its diagonal, the absolute values of its eigenvalues.
+
+    No eigenvalue is less than ``_FLATTEST`` there, and ``ridge`` is added to all.  (Source of the absolute values: Dauphin et al. 2014,
+    arXiv:1406.2572: downhill also where the objective bends downwards.)
+    """
+    diagonal = np.abs(np.diagonal(matrix))
+    # a parameter that nothing depends on has no scale; it does not move
+    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    values, vectors = np.linalg.eigh(np.nan_to_num(matrix / np.outer(scale, scale)))
+    unit = (vectors * (np.maximum(np.abs(values), _FLATTEST) + ridge)) @ vectors.T
+    return unit * np.outer(scale, scale)
+
+
+def _update(search: Search, moved: np.ndarray, change: np.ndarray) -> None:
+    """BFGS; where the gradient changed too little along the step, with as much of the old metric as keeps the new one positive."""
+    old = search.metric @ moved
+    along, expected = float(moved @ change), float(moved @ old)
+    if not expected > 0:
+        return
+    if along < 0.2 * expected:
+        theta = 0.8 * expected / (expected - along)
+        change = theta * change + (1.0 - theta) * old
+        along = float(moved @ change)
+    search.metric = search.metric - np.outer(old, old) / expected + np.outer(change, change) / along
+    search.metric = 0.5 * (search.metric + search.metric.T)
+
+
+def _score(search: Search, scores: np.ndarray) -> None:
+    """The scatter of the scores about their mean for the metric, while by it the search is far from its end."""
+    if search.information is None:
+        return
+    scatter = search.information - 0.5 * np.outer(search.gradient, search.gradient) / len(scores)
+    if np.any(np.diagonal(scatter) <= 0):
+        return
+    metric = positive(scatter, _ridge(search, scores))
+    if 0.5 * search.gradient @ _solved(metric, search.gradient) > _FAR * len(scores):
+        search.metric = metric
+
+
+def _rescale(search: Search, before: np.ndarray | None) -> None:
+    """The metric in the new units of parameters whose information has changed by more than a factor of four in one step."""
+    if before is None or search.information is None:
+        return
+    old, new = np.diagonal(before), np.diagonal(search.information)
+    known = (old > 0) & (new > 0)
+    ratio = np.where(known, new / np.where(known, old, 1.0), 1.0)
+    factor = np.where((ratio > 4.0) | (ratio < 0.25), np.sqrt(ratio), 1.0)
+    search.metric = factor[:, None] * search.metric * factor
+
+
+def _widen(search: Search, good: bool) -> None:
+    """The box after a step that was taken, and how often in a row each parameter has stood at a side of it."""
+    at_side = (search.size == 1.0) & (np.abs(search.step) > 0.99 * search.radius)
+    sign = np.where(at_side, np.sign(search.step), 0.0).astype(int)
+    again = (sign != 0) & (np.sign(search.pressed) != -sign)
+    search.pressed = np.where(again, search.pressed + sign, sign)
+    wider = np.minimum(2.0 * search.radius, _WIDEST)
+    search.radius = np.where(again & good & (np.abs(search.pressed) > 1), wider, np.where(sign != 0, search.radius, _LONGEST))
+
+
+def _hold(search: Search, before: np.ndarray) -> None:
+    """Parameters that go on to an end of their line to no gain stay; those whose slope has turned come back.
+
+    ``before``: the gradient a step ago; one that grows is on its way back from an end.
+    """
+    small = (np.abs(search.gradient) < _NO_GAIN) & (np.abs(search.gradient) < np.abs(before))
+    search.held = np.where((np.abs(search.pressed) > 1) & small, np.sign(search.pressed), search.held)
+    back = (search.held != 0) & (search.gradient * search.held > 0)
+    if back.any():
+        search.held = np.where(back, 0, search.held)
+        search.radius = np.where(back, _LONGEST, search.radius)
+        search.pressed = np.where(back, 0, search.pressed)
+
+
+def _stand_still(search: Search, tolerance: float, noise: float) -> None:
+    """No step helps: at the minimum as closely as the objective's digits show it, or by a bad metric."""
+    search.failures += 1
+    if len(search.x) <= _MOST_DIFFERENCED and not np.isfinite(search.certified):
+        search.column = 0
+        return
+    decrement = min(search.certified, search.decrement) if len(search.x) > _MOST_DIFFERENCED else search.certified
+    if decrement < max(100.0 * tolerance, 10.0 * noise) and np.max(search.alone, initial=0.0) < _UNSEEN:
+        search.status = CONVERGED
+    elif search.failures <= 2 and search.information is not None:
+        search.metric, search.size = positive(search.information, 0.1), _FIRST
+    else:
+        search.status = NO_DECREASE
+
+
+def _difference(search: Search, gradient, finite: bool, tolerance: float) -> None:
+    """One more column of the metric; after the last, a direction by it."""
+    change = (gradient - search.gradient) / _DIFFERENCE if finite else np.zeros(len(search.x))
+    search.columns[search.column] = change
+    search.column += 1
+    if search.column < len(search.x):
+        return
+    search.column = -1
+    search.differenced += 1
+    search.size = _FIRST
+    search.metric = positive(0.5 * (search.columns + search.columns.T))
+    search.certified = search.decrement
+    _aim(search)
+    _judge(search, tolerance)
+
+
+def _judge(search: Search, tolerance: float) -> None:
+    """Whether the search has ended where it stands."""
+    moving = search.held == 0
+    if np.any(moving & (np.abs(search.x - search.start) > search.farthest)):
+        search.status = RAN_AWAY
+        return
+    if search.decrement >= tolerance:
+        search.quiet = 0
+        return
+    search.quiet += 1
+    # the metric of the first steps is a guess: believe it only when two iterations in a row agree
+    certified = np.isfinite(search.certified)
+    if search.quiet < 2 and not certified:
+        return
+    known = search.information is not None
+    if certified or (known and np.max(search.alone, initial=0.0) < _UNSEEN) or len(search.x) > _MOST_DIFFERENCED:
+        search.status = CONVERGED
+    elif search.differenced <= _DIFFERENCED:
+        search.column, search.quiet = 0, 0
+    else:
+        search.status = NO_DECREASE

@@ -34,7 +34,8 @@ def test_a_sound_fit_has_no_problem(fit):
 
 def test_quick_checks_come_with_every_fit(fit):
     assert [check.name for check in fit.audit.checks if check.verdict == "problem"] == []
-    assert len(fit.audit.table) == 7
+    assert len(fit.audit.table) == 10
+    assert repr(fit.audit).splitlines()[0] == fit.verdict == "Converged; no problems found by the quick checks."
     assert "scores" in dataclasses.replace(fit).audit["information"].sentence  # before the covariance was asked for
 
 
@@ -44,7 +45,7 @@ def test_a_search_cut_short_is_a_problem_and_comes_first(population):
     assert audit["gradient at the end"].verdict == "problem" and audit["gradient at the end"].figure > 0.1
     verdicts = audit.table["verdict"].tolist()
     assert verdicts == sorted(verdicts, key=["problem", "remark", "not judged", "fine"].index)
-    assert repr(audit).splitlines()[1].strip().startswith("!")
+    assert repr(audit).splitlines()[2].strip().startswith("!")
 
 
 def test_a_flat_direction_is_named(population):
@@ -69,8 +70,10 @@ def test_random_effects_away_from_zero_are_seen(population):
 def test_a_variance_at_zero_is_at_its_bound():
     y = one_way.values()
     y = y - y.mean(axis=1, keepdims=True) + 10.0 + 0.01 * np.arange(one_way.N)[:, None]
-    check = nlme.fit(one_way.OneWay(), one_way.population_of(y), progress=False).audit["bounds"]
-    assert check.verdict == "problem" and "omega.mu" in check.sentence
+    fit = nlme.fit(one_way.OneWay(), one_way.population_of(y), progress=False)
+    check = fit.audit["bounds"]
+    assert check.verdict == "remark" and "omega.mu" in check.sentence and "no variability of mu" in check.sentence
+    assert fit.converged and check.sentence in fit.verdict
 
 
 def test_an_optimum_missed_is_found_by_other_starts(fit):

@@ -52,7 +52,7 @@ def test_goes_on_after_an_interrupt_on_another_number_of_cores(fit, tmp_path, mo
     monkeypatch.setattr(batch, "_SLOTS", {"cpu": 1})  # one lane, few rounds: many calls to be interrupted between
     monkeypatch.setattr(batch, "_ROUNDS", 3)
     whole = nlme.bootstrap(fit, 40, key=1)
-    calls, real = [], batch._advance
+    calls, real = [], batch._evaluate
 
     def interrupted(*args):
         calls.append(1)
@@ -60,10 +60,10 @@ def test_goes_on_after_an_interrupt_on_another_number_of_cores(fit, tmp_path, mo
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(batch, "_advance", interrupted)
+    monkeypatch.setattr(batch, "_evaluate", interrupted)
     part = nlme.bootstrap(fit, 40, key=1, checkpoint=tmp_path / "x")
     assert 0 < part.n_failed < 40 and "interrupted" in next(iter(part.failures))
-    monkeypatch.setattr(batch, "_advance", real)
+    monkeypatch.setattr(batch, "_evaluate", real)
     monkeypatch.setattr(batch, "cores", lambda: 7)
     resumed = nlme.bootstrap(fit, 40, key=1, checkpoint=tmp_path / "x")
     for name in ("u", "objective", "evaluations", "status"):

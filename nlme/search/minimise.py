@@ -1,0 +1,212 @@
+"""One search from one start: the parameters by ``nlme.search.quasi_newton``, the modes of the subjects at every point of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from nlme.marginal.subjects import Evaluation
+from nlme.search.boundary import off_the_edge
+from nlme.search.problem import Problem
+from nlme.search.quasi_newton import BAD_START, SEARCHING, Search, absorb, begin, corrected
+
+_APART = 1e-4  # two modes, if their densities or objectives differ by this much
+_OF_GAIN = 1e-6  # inner tolerance, of the gain in the objective that the next step promises
+_MUCH_LOOSER = 1e3
+_ROUNDS = 5  # of the search, each ended by a search for better modes
+
+
+@dataclasses.dataclass
+class Minimum:
+    """Where a search stands or ended.
+
+    Attributes
+    ----------
+    search : its state; ``search.x`` are the unconstrained parameters, ``search.value`` the objective with its penalty
+    at : the evaluation there
+    history : (iteration, objective, largest gradient, seconds) of every point taken
+    first : seconds until the first evaluation was there
+    """
+
+    search: Search
+    at: Evaluation
+    history: list[tuple[int, float, float, float]]
+    first: float = 0.0
+
+    @property
+    def modes_lost(self) -> int:
+        """Subjects whose modes were not found."""
+        return int(np.sum(~np.asarray(self.at.converged)))
+
+
+class BadStart(Exception):
+    """The objective or its gradient is not finite where a search begins; ``at`` is the evaluation."""
+
+    def __init__(self, at: Evaluation):
+        super().__init__("the objective is not finite at the starting values")
+        self.at = at
+
+
+def minimise(
+    problem: Problem,
+    u: np.ndarray | None = None,
+    modes: np.ndarray | None = None,
+    *,
+    tolerance: float = 1e-7,
+    max_evaluations: int = 1000,
+    show: Callable[[int, float, float], None] | None = None,
+    stop: Callable[[Search], bool] | None = None,
+) -> Minimum:
+    """The minimum that the search from ``u`` leads to; Ctrl-C ends it with the best point so far.
+
+    Parameters
+    ----------
+    u : (P,) where to begin; the model's own values by default
+    modes : (N, q) where the searches for modes begin there; at zero by default
+    show : is told iteration, objective and largest gradient of every point taken
+    stop : whether to give the search up where it stands
+
+    Raises
+    ------
+    BadStart
+        The objective or its gradient is not finite at ``u``.
+    """
+    layout = problem.layout
+    u = problem.start if u is None else u
+    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects))) if modes is None else modes
+    clock = time.perf_counter()
+    search, second_order = begin(u, problem.farthest), None
+    best: Evaluation | None = None
+    loose = 0.0  # inner tolerance of the best
+    rounds = _ROUNDS
+    found = Minimum(search, None, [])
+    try:
+        while search.status == SEARCHING or rounds:
+            if search.status != SEARCHING:
+                best, moved = _from_scratch(problem, best, search.x)
+                loose = problem.method.inner_tolerance
+                beyond = None if moved else _off_the_edge(problem, search, best)
+                rounds = rounds - 1 if moved or beyond is not None else 0
+                if rounds:  # other modes, another objective, or a covariance that should be larger: on from here
+                    before, search = search, begin(search.x if beyond is None else beyond, problem.farthest)
+                    search.iterations = before.iterations
+                    if beyond is not None:
+                        starts, best = best.b, None
+                    found.search = search
+                continue
+            trial = search.proposal
+            if best is not None:  # the modes of the best point so far, followed to this one
+                starts, second_order = best.followed(trial - search.x), best.second_order
+            inner = _inner_tolerance(problem, search)
+            if best is not None and loose > _MUCH_LOOSER * inner and search.exactly:
+                best, loose = _again(problem, search, best, inner), inner
+            at = problem.evaluate(trial, starts, second_order=second_order, tolerance=inner)
+            if not np.all(at.converged):
+                at = _searched_anew(problem, trial, at, best, inner)
+            accepted = _take(problem, search, trial, at, best, tolerance, max_evaluations)
+            if found.at is None:
+                found.first = time.perf_counter() - clock
+                if search.status == BAD_START:
+                    raise BadStart(at)
+            if not accepted and loose > _MUCH_LOOSER * inner:
+                # not for want of digits of the best objective so far
+                best, loose = _again(problem, search, best, inner), inner
+            if accepted:
+                best, loose = at, inner
+                norm = float(np.max(np.abs(search.gradient), initial=0.0))
+                found.at = best
+                found.history.append((search.iterations, search.value, norm, time.perf_counter() - clock))
+                if show is not None:
+                    show(search.iterations, search.value, norm)
+                if stop is not None and stop(search):
+                    break
+    except KeyboardInterrupt:
+        if found.at is None:
+            raise
+        best, _ = _from_scratch(problem, best, search.x)
+    found.at = best
+    return found
+
+
+def _off_the_edge(problem: Problem, search: Search, best: Evaluation) -> np.ndarray | None:
+    """Parameters with a lower objective off the edge where a covariance stands, if there are any."""
+    found = off_the_edge(problem, search.x, best, search.ended)
+    for u in [] if found is None else found.points:
+        at = problem.evaluate(u, best.b)
+        if np.sum(at.value) + problem.penalised(u)[0] < search.value - 0.01 * found.gain and at.converged.all():
+            return u
+    return None
+
+
+def _take(problem: Problem, search: Search, u, at: Evaluation, best: Evaluation | None, tolerance: float, limit: int) -> bool:
+    """The evaluation for the search; one in which more modes were lost than at the best point is no better, whatever it says."""
+    extra, slope = problem.penalised(u)
+    value, gradient = float(np.sum(at.value)) + extra, np.sum(at.gradient, axis=0) + slope
+    if best is not None and np.sum(~at.converged) > np.sum(~best.converged):
+        value = np.nan
+    return absorb(search, value, gradient, at.scores, tolerance, limit)
+
+
+def _searched_anew(problem: Problem, u, at: Evaluation, best: Evaluation | None, inner: float) -> Evaluation:
+    """The evaluation with the modes that were not found searched from elsewhere: from zero, and from where they were before."""
+    for starts in ([] if best is None else [best.b]) + [np.zeros(at.b.shape)]:
+        lost = ~at.converged
+        if not lost.any():
+            break
+        at = _better(problem, at, problem.evaluate(u, np.where(lost[:, None], starts, at.b), tolerance=inner))
+    return at
+
+
+def _better(problem: Problem, at: Evaluation, other: Evaluation) -> Evaluation:
+    """Each subject's evaluation with the likelier mode; of whole sites, if there are any, that in which fewer modes are lost."""
+    if problem.layout.sites is not None:
+        return other if np.sum(other.converged) > np.sum(at.converged) else at
+    take = other.converged & (~at.converged | (other.joint < at.joint - _APART))
+    return jax.tree.map(lambda a, b: np.where(take.reshape(take.shape + (1,) * (a.ndim - 1)), a, b), other, at)
+
+
+def _again(problem: Problem, search: Search, best: Evaluation, inner: float) -> Evaluation:
+    """The best point with its modes searched more closely."""
+    at = problem.evaluate(search.x, best.b, second_order=best.second_order, tolerance=inner)
+    extra, slope = problem.penalised(search.x)
+    corrected(search, float(np.sum(at.value)) + extra, np.sum(at.gradient, axis=0) + slope, at.scores)
+    return at
+
+
+def _inner_tolerance(problem: Problem, search: Search) -> float:
+    """How closely modes are searched: where states are costly and much is still to be gained, less closely than at the end.
+
+    A mode found to a tolerance t leaves an error of about t in a subject's objective and of sqrt(t) in its gradient.
+    """
+    method = problem.method
+    if problem.layout.anatomy.linear or search.exactly:
+        return method.inner_tolerance
+    return float(np.clip(_OF_GAIN * search.promised, method.inner_tolerance, max(method.inner_tolerance, method.loosest)))
+
+
+def _from_scratch(problem: Problem, best: Evaluation, u) -> tuple[Evaluation, bool]:
+    """Modes that were followed from step to step, against modes searched from zero: each subject keeps that of higher density.
+
+    And whether any objective changed by that.
+    """
+
+    def at(starts):
+        return problem.evaluate(u, starts, second_order=best.second_order)
+
+    fresh, again = at(np.zeros(best.b.shape)), at(best.b)
+    better = (fresh.joint < again.joint - _APART) & fresh.converged
+    if problem.layout.sites is not None:  # a subject's other mode moves its site's effects, and all their subjects' modes with them
+        if not better.any():
+            return again, False
+        other = at(np.where(better[:, None], fresh.b, again.b))
+        return other, bool(np.any(np.abs(other.value - again.value) > _APART))
+
+    def choose(a, b):
+        return np.where(better.reshape(better.shape + (1,) * (a.ndim - 1)), a, b)
+
+    moved = bool(np.any(better & (np.abs(fresh.value - again.value) > _APART)))
+    return jax.tree.map(choose, fresh, again), moved

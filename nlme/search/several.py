@@ -1,0 +1,163 @@
+"""The lowest minimum that several searches find: other starts are tried where the first search gives a reason to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from nlme.search.minimise import BadStart, Minimum, minimise
+from nlme.search.problem import Problem
+from nlme.search.quasi_newton import CONVERGED, SENTENCES
+from nlme.search.starts import Typical
+
+SAME = 0.01  # objectives that differ by less count as one minimum
+_FAR = np.log(3.0)  # from its start, in a logarithm, where the start has told the search little
+_NEAR = np.log(1.5)  # the same where a lag, or another time of sudden change, gives the objective a minimum between samples
+_FAR_REAL = 3.0  # of a real parameter, in units of its starting value
+_AT_LEAST = 3  # other starts tried
+_AT_MOST = 6
+_LOOSE = 1e-3  # tolerance of searches that are not known yet to lead to the lowest minimum
+_EVALUATIONS = 250  # of such a search
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """One search: its start and where it ended (P,) unconstrained, objective with penalty, how it ended in words."""
+
+    start: np.ndarray
+    end: np.ndarray
+    objective: float
+    valid: bool
+    sentence: str
+
+
+def minimise_from_several(
+    problem: Problem,
+    starts: int | None,
+    *,
+    seed: int = 0,
+    tolerance: float,
+    max_evaluations: int,
+    show: Callable | None = None,
+    tell: Callable[[str], None] = lambda words: None,
+) -> tuple[Minimum, list[Attempt], str]:
+    """The lowest minimum found, every attempt (the model's own values first), and why others than the first were made.
+
+    Parameters
+    ----------
+    starts : how many other starts to try; None: some, if the first search gives a reason to, until they agree
+    tell : is told what is being tried
+
+    Raises
+    ------
+    BadStart
+        The objective is not finite at the model's own values, nor is it from anywhere else.
+    """
+    bad = first = None
+    try:
+        first = minimise(problem, tolerance=tolerance, max_evaluations=max_evaluations, show=show)
+    except BadStart as error:
+        bad = error
+    reason = "the objective is not finite at the starting values" if first is None else reason_for_others(problem, first)
+    attempts = [_attempt(problem, problem.start, first)]
+    cut_short = max_evaluations < _EVALUATIONS  # on purpose: a look at the first steps
+    if starts == 0 or (starts is None and (not reason or cut_short)):
+        if bad is not None:
+            raise bad
+        return first, attempts, ""
+    found = [first]
+
+    def attempt(u) -> bool:
+        tell(f"start {1 + len(found)}")
+        try:
+            limit = min(max_evaluations, _EVALUATIONS)
+            found.append(minimise(problem, u, tolerance=max(tolerance, _LOOSE), max_evaluations=limit, show=show))
+        except BadStart:
+            found.append(None)
+        attempts.append(_attempt(problem, u, found[-1]))
+        return attempts[-1].valid
+
+    try:
+        typical = Typical(problem, [problem.start, *([first.search.x] if attempts[0].valid else [])], seed)
+        for u in typical.starts(starts or _AT_MOST):
+            # where errors vanish the objective has no minimum: from larger ones the search may not come there
+            if not attempt(u) and starts is None and len(typical.errors):
+                attempt(typical.with_larger_errors(u))
+            if starts is None and _agree(attempts):
+                break
+    except KeyboardInterrupt:
+        if first is None and not any(found):
+            raise
+    valid = [k for k, attempt in enumerate(attempts) if attempt.valid]
+    if not valid:
+        if not any(found):
+            raise bad
+        return next(m for m in found if m is not None), attempts, reason
+    best = min(valid, key=lambda k: attempts[k].objective - (SAME if k == 0 else 0.0))
+    if best == 0:
+        return first, attempts, reason
+    tell("the lowest minimum")
+    finished = minimise(
+        problem, found[best].search.x, found[best].at.b, tolerance=tolerance, max_evaluations=max_evaluations, show=show
+    )
+    finished.history[:0] = found[best].history
+    finished.first = 0.0 if first is None else first.first
+    return finished, attempts, reason
+
+
+def reason_for_others(problem: Problem, found: Minimum) -> str:
+    """What gives reason to search from elsewhere, in words; nothing where the search ended well and near its start."""
+    search, names = found.search, problem.inventory.names
+    if search.status != CONVERGED:
+        return "the search did not converge"
+    if found.modes_lost:
+        return "the modes of some subjects were not found"
+    if np.any(search.ended):
+        listed = ", ".join(names[k] for k in np.flatnonzero(search.ended)[:3])
+        return f"{listed} went to the end of its range"
+    moved, anatomy = search.x - problem.start, problem.layout.anatomy
+    kinks = bool({"lag", "duration"} & set(anatomy.rules)) or anatomy.event_times > 0
+    limit = np.where(problem.farthest > 100.0, _FAR_REAL, _NEAR if kinks else _FAR)
+    fixed = np.array([kind == "fixed effect" for kind in problem.inventory.kinds])
+    far = np.flatnonzero(fixed & (np.abs(moved) > limit))
+    if len(far):
+        return f"{names[far[np.argmax(np.abs(moved[far]))]]} ended far from its start"
+    return ""
+
+
+def _agree(attempts: list[Attempt]) -> bool:
+    """Whether enough starts have been tried and two of the others lead to the lowest minimum."""
+    others = [attempt.objective for attempt in attempts[1:] if attempt.valid]
+    if len(attempts) - 1 < _AT_LEAST or not others:
+        return False
+    lowest = min(attempt.objective for attempt in attempts if attempt.valid)
+    return sum(value < lowest + 10 * SAME for value in others) >= 2
+
+
+def _attempt(problem: Problem, start: np.ndarray, found: Minimum | None) -> Attempt:
+    if found is None:
+        return Attempt(start, np.full(len(start), np.nan), np.nan, False, "The objective is not a finite number there.")
+    search = found.search
+    valid = search.status == CONVERGED and not found.modes_lost and not len(ran_away(problem, found))
+    sentence = SENTENCES[search.status] if search.status != CONVERGED or valid else "A parameter ran away, or modes were lost."
+    return Attempt(start, search.x, search.value, valid, sentence)
+
+
+def ran_away(problem: Problem, found: Minimum) -> list[str]:
+    """Names of the parameters that went to an end of their line that is no end of their range."""
+    names = []
+    domains = {name: (e.declaration.domain, kind) for e in problem.inventory.entries for name, kind in zip(e.names, e.kinds, strict=True)}
+    for name, side, x, start, far in zip(
+        problem.inventory.names, found.search.ended, found.search.x, problem.start, problem.farthest, strict=True
+    ):
+        domain, kind = domains[name]
+        if kind == "covariance" or kind == "share":
+            continue
+        lower = 0.0 if kind == "variance" else domain.lower
+        upper = np.inf if kind == "variance" else domain.upper
+        beyond = abs(x - start) > far
+        if (side > 0 and np.isinf(upper)) or (side < 0 and np.isinf(lower)) or beyond:
+            names.append(name)
+    return names

@@ -1,0 +1,264 @@
+"""Where a search could begin: points at which the typical subject predicts the data, whatever the starting values.
+
+Every observation is taken for one of the typical subject's, and the residual variances are right up to a factor k_e for each
+endpoint e, which is profiled out:
+
+    pooled(theta) = sum_e n_e log k_e + sum_j [ log g_j - 2 l_j ],      k_e = 1/n_e sum_(j of e) (z_j - m_j)^2 / g_j
+
+(l_j as in ``nlme.marginal.base``; n_e normal observations).  It needs no random effects and no scale of the errors, and costs a
+solution of the dynamics.  It is computed at many points scattered about given centres, and minimised from the best of them (by
+differences: one small program is all there is to compile) in the parameters that the predictions depend on.  The errors are then
+scaled to the residuals, and random effects get a spread of 30 % of whatever they move.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.language.anatomy import individual_row, named
+from nlme.language.density import moments
+from nlme.language.ragged import over_subjects
+from nlme.language.solution import expand
+from nlme.search.problem import Problem
+from nlme.search.quasi_newton import SEARCHING, Search, absorb, begin
+from nlme.typing import Named
+
+_POINTS = 192  # looked at
+_DESCENTS = 8  # of the best of them from which the pooled criterion is minimised
+_ROUNDS = 40  # of those searches
+_DECADE = np.log(10.0)  # standard deviation of the points, in logarithms
+_APART = 0.3  # of a logarithm, that two starts differ by in some parameter
+_SPREAD = 0.3  # of individual parameters, by each random effect
+_LARGER = 10.0
+_LEAST = 1e-12  # factor on the residual variances
+_STEP = 1e-4  # of differences
+_TOLERANCE = 1e-2
+
+
+@dataclasses.dataclass(frozen=True)
+class Pooled:
+    """The parts of the criterion at R points, by subject and endpoint (R, N, E)."""
+
+    squares: np.ndarray  # (z - m)^2 / g
+    logs: np.ndarray  # log g
+    rest: np.ndarray  # -2 l
+    count: np.ndarray
+    mark: np.ndarray  # (R,) a number that changes with any prediction
+
+    @property
+    def factor(self) -> np.ndarray:
+        """(R, E) k_e."""
+        n = self.count.sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(n > 0, np.maximum(self.squares.sum(axis=1) / n, _LEAST), 1.0)
+
+    @property
+    def value(self) -> np.ndarray:
+        """(R,) the criterion."""
+        spread = np.sum(self.count.sum(axis=1) * np.log(self.factor), axis=1)
+        return spread + (self.logs + self.rest).sum(axis=(1, 2))
+
+    def at(self, rows: slice) -> Pooled:
+        return Pooled(*(getattr(self, f.name)[rows] for f in dataclasses.fields(self)))
+
+    def by_subject(self, factor: np.ndarray) -> np.ndarray:
+        """(R, N) each subject's part of it while the factors (E,) stand still."""
+        return (self.squares / factor + self.logs + self.rest).sum(axis=2)
+
+
+class Typical:
+    """The typical subject's side of a problem.
+
+    Attributes
+    ----------
+    structural, errors : positions among the free parameters of those that predictions depend on, and of those that only residual
+        variances do
+    """
+
+    def __init__(self, problem: Problem, centres: list[np.ndarray], seed: int):
+        self.problem, self._rng = problem, np.random.default_rng(seed)
+        domains = {name: e.declaration.domain for e in problem.inventory.entries for name in e.names}
+        names, kinds = problem.inventory.names, problem.inventory.kinds
+        real = np.array([domains[name].name == "real" for name in names], bool)
+        self._wide = np.where(real, 1.0, _DECADE)
+        own = np.flatnonzero([kind == "fixed effect" for kind in kinds])
+        self._of_kind = {kind: np.flatnonzero([k == kind for k in kinds]) for kind in ("variance", "covariance")}
+        self.structural = self.errors = np.zeros(0, int)
+        self.centres = [np.asarray(u, float) for u in centres]
+        for u in [*self.centres, *self._about(self.centres[0], own, 20)]:  # where predictions are numbers
+            moved = self.pooled(self._each(u, own))
+            if np.isfinite(moved.value).all():
+                changes = (moved.logs[1:] - moved.logs[0]).sum(axis=1) / _STEP
+                self.structural = own[moved.mark[1:] != moved.mark[0]]
+                self.errors = own[(moved.mark[1:] == moved.mark[0]) & np.any(changes != 0.0, axis=1)]
+                break
+        self.centres = [self._balanced(u) for u in self.centres]
+
+    def pooled(self, points: np.ndarray) -> Pooled:
+        problem = self.problem
+        parts = _parts(
+            problem.every,
+            problem.model,
+            problem.layout.arrays,
+            problem.layout.anatomy,
+            problem.method.ode,
+            jnp.asarray(problem.among_all(points)),
+        )
+        return Pooled(*map(np.asarray, parts))
+
+    def starts(self, count: int) -> list[np.ndarray]:
+        """At most ``count`` points (P,) from which searches should begin, best first."""
+        if not len(self.structural):
+            return []
+        share = -(-_POINTS // len(self.centres))
+        points = np.concatenate([self._about(u, self.structural, share) for u in self.centres])
+        values = self.pooled(points).value
+        good = [k for k in np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable") if np.isfinite(values[k])]
+        found = self._descended(self._apart(points[good], _DESCENTS))
+        return [self._complete(u) for u in self._apart(found, count)]
+
+    def with_larger_errors(self, u: np.ndarray) -> np.ndarray:
+        """The start with error parameters so that its residual variances are ``_LARGER`` times as large, equally from each part."""
+        u = self._balanced(u)
+        shares, _ = self._shares(u)
+        u[self.errors] += np.linalg.lstsq(shares, np.full(len(shares), np.log(_LARGER)), rcond=1e-6)[0]
+        return u
+
+    def _about(self, centre: np.ndarray, which: np.ndarray, count: int) -> np.ndarray:
+        """(count, P) points, the centre the first of them; some near, some far."""
+        points = np.repeat(centre[None], count, axis=0)
+        size = self._rng.uniform(0.2, 1.5, (count, 1)) * (np.arange(count) > 0)[:, None]
+        points[:, which] += size * self._wide[which] * self._rng.normal(size=(count, len(which)))
+        return points
+
+    def _each(self, u: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """The point, and those a step off it in each of the parameters."""
+        points = np.repeat(u[None], 1 + len(which), axis=0)
+        points[1 + np.arange(len(which)), which] += _STEP
+        return points
+
+    def _apart(self, points: np.ndarray, count: int) -> np.ndarray:
+        """The first ``count`` of the points that differ from those before them."""
+        chosen: list[np.ndarray] = []
+        for u in points:
+            if all(np.max(np.abs(u - other)[self.structural]) > _APART for other in chosen):
+                chosen.append(u)
+            if len(chosen) == count:
+                break
+        return np.array(chosen)
+
+    def _descended(self, points: np.ndarray) -> np.ndarray:
+        """(K, P) where the criterion is lowest near each of the points, the lowest first."""
+        if not len(points):
+            return points
+        own = self.structural
+        searches = [begin(u[own], self.problem.farthest[own]) for u in points]
+        for _ in range(_ROUNDS):
+            going = [k for k, search in enumerate(searches) if search.status == SEARCHING]
+            if not going:
+                break
+            trials = np.array([self._with(points[k], searches[k]) for k in going])
+            at = self.pooled(np.concatenate([self._each(u, own) for u in trials]))
+            size = 1 + len(own)
+            for place, k in enumerate(going):
+                rows = slice(place * size, (place + 1) * size)
+                parts = at.at(rows).by_subject(at.factor[place * size])
+                scores = (parts[1:] - parts[0]).T / _STEP
+                absorb(searches[k], float(at.value[rows][0]), scores.sum(axis=0), scores, _TOLERANCE, 10 * _ROUNDS)
+        found = np.array(points)
+        found[:, own] = [search.x for search in searches]
+        return found[np.argsort([search.value for search in searches], kind="stable")]
+
+    def _with(self, u: np.ndarray, search: Search) -> np.ndarray:
+        trial = u.copy()
+        trial[self.structural] = search.proposal
+        return trial
+
+    def _shares(self, u: np.ndarray) -> tuple[np.ndarray, Pooled]:
+        """(E, errors) mean of d log g_j / d log of each error parameter, and the criterion's parts at the point."""
+        at = self.pooled(self._each(u, self.errors))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.nan_to_num((at.logs[1:] - at.logs[0]).sum(axis=1).T / _STEP / at.count[0].sum(axis=0)[:, None]), at
+
+    def _balanced(self, u: np.ndarray) -> np.ndarray:
+        """The point with parts of a residual variance, additive and proportional, of equal weight."""
+        u = u.copy()
+        if len(self.errors) < 2:
+            return u
+        for _ in range(3):
+            shares, at = self._shares(u)
+            if not np.isfinite(at.value[0]):
+                return u
+            whole = shares.sum(axis=1, keepdims=True)
+            parts = np.sum(shares > 0.0, axis=1, keepdims=True)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                wanted = np.where((shares > 0.0) & (whole > 0.0), np.log(whole / parts / shares) / whole, 0.0)
+            u[self.errors] += np.clip(np.nan_to_num(wanted).sum(axis=0), -20.0, 20.0)
+        return u
+
+    def _complete(self, u: np.ndarray) -> np.ndarray:
+        """The point with errors of the size of its residuals and random effects of moderate size."""
+        u = self._balanced(u)
+        if len(self.errors):
+            shares, at = self._shares(u)
+            known = at.count[0].sum(axis=0) > 0
+            wanted = np.log(at.factor[0][known])
+            u[self.errors] += np.clip(np.linalg.lstsq(shares[known], wanted, rcond=1e-6)[0], -20.0, 20.0)
+        u[self._of_kind["covariance"]] = 0.0
+        sizes = self._sizes(u)
+        for k in self._of_kind["variance"]:
+            u[k] = sizes.get(self.problem.inventory.names[k].rsplit(".", 1)[-1], u[k])
+        return u
+
+    def _sizes(self, u: np.ndarray) -> dict[str, float]:
+        """Random effect -> log of the standard deviation by which it moves some individual parameter by 30 %, in the first subject."""
+        anatomy = self.problem.layout.anatomy
+        if not anatomy.words:
+            return {}
+        subject = next(iter(self.problem.layout.population))
+        cov = {name: jnp.asarray(float(subject.covariates[name][0])) for name in anatomy.covariates}
+        slopes = np.abs(np.asarray(_relative_slopes(self.problem.at(u), anatomy, cov)))
+        slopes = np.max(np.where(np.isfinite(slopes), slopes, 0.0), axis=0, initial=0.0)
+        return {word: float(np.log(_SPREAD / s)) for word, s in zip(anatomy.words, slopes, strict=True) if s > 0}
+
+
+@eqx.filter_jit
+def _relative_slopes(model, anatomy, cov):
+    def table(eta):
+        ind = individual_row(model, named("random effect", anatomy.words, list(eta)), Named(cov, "covariate"))
+        return jnp.stack([jnp.asarray(x, float) for x in ind.values()])
+
+    zero = jnp.zeros(len(anatomy.words))
+    return jax.jacfwd(table)(zero) / jnp.abs(table(zero))[:, None]
+
+
+@eqx.filter_jit
+def _parts(inventory, model, arrays, anatomy, ode, points):
+    """The parts of the criterion at every point, see ``Pooled``."""
+
+    def at(u):
+        here = inventory.at_unconstrained(model, u)
+
+        def of_subject(data):
+            eta = jnp.zeros(len(anatomy.effects))
+            solution = expand(here, anatomy, eta, data.covariates, data.timeline, 0, ode)(here, eta)
+            m = moments(here, anatomy, data, solution)
+            normal = data.mask & m.normal
+            parts = (
+                jnp.where(normal, jnp.square(m.transformed - m.mean) / m.variance, 0.0),
+                jnp.where(normal, jnp.log(m.variance), 0.0),
+                jnp.where(data.mask, -2.0 * m.log_factor, 0.0),
+                normal.astype(float),
+            )
+            mark = jnp.sum(jnp.where(data.mask, m.prediction * jnp.sin(1.0 + jnp.arange(len(m.mean))), 0.0))
+            return (*(jnp.stack([jnp.sum(x[a:b]) for a, b in data.spans]) for x in parts), mark), ()
+
+        (*parts, mark), _ = over_subjects(of_subject, arrays)
+        return *parts, jnp.sum(mark)
+
+    return jax.lax.map(at, points)
