@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from nlme.data import Population, read_nonmem
@@ -77,7 +78,7 @@ def load(name: str) -> Population:
     DataError
         No data set of that name.
     """
-    return read_nonmem(path(name), **_READING[name])
+    return dataclasses.replace(read_nonmem(path(name), **_READING[name]), source=f"nlme.datasets: {name}")
 
 
 def readme(name: str) -> str:

@@ -7,7 +7,6 @@ its files into the folder given.
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import multiprocessing
 import time
 import warnings
@@ -23,16 +22,16 @@ def theophylline(folder: Path) -> str:
 
     population = datasets.load("theophylline")
     fit = nlme.fit(Theophylline(), population, nlme.FOCEI(), progress=False)
+    fit.save(folder / "theophylline.nlme")
     table = nlme.table(fit)
     table.to_csv(folder / "theophylline.csv")
     for form in ("latex", "html", "markdown", "rtf"):
         suffix = {"latex": "tex", "markdown": "md"}.get(form, form)
-        (folder / f"theophylline.{suffix}").write_text(getattr(table, f"to_{form}")(), encoding="utf-8")
-    units = {"conc": "mg/L", "time": "h"}
+        getattr(table, f"to_{form}")(folder / f"theophylline.{suffix}")
+    units = {"conc": "mg/L", "time": "h", "dose": "mg"}
     nlme.report(fit, folder / "theophylline.html", units=units)
     plots.goodness_of_fit(fit, units=units).savefig(folder / "theophylline_goodness_of_fit.png", dpi=150)
     plots.individual_fits(fit, units=units).savefig(folder / "theophylline_individuals.png", dpi=150)
-    fit.save(folder / "theophylline.nlme")
 
     twice = nlme.dose(160, into="depot").every(12, n=4)
     hours = [0.5 * k for k in range(97)]
@@ -66,8 +65,7 @@ def phenobarbital(folder: Path) -> str:
         def dynamics(self, ind):
             return nlme.ODE(lambda t, a: dict(central=-ind.cl / ind.v * a.central), states=("central",))
 
-    values = {field.name: getattr(fit.model, field.name) for field in dataclasses.fields(fit.model)}
-    ode = nlme.evaluate(AsODE(**values), population, nlme.FOCEI())
+    ode = nlme.evaluate(AsODE.from_fit(fit), population, nlme.FOCEI())
     nlme.table(fit).to_csv(folder / "phenobarbital.csv")
     nlme.report(fit, folder / "phenobarbital.html", units={"conc": "mg/L", "time": "h"})
     return (
@@ -86,7 +84,7 @@ def quinidine(folder: Path) -> str:
     population = datasets.load("quinidine")
     published = nlme.fit(Quinidine(), population, nlme.FOCEI(), progress=False)
     deep = nlme.fit(QuinidineDeep(), population, nlme.FOCEI(), penalty=PENALTY, progress=False)
-    nlme.report(deep, folder / "quinidine_deep.html", units={"conc": "mg/L", "time": "h"})
+    nlme.report(deep, folder / "quinidine_deep.html", units={"conc": "mg/L", "time": "h"}, max_subjects=24)
     weights = sum(row.kind == "weight" for row in deep.parameters)
     return (
         f"Published covariate model: objective {published.objective:.2f} with {published.n_parameters} parameters.\n"

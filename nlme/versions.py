@@ -1,7 +1,8 @@
-"""Which versions computed a result."""
+"""Which versions computed a result, and when."""
 
 from __future__ import annotations
 
+import datetime
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
@@ -15,3 +16,8 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "unknown"
     return found
+
+
+def now() -> str:
+    """The time in words that sort: '2026-03-01 14:05 UTC'."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

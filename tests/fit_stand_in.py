@@ -11,8 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
+from nlme.parameters.domains import POSITIVE, REAL
+
 TIMES = np.array([0.0, 0.25, 0.5, 1.0, 2.0, 3.5, 5.0, 7.0, 9.0, 12.0, 24.0])
 NAMES = ("ka", "cl", "v")
+SINGULAR = "The information matrix is singular: v and f cannot be told apart."
 
 
 class Theophylline:
@@ -75,12 +78,12 @@ class _Population(list):
     def subject(self, identity):
         return next(subject for subject in self if subject.id == identity)
 
-    def summary(self):
+    def summary(self, units=None):
         return [("subjects", str(len(self))), ("observations", str(self.n_observations))]
 
 
 def _row(name, value, kind="fixed effect", **rest):
-    known = dict(label="", unit="", fixed=False, domain="positive", random_effect=None, transform=None)
+    known = dict(label="", unit="", fixed=False, domain="positive", random_effect=None, transform=None, range=REAL if kind in ("covariance", "weight") else POSITIVE)
     return SimpleNamespace(name=name, value=value, kind=kind, **{**known, **rest})
 
 
@@ -117,7 +120,8 @@ def _covariance(rows, rng, singular):
         correlation=frame(correlation * (np.nan if singular else 1.0)),
         condition_number=np.nan if singular else float(np.linalg.cond(correlation)),
         kind="sandwich",
-        verdict="The information matrix is singular: v and f cannot be told apart." if singular else "ok",
+        verdict=SINGULAR if singular else "ok",
+        missing=SINGULAR if singular else "",
         R=frame(matrix),
         S=frame(matrix),
     )

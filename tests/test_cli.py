@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 import nlme
 from nlme import cli, datasets
+from nlme.cli import commands, options
 
 MODEL = '''
 import jax.numpy as jnp
@@ -194,6 +196,191 @@ def test_a_fit_writes_everything(model_file, tmp_path):
     script = "import nlme; print(float(nlme.load('fit.nlme').model.cl))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=out)
     assert float(done.stdout) == pytest.approx(parameters.loc["cl", "estimate"], rel=1e-12), done.stderr
+
+
+SHADOWS = {"numpy.py": "numpy", "random.py": "random", "leaves.py": r"sys.exit(0)"}
+
+
+def test_a_model_file_that_would_take_another_modules_place_or_ends_python(tmp_path):
+    for name, phrase in SHADOWS.items():
+        (tmp_path / name).write_text("import sys\nsys.exit(0)\n" if name == "leaves.py" else MODEL)
+        assert_one_block(nlme_command("describe", tmp_path / name), "Model error", name, phrase)
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        (
+            ('v: Scalar = nlme.positive(32.0, unit="L", label="Volume")', "v: Scalar"),
+            "Theophylline.v is declared without a value",
+        ),
+        (("v: Scalar = nlme", "v = nlme"), "Theophylline.v has no annotation"),
+        (('nlme.positive(32.0, unit="L", label="Volume")', "32.0"), "Theophylline.v = 32.0 has no domain"),
+    ],
+)
+def test_a_field_that_is_none(tmp_path, change, phrase):
+    (tmp_path / "fields_of_a_test.py").write_text(MODEL.replace(*change))
+    assert_one_block(
+        nlme_command("describe", tmp_path / "fields_of_a_test.py"), "Model error", phrase, "fields_of_a_test.py, line"
+    )
+
+
+def test_the_version():
+    result = nlme_command("--version")
+    assert result.exit_code == 0 and result.stdout.startswith("nlme ") and "jax " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", {}),
+        ("cl=2.5", {"cl": 2.5}),
+        ("cl=2.5, omega.cl=0.1,beta[0]=-1e-3", {"cl": 2.5, "omega.cl": 0.1, "beta[0]": -1e-3}),
+        ("omega.v,cl=0.02,omega.cl=0.1", {"omega.v,cl": 0.02, "omega.cl": 0.1}),
+        ("net.weights[0][1,0]=0.5,cl=1", {"net.weights[0][1,0]": 0.5, "cl": 1.0}),
+    ],
+)
+def test_starting_values_of_every_parameter(text, values):
+    assert options.starting_values(text) == values
+
+
+def test_methods_with_their_options():
+    assert options.method_of("SAEM", "chains=3,smoothing=400-2000,seed=7,solver=stiff") == nlme.SAEM(
+        chains=3, smoothing=(400, 2000), seed=7, ode=nlme.Tolerances(solver="stiff")
+    )
+    assert options.method_of("agq", "points=3") == nlme.AGQ(3) and options.method_of("pooled", "") == nlme.NaivePooled()
+    for wrong, words in {
+        "pts=3": "No option named 'pts'",
+        "points=x": "takes a value such as 5",
+        "points=0": "at least 1",
+    }.items():
+        with pytest.raises(nlme.errors.NLMEError, match=words):
+            options.method_of("agq", wrong)
+
+
+def test_there_is_no_method_that_the_command_line_lacks():
+    from nlme.marginal.base import Method
+
+    public = {name for name in nlme.__all__ if isinstance(getattr(nlme, name), type) and issubclass(getattr(nlme, name), Method)}
+    assert public == set(options.METHODS.values())
+
+
+def test_endpoints_that_are_left_out():
+    reading = dict.fromkeys(options.READING, "")
+    found = options.arguments_of(reading | {"dvid": "1=conc,2=", "cmt": "3=effect,4", "skip": "2", "encoding": "latin-1"})
+    assert found["dvid"] == {1: "conc", 2: None} and found["cmt"] == {3: "effect", 4: None} and found["skip"] == 2
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A folder with a model's file, data of four subjects whose IDs are formulas, and the folder of its fit (by FO)."""
+    folder = tmp_path_factory.mktemp("fitted")
+    (folder / "quick_model_of_a_test.py").write_text(MODEL)
+    data = pd.read_csv(datasets.path("theophylline"), dtype=str)
+    data[data["ID"].astype(int) <= 4].assign(ID=lambda d: "=" + d["ID"]).to_csv(folder / "data.csv", index=False)
+    written = []
+    with pytest.MonkeyPatch.context() as patch:
+        write = commands.write
+        patch.setattr(
+            commands, "write", lambda fit, out, units: (written.append((out / "fit.nlme").exists()), write(fit, out, units))[1]
+        )
+        result = nlme_command(
+            "fit", folder / "quick_model_of_a_test.py", folder / "data.csv", "--out", folder / "fit", "--method", "fo",
+            "--options", "inner_iterations=50", "--fixed", "omega,ka", "--start", "omega.cl=0.1,cl=3",
+        )  # fmt: skip
+    assert result.exit_code == 0 and written == [True], result.output  # saved before anything is drawn
+    return folder
+
+
+def test_a_fit_starts_where_it_is_told(fitted):
+    fit = nlme.load(fitted / "fit" / "fit.nlme", model=fitted / "quick_model_of_a_test.py")
+    assert (
+        fit.method == nlme.FO(inner_iterations=50)
+        and fit.estimates["omega.cl"] == pytest.approx(0.1)
+        and float(fit.start.cl) == 3.0
+    )
+    assert fit.population.source == "data.csv" and fit.population.ids == ("=1", "=2", "=3", "=4")
+
+
+def test_cells_of_what_is_written_are_no_formulas(fitted):
+    for name in ("predictions.csv", "individual.csv"):
+        assert set(pd.read_csv(fitted / "fit" / name, dtype=str)["ID"]) == {f"'={k}" for k in range(1, 5)}
+
+
+def test_a_saved_fit_is_shown_again_and_a_picture_that_fails_takes_no_other_with_it(fitted, tmp_path, monkeypatch):
+    from nlme import plots
+
+    def fails(*arguments, **more):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(plots, "goodness_of_fit", fails)
+    model, out = fitted / "quick_model_of_a_test.py", tmp_path / "again"
+    result = nlme_command("report", model, fitted / "fit", "--out", out, "--units", "conc=mg/L,dose=mg")
+    assert result.exit_code == 0 and "figures/goodness_of_fit.png could not be written (RuntimeError: no ink)" in " ".join(
+        result.stderr.split()
+    )
+    page = (out / "report.html").read_text()
+    assert re.search(r"amount [\d.]+ to [\d.]+ mg\)", page)
+    assert "Goodness of fit cannot be shown for this fit (RuntimeError: no ink)." in page
+    assert (
+        (out / "figures" / "individual_fits.png").exists()
+        and (out / "parameters.rtf").exists()
+        and not (out / "fit.nlme").exists()
+    )
+
+
+def test_a_fit_starts_from_the_estimates_of_another(fitted):
+    given = commands._estimates(fitted / "fit")
+    fit = nlme.load(fitted / "fit" / "fit.nlme", model=fitted / "quick_model_of_a_test.py")
+    assert given == pytest.approx(fit.estimates.to_dict(), rel=1e-15)
+
+
+def test_bootstrap_of_a_saved_fit(fitted, tmp_path):
+    arguments = ["--replicates", "4", "--key", "3", "--out", tmp_path / "boot"]
+    result = nlme_command("bootstrap", fitted / "quick_model_of_a_test.py", fitted / "fit", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "bootstrap, subjects resampled: percentiles of 4 of 4 replicates" in " ".join(result.stdout.split())
+    assert len(pd.read_csv(tmp_path / "boot" / "bootstrap_replicates.csv")) == 4
+    table = pd.read_csv(tmp_path / "boot" / "parameters_bootstrap.csv", index_col="parameter")
+    assert table.loc["cl", "lower"] < table.loc["cl", "upper"] and (tmp_path / "boot" / "bootstrap.tex").exists()
+
+
+def test_simulate_from_a_fit_and_from_a_model(fitted, tmp_path):
+    model, out = fitted / "quick_model_of_a_test.py", tmp_path / "new" / "s.csv"
+    result = nlme_command("simulate", model, fitted / "fit" / "fit.nlme", "--replicates", "2", "--out", out)
+    assert result.exit_code == 0 and "2 data sets of 4 subjects" in result.stdout, result.output
+    frame = pd.read_csv(out, na_values=".")
+    assert len(frame) == 96 and (frame["AMT"] > 0).sum() == 8
+    one = nlme.read_nonmem(frame[frame["REPLICATE"] == 2].drop(columns="REPLICATE"), covariates={"wt": "kg"})
+    assert one.n_observations == 44 and one.ids[0] == "'=1"
+    result = nlme_command(
+        "simulate", model, fitted / "data.csv", "--start", "cl=5", "--eta", "typical", "--no-noise", "--long", "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    long = pd.read_csv(out)
+    population = nlme.read_nonmem(fitted / "data.csv", covariates={"wt": "kg"})
+    expected = nlme.simulate(cli.load_model(model)(cl=5.0), population, key=1, eta="typical", noise=False)
+    assert long["DV"].to_numpy() == pytest.approx(expected["DV"].to_numpy(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("command", "title", "phrase"),
+    [
+        (["bootstrap", "MODEL", "DATA"], "Fit error", "not a fit saved by nlme"),
+        (["bootstrap", "MODEL", "EMPTY"], "Fit error", "There is no fit.nlme in"),
+        (["bootstrap", "MODEL", "FIT", "--replicates", "1"], "Fit error", "at least two replicates"),
+        (["bootstrap", "MODEL", "FIT", "--stratify", "sex"], "Data error", "No covariate named 'sex'"),
+        (["simulate", "MODEL", "FIT", "--eta", "none"], "Data error", "'new'"),
+        (["simulate", "MODEL", "DATA", "--eta", "estimated"], "Data error", "needs a fit"),
+        (["simulate", "MODEL", "FIT", "--start", "clr=1"], "Model error", "No parameter named 'clr'"),
+        (["fit", "MODEL", "DATA", "--out", "MODEL"], "Fit error", "is a file, not a folder"),
+        (["fit", "MODEL", "DATA", "--start", "omega.cl=0"], "Model error", "exactly 0"),
+        (["fit", "MODEL", "DATA", "--options", "pts=3"], "Fit error", "No option named 'pts'"),
+    ],
+)
+def test_a_command_that_will_not_do(fitted, tmp_path, command, title, phrase):
+    places = {"MODEL": fitted / "quick_model_of_a_test.py", "DATA": fitted / "data.csv", "FIT": fitted / "fit", "EMPTY": tmp_path}
+    assert_one_block(nlme_command(*(places.get(word, word) for word in command)), title, phrase)
 
 
 def test_describe(model_file):

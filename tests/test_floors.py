@@ -19,7 +19,7 @@ PACKAGE = ROOT / "nlme"
 
 FLOORS = [
     ["typing", "errors", "linalg", "versions"],
-    ["jets", "parameters", "data"],
+    ["jets", "parameters", "data", "tables"],
     ["structure", "observation", "neural"],
     ["dynamics"],
     ["language"],
@@ -58,7 +58,7 @@ CIRCLES = {
 
 # Heavy packages: where their import may be written, and whether only inside a function (so that it loads on first use).
 DOORS = {
-    "pandas": {"data", "reporting", "fitting", "posterior", "diagnostics", "uncertainty", "simulation", "selection"},
+    "pandas": {"data", "tables", "reporting", "fitting", "posterior", "diagnostics", "uncertainty", "simulation", "selection"},
     "matplotlib": {"plots"},
     "arviz": {"posterior/nuts", "fitting/monte_carlo"},
     "numpyro.infer": {"posterior/nuts"},

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nlme.data.columns import Header, read_header
-from nlme.data.covariates import declared_covariates
+from nlme.data.columns import NAMES, Header, read_header
+from nlme.data.covariates import declared_covariates, interpolated
+from nlme.data.options import Options, Reading, mapping, options_of
 from nlme.data.population import Population
-from nlme.data.records import Options, Records, parse
+from nlme.data.records import Records, parse
 from nlme.data.rules import RULES
 from nlme.data.sources import Cells, read_cells
 from nlme.data.violations import CheckReport, Violation
@@ -19,6 +20,8 @@ from nlme.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NO_OBSERVATIONS = "no observations at all"
 
 
 def check(
@@ -28,17 +31,21 @@ def check(
     time_varying: Sequence[str] | str | None = None,
     categories: Mapping[str, Sequence[str]] | None = None,
     fill: Mapping[str, str | float] | str | float | None = None,
+    interpolation: Mapping[str, str] | str | None = None,
     dvid: Mapping[Any, str | None] | None = None,
+    cmt: Mapping[Any, str | None] | None = None,
     rename: Mapping[str, str] | None = None,
     compartments: Sequence[str] | int | None = None,
     allow: Sequence[str] | str = (),
     ignore: str | None = None,
+    skip: int | None = None,
     decimal: str = ".",
     separator: str | None = None,
+    encoding: str | None = None,
 ) -> CheckReport:
     """Everything that is wrong with a data set, without reading it as a population.
 
-    The arguments are those of :func:`nlme.read_nonmem`.
+    The arguments are those of :func:`nlme.read_nonmem`, which reads the data if ``report.ok``.
 
     Returns
     -------
@@ -51,26 +58,31 @@ def check(
     DataError
         No such file, or arguments that contradict each other; never for what stands in the data.
     """
-    return examine(
-        data, covariates, time_varying, categories, fill, dvid, rename, compartments, allow, ignore, decimal, separator
-    )[1]
+    reading = Reading(
+        covariates, time_varying, categories, fill, interpolation, dvid, cmt, rename, compartments, allow, ignore, skip, decimal,
+        separator, encoding,
+    )  # fmt: skip
+    return examine(data, reading)[1]
 
 
-def examine(
-    data, covariates, time_varying, categories, fill, dvid, rename, compartments, allow, ignore, decimal, separator
-) -> tuple[Records | None, CheckReport]:
+def examine(data, reading: Reading) -> tuple[Records | None, CheckReport]:
     """The typed records (None when the table itself is wrong) and the report on them."""
-    cells = read_cells(data.to_frame() if isinstance(data, Population) else data, separator).without_comments(ignore)
-    allowed = _allowed(allow)
-    options = _options(cells, covariates, time_varying, categories, fill, dvid, rename, compartments, decimal)
+    frame = data.to_frame() if isinstance(data, Population) else data
+    attrs = getattr(frame, "attrs", {}).get("nlme", {})  # of a frame that came from a population
+    attrs = attrs if isinstance(attrs, Mapping) and isinstance(attrs.get("covariates"), Mapping) else {}
+    known = NAMES | {str(n).upper() for n in (*declared_covariates(reading.covariates), *mapping("rename", reading.rename))}
+    cells = read_cells(frame, known, reading.separator, reading.skip, reading.ignore, reading.encoding)
+    options = _may_be_allowed(options_of(cells.table.columns, reading, attrs))
     found = list(cells.faults)
     if len(cells.table.columns) and not any(v.rule in ("no header", "ragged rows") for v in found):
-        header = read_header(cells.table.columns, options.rename, options.covariates)
+        columns = {name: options.columns.get(name, name) for name in options.covariates}
+        header = read_header(cells.table.columns, options.rename, columns)
         found += _header_violations(header)
     if any(v.level == "error" for v in found):
         return None, _report(found, cells, 0)
     records = parse(cells.table, header, options, cells.rows)
-    found = run_rules(records, allowed) + found
+    records.info = interpolated(records.info, options.interpolation)
+    found = run_rules(records) + found
     return records, _report(found, cells, len(set(records.id)))
 
 
@@ -79,13 +91,13 @@ def _report(found: list[Violation], cells: Cells, n_subjects: int) -> CheckRepor
     return CheckReport(tuple(ordered), cells.name, len(cells.table), n_subjects)
 
 
-def run_rules(r: Records, allowed: Sequence[str] = ()) -> list[Violation]:
-    """The violations of every rule, in the order of ``RULES``; ``allowed`` rules only warn."""
-    found = [v for rule in RULES for v in rule.broken(r, rule.name in allowed)]
-    if not r.is_observation.any():
+def run_rules(r: Records) -> list[Violation]:
+    """The violations of every rule, in the order of ``RULES``."""
+    found = [v for rule in RULES for v in rule.broken(r, rule.name in r.options.allow)]
+    if not r.is_observation.any() and NO_OBSERVATIONS not in r.options.allow:
         seen = "; ".join(_counts(name, r.arrays[name.lower()]) for name in ("EVID", "MDV"))
         remedy = "an observation has EVID = 0 and MDV = 0 (without these columns: no amount) and a value in DV."
-        found.insert(0, Violation("no observations at all", "no record is an observation", (), (), "DV", seen, remedy))
+        found.insert(0, Violation(NO_OBSERVATIONS, "no record is an observation", (), (), "DV", seen, remedy))
     return found
 
 
@@ -105,43 +117,9 @@ def _header_violations(header: Header) -> list[Violation]:
     return out
 
 
-def _allowed(allow: Sequence[str] | str) -> tuple[str, ...]:
-    names = (allow,) if isinstance(allow, str) else tuple(allow)
-    may = [rule.name for rule in RULES if rule.may_be_allowed]
-    for name in names:
+def _may_be_allowed(options: Options) -> Options:
+    may = [*(rule.name for rule in RULES if rule.may_be_allowed), NO_OBSERVATIONS]
+    for name in options.allow:
         if name not in may:
             raise DataError(f"allow={name!r}: the rules that can be allowed are: {', '.join(may)}.")
-    return names
-
-
-def _options(cells: Cells, covariates, time_varying, categories, fill, dvid, rename, compartments, decimal) -> Options:
-    """The arguments in one value; a table made by ``Population.to_frame`` brings its own for those not given."""
-    known = cells.attrs.get("nlme", {})
-    wanted = declared_covariates(covariates)
-    if covariates is None and known:
-        here = {str(c).upper() for c in cells.table.columns}
-        wanted = {n: unit for n, unit in known["covariates"].items() if n.upper() in here}
-    varying = known.get("time_varying", ()) if time_varying is None else time_varying
-    varying = (varying,) if isinstance(varying, str) and varying != "auto" else varying
-    words = dict(known.get("categories", {}) if categories is None else categories)
-    declared = {
-        "time_varying": () if time_varying is None or varying == "auto" else varying,
-        "categories": () if categories is None else words,
-        "fill": fill if isinstance(fill, Mapping) else (),
-    }
-    for argument, names in declared.items():
-        for name in names:
-            if name not in wanted:
-                all_names = ", ".join(repr(n) for n in (*wanted, name))
-                raise DataError(f"{argument} names {name!r}, which is not among the covariates: covariates=[{all_names}].")
-    return Options(
-        covariates=wanted,
-        time_varying=varying,
-        categories={n: w for n, w in words.items() if n in wanted},
-        fill=fill,
-        dvid=known.get("dvid") if dvid is None else dict(dvid),
-        endpoints=known.get("endpoints") if dvid is None else None,
-        rename=dict(rename or {}),
-        compartments=compartments,
-        decimal=decimal,
-    )
+    return options

@@ -42,6 +42,7 @@ COLUMNS = {
         Column("CENS", "1: below DV, -1: above DV", whole=True, suggests=("BLQ", "BLOQ", "BQL")),
         Column("LIMIT", "the other end of a censored interval"),
         Column("OCC", "occasion", whole=True, also=("OCCASION",)),
+        Column("COVONLY", "1: a row that only says what covariates and occasion are", whole=True),
         Column("DATE", "date, month/day/year"),
         Column("DAT1", "date, day/month/year"),
         Column("DAT2", "date, year/month/day"),
@@ -50,6 +51,8 @@ COLUMNS = {
 }
 
 REQUIRED = ("ID", "TIME", "DV")
+NAMES = frozenset(name for c in COLUMNS.values() for name in (c.name, *c.also))
+"""Names that the columns of a data set have, in capitals."""
 DATES = ("DATE", "DAT1", "DAT2", "DAT3")
 MISSING = ("", ".", "NA", "NAN")
 """Cells (any case, spaces stripped) that mean *no value*."""
@@ -112,51 +115,67 @@ def _rename(match: _Matching, rename: Mapping[str, str]) -> None:
     match.names[:] = before
 
 
-def read_header(names: Iterable[str], rename: Mapping[str, str], covariates: Iterable[str]) -> Header:
-    """Match the names in a file to NONMEM's columns and to the covariates asked for."""
-    match = _Matching([str(n).strip().lstrip("#").strip().strip('"') for n in names])
+def read_header(names: Iterable[str], rename: Mapping[str, str], covariates: Mapping[str, str]) -> Header:
+    """Match the names in a file to NONMEM's columns and to the covariates asked for (name -> its column)."""
+    match = _Matching([str(n) for n in names])
     _rename(match, rename)
-    wanted_covariates = [str(c) for c in covariates]
-    reserved = {c.upper() for c in wanted_covariates}
-
-    for name in sorted({n for n in match.names if n.upper() in COLUMNS or n.upper() in reserved}):
-        twins = [n for n in match.names if n.upper() == name.upper()]
-        if len(twins) > 1 and twins[0] == name:
-            remedy = f"keep one, or rename the other: rename={{{twins[-1]!r}: 'OTHER_{name.upper()}'}}"
-            match.faults.append((name.upper(), f"{len(twins)} columns are named {' and '.join(twins)}", remedy))
-
-    nonmem: dict[str, int] = {}
-    doubts = []
+    reserved = {c.upper() for c in covariates.values()}
+    _same_names(match, reserved)
+    nonmem, doubts = {}, []
     for column in COLUMNS.values():
-        position = match.find(column.name)
-        for other in column.also:
-            if position is None and other not in reserved:
-                position = match.find(other)
+        position = _position(match, column, reserved)
         if position is not None:
             nonmem[column.name] = position
-            continue
-        if column.name in REQUIRED:
-            guess = _suggestion(column, match.names)
-            remedy = f"rename={{{guess!r}: '{column.name}'}}" if guess else f"add it, or rename={{'...': '{column.name}'}}"
-            match.faults.append((column.name, _offer(column.name, match.names), remedy))
         else:
-            guess = _suggestion(column, match.names)
-            if guess is not None and guess.upper() not in reserved:
-                remedy = f"if it is the {column.meaning}: rename={{{guess!r}: '{column.name}'}}"
-                doubts.append((column.name, f"{guess} is not read", remedy))
+            _absent(match, column, reserved, doubts)
 
     dates = [d for d in DATES if d in nonmem]
     if len(dates) > 1:
         match.faults.append((dates[1], f"{' and '.join(dates)} are all dates", "keep one of them"))
 
     found = {}
-    for name in wanted_covariates:
-        position = match.find(name)
+    for name, column in covariates.items():
+        position = match.find(column)
         if position is None:
             remedy = f"write the covariate as in the file, or rename={{'...': {name!r}}}"
-            match.faults.append((name, _offer(name, match.names), remedy))
+            match.faults.append((name, _offer(column, match.names), remedy))
         else:
             found[name] = position
     used = set(nonmem.values()) | set(found.values())
     extra = tuple(i for i in range(len(match.names)) if i not in used)
     return Header(tuple(match.names), nonmem, found, extra, tuple(match.faults), tuple(doubts))
+
+
+def _same_names(match: _Matching, reserved: set[str]) -> None:
+    """Columns of one name; where it is read, in whatever case."""
+    read = {n for n in match.names if n.upper() in COLUMNS or n.upper() in reserved}
+    for name in dict.fromkeys(match.names):
+        twins = [n for n in match.names if (n.upper() == name.upper() if name in read else n == name)]
+        if len(twins) > 1 and twins[0] == name:
+            remedy = f"keep one, or rename the other: rename={{{twins[-1]!r}: 'OTHER_{name.upper()}'}}"
+            match.faults.append((name.upper(), f"{len(twins)} columns are named {' and '.join(twins)}", remedy))
+
+
+def _position(match: _Matching, column: Column, reserved: set[str]) -> int | None:
+    """Where a column stands, by its own name or another one that means it; two of these are a fault."""
+    own = match.find(column.name)
+    others = [other for other in column.also if other not in reserved and match.find(other) is not None]
+    if own is not None and column.name == "ID":
+        return own  # beside it the other names are the subject's number in other lists
+    both = [column.name] * (own is not None) + others
+    if len(both) > 1:
+        remedy = f"keep one of them, or rename what is not read: rename={{{both[-1]!r}: 'OTHER_{column.name}'}}"
+        match.faults.append((column.name, f"{' and '.join(both)} can both be the {column.meaning}", remedy))
+    return own if own is not None else match.find(others[0]) if others else None
+
+
+def _absent(match: _Matching, column: Column, reserved: set[str], doubts: list[tuple[str, str, str]]) -> None:
+    """What to say of a column that is not there: nothing, unless it is required or another may have been meant."""
+    guess = _suggestion(column, match.names)
+    if column.name in REQUIRED:
+        remedy = f"rename={{{guess!r}: '{column.name}'}}" if guess else f"add it, or rename={{'...': '{column.name}'}}"
+        match.faults.append((column.name, _offer(column.name, match.names), remedy))
+    elif guess is not None and guess.upper() not in reserved:
+        doubts.append(
+            (column.name, f"{guess} is not read", f"if it is the {column.meaning}: rename={{{guess!r}: '{column.name}'}}")
+        )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from nlme.data.numerals import code_of
 from nlme.errors import DataError, name_error
 
 
@@ -24,7 +24,7 @@ class CovariateInfo:
     unit: str | None = None
     constant: bool = True
     categories: tuple[str, ...] | None = None
-    column: str | None = None
+    column: str | None = field(default=None, compare=False)
     interpolation: str = "nocb"
 
 
@@ -43,6 +43,10 @@ def interpolated(infos: Mapping[str, CovariateInfo], how: Mapping[str, str] | st
         return dict(infos)
     if isinstance(how, str):
         how = dict.fromkeys((name for name, info in infos.items() if not (how == "linear" and info.categories)), how)
+    if not isinstance(how, Mapping):
+        raise DataError(
+            f"interpolation={how!r}: it is one of {', '.join(map(repr, INTERPOLATIONS))}, or a dict from covariate to one."
+        )
     out = dict(infos)
     for name, word in how.items():
         if name not in infos:
@@ -51,28 +55,27 @@ def interpolated(infos: Mapping[str, CovariateInfo], how: Mapping[str, str] | st
             raise DataError(f"interpolation of covariate {name!r} is {word!r}; it can be {', '.join(map(repr, INTERPOLATIONS))}.")
         if word == "linear" and infos[name].categories:
             raise DataError(f"interpolation: {name!r} has categories, and there is no line between them; use 'nocb' or 'locf'.")
-        out[name] = replace(infos[name], interpolation=word)
+        out[name] = replace(infos[name], interpolation=str(word))
     return out
 
 
 def declared_covariates(covariates: Mapping[str, str | None] | Iterable[str] | str | None) -> dict[str, str | None]:
-    """``["wt"]`` or ``{"wt": "kg"}`` as name -> unit."""
+    """``["wt"]`` or ``{"wt": "kg"}`` as name -> unit.
+
+    Raises
+    ------
+    DataError
+        Anything else.
+    """
     if covariates is None:
         return {}
     if isinstance(covariates, str):
         return {covariates: None}
     if isinstance(covariates, Mapping):
         return {str(k): (None if v in (None, "") else str(v)) for k, v in covariates.items()}
+    if not isinstance(covariates, Iterable):
+        raise DataError(f"covariates={covariates!r}: they are names, ['wt', 'age'], or names with units, {{'wt': 'kg'}}.")
     return {str(name): None for name in covariates}
-
-
-def code_of(value: Any) -> int | float | str:
-    """A code as written in a file, so that 1, 1.0 and "1" are the same."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return str(value).strip()
-    return int(number) if np.isfinite(number) and number == int(number) else number
 
 
 def codes_of(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -82,6 +85,20 @@ def codes_of(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, 
     unknown = values == -1.0
     values[unknown] = np.nan
     return values, unknown
+
+
+def coded(words: np.ndarray, categories: Iterable[str]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The same where the column holds the numbers 0, 1, 2 ... themselves; None if it does not, or the categories are numbers."""
+    order = [code_of(c) for c in categories]
+    codes = [None if w is None else code_of(w) for w in words]
+    seen = {c for c in codes if c is not None}
+    if (
+        not seen
+        or not all(isinstance(c, str) for c in order)
+        or not all(isinstance(c, int) and 0 <= c < len(order) for c in seen)
+    ):
+        return None
+    return np.array([np.nan if c is None else c for c in codes], dtype=np.float64), np.zeros(len(codes), dtype=bool)
 
 
 def carry_forward(values: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -129,15 +146,3 @@ def changes_within(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     known = carry_backward(values, first)  # the first record then holds the subject's first known value
     start = known[first][np.cumsum(first) - 1] if len(values) else values
     return ~np.isnan(values) & ~np.isnan(start) & (values != start)
-
-
-def value_at(times: np.ndarray, values: np.ndarray, at: np.ndarray, how: str = "nocb") -> np.ndarray:
-    """Values for new records at times ``at``, by the covariate's interpolation; outside of the records the nearest one's value.
-
-    "nocb", NONMEM's rule: what is written on a record holds over the interval that ends there.
-    """
-    if how == "linear":
-        return np.interp(at, times, values)
-    if how == "locf":
-        return values[np.maximum(np.searchsorted(times, at, side="right") - 1, 0)]
-    return values[np.minimum(np.searchsorted(times, at, side="left"), len(times) - 1)]

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nlme.data.checks import examine
-from nlme.data.columns import MISSING
-from nlme.data.covariates import interpolated
-from nlme.data.population import Population, subjects_from_columns
+from nlme.data.course import Course
+from nlme.data.numerals import EXACT, LEADING_ZEROS, identities, number_of
+from nlme.data.options import Reading
+from nlme.data.population import Population
 from nlme.data.records import Records
+from nlme.data.subject import subjects_from_columns
 from nlme.data.violations import DataWarning, screen
 from nlme.errors import DataError
 
@@ -30,19 +32,23 @@ def read_nonmem(
     fill: Mapping[str, str | float] | str | float | None = None,
     interpolation: Mapping[str, str] | str | None = None,
     dvid: Mapping[Any, str | None] | None = None,
+    cmt: Mapping[Any, str | None] | None = None,
     rename: Mapping[str, str] | None = None,
     compartments: Sequence[str] | int | None = None,
     allow: Sequence[str] | str = (),
     ignore: str | None = None,
+    skip: int | None = None,
     decimal: str = ".",
     separator: str | None = None,
+    encoding: str | None = None,
 ) -> Population:
     """Read a NONMEM-style data set: one row per record, one subject after another.
 
     The columns are NONMEM's, in any case: ID TIME DV AMT RATE DUR EVID MDV CMT II ADDL SS DVID CENS LIMIT OCC and
-    DATE/DAT1/DAT2/DAT3.  '.', blank, NA and NaN mean missing.  Clock times (8:30) and dates become hours since the subject's
-    first record (the calendar itself is not kept).  Without EVID and MDV a record with an amount is a dose and no observation,
-    as in NONMEM.
+    DATE/DAT1/DAT2/DAT3.  '.', blank, NA and NaN mean missing.  Clock times (8:30), dates, ISO times (2024-03-01T08:30Z) and
+    durations become hours since the subject's first record (the calendar itself is not kept).  Without EVID and MDV a record with
+    an amount is a dose and no observation, as in NONMEM.  The header is the first line that names columns; rows that begin with #
+    are comments.  IDs and other codes are read exactly, whatever their length.
 
     Parameters
     ----------
@@ -53,7 +59,8 @@ def read_nonmem(
     time_varying
         Covariates that may change within a subject; all others must be constant.  "auto": any of them may.
     categories
-        Words of categorical covariates in the order of their numbers 0, 1, 2: ``{"sex": ["male", "female"]}``.
+        Words of categorical covariates in the order of their numbers 0, 1, 2: ``{"sex": ["male", "female"]}``.  The column holds
+        the words or these numbers.
     fill
         What to do about missing covariates: "locf" (last value carried forward), "nocb" (next value carried backward), a number
         or a category; a dict says it for each covariate.  Without it they are violations.
@@ -63,16 +70,21 @@ def read_nonmem(
     dvid
         Endpoint name of each DVID value, ``{1: "conc", 2: "pca"}``; None as a name leaves those observations out.  Without it,
         endpoints are named by their DVID value, or "DV" when there is one.
+    cmt
+        The same by the CMT of the observations, ``{2: "conc", 3: "effect"}``, for data that tell endpoints apart by compartment.
     rename
         ``{"name in the file": "NONMEM or covariate name"}``.
     compartments
         The model's compartments (names, or how many), to check CMT.
     allow
-        Names of rules whose violations shall only warn: "duplicated record".
+        Names of rules whose violations shall only warn: "duplicated record"; "no observations at all" (to predict, not to fit).
     ignore
-        Leave out rows that start with this character (NONMEM's IGNORE=C, IGNORE=#); "@" leaves out rows that start with a letter.
-    decimal, separator
-        Decimal mark ("," in much of Europe), and the character between columns when it is not found by itself.
+        Leave out rows that start with this character too (NONMEM's IGNORE=C); "@" leaves out rows that start with a letter or @.
+    skip
+        How many lines stand before the header, where it is not found by itself.
+    decimal, separator, encoding
+        Decimal mark ("," in much of Europe), the character between columns when it is not found by itself, and the encoding of a
+        file that is not UTF-8 ("latin-1").
 
     Returns
     -------
@@ -89,38 +101,61 @@ def read_nonmem(
         For what is allowed but often a mistake.
     """
     records, report = examine(
-        data, covariates, time_varying, categories, fill, dvid, rename, compartments, allow, ignore, decimal, separator
-    )
+        data,
+        Reading(
+            covariates, time_varying, categories, fill, interpolation, dvid, cmt, rename, compartments, allow, ignore, skip,
+            decimal, separator, encoding,
+        ),
+    )  # fmt: skip
     if report.errors:
         shown = report.errors if records is not None else report.violations  # columns that may be the missing ones are shown too
         raise DataError(screen(shown, report.source), report.errors)
     if report.warnings:
         warnings.warn(screen(report.warnings, report.source), DataWarning, stacklevel=2)
-    known = getattr(data, "attrs", {}).get("nlme", {})  # of a frame that came from a population
-    return _population(records, known.get("interpolation") if interpolation is None else interpolation)
+    return _population(records, report.source)
 
 
-def _population(r: Records, interpolation) -> Population:
-    starts = np.append(np.flatnonzero(r.first), len(r))
+def _population(r: Records, source: str) -> Population:
+    """The records cut into subjects; rows that only say what covariates and occasion are become the courses of theirs."""
+    arrays = {name: values for name, values in r.arrays.items() if name != "covonly"} | {"rows": r.row}
+    others = {r.header.names[at]: r.cells.iloc[:, at] for at in r.header.extra}
+    extra = {name: _extra(column, r.options.is_text(name, column)) for name, column in others.items()}
     ids = [i.item() if isinstance(i, np.generic) else i for i in r.id[r.first]]
-    arrays = {**r.arrays, "rows": r.row}
-    extra = {r.header.names[at]: _extra(r.cells.iloc[:, at]) for at in r.header.extra}
-    subjects = subjects_from_columns(ids, starts, arrays, r.cmt_name, r.covariates, extra)
-    return Population(subjects, r.endpoints, interpolated(r.info, interpolation), r.dvid_codes)
+    told = r.arrays["covonly"] == 1
+    record, group = np.flatnonzero(~told), r.group[~told]
+    starts, with_course = np.searchsorted(group, np.arange(len(ids) + 1)), set(r.group[told].tolist())
+    subjects = subjects_from_columns(
+        ids,
+        starts,
+        {k: v[record] for k, v in arrays.items()},
+        r.cmt_name[record],
+        {k: v[record] for k, v in r.covariates.items()},
+        {k: v[record] for k, v in extra.items()},
+        [_course(r, told & (r.group == g)) if g in with_course else None for g in range(len(ids))],
+    )
+    return Population(subjects, r.endpoints.names, r.info, r.endpoints.of_name, source)
 
 
-def _extra(column: pd.Series) -> np.ndarray:
-    """A column that nothing reads: numbers when all of it are, else its text with None for missing."""
-    import pandas as pd
+def _course(r: Records, rows: np.ndarray) -> Course:
+    return Course(r.time[rows], r.occasion[rows], {name: values[rows] for name, values in r.covariates.items()})
 
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+
+def _extra(column: pd.Series, words_only: bool) -> np.ndarray:
+    """A column that nothing reads: whole numbers exactly, numbers if nothing is lost by it, else text with None for missing."""
+    if column.dtype.kind == "f":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    cells = column.astype(object)
-    text = cells.where(column.notna(), "").astype(str).str.strip()
-    missing = text.str.upper().isin(MISSING)
-    numbers = pd.to_numeric(text.where(~missing), errors="coerce")
-    if bool((numbers.notna() | missing).all()) and not missing.all():
-        return numbers.to_numpy(dtype=np.float64)
-    out = np.empty(len(column), dtype=object)
-    out[:] = [None if m else (t if isinstance(c, str) else c) for c, t, m in zip(cells, text, missing, strict=True)]
-    return out
+    codes = identities(column, words_only)
+    missing = np.array([c is None for c in codes], dtype=bool)
+    known = set(codes[~missing])
+    if known and all(isinstance(c, int) for c in known):
+        if not missing.any():
+            return codes.astype(np.int64)
+        return codes if any(abs(c) >= EXACT for c in known) else _with_gaps(codes, {c: c for c in known})
+    numbers = {c: number_of(c) for c in known}
+    apart = len(set(numbers.values())) == len(numbers)  # 1.10 and 1.1 may be two sites
+    plain = all(np.isfinite(v) and not LEADING_ZEROS.match(w) for w, v in numbers.items())
+    return _with_gaps(codes, numbers) if known and apart and plain and not words_only else codes
+
+
+def _with_gaps(codes: np.ndarray, numbers: Mapping[Any, float]) -> np.ndarray:
+    return np.array([np.nan if c is None else numbers[c] for c in codes], dtype=np.float64)

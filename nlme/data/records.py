@@ -6,47 +6,29 @@ everything that is wrong with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nlme.data import clock
-from nlme.data.columns import COLUMNS, DATES, MISSING, Header
-from nlme.data.covariates import CovariateInfo, changes_within, code_of, codes_of, filled
+from nlme.data.columns import COLUMNS, DATES, Header
+from nlme.data.covariates import CovariateInfo, changes_within, coded, codes_of, filled
+from nlme.data.endpoints import Endpoints, endpoints_of
+from nlme.data.numerals import EXACT, as_numbers, as_text, as_wholes, as_words, code_of, identities, rounded, written
+from nlme.data.options import Options
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class Options:
-    """The arguments of ``read_nonmem`` in one value; see there."""
-
-    covariates: Mapping[str, str | None] = field(default_factory=dict)
-    time_varying: Sequence[str] | str = ()
-    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    fill: Mapping[str, str | float] | str | float | None = None
-    dvid: Mapping[Any, str | None] | None = None
-    endpoints: Sequence[str] | None = None
-    rename: Mapping[str, str] = field(default_factory=dict)
-    compartments: Sequence[str] | int | None = None
-    decimal: str = "."
-
-    def fill_of(self, name: str) -> str | float | None:
-        return self.fill.get(name) if isinstance(self.fill, Mapping) else self.fill
-
-    def may_vary(self, name: str) -> bool:
-        return self.time_varying == "auto" or name in self.time_varying
 
 
 @dataclass
 class Records:
     """Columns of n records; see ``Subject`` for their meaning.
 
-    ``bad[column]`` marks cells that could not be read; ``first`` is the first record of every run of equal IDs and ``group``
-    numbers these runs; ``elapsed`` says that times were counted from dates or clock times.
+    ``bad[column]`` marks cells that could not be read, ``large[column]`` those whose digits cannot be kept, ``blank[column]``
+    those without a value in a column that has values elsewhere, ``empty`` columns without any; ``first`` is the first record of
+    every run of equal IDs and ``group`` numbers these runs; ``elapsed`` says that times were counted from dates or clock times.
     """
 
     cells: pd.DataFrame
@@ -58,13 +40,13 @@ class Records:
     group: np.ndarray
     arrays: dict[str, np.ndarray]
     cmt_name: np.ndarray
-    dvid: np.ndarray
-    endpoints: tuple[str, ...]
-    dvid_codes: tuple | None
+    endpoints: Endpoints
     covariates: dict[str, np.ndarray]
     info: dict[str, CovariateInfo]
     bad: dict[str, np.ndarray]
-    unknown_dvid: np.ndarray
+    large: dict[str, np.ndarray]
+    blank: dict[str, np.ndarray]
+    empty: tuple[str, ...] = ()
     elapsed: bool = False
     ambiguous_dates: bool = False
     clock_mixture: np.ndarray | None = None
@@ -82,13 +64,21 @@ class Records:
         return column in self.header.nonmem
 
     def is_bad(self, column: str) -> np.ndarray:
-        return self.bad.get(column, np.zeros(len(self), dtype=bool))
+        """Cells that could not be read, or not be kept."""
+        nothing = np.zeros(len(self), dtype=bool)
+        return self.bad.get(column, nothing) | self.large.get(column, nothing)
+
+    def is_blank(self, column: str) -> np.ndarray:
+        return self.blank.get(column, np.zeros(len(self), dtype=bool))
+
+    def series(self, column: str) -> pd.Series:
+        """The cells of a column that is there."""
+        return self.cells.iloc[:, self.header.nonmem.get(column, self.header.covariates.get(column))]
 
     def text(self, column: str, i: int) -> str:
         """The cell as it stands in the file."""
         position = self.header.nonmem.get(column, self.header.covariates.get(column))
-        value = "" if position is None else self.cells.iloc[i, position]
-        return "" if _blank(value) else str(value).strip()
+        return "" if position is None else written(self.cells.iloc[i, position])
 
     @property
     def is_observation(self) -> np.ndarray:
@@ -99,214 +89,156 @@ class Records:
         return (self.arrays["evid"] == 1) | (self.arrays["evid"] == 4)
 
 
-def _blank(value: Any) -> bool:
-    return value is None or value != value or str(value).strip().upper() in MISSING
+class _Columns:
+    """The columns of a table, typed one by one; what is wrong with their cells is gathered."""
 
+    def __init__(self, cells: pd.DataFrame, header: Header, options: Options):
+        self.cells, self.header, self.options = cells, header, options
+        self.bad: dict[str, np.ndarray] = {}
+        self.large: dict[str, np.ndarray] = {}
+        self.blank: dict[str, np.ndarray] = {}
+        self.empty: list[str] = []
 
-def as_text(column: pd.Series) -> tuple[pd.Series, np.ndarray]:
-    """Stripped text of a column and where it is missing."""
-    text = column.astype("object").where(column.notna(), "").astype(str).str.strip()
-    return text, text.str.upper().isin(MISSING).to_numpy(dtype=bool)
+    def series(self, name: str) -> pd.Series | None:
+        at = self.header.nonmem.get(name)
+        return None if at is None else self.cells.iloc[:, at]
 
+    def numbers(self, name: str, default: float = 0.0) -> np.ndarray:
+        """A column as numbers (whole ones exactly), with ``default`` where there is none."""
+        series, whole = self.series(name), COLUMNS[name].whole
+        if series is None:
+            return np.full(len(self.cells), default, dtype=np.int64 if whole else np.float64)
+        if whole:
+            values, missing, self.bad[name], self.large[name] = as_wholes(series, self.options.decimal)
+        else:
+            values, self.bad[name] = as_numbers(series, self.options.decimal)
+            missing = np.isnan(values) & ~self.bad[name]
+        self.blank[name] = missing & (not missing.all())
+        if missing.all():
+            self.empty.append(name)
+        return np.where(missing | self.is_bad(name), np.asarray(default, dtype=values.dtype), values)
 
-def as_numbers(column: pd.Series, decimal: str = ".") -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of a column (NaN where missing or bad), and where a cell holds something that is no finite number."""
-    import pandas as pd
+    def is_bad(self, name: str) -> np.ndarray:
+        nothing = np.zeros(len(self.cells), dtype=bool)
+        return self.bad.get(name, nothing) | self.large.get(name, nothing)
 
-    if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan).copy()
-        missing = np.isnan(values)
-    else:
-        text, missing = as_text(column)
-        plain = text if decimal == "." else text.str.replace(decimal, ".", regex=False)
-        values = pd.to_numeric(plain.where(~missing), errors="coerce").to_numpy(dtype=np.float64).copy()
-    bad = ~missing & ~np.isfinite(values)
-    values[bad] = np.nan
-    return values, bad
-
-
-def identities(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """IDs as whole numbers when all of them are (and none has leading zeros), else as text; and where there is none."""
-    values, bad = as_numbers(column)
-    text, missing = as_text(column)
-    whole = ~missing & ~bad
-    zeros = text.str.match(r"^0\d").to_numpy(dtype=bool)
-    out = np.empty(len(column), dtype=object)
-    if not bad.any() and not zeros.any() and np.all(values[whole] == np.round(values[whole])):
-        out[whole] = values[whole].astype(np.int64).tolist()
-    else:
-        whole = ~missing
-        out[whole] = text[whole].tolist()
-    out[missing] = ""
-    return out, missing
+    def has(self, name: str) -> bool:
+        """Whether a column is there and says anything."""
+        return name in self.header.nonmem and name not in self.empty
 
 
 def parse(cells: pd.DataFrame, header: Header, options: Options, rows: np.ndarray) -> Records:
     """Type every column that is read; ``rows`` are the row numbers that messages will name."""
-    n = len(cells)
-    bad: dict[str, np.ndarray] = {}
-
-    def column(name: str) -> pd.Series | None:
-        at = header.nonmem.get(name)
-        return None if at is None else cells.iloc[:, at]
-
-    def numbers(name: str, default: float) -> np.ndarray:
-        series = column(name)
-        if series is None:
-            return np.full(n, default)
-        values, wrong = as_numbers(series, options.decimal)
-        if COLUMNS[name].whole:
-            wrong = wrong | (np.isfinite(values) & (values != np.round(values)))
-        bad[name] = wrong
-        return np.where(np.isnan(values), default, values)
-
-    identity, no_id = identities(column("ID"))
-    bad["ID"] = no_id
-    first = np.ones(n, dtype=bool)
+    columns = _Columns(cells, header, options)
+    bad = columns.bad
+    identity = identities(columns.series("ID"), options.is_text("ID", columns.series("ID")))
+    bad["ID"] = np.array([i is None for i in identity], dtype=bool)
+    columns.large["ID"] = rounded(columns.series("ID"))
+    identity[bad["ID"]] = ""
+    first = np.ones(len(cells), dtype=bool)
     first[1:] = identity[1:] != identity[:-1]
 
-    time, elapsed, either, mixture = _times(column, header, options, first, bad)
-    a = {
-        "time": time,
-        "amt": numbers("AMT", 0.0),
-        "rate": numbers("RATE", 0.0),
-        "duration": numbers("DUR", 0.0),
-        "ii": numbers("II", 0.0),
-        "addl": numbers("ADDL", 0.0),
-        "ss": numbers("SS", 0.0),
-        "cens": numbers("CENS", 0.0),
-        "limit": numbers("LIMIT", np.nan),
-        "occasion": numbers("OCC", 0.0),
-    }
-    a["evid"], a["mdv"] = _events(column, numbers, a, bad, n)
-    dv = numbers("DV", np.nan)
+    date = next((d for d in DATES if d in header.nonmem), None)
+    time = clock.times_of(columns.series("TIME"), None if date is None else columns.series(date), date, options.decimal, first)
+    bad |= {"TIME": time.bad} | ({} if date is None or time.bad_date is None else {date: time.bad_date})
+    a = {"time": time.values} | {
+        field: columns.numbers(name)
+        for field, name in (
+            ("amt", "AMT"), ("rate", "RATE"), ("duration", "DUR"), ("ii", "II"), ("addl", "ADDL"), ("ss", "SS"), ("cens", "CENS"),
+            ("occasion", "OCC"), ("covonly", "COVONLY"),
+        )
+    }  # fmt: skip
+    a["limit"] = columns.numbers("LIMIT", np.nan)
+    a["evid"], a["mdv"] = _events(columns, a)
+    dv = columns.numbers("DV", np.nan)
     observed = (a["evid"] == 0) & (a["mdv"] == 0)
-    bad["DV"] = bad["DV"] & observed  # what stands in DV on a dose record is never read
-    a["cmt"], cmt_name = _compartments(column("CMT"), n, bad)
+    a["cmt"], cmt_name = _compartments(columns)
 
-    dvid, endpoint, endpoints, codes, unknown, left_out = _endpoints(column("DVID"), observed, options, n)
-    a["mdv"] = np.where(left_out, 1, a["mdv"])
-    observed = observed & ~left_out
-    bad["DV"] = bad["DV"] & observed
+    dvid, compartment = _codes(columns.series("DVID")), None
+    if columns.series("CMT") is not None:
+        compartment = np.where([name is None for name in cmt_name], a["cmt"], cmt_name)
+    endpoints = endpoints_of(dvid, compartment, observed, options)
+    a["mdv"] = np.where(endpoints.left_out, 1, a["mdv"])
+    observed = observed & ~endpoints.left_out
+    bad["DV"] = bad["DV"] & observed  # what stands in DV on a dose record is never read
     a["dv"] = np.where(observed, dv, np.nan)
-    a["endpoint"] = np.where(observed, endpoint, -1)
+    a["endpoint"] = np.where(observed, endpoints.index, -1)
 
     covariates, info = {}, {}
     for name, at in header.covariates.items():
-        covariates[name], info[name], bad[name] = _covariate(name, cells.iloc[:, at], header.names[at], first, options)
+        covariates[name], info[name], bad[name], columns.large[name] = _covariate(
+            name, cells.iloc[:, at], header.names[at], first, options
+        )
     return Records(
         cells=cells, header=header, options=options, row=rows, id=identity, first=first, group=np.cumsum(first) - 1, arrays=a,
-        cmt_name=cmt_name, dvid=dvid, endpoints=endpoints, dvid_codes=codes, covariates=covariates, info=info, bad=bad,
-        unknown_dvid=unknown, elapsed=elapsed, ambiguous_dates=either, clock_mixture=mixture,
+        cmt_name=cmt_name, endpoints=endpoints, covariates=covariates, info=info, bad=bad, large=columns.large,
+        blank=columns.blank, empty=tuple(columns.empty), elapsed=time.elapsed, ambiguous_dates=time.ambiguous,
+        clock_mixture=time.mixture,
     )  # fmt: skip
 
 
-def _times(column, header: Header, options: Options, first: np.ndarray, bad: dict) -> tuple:
-    """Times as numbers, or hours since the subject's first record when there are dates or clock times.
-
-    Also returned: whether they were counted so, whether month and day of the dates could be exchanged, and where a plain
-    number stands among clock times.
-    """
-    import pandas as pd
-
-    series = column("TIME")
-    date_name = next((d for d in DATES if d in header.nonmem), None)
-    n = len(first)
-    if pd.api.types.is_datetime64_any_dtype(series):
-        days = (series - pd.Timestamp("1900-01-01", tz=series.dt.tz)).dt.total_seconds().to_numpy(dtype=float) / 86400.0
-        bad["TIME"] = np.zeros(n, dtype=bool)
-        return clock.since_first(days, np.zeros(n), first), True, False, None
-    values, wrong = as_numbers(series, options.decimal)
-    hours = np.full(n, np.nan)
-    if wrong.any():
-        text, _ = as_text(series)
-        hours = clock.clock_hours(text)
-        days = clock.stamp_days(text)
-        if np.isfinite(days).any():
-            bad["TIME"] = np.isnan(days) & ~as_text(series)[1]
-            return clock.since_first(days, np.zeros(n), first), True, False, None
-        wrong = wrong & np.isnan(hours)
-    clocks = np.isfinite(hours)
-    bad["TIME"] = wrong
-    if date_name is None and not clocks.any():
-        return values, False, False, None
-    mixture = np.isfinite(values) & clocks.any()
-    hours = np.where(clocks, hours, values)
-    if date_name is None:
-        return clock.since_first(np.zeros(n), hours, first), True, False, mixture
-    dates = column(date_name)
-    if pd.api.types.is_datetime64_any_dtype(dates):
-        stamp = dates - pd.Timestamp("1900-01-01", tz=dates.dt.tz)
-        days, either = np.floor(stamp.dt.total_seconds().to_numpy(dtype=float) / 86400.0), False
-    else:
-        days, either = clock.day_numbers(as_text(dates)[0], date_name)
-    bad[date_name] = np.isnan(days)
-    return clock.since_first(days, hours, first), True, either, mixture
-
-
-def _events(column, numbers, a: dict, bad: dict, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _events(columns: _Columns, a: dict) -> tuple[np.ndarray, np.ndarray]:
     """EVID and MDV, one derived from the other or both from the amounts where the file has no such column (NONMEM's rule)."""
-    amount = (a["amt"] != 0) | bad.get("AMT", np.zeros(n, dtype=bool))
-    dosing = amount | ((a["rate"] > 0) & (a["ss"] > 0))
-    mdv = numbers("MDV", np.nan)
-    if column("EVID") is not None:
-        evid = numbers("EVID", 0.0)
-        evid = np.where(bad["EVID"], np.where(dosing, 1, 2), evid)
+    amount = (a["amt"] != 0) | columns.is_bad("AMT")
+    dosing = amount | (((a["rate"] > 0) | (a["rate"] == -1)) & (a["ss"] > 0))
+    mdv, evid = columns.numbers("MDV"), columns.numbers("EVID")
+    given = columns.has("MDV") & ~columns.blank.get("MDV", False) & ~columns.is_bad("MDV")
+    if columns.has("EVID"):
+        evid = np.where(columns.is_bad("EVID"), np.where(dosing, 1, 2), evid)
     else:
-        evid = np.where(dosing, 1.0, np.where(mdv == 1, 2.0, 0.0))
-    return evid, np.where(np.isnan(mdv), (evid != 0).astype(float), mdv)
+        evid = np.where(dosing, 1, np.where(given & (mdv == 1), 2, 0))
+    return evid, np.where(given, mdv, evid != 0)
 
 
-def _compartments(series: pd.Series | None, n: int, bad: dict) -> tuple[np.ndarray, np.ndarray]:
+def _compartments(columns: _Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (0: none given) and names (None: none given) of compartments."""
+    series, n = columns.series("CMT"), len(columns.cells)
     names = np.full(n, None, dtype=object)
     if series is None:
-        return np.zeros(n), names
-    values, text_cells = as_numbers(series)
-    bad["CMT"] = np.isfinite(values) & ((values < 0) | (values != np.round(values)))
-    if text_cells.any():
-        text, _ = as_text(series)
-        names[text_cells] = text[text_cells].tolist()
-    return np.where(np.isnan(values) | bad["CMT"], 0.0, values), names
+        return np.zeros(n, dtype=np.int64), names
+    values, _, no_whole, columns.large["CMT"] = as_wholes(series)
+    is_text = as_numbers(series)[1]
+    text = as_text(series)[0].to_numpy(dtype=object)
+    names[is_text] = text[is_text]
+    columns.bad["CMT"] = no_whole & ~is_text
+    return np.where(no_whole, 0, values), names
 
 
-def _endpoints(series: pd.Series | None, observed: np.ndarray, options: Options, n: int):
-    """DVID codes, endpoint indices, names, code of each name, unknown DVIDs, and observations that ``dvid`` leaves out."""
-    nothing = np.zeros(n, dtype=bool)
-    codes = np.full(n, None, dtype=object)
-    wanted = None if options.dvid is None else {code_of(k): v for k, v in options.dvid.items()}
+def _codes(series: pd.Series | None) -> np.ndarray | None:
+    """Codes of a column, None where missing."""
     if series is None:
-        names = tuple(dict.fromkeys(v for v in (wanted or {}).values() if v is not None)) or tuple(options.endpoints or ("DV",))
-        unknown = observed if len(names) > 1 and wanted is not None else nothing
-        return codes, np.zeros(n), names, None, unknown, nothing
+        return None
     text, missing = as_text(series)
     lookup = {t: code_of(t) for t in text[~missing].unique()}
+    codes = np.full(len(series), None, dtype=object)
     codes[~missing] = [lookup[t] for t in text[~missing]]
-    seen = list(dict.fromkeys(codes[observed & ~missing]))
-    if wanted is None:
-        if not all(isinstance(c, str) for c in seen):
-            seen = sorted(seen, key=str) if any(isinstance(c, str) for c in seen) else sorted(seen)
-        only = len(seen) <= 1 and not (seen and isinstance(seen[0], str))
-        wanted = {c: "DV" if only else str(c) for c in seen} or {1: "DV"}
-    names = tuple(dict.fromkeys(v for v in wanted.values() if v is not None))
-    index = {c: (names.index(v) if v is not None else -1) for c, v in wanted.items()}
-    known = np.array([c in index for c in codes], dtype=bool)
-    endpoint = np.array([index.get(c, -1) for c in codes], dtype=float)
-    of_name = {v: c for c, v in reversed(list(wanted.items())) if v is not None}
-    left_out = observed & known & (endpoint == -1)
-    return codes, endpoint, names, tuple(of_name[v] for v in names), observed & ~known, left_out
+    return codes
 
 
 def _covariate(name: str, series: pd.Series, column: str, first: np.ndarray, options: Options):
+    """Values of a covariate, what is known of it, cells that could not be read and cells whose digits cannot be kept."""
     categories = options.categories.get(name)
+    large = np.zeros(len(series), dtype=bool)
     if categories is not None:
         text, missing = as_text(series)
         missing = missing & ~text.isin([str(c) for c in categories]).to_numpy(dtype=bool)  # NA may be a category
         words = np.where(missing, None, text.to_numpy(dtype=object))
-        values, wrong = codes_of(words, categories)
+        values, wrong = coded(words, categories) or codes_of(words, categories)
     else:
         values, wrong = as_numbers(series, options.decimal)
-    values = np.where(wrong, values, filled(values, first, options.fill_of(name), name, categories or ()))
+        large = _loses_digits(series, values)
+    values[large] = np.nan
+    values = np.where(wrong | large, values, filled(values, first, options.fill_of(name), name, categories or ()))
     constant = not changes_within(values, first).any()
     words = None if categories is None else tuple(map(str, categories))
     info = CovariateInfo(name, options.covariates.get(name), constant, words, column)
-    return values, info, wrong
+    return values, info, wrong, large
+
+
+def _loses_digits(series: pd.Series, values: np.ndarray) -> np.ndarray:
+    """Where whole numbers written in full would be rounded: as a number one may become the same as another."""
+    large = np.abs(values) >= EXACT
+    if large.any():
+        words = as_words(series[large])
+        large[large] = [w.lstrip("+-").isdigit() and int(w) != int(v) for w, v in zip(words, values[large], strict=True)]
+    return large

@@ -12,7 +12,8 @@ import numpy as np
 
 from nlme.data.clock import IN_WORDS
 from nlme.data.columns import COLUMNS, DATES
-from nlme.data.records import Records, as_text
+from nlme.data.numerals import LARGEST, as_text
+from nlme.data.records import Records
 from nlme.errors import name_error
 
 Message = Callable[[Records, str, np.ndarray], str]
@@ -44,6 +45,11 @@ def cell(r: Records, column: str, at: np.ndarray) -> str:
 def number(r: Records, column: str, at: np.ndarray) -> str:
     """The remedy for a cell that is no number, by what it looks like."""
     text = r.text(column, at[0])
+    if r.options.decimal != "." and "." in text:
+        mark = r.options.decimal
+        return f"with decimal={mark!r} a point is no part of a number ({text} may be one or a thousand): write one mark only."
+    if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+", text):
+        return f"is this {text.replace(',', '')} or {text.replace(',', '.', 1)}? Write numbers without marks for thousands."
     if re.fullmatch(r"[-+]?\d+,\d+", text):
         return f"write a decimal point ({text.replace(',', '.')}), or read with decimal=','."
     if column in r.covariates:
@@ -51,6 +57,8 @@ def number(r: Records, column: str, at: np.ndarray) -> str:
     if column == "DV" and re.match(r"[<>]", text):
         limit = "1" if text[0] == "<" else "-1"
         return f"write the limit of quantification in DV ({text[1:].strip()}) and {limit} in a column CENS, or set MDV = 1."
+    if column == "TIME" and re.match(r"\d{4}-\d{2}-\d{2}", text):
+        return "a date and time is written 2024-03-01 08:30, with a zone (2024-03-01T08:30Z) in all rows or in none."
     if column == "TIME":
         return "write numbers (24.5) or clock times hh:mm (08:30), with a column DATE when they pass midnight."
     if COLUMNS[column].whole:
@@ -61,16 +69,61 @@ def number(r: Records, column: str, at: np.ndarray) -> str:
     return "write a number; '.' or blank when it is missing."
 
 
+def digits(r: Records, column: str, at: np.ndarray) -> str:
+    """The remedy for a whole number that would be rounded or does not fit."""
+    if column in r.covariates:
+        return (
+            "a covariate is a number of 15 digits; a code is kept as it stands in a column that is not among the covariates, or "
+            "give its words by categories."
+        )
+    if isinstance(r.series(column).iloc[at[0]], (float, np.floating)):
+        return (
+            "floating-point numbers of this size are rounded, so that two may be one: read the column as text "
+            f"(pandas.read_csv(..., dtype={{{column!r}: str}})), or give read_nonmem the path of the file."
+        )
+    return f"{column} is a whole number of at most {LARGEST:,}."
+
+
+def missing_value(r: Records, column: str, at: np.ndarray) -> str:
+    if np.isin(r.mdv[at], (100, 101)).any():
+        return (
+            "NONMEM leaves these records out of the estimation and predicts them in tables: leave them out, or write MDV = 1 "
+            "(EVID = 2) to have them predicted."
+        )
+    return "0 for an observation, 1 for every other record."
+
+
+def steady(r: Records, column: str, at: np.ndarray) -> str:
+    if np.any(r.ss[at] == 3):
+        return (
+            "SS = 3 is SS = 1 with another beginning of NONMEM's search for the steady state, which is not needed here: write 1."
+        )
+    return "1: steady state, 2: steady state added to what is there, 0: no."
+
+
+def additional(r: Records, column: str, at: np.ndarray) -> str:
+    return "the number of additional doses, 0 for none; for a steady state, which NONMEM finds by a negative one, SS = 1 with II."
+
+
 def words(r: Records, column: str) -> str:
     """The words of a covariate column, as Python writes a list."""
-    text, missing = as_text(r.cells.iloc[:, r.header.covariates[column]])
+    text, missing = as_text(r.series(column))
     found = sorted(text[~missing].unique())
     return "[" + ", ".join(repr(w) for w in found[:6]) + (", ...]" if len(found) > 6 else "]")
 
 
 def category(r: Records, column: str, at: np.ndarray) -> str:
-    known = ", ".join(map(str, r.options.categories[column]))
-    return f"the categories are {known}; correct the word, or add it to categories."
+    known = list(map(str, r.options.categories[column]))
+    numbered = ", ".join(f"{i} ({c})" for i, c in enumerate(known))
+    if r.text(column, at[0]).isdigit():
+        return f"the categories are {', '.join(known)}: write the words, or in all rows their numbers {numbered}."
+    return f"the categories are {', '.join(known)}; correct the word, or add it to categories."
+
+
+def numbered(r: Records, column: str, at: np.ndarray) -> str:
+    """What the numbers of a categorical column were taken for."""
+    known = ", ".join(f"{i} {c}" for i, c in enumerate(map(str, r.options.categories[column])))
+    return f"they were read as {known}; if the file counts from 1, write the words, or change the order of the categories."
 
 
 def date(r: Records, column: str, at: np.ndarray) -> str:
@@ -85,6 +138,10 @@ def comes_back(r: Records, column: str, at: np.ndarray) -> str:
     i = at[0]
     earlier = np.flatnonzero(r.id[:i] == r.id[i])[-1]
     return f"ID {r.id[i]} ends in row {r.row[earlier]}, ID {r.id[i - 1]} follows, ID {r.id[i]} is back in row {r.row[i]}"
+
+
+def alike(r: Records, column: str, at: np.ndarray) -> str:
+    return "IDs " + ", ".join(map(repr, list(dict.fromkeys(r.id[at]))[:6]))
 
 
 def goes_back(r: Records, column: str, at: np.ndarray) -> str:
@@ -116,6 +173,15 @@ def amount(r: Records, column: str, at: np.ndarray) -> str:
     return "a dose and an observation at the same time need a row each."
 
 
+def no_amount(r: Records, column: str, at: np.ndarray) -> str:
+    if np.any((r.ss[at] > 0) & (r.rate[at] < 0)):
+        return (
+            "the steady state of a constant infusion (AMT = 0, SS) needs its RATE in the data; one of which the model has the "
+            "rate (RATE = -1) is written with the AMT of each and II."
+        )
+    return "write the amount in AMT; EVID = 0 if the row is an observation, EVID = 2 if it is neither."
+
+
 def value(r: Records, column: str, at: np.ndarray) -> str:
     if np.any(r.cens[at] != 0):
         return "a censored value has its limit of quantification in DV."
@@ -123,16 +189,42 @@ def value(r: Records, column: str, at: np.ndarray) -> str:
 
 
 def endpoint(r: Records, column: str, at: np.ndarray) -> str:
-    if not r.has("DVID"):
-        return "add a column DVID, or name one endpoint only: dvid={1: 'conc'}."
-    text = r.text("DVID", at[0]) or "..."
+    if not r.has(column):
+        return f"add a column {column}, or name one endpoint only: dvid={{1: 'conc'}}."
+    if as_text(r.series(column))[1][at[0]]:
+        return f"write the {column} of every observation."
+    text = r.text(column, at[0])
     key = text if text.lstrip("-").isdigit() else repr(text)
-    known = "".join(f"{k!r}: {v!r}, " for k, v in (r.options.dvid or {}).items())
-    return f"name it: dvid={{{known}{key}: 'name'}}; with None in place of a name these rows are left out."
+    argument = column.lower()
+    known = "".join(f"{k!r}: {v!r}, " for k, v in (getattr(r.options, argument) or {}).items())
+    return f"name it: {argument}={{{known}{key}: 'name'}}; with None in place of a name these rows are left out."
+
+
+def _compartments_of(r: Records, at: np.ndarray) -> dict:
+    found = [name if name is not None else int(number) for name, number in zip(r.cmt_name[at], r.cmt[at], strict=True)]
+    return {code: found.count(code) for code in sorted(dict.fromkeys(found), key=str)}
+
+
+def compartments(r: Records, column: str, at: np.ndarray) -> str:
+    """The compartments in which observations are, and how many."""
+    return ", ".join(f"CMT = {code} in {n:,} observation{'' if n == 1 else 's'}" for code, n in _compartments_of(r, at).items())
+
+
+def by_compartment(r: Records, column: str, at: np.ndarray) -> str:
+    codes = list(_compartments_of(r, at))
+    named = ", ".join(f"{code!r}: 'name'" for code in codes)
+    return (
+        f"say which endpoint each is: cmt={{{named}}}; the same name for compartments that are one endpoint, None in place of a "
+        "name leaves its observations out. Or add a column DVID."
+    )
 
 
 def compartment(r: Records, column: str, at: np.ndarray) -> str:
     known = r.options.compartments
+    if np.any((r.cmt[at] < 0) & (r.evid[at] != 2)):
+        return (
+            "a negative CMT switches a compartment off, on a record of its own with EVID = 2; elsewhere it is a number from 1 on."
+        )
     if known is None:
         return "CMT is a whole number from 1 on, or a name; '.', blank or 0 for the default compartment."
     if isinstance(known, int):

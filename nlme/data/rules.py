@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,13 @@ import numpy as np
 
 from nlme.data import remedies as say
 from nlme.data.columns import DATES
-from nlme.data.covariates import changes_within
-from nlme.data.records import Records, as_text
+from nlme.data.covariates import changes_within, coded
+from nlme.data.numerals import as_text, code_of, is_missing
+from nlme.data.records import Records
 from nlme.data.violations import Violation
 
 Mask = np.ndarray
+_MISSING_CODES = (-99.0, -999.0, -9999.0, -99999.0)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ def _bad_numbers(r: Records) -> dict[str, Mask]:
     return {c: m for c, m in r.bad.items() if c not in ("ID", "CMT", *DATES) and c not in r.options.categories}
 
 
+def _large_numbers(r: Records) -> dict[str, Mask]:
+    return dict(r.large)
+
+
 def _unknown_categories(r: Records) -> dict[str, Mask]:
     return {c: m for c, m in r.bad.items() if c in r.options.categories and c in r.covariates}
 
@@ -91,7 +98,7 @@ def _mixed_times(r: Records) -> Mask:
 
 
 def _no_time(r: Records) -> Mask:
-    return as_text(r.cells.iloc[:, r.header.nonmem["TIME"]])[1]
+    return is_missing(r.series("TIME"))
 
 
 def _negative_time(r: Records) -> Mask:
@@ -105,6 +112,13 @@ def _comes_back(r: Records) -> Mask:
         again.append(identity in seen and identity != "")
         seen.add(identity)
     return np.array(again, dtype=bool)[r.group]
+
+
+def _alike(r: Records) -> Mask:
+    """Records of subjects whose IDs differ in writing only: in case, in blanks, or as numbers."""
+    code = {i: code_of(" ".join(i.casefold().split())) for i in dict.fromkeys(r.id) if isinstance(i, str) and i}
+    twice = {c for c, n in Counter(code.values()).items() if n > 1}
+    return np.array([code.get(i) in twice for i in r.id], dtype=bool)
 
 
 def _time_goes_back(r: Records) -> Mask:
@@ -131,7 +145,7 @@ def _dose_with_value(r: Records) -> Mask:
     """Without EVID and MDV, a row with an amount and an observed value would be a dose and lose the value."""
     if r.has("EVID") or r.has("MDV"):
         return _none(r)
-    text, missing = as_text(r.cells.iloc[:, r.header.nonmem["DV"]])
+    text, missing = as_text(r.series("DV"))
     return r.is_dose & ~missing & ~text.isin(["0", "0.0", "0.00"]).to_numpy(dtype=bool)
 
 
@@ -178,13 +192,54 @@ def _unobserved(r: Records) -> Mask:
 
 
 def _unknown_compartment(r: Records) -> Mask:
+    """Without knowing the compartments, a negative number that does not switch one off (EVID = 2)."""
     known = r.options.compartments
-    mask = r.is_bad("CMT").copy()
+    mask = r.bad.get("CMT", _none(r)) | ((r.cmt < 0) & (r.evid != 2))
     if known is None:
         return mask
-    mask |= r.cmt > (known if isinstance(known, int) else len(known))
+    mask |= np.abs(r.cmt) > (known if isinstance(known, int) else len(known))
     named = np.array([c is not None for c in r.cmt_name], dtype=bool)
     return mask | (named & ~np.isin(r.cmt_name.astype(str), [] if isinstance(known, int) else list(known)))
+
+
+def _blank_cells(column: str, where: Callable[[Records], Mask] | None = None) -> Callable[[Records], Mask]:
+    return lambda r: r.is_blank(column) & (True if where is None else where(r))
+
+
+def _blank_rate(r: Records) -> Mask:
+    """Doses of which neither RATE nor DUR says anything, in columns that say something elsewhere."""
+    there = [c for c in ("RATE", "DUR") if r.has(c) and c not in r.empty]
+    return r.is_dose & np.all([r.is_blank(c) for c in there], axis=0) if there else _none(r)
+
+
+def _empty_columns(r: Records) -> dict[str, Mask]:
+    first = _none(r)
+    first[:1] = True
+    return {c: first for c in ("EVID", "OCC", "CENS") if c in r.empty}
+
+
+def _only_covariates(r: Records) -> Mask:
+    """Rows of a course that are events, or stand where a clock starts again."""
+    course = r.covonly == 1
+    back = np.r_[False, (r.time[1:] < r.time[:-1]) & ~r.first[1:]]
+    restarts = np.isin(r.group, r.group[back])
+    return course & ((r.evid != 2) | (r.cmt < 0) | restarts)
+
+
+def _codes_for_missing(r: Records) -> dict[str, Mask]:
+    """Values that often mean *missing*, where nothing else in the column is negative."""
+    found = {"DV": r.dv} | {n: v for n, v in r.covariates.items() if n not in r.options.categories}
+    return {name: v < 0 for name, v in found.items() if np.isin(v[v < 0], _MISSING_CODES).all()}
+
+
+def _numbered_categories(r: Records) -> dict[str, Mask]:
+    """Categories written as numbers among which 0, the first, does not occur."""
+    out = {}
+    for name, categories in r.options.categories.items():
+        text, missing = as_text(r.series(name))
+        codes = coded(np.where(missing, None, text.to_numpy(dtype=object)), categories)
+        out[name] = ~missing if codes is not None and np.nanmin(codes[0]) > 0 else _none(r)
+    return out
 
 
 def _missing_covariates(r: Records) -> dict[str, Mask]:
@@ -210,11 +265,21 @@ def _not_among(*values: float, column: str) -> Callable[[Records], Mask]:
 
 RULES: tuple[Rule, ...] = (
     Rule("text in numbers", "{column} holds something that is not a number", "", _bad_numbers, say.number),
+    Rule("too many digits", "{column} holds a number of more digits than can be kept", "", _large_numbers, say.digits),
     Rule("unknown category", "{column} holds a word that is not among its categories", "", _unknown_categories, say.category),
-    Rule("no ID", "a record has no ID", "ID", lambda r: r.is_bad("ID"), "every row needs the ID of its subject."),
+    Rule("no ID", "a record has no ID", "ID", lambda r: r.bad["ID"], "every row needs the ID of its subject."),
+    Rule(
+        "commented ID", "an ID begins with #, the mark of comments", "ID",
+        lambda r: np.array([str(i)[:1] == "#" for i in r.id], dtype=bool),
+        "leave the row out, or put the # before its first cell; an ID itself begins with something else.",
+    ),
     Rule(
         "ID comes back", "an ID comes back after another subject's rows", "ID", _comes_back,
         "sort the file by ID and TIME; NONMEM would silently take these rows for a new subject.", say.comes_back,
+    ),
+    Rule(
+        "IDs alike", "IDs that differ in writing only are taken for several subjects", "ID", _alike,
+        "write the same ID in all rows of a subject.", say.alike, level="warning",
     ),
     Rule("bad date", "{column} holds something that is not a date", "", _bad_dates, say.date),
     Rule(
@@ -232,12 +297,16 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("unsorted time", "TIME goes back within a subject", "TIME", _time_goes_back, say.sort_times, say.goes_back),
     Rule(
+        "blank EVID", "a record has no EVID", "EVID", _blank_cells("EVID"),
+        "write it: 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose. NONMEM would read a blank as 0.",
+        say.cells("TIME", "AMT", "DV", "EVID"),
+    ),
+    Rule(
         "unknown EVID", "EVID is not one of 0, 1, 2, 3, 4", "EVID", _not_among(0, 1, 2, 3, 4, column="EVID"),
         "0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose; codes of other programs (101 ...) must be translated.",
     ),
     Rule(
-        "unknown MDV", "MDV is not 0 or 1", "MDV", _not_among(0, 1, column="MDV"),
-        "0 for an observation, 1 for every other record.",
+        "unknown MDV", "MDV is not 0 or 1", "MDV", _not_among(0, 1, column="MDV"), say.missing_value,
     ),
     Rule(
         "MDV on a dose", "MDV is 0 on a record that is not an observation", "MDV",
@@ -245,8 +314,7 @@ RULES: tuple[Rule, ...] = (
         "MDV = 1 there; an observation at the time of a dose needs a row of its own.", say.cells("EVID", "AMT", "MDV"),
     ),
     Rule(
-        "dose without amount", "a dose record has no positive amount", "AMT", _no_amount,
-        "write the amount in AMT; EVID = 0 if the row is an observation, EVID = 2 if it is neither.",
+        "dose without amount", "a dose record has no positive amount", "AMT", _no_amount, say.no_amount,
         say.cells("EVID", "AMT", "MDV"),
     ),
     Rule(
@@ -263,6 +331,10 @@ RULES: tuple[Rule, ...] = (
         "keep one: RATE in amount per time, or DUR in time; 0 or '.' in the other.", say.cells("AMT", "RATE", "DUR"),
     ),
     Rule(
+        "blank RATE", "a dose has neither RATE nor DUR, and other rows have", "RATE", _blank_rate,
+        "write 0 for a bolus. NONMEM would read a blank as 0.", say.cells("AMT", "RATE", "DUR"),
+    ),
+    Rule(
         "unknown RATE", "RATE is negative, but not -1 or -2", "RATE", lambda r: (r.rate < 0) & (r.rate != -1) & (r.rate != -2),
         "a positive rate; 0 for a bolus; -1 or -2 when the model has the rate or the duration.",
     ),
@@ -274,33 +346,54 @@ RULES: tuple[Rule, ...] = (
         say.cells("EVID", "AMT", "RATE", "DUR"), level="warning",
     ),
     Rule(
-        "unknown SS", "SS is not 0, 1 or 2", "SS", _not_among(0, 1, 2, column="SS"),
-        "1: steady state, 2: steady state added to what is there, 0: no.",
+        "repetition without dose", "II, ADDL or SS stands on a record that is not a dose", "II",
+        lambda r: ~r.is_dose & ((r.ii != 0) | (r.addl != 0) | (r.ss != 0)),
+        "it is not used there; if the row is a dose: EVID = 1 and its AMT.",
+        say.cells("EVID", "AMT", "II", "ADDL", "SS"), level="warning",
+    ),
+    Rule(
+        "unknown SS", "SS is not 0, 1 or 2", "SS", _not_among(0, 1, 2, column="SS"), say.steady,
     ),
     Rule("negative II", "II is negative", "II", lambda r: r.ii < 0, "the dosing interval is positive."),
-    Rule("negative ADDL", "ADDL is negative", "ADDL", lambda r: r.addl < 0, "the number of additional doses, 0 for none."),
+    Rule("negative ADDL", "ADDL is negative", "ADDL", lambda r: r.addl < 0, say.additional),
     Rule(
         "II without ADDL or SS", "II is given, but neither ADDL nor SS", "II",
-        lambda r: (r.ii > 0) & (r.addl == 0) & (r.ss == 0) & ~r.is_bad("ADDL") & ~r.is_bad("SS"),
+        lambda r: r.is_dose & (r.ii > 0) & (r.addl == 0) & (r.ss == 0) & ~r.is_bad("ADDL") & ~r.is_bad("SS"),
         "II alone repeats nothing: ADDL = number of additional doses, or SS = 1 for steady state; otherwise II = 0.",
         say.cells("II", "ADDL", "SS"),
     ),
     Rule(
         "ADDL without II", "ADDL is given, but no dosing interval II", "ADDL",
-        lambda r: (r.addl > 0) & (r.ii == 0) & ~r.is_bad("II"),
+        lambda r: r.is_dose & (r.addl > 0) & (r.ii == 0) & ~r.is_bad("II"),
         "write the interval between the doses in II.", say.cells("ADDL", "II"),
     ),
     Rule(
         "SS without II", "SS is given, but no dosing interval II", "SS",
-        lambda r: (r.ss > 0) & (r.ii == 0) & ~_endless(r) & ~r.is_bad("II"),
+        lambda r: r.is_dose & (r.ss > 0) & (r.ii == 0) & ~_endless(r) & ~r.is_bad("II"),
         "write the dosing interval in II (only a constant infusion, AMT = 0 and RATE > 0, has none).",
         say.cells("SS", "II", "AMT", "RATE"),
+    ),
+    Rule(
+        "constant infusion repeated", "a constant infusion at steady state has II or ADDL", "II",
+        lambda r: r.is_dose & _endless(r) & ((r.ii > 0) | (r.addl > 0)),
+        "with AMT = 0 the infusion never ends, so nothing is repeated: II = 0 and ADDL = 0; or write the AMT of each.",
+        say.cells("AMT", "RATE", "SS", "II", "ADDL"),
     ),
     Rule("unknown CMT", "CMT names no compartment", "CMT", _unknown_compartment, say.compartment),
     Rule(
         "missing DV", "an observation has no DV", "DV", _no_value, say.value, say.cells("TIME", "EVID", "MDV", "DV", "CENS"),
     ),
-    Rule("unknown DVID", "DVID names no endpoint", "DVID", lambda r: r.unknown_dvid, say.endpoint),
+    Rule(
+        "unknown DVID", "{column} names no endpoint", "", lambda r: {r.endpoints.column: r.endpoints.unknown}, say.endpoint,
+    ),
+    Rule(
+        "endpoints by CMT", "observations are of several compartments, and nothing says whether they are one endpoint", "CMT",
+        lambda r: r.endpoints.open_, say.by_compartment, say.compartments,
+    ),
+    Rule(
+        "blank CENS", "an observation has no CENS", "CENS", _blank_cells("CENS", lambda r: r.is_observation),
+        "write 0 for an observed value, 1 below DV, -1 above DV.", say.cells("TIME", "DV", "CENS"),
+    ),
     Rule(
         "unknown CENS", "CENS is not 0, 1 or -1", "CENS", _not_among(-1, 0, 1, column="CENS"),
         "0: observed, 1: below DV (DV is the limit of quantification), -1: above DV.",
@@ -309,6 +402,20 @@ RULES: tuple[Rule, ...] = (
         "LIMIT", "LIMIT is on the wrong side of DV", "LIMIT", _wrong_limit,
         "with CENS = 1 the value lies between LIMIT and DV, so LIMIT is the smaller; with CENS = -1 the larger.",
         say.cells("CENS", "LIMIT", "DV"),
+    ),
+    Rule(
+        "blank OCC", "a record has no occasion", "OCC", _blank_cells("OCC"),
+        "write the occasion of every record, doses too. NONMEM would read a blank as 0, an occasion of its own.",
+        say.cells("TIME", "EVID", "OCC"),
+    ),
+    Rule(
+        "unknown COVONLY", "COVONLY is not 0 or 1", "COVONLY", _not_among(0, 1, column="COVONLY"),
+        "1 on a row that only says what covariates and occasion are, 0 on every record.",
+    ),
+    Rule(
+        "covariates only", "a row with COVONLY = 1 is more than that", "COVONLY", _only_covariates,
+        "such a row has EVID = 2 and no compartment, and the subject's clock does not start again; COVONLY = 0: a record.",
+        say.cells("TIME", "EVID", "CMT", "COVONLY"),
     ),
     Rule("missing covariate", "covariate {column} is missing", "", _missing_covariates, say.missing_covariate),
     Rule(
@@ -326,6 +433,17 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "no observation", "a subject has no observation", "DV", _unobserved,
         "it says nothing about the parameters; leave it out if it should not count.", say.unobserved, level="warning",
+    ),
+    Rule(
+        "empty column", "column {column} is empty", "", _empty_columns, "it was read as if it were not there.", level="warning",
+    ),
+    Rule(
+        "numbers for categories", "covariate {column} holds numbers, of which none is 0", "", _numbered_categories,
+        say.numbered, level="warning",
+    ),
+    Rule(
+        "code for missing", "{column} holds a value that often means a missing one", "", _codes_for_missing,
+        "write '.' (in DV with MDV = 1) if it is missing; it was read as a number.", level="warning",
     ),
     Rule(
         "comment marks", "a column C marks rows, which are read all the same", "C", _comment_marks,

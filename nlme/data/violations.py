@@ -88,7 +88,9 @@ def ranges(rows: Iterable[int], most: int = 8) -> str:
 
 def listed(values: Sequence, most: int = 8) -> str:
     """The first few of some names, and how many there are."""
-    return ", ".join(str(v) for v in values[:most]) + (f" ... ({len(values):,} in all)" if len(values) > most else "")
+    return ", ".join(str(v) or "without ID" for v in values[:most]) + (
+        f" ... ({len(values):,} in all)" if len(values) > most else ""
+    )
 
 
 @dataclass(frozen=True, repr=False)

@@ -18,7 +18,7 @@ import numpy as np
 from nlme.diagnostics.audit import FINE, PROBLEM, REMARK, UNJUDGED, Audit, Check, assembled, guarded, quick_checks
 from nlme.dynamics.solvers import SOLVED
 from nlme.fitting.multistart import SAME, multistart
-from nlme.fitting.result import Fit
+from nlme.fitting.result import Fit, require_fit
 from nlme.marginal.objective import evaluate_subjects
 from nlme.marginal.quadrature import ImportanceSampling, Nodes
 from nlme.marginal.subjects import Evaluation
@@ -42,8 +42,9 @@ def audit(fit: Fit, *, starts: int = 5, samples: int = 1000, key=0, penalty=None
     Raises
     ------
     FitError
-        A penalised fit without its penalty, when other starts are asked for.
+        No fit; a penalised fit without its penalty, when other starts are asked for.
     """
+    require_fit(fit, "audit")
     guarded("covariance", lambda: fit.covariance)  # so that the quick checks judge the second derivatives, not the scores
     checks = [
         *quick_checks(fit),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from nlme.dynamics.events import (
     BOLUS,
@@ -34,6 +34,22 @@ from nlme.structure.base import Structure
 StructureAt = Callable[[Float[Array, " m"], Int[Array, ""]], Structure]
 
 _NEUTRAL = {"lag": 0.0, "bioavailability": 1.0, "duration": 1.0, "rate": 1.0}
+_NEWTON = 4  # steps
+
+
+class Domain(NamedTuple):
+    """The values that a dose rule may have."""
+
+    holds: Callable
+    words: str
+
+
+DOMAINS = {
+    "lag": Domain(lambda x: (x >= 0.0) & (x < jnp.inf), "a time of at least 0"),
+    "bioavailability": Domain(lambda x: (x >= 0.0) & (x < jnp.inf), "a fraction of at least 0"),
+    "duration": Domain(lambda x: (x > 0.0) & (x < jnp.inf), "a time above 0 (a dose given at once is one with RATE = 0)"),
+    "rate": Domain(lambda x: (x > 0.0) & (x < jnp.inf), "an amount per time above 0"),
+}
 
 
 class Doses(NamedTuple):
@@ -41,9 +57,8 @@ class Doses(NamedTuple):
 
     time: Float[Array, " e"]
     amount: Float[Array, " e"]
-    rate: Float[Array, " e"]
+    rate: Float[Array, " e"]  # 0: an infusion of a steady-state train that is over before the record
     length: Float[Array, " e"]  # of an infusion, from its time here to its end
-    left: Float[Array, " e"] | None  # not positive: ended before the record; None: no infusion of a steady-state train can have
 
 
 def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, " e"] | None = None) -> Doses:
@@ -55,30 +70,70 @@ def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, "
     row, compartment, amount = timeline.dose_row[events], timeline.compartment[events], timeline.amount[events]
 
     pick = _picking(rules, row, compartment)
-    lag = jnp.where((kind == BOLUS) | (kind == START) | (kind == STOP), pick("lag"), 0.0)
-    time = timeline.time[events]
+    wait = lag = jnp.where((kind == BOLUS) | (kind == START) | (kind == STOP), pick("lag"), 0.0)
     rate = length = jnp.zeros_like(amount)
-    left = None
     if timeline.infusions:
         rate, length = _infusion(given, how, amount, *(pick(which) for which in ("bioavailability", "duration", "rate")))
     if timeline.infusions and timeline.steady:
-        ahead = timeline.ahead[events]
-        train = ahead > 0.0
-        left = jnp.where(train, lag + length - ahead, 1.0)
-        end = jnp.where(kind == STOP, length - ahead, 0.0)
-        # an infusion of a train that has ended is dropped; its stop must not lie before the record
-        time = time + jnp.where(left > 0.0, jnp.where(train & (kind == START), 0.0, lag) + end, 0.0)
-        length = jnp.where(train, left, length)
+        queue, rest = timeline.queue[events], timeline.rest[events]
+        count, left = _queued(queue, rest, length, timeline.fills.interval[timeline.slot[events]], lag)
+        begun = queue > 0
+        rate, length = rate * count, jnp.where(begun, left, length)
+        wait = jnp.where(begun, 0.0, lag)
+    time = timeline.time[events] + wait
+    if timeline.infusions:
+        time = time + jnp.where(kind == STOP, length, 0.0)
+    if timeline.event_times:
+        time = jnp.where(kind == BREAK, _break_times(structure_at, z, timeline)[timeline.slot[events]], time)
+    return Doses(time, amount * pick("bioavailability"), rate, length)
+
+
+def _queued(queue, rest, length, interval, lag):
+    """Of the infusions of a steady-state train under way at its record: how many an entry of the queue stands for, and how long
+    the first of them still goes on.
+
+    At the record the train is a time p = max(interval - lag, 0) past the beginning of an infusion, so that (length - p) / interval of
+    them, rounded up, are under way.  That n intervals ago has lag + length - n interval left, also where the lag is longer than an
+    interval (it then goes on for longer than an infusion takes: NONMEM's rule, and continuous in the lag).
+    """
+    begun = (length - _phase(interval, lag)) / interval
+    # one that ends at the record counts for its derivative: the steady state, too, is looked at from longer infusions
+    running = jax.lax.stop_gradient(jnp.where(lag > interval, jnp.ceil(begun), 1.0 + jnp.floor(begun)))
+    later = jnp.maximum(running, 0.0) - queue + 1.0  # that end no sooner than this one
+    count = jnp.where(queue > 0, jnp.clip(later, 0.0, jnp.where(rest > 0, jnp.inf, 1.0)), 1.0)
+    return count, jnp.where(count > 0.0, lag + length - later * interval, 0.0)
+
+
+def _phase(interval, lag):
+    """How far past the last dose of a steady-state train its record is: steady state as without a lag, then on by interval - lag."""
+    return jnp.where(lag < interval, interval - lag, 0.0)
+
+
+def _break_times(structure_at: StructureAt, z, timeline: Timeline) -> Float[Array, " B"]:
+    """When each event time of the structure is reached, on the clock of the events; outside of its interval nothing happens at it."""
+    slots = timeline.breaks
+
+    def times(row, *t):
+        return jnp.stack([jnp.asarray(x, dtype=jnp.float64) for x in structure_at(z, row, *t).event_times])
+
+    if timeline.drift:
+        own = jax.vmap(lambda *slot: _meeting(times, *slot))(slots.row, slots.number, slots.begin, slots.ahead)
     else:
-        time = time + lag + (jnp.where(kind == STOP, length, 0.0) if timeline.infusions else 0.0)
-    if timeline.breaks:
-        table = _over_rows(
-            lambda k: jnp.stack([jnp.asarray(t, dtype=jnp.float64) for t in structure_at(z, k).event_times]), timeline
-        )
-        own = table[row, jnp.minimum(compartment, timeline.breaks - 1)]
-        # outside of the record nothing happens at an event time
-        time = jnp.where(kind == BREAK, jnp.clip(own, timeline.start, jnp.max(timeline.time)), time)
-    return Doses(time, amount * pick("bioavailability"), rate, length, left)
+        own = _over_rows(times, timeline)[slots.row, slots.number] + slots.ahead
+    return jnp.clip(own, slots.begin, slots.end)
+
+
+def _meeting(times: Callable, row, number, begin, ahead):
+    """The clock when an event time that changes with a covariate is reached, by Newton's method."""
+
+    def late(t):
+        return t - ahead - times(row, t)[number]
+
+    t = begin
+    for _ in range(_NEWTON):
+        value, slope = jax.jvp(late, (t,), (jnp.ones_like(t),))
+        t = t - value / jnp.where(slope == 0.0, 1.0, slope)
+    return t
 
 
 class Course(NamedTuple):
@@ -89,7 +144,7 @@ class Course(NamedTuple):
     always: Float[Array, ""]
     extra: Float[Array, ""]
     interval: Float[Array, ""]
-    lag: Float[Array, ""]
+    phase: Float[Array, ""]  # of the record
 
 
 def course(structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""], size: int) -> Course:
@@ -110,11 +165,11 @@ def course(structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""
     always = jnp.floor(jax.lax.stop_gradient(length / interval))
     return Course(
         bolus=jnp.where(here & ~infused, slots.amount[slot] * bioavailability, 0.0),
-        rate=jnp.where(here & infused, jnp.where(constant, slots.given[slot], rate), 0.0),
+        rate=jnp.where(here & infused, rate, 0.0),
         always=always,
         extra=length - always * interval,
         interval=interval,
-        lag=pick("lag"),
+        phase=_phase(interval, jnp.where(constant, 0.0, pick("lag"))),  # one that has no beginning knows no lag
     )
 
 
@@ -138,11 +193,45 @@ def linear_steady_state(structure_at: StructureAt, z, timeline: Timeline, slot: 
     trough = solve(jnp.eye(size) - decay, response)
     if structure.lag is None:
         return trough
-    # at the record's time the system is `lag` before the next dose of the train
-    remaining = train.interval - train.lag
-    infused = jnp.minimum(remaining, train.extra)
+    infused = jnp.where(train.phase <= train.extra, train.phase, train.extra)
     state = advance(trough + train.bolus, train.rate * (train.always + 1.0), infused)
-    return advance(state, train.rate * train.always, remaining - infused)
+    return advance(state, train.rate * train.always, train.phase - infused)
+
+
+def restarted(structure_at: StructureAt, z, timeline: Timeline) -> tuple[Float[Array, " E"], ...]:
+    """Every state where each event would be a reset: its initial value in the parameter row of the event's own record."""
+    table = _over_rows(lambda k: jnp.stack(structure_at(z, k).start()), timeline)
+    return tuple(table[timeline.dose_row].T)
+
+
+class Used(NamedTuple):
+    """The values of a rule at the events of ``timeline.doses``, and which of these use it."""
+
+    value: Float[Array, " D"]
+    used: Bool[Array, " D"]
+
+
+def used_rules(structure_at: StructureAt, z, timeline: Timeline) -> dict[str, Used]:
+    """What the doses of a timeline take from the rules of the structure."""
+    rules, events = _rules(structure_at, z, timeline), timeline.doses
+    kind, how = timeline.kind[events], timeline.how[events]
+    enters = (kind == BOLUS) | (kind == START)
+    needs = {
+        "lag": enters,
+        "bioavailability": enters,
+        "duration": how == MODELLED_DURATION,
+        "rate": how == MODELLED_RATE,
+    }
+    pick = _picking(rules, timeline.dose_row[events], timeline.compartment[events])
+    return {which: Used(pick(which), needs[which]) for which in rules}
+
+
+def rules_allowed(structure_at: StructureAt, z, timeline: Timeline) -> Bool[Array, ""] | None:
+    """Whether every dose gets values that a dose can have, and no event time is NaN; None where there is nothing to ask."""
+    allowed = [jnp.all(~at.used | DOMAINS[which].holds(at.value)) for which, at in used_rules(structure_at, z, timeline).items()]
+    if timeline.event_times:
+        allowed.append(~jnp.any(jnp.isnan(_break_times(structure_at, z, timeline))))
+    return jnp.all(jnp.stack(allowed)) if allowed else None
 
 
 def changes_infusions(structure: Structure) -> bool:

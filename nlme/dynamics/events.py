@@ -25,11 +25,26 @@ class Fills(eqx.Module):
     row: Int[Array, " F"]
 
 
+class Breaks(eqx.Module):
+    """Event times of the structure: slot k is one of them while one parameter row holds, from ``begin`` to ``end``."""
+
+    number: Int[Array, " B"]  # which of the event times
+    row: Int[Array, " B"]
+    begin: Float[Array, " B"]
+    end: Float[Array, " B"]
+    ahead: Float[Array, " B"]  # as of the events there
+
+
 class Timeline(eqx.Module):
     """E events in order and T samples, padded with NOTHING at the last time.
 
-    ``row`` is the parameter row that holds over the interval *ending* at the event, ``dose_row`` the one of the dose record
-    an event comes from (its lag and bioavailability).  ``epoch`` counts resets: an event of an earlier epoch is cancelled.
+    ``row`` is the parameter row that holds over the interval *ending* at the event, ``dose_row`` the one of the record that an
+    event comes from (lag and bioavailability of a dose, initial states of a reset).  ``epoch`` counts resets: an event of an earlier
+    epoch is cancelled.  Where a reset sets the time of the data back, the clock of the events goes on and is ``ahead`` of it from
+    then on.
+
+    Of the infusions that a steady-state train has begun and not ended at its record, ``queue`` numbers those that end first, from 1
+    on, and the last of these with ``rest`` stands for all that end later, too.
     """
 
     start: Float[Array, ""]
@@ -44,9 +59,12 @@ class Timeline(eqx.Module):
     dose_row: Int[Array, " E"]
     reset: Int[Array, " E"]
     epoch: Int[Array, " E"]
-    fill: Int[Array, " E"]  # slot in `fills`
+    slot: Int[Array, " E"]  # in `fills`, of events of a steady-state train, or in `breaks`
     adds: Int[Array, " E"]  # 1: the fill is added to what is there (SS = 2)
-    ahead: Float[Array, " E"]  # of an infusion in a steady-state train: how long before the record's own dose it began
+    queue: Int[Array, " E"]  # 0: not begun before the record
+    rest: Int[Array, " E"]
+    ahead: Float[Array, " E"]
+    source: Int[Array, " E"]  # the record that a dose comes from, for messages
     doses: Int[Array, " D"]  # the events that bring something in: boluses, starts of infusions, fills (padding: one that does not)
     sample: Int[Array, " T"]  # event after which sample t is taken
     sample_clock: Float[Array, " T"]  # its time on the clock of the events
@@ -54,6 +72,7 @@ class Timeline(eqx.Module):
     sample_row: Int[Array, " T"]  # parameter row of the sample's record
     sample_time: Float[Array, " T"]  # as in the data
     fills: Fills
+    breaks: Breaks
     anchor: Float[Array, " K"]  # the time at which a parameter row's covariates have the values that the row gives
     drift: dict[str, Float[Array, " K"]]  # their rates of change from then on; only covariates that change linearly
     dosed: tuple[int, ...] = eqx.field(static=True)  # compartments that any dose of the population enters
@@ -61,5 +80,6 @@ class Timeline(eqx.Module):
     resets: bool = eqx.field(static=True)
     steady: bool = eqx.field(static=True)
     switches: bool = eqx.field(static=True)  # whether compartments are switched off
-    breaks: int = eqx.field(static=True)  # event times of the structure; event k of kind BREAK has k in `compartment`
+    event_times: int = eqx.field(static=True)  # of the structure
+    restarts: bool = eqx.field(static=True)  # whether any `ahead` differs from zero
     rows: int = eqx.field(static=True)  # number of parameter rows

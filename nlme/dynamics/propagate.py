@@ -21,10 +21,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.dynamics.batching import OfSubject, batch_last
-from nlme.dynamics.dosing import StructureAt, changes_infusions, doses
+from nlme.dynamics.dosing import StructureAt, changes_infusions, doses, restarted, rules_allowed
 from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeline
 from nlme.dynamics.recognition import as_exponential, flows_of
-from nlme.dynamics.solvers import NOT_FINITE, SOLVED, Pace, Tolerances, where
+from nlme.dynamics.solvers import DOSE_RULE, NOT_FINITE, SOLVED, Pace, Tolerances, where
 from nlme.dynamics.steady import fills
 from nlme.dynamics.superposition import superpose, worthwhile
 from nlme.dynamics.system import State
@@ -59,13 +59,14 @@ def propagate(
     -------
     jet of the states (T, s), and how the solve ended (see ``solvers.SENTENCES``)
     """
+    begun = _begun(structure_at, packed[:, 0], timeline)
     exponential_at = _recognised(structure_at, packed[:, 0], timeline, tolerances)
     if exponential_at is not None:
         jet = superpose(exponential_at, packed, columns, timeline, reversible, occupied)
-        return jet, _ending(jet.value)
-    if isinstance(structure_at(packed[:, 0], 0), LinearStructure) and worthwhile(timeline):
-        return superpose(structure_at, packed, columns, timeline, reversible, occupied), jnp.asarray(SOLVED)
-    course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied)
+        return jet, jnp.maximum(begun, _ending(jet.value))
+    if _summed(structure_at(packed[:, 0], 0)) and worthwhile(timeline):
+        return superpose(structure_at, packed, columns, timeline, reversible, occupied), begun
+    course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied, begun)
     at = course.where[timeline.sample]
     every = Occupied.all_of(columns)
     # (T, K) of each state, where K counts the columns it has
@@ -81,6 +82,17 @@ def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerance
         return None
     found = flows_of(structure_at(inputs, 0))
     return None if found is None else lambda z, row: as_exponential(structure_at(z, row), found)
+
+
+def _begun(structure_at: StructureAt, inputs, timeline: Timeline) -> Int[Array, ""]:
+    """Whether there is anything to solve: not with doses that nobody can give."""
+    allowed = rules_allowed(structure_at, inputs, timeline)
+    return jnp.asarray(SOLVED) if allowed is None else jnp.where(allowed, SOLVED, DOSE_RULE)
+
+
+def _summed(structure) -> bool:
+    """Whether the states are the sum of the responses to the doses: a linear structure that begins with nothing in it."""
+    return isinstance(structure, LinearStructure) and type(structure).start is LinearStructure.start
 
 
 def _ending(states: Float[Array, "... s"]) -> Int[Array, "..."]:
@@ -111,7 +123,8 @@ class Trace(NamedTuple):
 def trace(structure_at: StructureAt, inputs: Float[Array, " m"], timeline: Timeline, tolerances: Tolerances) -> Trace:
     """The whole course of one subject's states, to see where a solve failed."""
     exponential_at = _recognised(structure_at, inputs, timeline, tolerances)
-    course = _course(exponential_at or structure_at, inputs[:, None], Columns(), timeline, tolerances, False, None)
+    begun = _begun(structure_at, inputs, timeline)
+    course = _course(exponential_at or structure_at, inputs[:, None], Columns(), timeline, tolerances, False, None, begun)
     states, ended = jnp.stack([state.value for state in course.states], axis=-1), course.ended
     if exponential_at is not None:
         ended = jax.vmap(_ending)(states)
@@ -132,7 +145,8 @@ class _Events(eqx.Module):
     compartment: Int[Array, " E"]
     epoch: Int[Array, " E"] | None
     reset: Int[Array, " E"] | None
-    running: Bool[Array, " E"] | None
+    anew: State | None  # what a reset leaves, where that may differ from the beginning
+    ahead: Float[Array, " E"] | None
     filled: State | None
     adds: Int[Array, " E"] | None
 
@@ -144,11 +158,12 @@ class _Doses(eqx.Module):
     epoch: Int[Array, " D"]
 
 
-def _course(structure_at, packed, columns: Columns, timeline: Timeline, tolerances, reversible, occupied) -> Course:
+def _course(structure_at, packed, columns: Columns, timeline: Timeline, tolerances, reversible, occupied, begun) -> Course:
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
     linear = isinstance(probe, LinearStructure)
-    moving = bool(probe.lag is not None or timeline.breaks or (timeline.infusions and changes_infusions(probe)))
+    moving = bool(probe.lag is not None or timeline.event_times or (timeline.infusions and changes_infusions(probe)))
+    again = timeline.resets and timeline.rows > 1  # initial states may differ from record to record
     arriving = isinstance(probe, Arriving)
     every = Occupied.all_of(columns)
     # what the equations are told of doses on their way moves with everything
@@ -157,20 +172,24 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
 
     def moved(z):
         at = doses(structure_at, z, timeline)
-        return (at.time, at.amount, at.rate, *(() if at.left is None else (at.left,)))
+        return at.time, at.amount, at.rate
 
-    time, amount, rate, *left = through(columns, moved, vector)
-    begun = through(columns, lambda z: structure_at(z, 0).start(), vector)
+    time, amount, rate = through(columns, moved, vector)
+    start = through(columns, lambda z: structure_at(z, 0).start(), vector)
+    restarts = through(columns, lambda z: restarted(structure_at, z, timeline), vector) if again else []
 
     order = jnp.arange(timeline.time.shape[0])
-    row = timeline.row
     if moving:
         order = jnp.argsort(jax.lax.stop_gradient(time.value), stable=True)
-        row = _rows_after_sorting(timeline, order) if timeline.rows > 1 else row[order]
+        following = _records_after_sorting(timeline, order)
     place = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0])) if moving else order
 
     def sorted_(x):
         return x[order] if moving else x
+
+    def over_interval(x):
+        """What holds over the interval that ends at each event."""
+        return x[following] if moving else x
 
     def jets(x: Sparse, kept: Occupied) -> Jet:
         """Jets of one event after another."""
@@ -181,7 +200,8 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     else:
         sets = None
         if sparse:
-            entering = tuple(x.occupied | amount.occupied for x in begun)
+            entering = [x.occupied | amount.occupied for x in start]
+            entering = tuple(a | b.occupied for a, b in zip(entering, restarts or start, strict=True))
             sets = Sets(tuple(occupied), entering, rate.occupied, time.occupied | rate.occupied | amount.occupied)
         on_their_way = [whole(x, columns)[timeline.doses] for x in (time, amount)] if arriving else []
         inputs = jnp.concatenate([packed, *on_their_way])
@@ -196,12 +216,13 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
             doses=timeline.doses.shape[0] if arriving else 0,
         )
     receives = probe.receives() if arriving else (False,) * size
-    filled, status = None, jnp.asarray(SOLVED)
+    filled, status = None, begun
     if timeline.steady:
         if arriving:
             refuse_steady_state(probe)
-        found, status = fills(structure_at, transition, columns, packed, timeline, reversible)
-        found = [columns.unpack(found[timeline.fill, k]) for k in range(size)]
+        found, status = fills(structure_at, transition, columns, packed, timeline, begun, reversible)
+        slot = jnp.where(timeline.kind == FILL, timeline.slot, 0)
+        found = [columns.unpack(found[slot, k]) for k in range(size)]
         filled = tuple(jets(Sparse.of(x, kept, columns), kept) for x, kept in zip(found, transition.kept, strict=True))
 
     events = _Events(
@@ -209,16 +230,17 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
         amount=jets(amount, amount.occupied),
         rate=jets(rate, every) if timeline.infusions else None,
         kind=sorted_(timeline.kind),
-        row=row,
+        row=over_interval(timeline.row),
         compartment=sorted_(timeline.compartment),
         epoch=sorted_(timeline.epoch) if timeline.resets else None,
         reset=sorted_(timeline.reset) if timeline.resets else None,
-        running=sorted_(left[0].value > 0.0) if left else None,
+        anew=tuple(jets(x, kept) for x, kept in zip(restarts, transition.kept, strict=True)) if again else None,
+        ahead=over_interval(timeline.ahead) if timeline.restarts else None,
         filled=filled,
         adds=sorted_(timeline.adds) if timeline.steady else None,
     )
     under_way = _Doses(place[timeline.doses], timeline.epoch[timeline.doses]) if arriving else None
-    start = tuple(x.into(kept).jet() for x, kept in zip(begun, transition.kept, strict=True))
+    start = tuple(x.into(kept).jet() for x, kept in zip(start, transition.kept, strict=True))
     first = columns.unpack(columns.constant(timeline.start))
     through_events = _Loop(columns, amount.occupied, receives, timeline.switches)
     arguments = (transition, events, under_way, start, first if moving or linear else Jet(first.value, None, None), status)
@@ -233,17 +255,19 @@ def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriv
     """The slopes of the states, see :class:`nlme.dynamics.transition.Stepping`."""
     on_their_way = timeline.doses[: timeline.doses.shape[0] if arriving else 0]
 
-    def equations(t, amounts, z, row, given):
+    def equations(t, amounts, z, row, given, ahead):
         # an index that is known lets each input keep its own columns
         structure = structure_at(z[:inputs], 0 if timeline.rows == 1 else row, t)
+        ahead = ahead if timeline.restarts else 0.0
         if arriving:
             given = given & (timeline.kind[on_their_way] == BOLUS)
-            structure = structure.receiving(*jnp.split(z[inputs:], 2), timeline.compartment[on_their_way], given)
-        return tuple(jnp.asarray(slope, float) for slope in structure.flow(t, amounts))
+            times, dosed = jnp.split(z[inputs:], 2)
+            structure = structure.receiving(times - ahead, dosed, timeline.compartment[on_their_way], given)
+        return tuple(jnp.asarray(slope, float) for slope in structure.flow(t - ahead, amounts))
 
     number, count = jnp.zeros(()), len(on_their_way)
     return OfSubject(
-        equations, number, (number,) * size, jnp.zeros(inputs + 2 * count), jnp.zeros((), int), jnp.zeros(count, bool)
+        equations, number, (number,) * size, jnp.zeros(inputs + 2 * count), jnp.zeros((), int), jnp.zeros(count, bool), number
     )
 
 
@@ -267,18 +291,18 @@ class _Loop:
             if under_way is not None:
                 given = (under_way.place < e) & (under_way.epoch == epoch)
             going = status == SOLVED
-            state, pace, ended = transition(state, rates, before, here.time, here.row, pace, off, going, given, reversible)
+            arguments = (state, rates, before, here.time, here.row, pace, off, going, given, here.ahead)
+            state, pace, ended = transition(*arguments, reversible=reversible)
             ended = jnp.broadcast_to(jnp.asarray(ended), batch)
             kind = here.kind
             if here.reset is not None:
                 emptied = here.reset == 1
                 # back to the initial states, as NONMEM does (A_0 is evaluated again at a reset record)
-                state, epoch = where(emptied, start, state), epoch + here.reset
+                state, epoch = where(emptied, start if here.anew is None else here.anew, state), epoch + here.reset
                 rates = where(emptied, jax.tree.map(jnp.zeros_like, rates), rates)
-                off = None if off is None else off & ~emptied
+                # a dose at steady state leaves compartments off that are
+                off = None if off is None else off & ~(emptied & (kind != FILL))
                 kind = jnp.where(here.epoch == epoch, kind, NOTHING)
-            if here.running is not None:
-                kind = jnp.where(here.running, kind, NOTHING)
             if here.filled is not None:
                 adds = here.adds == 1
                 filled = jax.tree.map(lambda new, old: new + jnp.where(adds, old, 0.0), here.filled, state)
@@ -328,9 +352,8 @@ class _Loop:
         return jax.tree.map(lambda old, more: old + jnp.where(where, more, 0.0), x, amount)
 
 
-def _rows_after_sorting(timeline: Timeline, order):
-    """Parameter row of the interval ending at each event: that of the next record in the new order."""
+def _records_after_sorting(timeline: Timeline, order):
+    """The event that ends the interval between records in which each event lies, in the new order: the next record."""
     events = order.shape[0]
     position = jnp.where(timeline.record[order] == 1, jnp.arange(events), events - 1)
-    following = jnp.flip(jax.lax.cummin(jnp.flip(position)))
-    return timeline.row[order][following]
+    return order[jnp.flip(jax.lax.cummin(jnp.flip(position)))]

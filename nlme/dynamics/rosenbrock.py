@@ -122,7 +122,7 @@ class _Solve:
     def __init__(self, system: System, u, rows: tuple[Jet, ...], diagonal: Float[Array, ""]):
         size = len(rows)
         self.columns, self.rows = system.columns, rows
-        self.once = functools.partial(system.once, u)
+        self.materialised = functools.partial(system.materialised, u)
         w = [[-row.value[k] + (diagonal if i == k else 0.0) for k in range(size)] for i, row in enumerate(rows)]
         self.inverse_pivots = []
         for k in range(size):

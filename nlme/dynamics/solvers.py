@@ -21,7 +21,7 @@ from nlme.dynamics.rosenbrock import RODAS5P, Rosenbrock
 from nlme.dynamics.system import State, System
 from nlme.errors import ModelError
 
-SOLVED, STEP_LIMIT, STIFF, NOT_FINITE, NO_STEADY_STATE = range(5)
+SOLVED, STEP_LIMIT, STIFF, NOT_FINITE, NO_STEADY_STATE, DOSE_RULE = range(6)
 
 SENTENCES = {
     STEP_LIMIT: "the ODE solver reached its limit of steps: if the system is stiff, solve it with "
@@ -31,6 +31,7 @@ SENTENCES = {
     NOT_FINITE: "the ODE's solution stopped being finite: look for a division by zero, a root or logarithm of a negative state, "
     "or a growth without bound at the starting values",
     NO_STEADY_STATE: "the doses of a steady-state record do not settle to a steady state",
+    DOSE_RULE: "a lag, bioavailability, duration, rate or event time is not a number that a dose can have",
 }
 
 SOLVERS = ("auto", "explicit", "explicit8", "stiff")

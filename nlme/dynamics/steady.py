@@ -43,25 +43,25 @@ class _Search(NamedTuple):
     status: Int[Array, ""]
 
 
-def fills(structure_at, transition, columns: Columns, packed, timeline, reversible: bool = False):
+def fills(structure_at, transition, columns: Columns, packed, timeline, status, reversible: bool = False):
     """Jets of the steady states of every fill slot: (slots, states, C), and how their search ended.
 
-    ``transition`` moves the states over an interval (``nlme.dynamics.transition``).  ``reversible``: whether JAX shall differentiate them in
-    reverse.
+    ``transition`` moves the states over an interval (``nlme.dynamics.transition``).  ``status``: nothing is searched for after a failure.
+    ``reversible``: whether JAX shall differentiate them in reverse.
     """
     size, slots = transition.size, timeline.fills
 
     def linear(f):
-        return columns.apply(lambda z: linear_steady_state(structure_at, z, timeline, f, size), packed), SOLVED
+        return columns.apply(lambda z: linear_steady_state(structure_at, z, timeline, f, size), packed), status
 
     def nonlinear(f):
-        return _fixed_point(structure_at, transition, columns, packed, timeline, f, reversible)
+        return _fixed_point(structure_at, transition, columns, packed, timeline, f, status, reversible)
 
     states, ended = jax.vmap(linear if transition.linear else nonlinear)(jnp.arange(slots.amount.shape[0]))
     return states, jnp.max(jnp.asarray(ended))
 
 
-def _fixed_point(structure_at, transition, columns: Columns, packed, timeline, slot, reversible: bool):
+def _fixed_point(structure_at, transition, columns: Columns, packed, timeline, slot, status, reversible: bool):
     size = transition.size
 
     def flat_course(z):
@@ -69,7 +69,7 @@ def _fixed_point(structure_at, transition, columns: Columns, packed, timeline, s
 
     train = columns.apply(flat_course, packed)
     bolus, rate = train[:size], train[size : 2 * size]
-    always, extra, interval, lag = train[2 * size :]
+    always, extra, interval, phase = train[2 * size :]
     row = timeline.fills.row[slot]
 
     def cycle(transition, state, train, pace, reversible=False):
@@ -128,7 +128,7 @@ def _fixed_point(structure_at, transition, columns: Columns, packed, timeline, s
         jnp.zeros((), int),
         Pace.first(),
         jnp.asarray(False),
-        jnp.asarray(SOLVED),
+        jnp.asarray(status),
     )
     end = jax.lax.while_loop(going, step, begin)
     status = jnp.where((end.status == SOLVED) & ~end.settled, NO_STEADY_STATE, end.status)
@@ -141,11 +141,9 @@ def _fixed_point(structure_at, transition, columns: Columns, packed, timeline, s
             new, _, _ = cycle(transition, state, train, pace, reversible)
             state = state + leap_of(slope, new - state)
     if structure_at(packed[:, 0], 0).lag is not None:
-        # at the record's time the system is `lag` before the next dose of the train
-        remaining = interval - lag
-        infused = jnp.where(remaining[0] < extra[0], remaining, extra)
+        infused = jnp.where(phase[0] <= extra[0], phase, extra)
         state, pace, _ = transition.packed(
             state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), infused, row, pace, reversible
         )
-        state, _, _ = transition.packed(state, rate * always[0], infused, remaining, row, pace, reversible)
+        state, _, _ = transition.packed(state, rate * always[0], infused, phase, row, pace, reversible)
     return state, status

@@ -38,7 +38,7 @@ def worthwhile(timeline: Timeline, stepped: bool = False) -> bool:
     """
     pairs = _STEPPED if stepped else _BREAK_EVEN
     samples, given, events = (x.shape[0] for x in (timeline.sample, timeline.doses, timeline.time))
-    fixed = timeline.rows == 1 and not (timeline.breaks or timeline.switches)
+    fixed = timeline.rows == 1 and not (timeline.event_times or timeline.switches)
     return fixed and samples * given <= pairs * events
 
 
@@ -66,24 +66,22 @@ def superpose(
         fills = None
         if timeline.steady:
             slots = jnp.arange(timeline.fills.amount.shape[0])
-            fills = jax.vmap(lambda f: linear_steady_state(structure_at, z, timeline, f, size))(slots)[timeline.fill[events]].T
-        leaves, tree = jax.tree.flatten((numbers, at._replace(left=()), fills))
+            fills = jax.vmap(lambda f: linear_steady_state(structure_at, z, timeline, f, size))(slots)[timeline.slot[events]].T
+        leaves, tree = jax.tree.flatten((numbers, at, fills))
         different = {id(x): x for x in leaves}
         places = list(different)
         formed[:] = [_Form(tree, tuple(places.index(id(x)) for x in leaves))]
-        return [*different.values(), *([] if at.left is None else [at.left])]
+        return list(different.values())
 
     every = Occupied.all_of(columns)
-    found = through(columns, given, elements(packed, columns, occupied))
+    numbers = through(columns, given, elements(packed, columns, occupied))
     (form,) = formed
-    numbers, left = found[: 1 + max(form.which)], found[1 + max(form.which) :]
     jets = [x.into(every).jet() if x.occupied != Occupied() else Jet(x.value, None, None) for x in numbers]
     when = _When(
         timeline.kind[events],
         timeline.compartment[events] if len(timeline.dosed) > 1 else None,
         events,
         timeline.epoch[events] if timeline.resets else None,
-        left[0].value > 0.0 if left else None,
     )
     samples = _Samples(timeline.sample, timeline.sample_clock, timeline.sample_epoch if timeline.resets else None)
     dosed = tuple(k in timeline.dosed for k in range(size))
@@ -106,7 +104,6 @@ class _When(NamedTuple):
     compartment: Int[Array, " D"] | None  # None: all doses enter the same
     place: Int[Array, " D"]
     epoch: Int[Array, " D"] | None  # None: no resets
-    running: Bool[Array, " D"] | None  # None: all
 
 
 class _Samples(NamedTuple):
@@ -122,7 +119,7 @@ class _Form(NamedTuple):
     which: tuple[int, ...]
 
     def __call__(self, numbers: Sequence) -> tuple:
-        """(numbers of the structure, ``Doses`` without ``left``, steady states)"""
+        """(numbers of the structure, ``Doses``, steady states)"""
         return jax.tree.unflatten(self.tree, [numbers[k] for k in self.which])
 
 
@@ -146,8 +143,6 @@ class _Responses:
         counts = (since > 0.0) | ((since == 0.0) & earlier)
         if when.epoch is not None:
             counts = counts & (samples.epoch[:, None] == when.epoch)
-        if when.running is not None:
-            counts = counts & when.running
 
         def responses(*values):
             moved = iter(values)
@@ -174,7 +169,7 @@ class _Responses:
             begins = [jnp.where(when.kind == FILL, fill, begin) for fill, begin in zip(fills, begins, strict=True)]
         total = structure.advance(tuple(begins), None, since)
         if self.infusions:
-            infused = jnp.minimum(since, at.length)
+            infused = jnp.where(since < at.length, since, at.length)  # not the minimum, which has half of each derivative at a tie
             after = structure.infused(tuple(entering(START, at.rate)), infused, since - infused)
             total = tuple(a + b for a, b in zip(total, after, strict=True))
         return tuple(jnp.where(counts, x, 0.0) for x in total)

@@ -45,7 +45,18 @@ class ClosedForm:
         self.kept = (Occupied.all_of(columns),) * size
 
     def __call__(
-        self, state: State, rates: Jet | None, begin: Jet, end: Jet, row, pace, off=None, going=True, given=None, reversible=False
+        self,
+        state: State,
+        rates: Jet | None,
+        begin: Jet,
+        end: Jet,
+        row,
+        pace,
+        off=None,
+        going=True,
+        given=None,
+        ahead=None,
+        reversible=False,
     ):
         """As :meth:`Stepping.__call__`."""
 
@@ -60,8 +71,8 @@ class ClosedForm:
 class Stepping(eqx.Module):
     """Moves the states of any structure by the solver.
 
-    ``equations(t, amounts, z, row, given)`` are the slopes, ``given`` telling which doses are on their way (structures with
-    arrivals).  Intervals of length zero leave the states as they are.
+    ``equations(t, amounts, z, row, given, ahead)`` are the slopes, ``given`` telling which doses are on their way (structures with
+    arrivals), ``ahead`` how far ``t`` is ahead of the time of the data.  Intervals of length zero leave the states as they are.
     """
 
     equations: OfSubject
@@ -89,7 +100,7 @@ class Stepping(eqx.Module):
     ):
         self.equations, self.inputs, self.columns, self.sets, self.tolerances = equations, inputs, columns, sets, tolerances
         self.infused, self.moving = infused, moving
-        flow = self._flow(jnp.zeros(()), jnp.ones(()), jnp.zeros((), int), None, jnp.zeros(doses, bool))
+        flow = self._flow(jnp.zeros(()), jnp.ones(()), jnp.zeros((), int), None, jnp.zeros(doses, bool), jnp.zeros(()))
         self.kept = occupied_states(columns, flow, self._moved(), sets.entering)
 
     @property
@@ -100,7 +111,7 @@ class Stepping(eqx.Module):
         rates, times = (self.sets.rates,) * self.size, (self.sets.times,) * 2
         return (self.sets.inputs, *[rates] * self.infused, *[times] * self.moving)
 
-    def _flow(self, begin, end, row, off, given):
+    def _flow(self, begin, end, row, off, given, ahead):
         """The equations on the unit interval."""
         # they are looked at strictly inside the interval, where `t < event time` has one answer
         furthest = jnp.maximum(jnp.abs(begin), jnp.abs(end))
@@ -111,7 +122,7 @@ class Stepping(eqx.Module):
             rates = others.pop(0) if self.infused else None
             t0, t1 = others.pop(0) if self.moving else (begin, end)
             t = t0 + (edge + u * (1.0 - 2.0 * edge)) * (t1 - t0)
-            slopes = self.equations(t, tuple(amounts), z, jnp.asarray(row, int), given)
+            slopes = self.equations(t, tuple(amounts), z, jnp.asarray(row, int), given, ahead)
             if rates is not None:
                 slopes = tuple(slope + rate for slope, rate in zip(slopes, rates, strict=True))
             if off is not None:
@@ -131,6 +142,7 @@ class Stepping(eqx.Module):
         off: Bool[Array, "s ..."] | None = None,
         going: Bool[Array, "..."] | bool = True,
         given: Bool[Array, "D ..."] | None = None,
+        ahead: Float[Array, "..."] | None = None,
         reversible: bool = False,
     ) -> tuple[State, Pace, Int[Array, "..."]]:
         """States at ``end`` from states at ``begin``, the pace to go on with, and how the solve ended.
@@ -139,11 +151,12 @@ class Stepping(eqx.Module):
         ``reversible``: whether JAX shall differentiate it in reverse.
         """
         given = jnp.zeros((0, *end.value.shape), bool) if given is None else given
+        ahead = jnp.zeros_like(end.value) if ahead is None else ahead
         inputs = (self.inputs, *[rates] * self.infused, *[Jet.of_elements([begin, end])] * self.moving)
         length = end.value - begin.value
         active = (length > 0) & going
         safe = jnp.where(active, length, 1.0)
-        flow = self._flow(begin.value, end.value, row, off, given)
+        flow = self._flow(begin.value, end.value, row, off, given, ahead)
         system = System(self.columns, flow, inputs, self._moved(), self.kept, materialise=self.equations.several)
         relative = pace._replace(step=pace.step / safe)
         moved, relative, status = integrate(system, state, relative, active, self.tolerances, reversible)

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nlme.errors import FitError
 from nlme.parameters.inventory import Inventory
 
 _STEP = 1e-3  # of the central differences, in unconstrained (log-like) parameters
@@ -43,7 +44,7 @@ class CovarianceOfEstimates:
     def of_kind(self, kind: str) -> CovarianceOfEstimates:
         """The same with another form: "sandwich", "R" or "S"."""
         if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.")
+            raise FitError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}.")
         return dataclasses.replace(self, kind=kind)
 
     @functools.cached_property
@@ -122,14 +123,28 @@ class CovarianceOfEstimates:
     def condition_number(self) -> float:
         """Largest over smallest eigenvalue of the correlation matrix of the estimates; above 1,000 is a warning sign."""
         values = np.asarray(self.correlation)[self._free]
-        if not np.all(np.isfinite(values)):
+        if not len(values) or not np.all(np.isfinite(values)):
             return float("inf")
         eigenvalues = np.linalg.eigvalsh(values)
         return float(eigenvalues[-1] / eigenvalues[0]) if eigenvalues[0] > 0 else float("inf")
 
     @property
+    def missing(self) -> str:
+        """Why some parameters have no standard error, in words; nothing where all have one."""
+        lost = [name for name, se in self.standard_errors.items() if not np.isfinite(se)]
+        if not lost:
+            return ""
+        if set(lost) <= set(self.held):
+            return f"No standard error: {', '.join(lost)} (at a bound, taken as known by the others)."
+        if not np.isfinite(self._values).any():
+            return self.verdict
+        return f"No standard error: {', '.join(lost)} (the {self.kind} matrix has no positive variance there)."
+
+    @property
     def verdict(self) -> str:
         """Whether the matrix can be believed, in words."""
+        if len(self.held) == len(self.names):
+            return f"No standard errors: every estimate stands at a bound ({', '.join(self.held)})."
         if self.kind == "S" and not self._s_regular:
             return "The S matrix is singular (fewer subjects than parameters, or parameters without influence)."
         if self.kind != "S" and not self._r_positive:
@@ -203,7 +218,10 @@ def covariance_of_estimates(
         return inventory.natural(inventory.at_unconstrained(model, v))
 
     jacobian = natural_jacobian(inventory, model)
-    inverse = np.linalg.inv(jacobian)
+    try:
+        inverse = np.linalg.inv(jacobian)
+    except np.linalg.LinAlgError:  # at the end of what a number can hold; the verdict will say that nothing is finite
+        inverse = np.full(jacobian.shape, np.nan)
     natural_scores = scores @ inverse
     second = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, slope @ inverse))
     information_r = 0.5 * inverse.T @ (hessian - second) @ inverse

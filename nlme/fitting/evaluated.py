@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,9 @@ import numpy as np
 
 from nlme.dynamics.solvers import SENTENCES as SOLVER_SENTENCES
 from nlme.dynamics.solvers import SOLVED
-from nlme.errors import ModelError
+from nlme.errors import FitError, ModelError
 from nlme.fitting.conditional import Conditional, conditional
+from nlme.fitting.covariance import CovarianceOfEstimates, covariance_of_estimates
 from nlme.fitting.failures import require_finite
 from nlme.fitting.monte_carlo import MonteCarlo, monte_carlo
 from nlme.fitting.predictions import COLUMNS, prediction_table
@@ -32,19 +34,23 @@ from nlme.marginal.quadrature import ImportanceSampling, Nodes
 from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation, hessians_at
 from nlme.parameters.covariance import OCCASION as OCCASION_LEVEL
+from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory, ParameterRow
 
 _FLAT = 0.1  # of the prior's curvature: by a second derivative of this size one subject's objective is 2.3 lower
 
 
-def evaluate(model: Model, population, method: Method | None = None, *, sharding=None) -> Evaluated:
+def evaluate(model: Model, population, method: Method | None = None, *, fixed: Iterable[str] = (), sharding=None) -> Evaluated:
     """The objective at the model's own values, with the mode of every subject; nothing is estimated.
+
+    The values count as estimates found elsewhere: ``evaluate(...).covariance`` has the standard errors that they would have.
 
     Parameters
     ----------
     model : a model with the values wanted
     population : the data (see :func:`nlme.read_nonmem`)
-    method : FO(), FOCE(), FOCEI() (the default) or Laplace()
+    method : any method of :func:`nlme.fit`; FOCEI() by default
+    fixed : names of parameters that count as known; so do variances of exactly 0
     sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list.  What is computed
         does not depend on it.  The cores of a CPU are one device unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
 
@@ -58,13 +64,14 @@ def evaluate(model: Model, population, method: Method | None = None, *, sharding
     method = method_of(method)
     layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
     require_sites(method, layout.anatomy)
-    inventory = Inventory(model)
+    inventory = inventory_of(method, model, fixed)
+    inventory = Inventory(model, inventory.with_blocks([*inventory.fixed, *inventory.without_variance(model)]))
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     at = evaluate_subjects(
         method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
     )
     require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
-    return Evaluated(**evaluated_fields(method, model, population, (), layout, at))
+    return Evaluated(**evaluated_fields(method, model, population, tuple(sorted(inventory.fixed)), layout, at))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -93,6 +100,9 @@ class Evaluated:
     inner_converged: np.ndarray
     status: np.ndarray
     given: np.ndarray | None = None
+
+    priors: ClassVar[dict[str, str]] = {}
+    penalty_slopes: ClassVar[tuple[np.ndarray, np.ndarray] | None] = None
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -218,6 +228,50 @@ class Evaluated:
         """Every parameter of the model with name, label, unit, value and whether it was fixed."""
         return self.inventory.rows(self.model, effect_transforms(self.model, self.population, self.layout.anatomy))
 
+    @property
+    def estimates(self):
+        """Series: every parameter's value on its natural scale by its name, fixed ones too."""
+        import pandas as pd
+
+        values = np.concatenate([np.asarray(entry.natural(self.model)) for entry in self.inventory.entries])
+        return pd.Series(values, index=self.inventory.all_names, name="estimate", dtype=float)
+
+    @functools.cached_property
+    def covariance(self) -> CovarianceOfEstimates:
+        """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient).
+
+        The sandwich by default; R with priors, where subjects share the random effects of sites, whose scores are too few as a
+        rule, and where there are no more subjects than parameters, whose scores do not span them (``of_kind("sandwich")`` takes
+        them all the same).
+
+        Raises
+        ------
+        FitError
+            Every parameter is fixed.
+        """
+        if not len(self.inventory):
+            raise FitError("Every parameter is fixed, so there are no estimates whose covariance could be computed.")
+        u = self.inventory.unconstrained(self.model)
+
+        def evaluated(v, starts, second_order=None) -> Evaluation:
+            return evaluate_subjects(
+                self.method, self.layout.anatomy, self.inventory, self.model, self.layout.arrays, v, starts, second_order=second_order
+            )
+
+        here = evaluated(u, self.b)
+
+        def gradients(v):
+            # the modes are followed from the estimate to the points about it
+            return np.asarray(evaluated(v, here.followed(np.asarray(v - u)), here.second_order).gradient)
+
+        few = len(self.values) <= len(self.inventory)
+        kind = "R" if self.priors or self.layout.sites is not None or few else "sandwich"
+        return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds())
+
+    def _at_bounds(self) -> tuple[str, ...]:
+        """Free parameters that stand at a bound, where they have no standard error."""
+        return ()
+
     @functools.cached_property
     def predictions(self):
         """DataFrame, one row per observation in file order: ID TIME ENDPOINT DV PRED IPRED RES IRES WRES IWRES CPRED CWRES."""
@@ -263,7 +317,7 @@ class Evaluated:
         cov = {name: np.array([[population[i].covariates[name][j]] for i, j in rows], float) for name in anatomy.covariates}
         index = pd.Index([population[i].id for i, _ in rows], name="ID")
         if anatomy.by_occasion:
-            occasions = [f"{population[i].occasion[j]:g}" for i, j in rows]
+            occasions = [str(population[i].occasion[j]) for i, j in rows]
             cov[OCCASION] = np.array([[float(anatomy.occasions.index(label))] for label in occasions])
             index = pd.MultiIndex.from_arrays([index, [int(label) for label in occasions]], names=["ID", "OCC"])
         if anatomy.mixture:
@@ -310,7 +364,7 @@ class Evaluated:
     def _met(self) -> np.ndarray:
         """(N, O) which occasions the observations of each subject are from."""
         labels = self.layout.anatomy.occasions
-        seen = [{f"{o:g}" for o in s.occasion[s.is_observation]} for s in self.population]
+        seen = [{str(o) for o in s.occasion[s.is_observation]} for s in self.population]
         return np.array([[label in own for label in labels] for own in seen])
 
     @property
@@ -418,6 +472,15 @@ def _post_hoc(method: Method, layout: Layout, model: Model) -> Evaluation:
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     u = inventory.unconstrained(model)
     return evaluate_subjects(searching, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
+
+
+def inventory_of(method: Method, model: Model, fixed: Iterable[str] = ()) -> Inventory:
+    """The parameters that a method estimates: without random effects, no covariance of them."""
+    inventory = Inventory(model, fixed)
+    if method.individuals:
+        return inventory
+    idle = [name for entry in inventory.entries if isinstance(entry.get(model), Covariance) for name in entry.names]
+    return Inventory(model, {*inventory.fixed, *idle})
 
 
 def method_of(method) -> Method:

@@ -40,7 +40,8 @@ def _why_not_solved(model: Model, layout: Layout, i: int, status: int, ode: Tole
     if status == SOLVED:
         return ""
     data, _ = layout.subject(i)
-    typical = failure(model, layout.anatomy, data, jnp.zeros(len(layout.anatomy.effects)), ode)
+    subject = list(layout.population)[i]
+    typical = failure(model, layout.anatomy, subject, data, jnp.zeros(len(layout.anatomy.effects)), ode)
     return typical or f"{SOLVER_SENTENCES[status]} (at random effects met in the search for its mode; at eta = 0 it is solved)"
 
 
@@ -57,10 +58,12 @@ def _why_not_finite(model: Model, layout: Layout, i: int) -> str:
         j = records[np.flatnonzero(bad & real)[0]]
         return f"row {subject.rows[j]} (time {subject.time[j]:g}, DV {subject.dv[j]:g})"
 
+    def law_of(bad):
+        sample = np.flatnonzero(bad & real)[0]
+        return layout.anatomy.laws[next(k for k, (a, b) in enumerate(data.spans) if a <= sample < b)]
+
     if (~np.isfinite(z) & real).any():
-        sample = np.flatnonzero(~np.isfinite(z) & real)[0]
-        endpoint = next(k for k, (a, b) in enumerate(data.spans) if a <= sample < b)
-        law = layout.anatomy.laws[endpoint]
+        law = law_of(~np.isfinite(z))
         if "log scale" in law.words:
             return f"{place(~np.isfinite(z))}: the observation has no logarithm, and the error model is log-normal; DV must be positive."
         return f"{place(~np.isfinite(z))}: the error model is {law.words}, which has no place for this value."
@@ -69,10 +72,11 @@ def _why_not_finite(model: Model, layout: Layout, i: int) -> str:
     factor = np.asarray(at.log_factor)
     if (~np.isfinite(factor) & real).any():
         bad = ~np.isfinite(factor)
+        law, value = law_of(bad), np.asarray(at.prediction)[bad & real][0]
+        if np.isneginf(factor[bad & real][0]) and (law.normal or law.censoring):
+            return (
+                f"{place(bad)}: the observation is impossible where the prediction is {value:g}, as at eta = 0 (error model: {law.words}). "
+                f"If the error vanishes there, give it an additive part (nlme.combined), or leave the record out (MDV = 1)."
+            )
         return f"{place(bad)}: the log density of this observation is {factor[bad & real][0]} at eta = 0 (impossible under the model)."
-    if ((variance <= 0) & real).any():
-        return (
-            f"{place(variance <= 0)}: the residual variance is 0, because the prediction is 0 and the error has no additive part. "
-            f"Add one (nlme.combined), or leave the record out (MDV = 1)."
-        )
     return "the prediction is finite at eta = 0, but not where its random effects were searched; try other starting values."

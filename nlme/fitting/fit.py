@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from nlme.errors import FitError, ModelError
-from nlme.fitting.evaluated import evaluated_fields, method_of
+from nlme.fitting.evaluated import evaluated_fields, inventory_of, method_of
 from nlme.fitting.failures import require_finite
 from nlme.fitting.maximum_posterior import MAP, MinusTwiceLogPrior
 from nlme.fitting.result import Fit
@@ -23,7 +23,6 @@ from nlme.language.ragged import mesh_of
 from nlme.marginal.base import Method
 from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation
-from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory
 from nlme.search.minimise import BadStart
 from nlme.search.problem import Penalty, Problem
@@ -93,9 +92,8 @@ def fit(
     layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
     require_sites(method, layout.anatomy)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
-    inventory = Inventory(model, fixed)
-    if not method.individuals:
-        inventory = Inventory(model, {*inventory.fixed, *_names_of_covariances(inventory, model)})
+    inventory = inventory_of(method, model, fixed)
+    inventory.require_searchable(model)
     prior = MinusTwiceLogPrior(model, priors, inventory.fixed) if priors else None
     if prior is not None and penalty is not None:
         raise ModelError("Give priors= or penalty=, not both: nlme.L2(strength) is the prior Normal(0, strength ** -0.5).")
@@ -197,5 +195,3 @@ def _penalised(problem: Problem, estimate: Model, inventory: Inventory) -> dict:
     return {"penalty": float(at(u)), "penalty_slopes": slopes, "priors": words}
 
 
-def _names_of_covariances(inventory: Inventory, model: Model) -> list[str]:
-    return [name for entry in inventory.entries if isinstance(entry.get(model), Covariance) for name in entry.names]

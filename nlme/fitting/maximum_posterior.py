@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from nlme.errors import ModelError
 from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCEI
-from nlme.parameters.priors import Priors
+from nlme.parameters.priors import Priors, describe
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +31,9 @@ class MAP:
     priors: Mapping[str, Any]
     method: Method = FOCEI()
 
+    def __repr__(self) -> str:
+        return f"MAP({{{', '.join(f'{name!r}: {describe(prior)}' for name, prior in self.priors.items())}}}, {self.method!r})"
+
     def __post_init__(self):
         if not isinstance(self.priors, Mapping):
             raise ModelError(f"nlme.MAP: priors is a dict from parameter to NumPyro distribution; got {self.priors!r}.")
@@ -41,7 +44,7 @@ class MinusTwiceLogPrior:
 
     def __init__(self, model, priors: Mapping[str, Any], fixed: Iterable[str]):
         self._sites = Priors(model, priors, fixed, complete=False).sites
-        self.words = {name: repr(prior) for name, prior in priors.items()}
+        self.words = {name: describe(prior) for name, prior in priors.items()}
 
     def __call__(self, model):
         return -2.0 * sum(jnp.sum(site.distribution.log_prob(site.read(model))) for site in self._sites)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.fitting.result import Fit
+from nlme.fitting.result import Fit, require_fit
 from nlme.search.batch import Fits, refuse_sites, run_fits
 
 SAME = 0.01  # objectives that differ by less count as one optimum
@@ -103,6 +103,7 @@ def multistart(
     FitError
         Fewer than one start, a spread that is not positive, or a penalised fit without its penalty.
     """
+    require_fit(fit, "multistart")
     if n < 1 or not spread > 0:
         raise FitError(f"multistart needs n of at least 1 and a positive spread; got n={n}, spread={spread}.")
     refuse_sites(fit.layout.anatomy)

@@ -55,7 +55,8 @@ def prediction_table(method: Method, model: Model, layout: Layout, b) -> dict[st
         use = use[np.argsort(layout.positions[i, use], kind="stable")]
         z, y, normal = at.transformed[i, use], found["y"][i, use], at.normal[i, use]
         known = np.where(found["cens"][i, use] == 0, y, np.nan)
-        iwres = (z - at.mean[i, use]) / np.sqrt(at.variance[i, use])
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            iwres = (z - at.mean[i, use]) / np.sqrt(at.variance[i, use])
         rows["subject"].append(np.full(len(use), i))
         rows["record"].append(layout.positions[i, use])
         rows["DV"].append(y)
@@ -78,6 +79,10 @@ def _with_interaction(method: Method) -> Method:
 
 def _whiten(residual: np.ndarray, a: np.ndarray, variance: np.ndarray, normal: np.ndarray) -> np.ndarray:
     white = np.full(len(residual), np.nan)
-    values, vectors = np.linalg.eigh(a[normal] @ a[normal].T + np.diag(variance[normal]))
-    white[normal] = vectors @ ((vectors.T @ residual[normal]) / np.sqrt(values))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # of a fit that ran away
+        spread = a[normal] @ a[normal].T + np.diag(variance[normal])
+        if not np.all(np.isfinite(spread)):
+            return white
+        values, vectors = np.linalg.eigh(spread)
+        white[normal] = vectors @ ((vectors.T @ residual[normal]) / np.sqrt(values))
     return white

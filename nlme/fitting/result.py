@@ -9,14 +9,12 @@ import math
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.fitting.covariance import CovarianceOfEstimates, covariance_of_estimates
 from nlme.fitting.evaluated import Evaluated
 from nlme.fitting.starts import Starts
 from nlme.language.model import Model
-from nlme.marginal.objective import evaluate_subjects
-from nlme.marginal.subjects import Evaluation
 from nlme.search.problem import Penalty, Problem
 from nlme.search.quasi_newton import CONVERGED
+from nlme.versions import now
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -39,6 +37,7 @@ class Fit(Evaluated):
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     data_hash: str = ""
+    date: str = dataclasses.field(default_factory=now)  # when it was made
 
     def problem(self, penalty: Penalty | None = None) -> Problem:
         """What the fit minimised, to be solved again: from elsewhere, with other weights of the subjects, with other data.
@@ -82,29 +81,6 @@ class Fit(Evaluated):
         return pd.DataFrame(self.history_columns)
 
     @functools.cached_property
-    def covariance(self) -> CovarianceOfEstimates:
-        """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient).
-
-        The sandwich by default; R with priors, and where subjects share the random effects of sites, whose scores are too few as
-        a rule (``of_kind("sandwich")`` takes them all the same).
-        """
-        u = self.inventory.unconstrained(self.model)
-
-        def evaluated(v, starts, second_order=None) -> Evaluation:
-            return evaluate_subjects(
-                self.method, self.layout.anatomy, self.inventory, self.model, self.layout.arrays, v, starts, second_order=second_order
-            )
-
-        here = evaluated(u, self.b)
-
-        def gradients(v):
-            # the modes are followed from the estimate to the points about it
-            return np.asarray(evaluated(v, here.followed(np.asarray(v - u)), here.second_order).gradient)
-
-        kind = "R" if self.priors or self.layout.sites is not None else "sandwich"
-        return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds())
-
-    @property
     def messages(self) -> list[str]:
         """Problems and remarks in words, most serious first: what the audit found."""
         return self.audit.problems + self.audit.remarks
@@ -161,7 +137,7 @@ class Fit(Evaluated):
         return table(self, **options)
 
     def save(self, path) -> None:
-        """Write the fit to one file that :func:`nlme.load` opens; see :mod:`nlme.fitting.storage`."""
+        """Write the fit to one file that :func:`nlme.load` opens, its folder made when absent; see :mod:`nlme.fitting.storage`."""
         from nlme.fitting.storage import save
 
         save(self, path)
@@ -196,3 +172,17 @@ def _covaries(name: str, variance: str) -> bool:
     """Whether ``name`` is a covariance of the effect that has this variance: "omega.v,cl" of "omega.cl"."""
     field, _, effect = variance.rpartition(".")
     return "," in name and name.startswith(field + ".") and effect in name.rpartition(".")[2].split(",")
+
+
+def require_fit(fit, what: str) -> None:
+    """Refuse what was not fitted, for ``what`` judges a search or moves about an estimate.
+
+    Raises
+    ------
+    FitError
+        An evaluation, a posterior or anything else.
+    """
+    if isinstance(fit, Fit):
+        return
+    seen = "what nlme.evaluate returned, whose values were given and not estimated" if isinstance(fit, Evaluated) else type(fit).__name__
+    raise FitError(f"{what} takes a fit (of nlme.fit); got {seen}.")

@@ -6,215 +6,408 @@ The file is a zip archive with
   vocabulary;
 * ``arrays.npz``: parameters, random effects, objective by subject, history, R and S where they were computed, and the
   population's records (numpy arrays without pickled objects);
-* ``model.py``: the source text of the model's class, for the reader; it is never executed.
+* ``model.py``: the source text of the model, for the reader; it is never executed.
 
-Opening needs the model's class: it is imported by its name, or given to ``load``.
+Its comment is the digest of all of it (:mod:`nlme.fitting.archive`).  What is saved is every field of a :class:`Fit`, whatever they
+are (:mod:`nlme.fitting.encoding`), and methods are found among the classes that there are, so that neither a new field nor a new
+method can be forgotten here.
+
+Opening needs the model's class.  It is given to ``load``, or found by its name where it is loaded or installed
+(:mod:`nlme.language.lookup`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
-import io
-import json
-import os
-import tempfile
-import zipfile
+import pkgutil
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from nlme import fitting, marginal
+from nlme.data.course import packed, unpacked
 from nlme.data.covariates import CovariateInfo
 from nlme.data.population import RECORD_FIELDS, Population, Subject
-from nlme.dynamics.solvers import Tolerances
-from nlme.errors import FitError, ModelError
-from nlme.fitting.covariance import CovarianceOfEstimates
+from nlme.dynamics.solvers import SENTENCES as SOLVER_SENTENCES
+from nlme.dynamics.solvers import SOLVED
+from nlme.errors import FitError, ModelError, NLMEError
+from nlme.fitting.archive import read, write
+from nlme.fitting.covariance import KINDS, CovarianceOfEstimates
+from nlme.fitting.encoding import decoded, encoded, fields_encoded, record_decoded, record_of
 from nlme.fitting.result import Fit
+from nlme.language.anatomy import anatomy_of
+from nlme.language.files import load_model
+from nlme.language.lookup import class_named
 from nlme.language.model import Model
+from nlme.language.source import code_of, source_of
 from nlme.marginal.base import Method
+from nlme.parameters.covariance import Covariance
+from nlme.parameters.domains import METADATA
 from nlme.parameters.inventory import Inventory
+from nlme.parameters.mixture import Mixture
+from nlme.search.quasi_newton import SENTENCES
 
 FORMAT = "nlme fit"
-VERSION = 1
-_ARRAYS = ("values", "b", "probabilities", "decrement", "inner_iterations", "inner_converged", "status", "gradient")
+VERSION = 2
+_APART = ("method", "model", "start", "population")  # fields of a fit that are written in ways of their own
 
 
 def save(fit: Fit, path) -> None:
-    """Write ``fit`` to ``path``; an existing file is replaced only once the new one is complete."""
-    inventory = Inventory(fit.model)
-    arrays = {f"fit/{name}": np.asarray(getattr(fit, name)) for name in _ARRAYS}
-    if fit.given is not None:
-        arrays["fit/given"] = np.asarray(fit.given)
-    arrays["model/natural"] = np.asarray(inventory.natural(fit.model))
-    arrays["start/natural"] = np.asarray(inventory.natural(fit.start))
-    arrays |= {f"history/{name}": values for name, values in fit.history_columns.items()}
-    computed = fit.__dict__.get("covariance")
-    if computed is not None:
-        arrays |= {"covariance/R": computed.information_r, "covariance/S": computed.information_s}
-    if fit.penalty_slopes is not None:
-        arrays |= {"penalty/gradient": fit.penalty_slopes[0], "penalty/hessian": fit.penalty_slopes[1]}
-    vocabulary, records = _population_out(fit.population)
-    arrays |= records
-    kind = type(fit.model)
-    document = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": {"module": kind.__module__, "name": kind.__qualname__, "parameters": inventory.all_names},
-        "method": {"name": type(fit.method).__name__, "options": _options(fit.method)},
-        "fixed": list(fit.fixed),
-        "search_status": fit.search_status,
-        "penalty": fit.penalty,
-        "priors": fit.priors,
-        "timings": fit.timings,
-        "versions": fit.versions,
-        "data_hash": fit.data_hash,
-        "covariance": {"kind": computed.kind, "names": list(computed.names), "held": list(computed.held)} if computed is not None else None,
-        "population": vocabulary,
-    }
-    _write(Path(path), document, arrays, _source(kind))
-
-
-def load(path, model: Model | type[Model] | None = None) -> Fit:
-    """Open a saved fit; no code in the file is executed.
-
-    Parameters
-    ----------
-    path : a file written by ``fit.save``
-    model : the model, or its class, where it cannot be imported by name (it was defined in a script or a notebook)
+    """Write ``fit`` to ``path``; an existing file is replaced only once the new one is complete.
 
     Raises
     ------
     FitError
-        The file is not a saved fit, or was written by a newer format.
+        The place cannot be written to, or the fit holds something that a file cannot (an option of a method of your own).
+    """
+    arrays: dict[str, np.ndarray] = {}
+    kind, inventory = type(fit.model), Inventory(fit.model)
+    computed = fit.__dict__.get("covariance")
+    vocabulary, records = _population_out(fit.population)
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "versions": fit.versions,
+        "model": {
+            "module": kind.__module__,
+            "name": kind.__qualname__,
+            "parameters": inventory.all_names,
+            "settings": _settings(fit.model),
+            "constants": _constants(fit.model),
+        },
+        "method": {
+            "module": type(fit.method).__module__,
+            "name": type(fit.method).__qualname__,
+            "options": fields_encoded(fit.method, "method", arrays),
+        },
+        "fit": {f.name: encoded(getattr(fit, f.name), f.name, arrays) for f in dataclasses.fields(fit) if f.name not in _APART},
+        "covariance": None if computed is None else fields_encoded(computed, "covariance", arrays),
+        "population": vocabulary,
+    }
+    arrays["estimates"] = np.asarray(inventory.natural(fit.model))
+    for name, model in (("model", fit.model), ("start", fit.start)):
+        arrays |= {f"{name}/{at}": np.asarray(value) for at, value in _numbers(model).items()}
+    write(
+        Path(path),
+        document,
+        arrays | records,
+        source_of(kind) or f"# the text of {kind.__qualname__} was not at hand when the fit was saved\n",
+    )
+
+
+def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
+    """Open a saved fit; no code in the file is executed, and nothing is imported but the model's own file.
+
+    Parameters
+    ----------
+    path : a file written by ``fit.save``
+    model : the model, its class, or the Python file that defines it ("warfarin.py", "warfarin.py:Warfarin").  Without it the
+        class is found by its name, where it is loaded already or where Python finds a file that defines it
+
+    Raises
+    ------
+    FitError
+        The file is not a saved fit, is of another format, or is not as it was written.
     ModelError
         The model's class cannot be found, or declares other parameters than were saved.
+
+    Warns
+    -----
+    UserWarning
+        The model's text is another now than when the fit was saved.
     """
-    document, arrays = _read(Path(path))
-    template = _template(document["model"], model, path)
+    path = Path(path)
+    document, arrays, source = read(path, FORMAT, VERSION)
+    try:
+        saved = document["model"]
+        parameters, module, name = saved["parameters"], str(saved["module"]), str(saved["name"])
+    except (KeyError, TypeError):
+        saved, parameters, module, name = {}, None, "", ""
+    if not isinstance(parameters, list) or not all(isinstance(one, str) for one in parameters):
+        raise FitError(f"{path} is damaged: it does not say which model it holds.")
+    template = _template(path, saved, _kind_of(path, module, name, model), model)
     inventory = Inventory(template)
-    if inventory.all_names != document["model"]["parameters"]:
+    if inventory.all_names != parameters:
         raise ModelError(
             f"{path}: {type(template).__name__} declares other parameters than the saved fit.\n"
-            f"  saved: {', '.join(document['model']['parameters'])}\n  now:   {', '.join(inventory.all_names)}"
+            f"  saved: {', '.join(map(str, parameters))}\n  now:   {', '.join(inventory.all_names)}"
         )
+    anatomy_of(template)  # what is wrong with the model itself is said before the file is blamed
+    if source.strip() and not source.startswith("#") and (now := source_of(type(template))) and code_of(now) != code_of(source):
+        warnings.warn(
+            f"{path}: the text of {type(template).__name__} has changed since the fit was saved; its estimates and objective are of the model "
+            f"as it was then (model.py in the file), and what is computed anew is of the model as it is now.",
+            stacklevel=2,
+        )
+    try:
+        return _fit(document, arrays, template, inventory)
+    except Exception as error:  # what a damaged document makes Python say
+        said = str(error) if isinstance(error, NLMEError) else f"{type(error).__name__}: {error}"
+        raise FitError(f"{path} is damaged or was edited: {(said.splitlines() or ['no reason known'])[0].rstrip('.')}.") from None
+
+
+def estimates_in(path) -> dict[str, float]:
+    """The estimates of a saved fit by parameter name, for which its model is not needed.
+
+    Raises
+    ------
+    FitError
+        As :func:`load`.
+    """
+    document, arrays, _ = read(Path(path), FORMAT, VERSION)
+    try:
+        return dict(zip(document["model"]["parameters"], arrays["estimates"].astype(float).tolist(), strict=True))
+    except Exception as error:
+        raise FitError(f"{path} is damaged: its estimates cannot be read ({type(error).__name__}).") from None
+
+
+def _fit(document: dict, arrays: dict[str, np.ndarray], template: Model, inventory: Inventory) -> Fit:
+    known = {f.name for f in dataclasses.fields(Fit)} - {*_APART}
+    if document["fit"].keys() != known:
+        raise FitError(f"fields missing or unknown: {', '.join(sorted(document['fit'].keys() ^ known))}")
+    values = {name: decoded(saved, arrays, record_of(Fit, name)) for name, saved in document["fit"].items()}
     fit = Fit(
-        method=_method(document["method"]),
-        model=inventory.at_natural(template, arrays["model/natural"]),
+        method=_method(document["method"], arrays),
+        model=_with_numbers(template, arrays, "model"),
+        start=_with_numbers(template, arrays, "start"),
         population=_population_in(document["population"], arrays),
-        fixed=tuple(document["fixed"]),
-        start=inventory.at_natural(template, arrays["start/natural"]),
-        search_status=document["search_status"],
-        penalty=document["penalty"],
-        penalty_slopes=(arrays["penalty/gradient"], arrays["penalty/hessian"]) if "penalty/gradient" in arrays else None,
-        priors=document["priors"],
-        history_columns={name[8:]: values for name, values in arrays.items() if name.startswith("history/")},
-        timings=document["timings"],
-        versions=document["versions"],
-        data_hash=document["data_hash"],
-        given=arrays.get("fit/given"),
-        **{name: arrays[f"fit/{name}"] for name in _ARRAYS},
+        **values,
     )
+    if not np.allclose(arrays["estimates"], np.asarray(inventory.natural(fit.model)), rtol=1e-12, atol=0):
+        raise FitError("its estimates are not those of its model")
+    _require_whole(fit, inventory)
     if document["covariance"] is not None:
-        saved = document["covariance"]
-        fit.__dict__["covariance"] = CovarianceOfEstimates(
-            tuple(saved["names"]), arrays["covariance/R"], arrays["covariance/S"], saved["kind"], tuple(saved["held"])
-        )
+        fit.__dict__["covariance"] = _covariance(document["covariance"], arrays, fit)
     return fit
 
 
-def _write(path: Path, document: dict, arrays: dict[str, np.ndarray], source: str) -> None:
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)
-    handle, temporary = tempfile.mkstemp(dir=path.parent or Path("."), prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("fit.json", json.dumps(document, indent=1))
-            archive.writestr("arrays.npz", packed.getvalue())
-            archive.writestr("model.py", source)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def _require_whole(fit: Fit, inventory: Inventory) -> None:
+    """Refuse arrays that do not fit the model and the data that they are of.
+
+    Raises
+    ------
+    FitError
+        Another hash of the data, other names, or an array of another shape or kind.
+    """
+    if not isinstance(fit.data_hash, str) or fit.data_hash != fit.population.hash:
+        raise FitError("its data are not those that were fitted (their hash is another)")
+    if not isinstance(fit.fixed, tuple) or not set(fit.fixed) <= set(inventory.all_names):
+        raise FitError(f"fixed is {fit.fixed!r}")
+    if fit.search_status not in SENTENCES:
+        raise FitError(f"the search ended as {fit.search_status!r}")
+    n, anatomy = len(fit.population), fit.layout.anatomy
+    units = n if fit.layout.sites is None else len(fit.layout.sites.labels)
+    shapes = {
+        "values": (units,),
+        "b": (n, len(anatomy.effects)),
+        "probabilities": (n, max(1, len(anatomy.subpopulations))),
+        **dict.fromkeys(("decrement", "inner_iterations", "inner_converged", "status"), (n,)),
+        "gradient": (len(fit.inventory),),
+    }
+    if fit.given is not None:
+        shapes["given"] = (n,)
+    kinds = {"inner_iterations": "i", "status": "i", "inner_converged": "b"}
+    for name, shape in shapes.items():
+        array = getattr(fit, name)
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind != kinds.get(name, "f"):
+            raise FitError(
+                f"{name} is {getattr(array, 'dtype', type(array).__name__)} of shape {np.shape(array)} instead of {shape}"
+            )
+    for name in ("values", "b", "probabilities"):
+        if not np.all(np.isfinite(getattr(fit, name))):
+            raise FitError(f"{name} holds numbers that are not finite")
+    if not set(fit.status.tolist()) <= {SOLVED, *SOLVER_SENTENCES}:
+        raise FitError("what became of the subjects is not readable")
+    lengths = {np.shape(column) for column in fit.history_columns.values()}
+    if len(lengths) > 1 or any(len(shape) != 1 for shape in lengths):
+        raise FitError("the columns of the history differ in length")
+    _require_words(fit)
 
 
-def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    if not path.exists():
-        raise FitError(f"There is no file {path}.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            document = json.loads(archive.read("fit.json"))
-            with np.load(io.BytesIO(archive.read("arrays.npz")), allow_pickle=False) as packed:
-                arrays = {name: packed[name] for name in packed.files}
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, ValueError) as error:
-        raise FitError(f"{path} is not a fit saved by nlme ({error}).") from None
-    if document.get("format") != FORMAT:
-        raise FitError(f"{path} is not a fit saved by nlme.")
-    if document["version"] > VERSION:
-        raise FitError(f"{path} was saved in format {document['version']}; this nlme reads up to {VERSION}. Update nlme.")
-    return document, arrays
+def _require_words(fit: Fit) -> None:
+    for name, kind in (("priors", str), ("timings", int | float), ("versions", str)):
+        found = getattr(fit, name)
+        if not isinstance(found, dict) or not all(isinstance(value, kind) for value in found.values()):
+            raise FitError(f"{name} is {str(found)[:60]}")
+    if isinstance(fit.penalty, bool) or not isinstance(fit.penalty, int | float):
+        raise FitError(f"the penalty is {fit.penalty!r}")
+    size = len(fit.inventory)
+    if fit.penalty_slopes is not None and [np.shape(x) for x in fit.penalty_slopes] != [(size,), (size, size)]:
+        raise FitError("the derivatives of the penalty have other shapes than the parameters")
 
 
-def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):
-        return f"# the source of {kind.__qualname__} was not available when the fit was saved\n"
+def _covariance(saved: dict, arrays: dict[str, np.ndarray], fit: Fit) -> CovarianceOfEstimates:
+    if saved.keys() != {f.name for f in dataclasses.fields(CovarianceOfEstimates)}:
+        raise FitError(f"the covariance of the estimates has {', '.join(saved)}")
+    found = CovarianceOfEstimates(**{name: decoded(value, arrays) for name, value in saved.items()})
+    names = tuple(fit.inventory.names)
+    shapes = {np.shape(found.information_r), np.shape(found.information_s)}
+    if (
+        found.names != names
+        or shapes != {(len(names), len(names))}
+        or found.kind not in KINDS
+        or not set(found.held) <= set(names)
+    ):
+        raise FitError("the covariance of the estimates is not that of these parameters")
+    return found
 
 
-def _template(saved: dict, model, path) -> Model:
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+def _kind_of(path: Path, module: str, name: str, model) -> type[Model]:
+    """The model's class: the one given, or the one that has this name."""
     if isinstance(model, Model):
-        return model
+        return type(model)
     if isinstance(model, type) and issubclass(model, Model):
-        return model()
+        return model
+    if isinstance(model, str | Path):
+        return load_model(model)
     if model is not None:
-        raise ModelError(f"model= must be an nlme.Model or its class; got {type(model).__name__}.")
-    try:
-        found: Any = importlib.import_module(saved["module"])
-        for part in saved["name"].split("."):
-            found = getattr(found, part)
-        return found()
-    except (ImportError, AttributeError):
+        raise ModelError(f"model= must be an nlme.Model, its class or its file; got {type(model).__name__}.")
+    found = class_named(module, name)
+    if found is None:
         raise ModelError(
-            f"{path}: the model's class {saved['name']} (module {saved['module']}) cannot be imported here. "
-            f"Give it: nlme.load({str(path)!r}, model={saved['name'].split('.')[-1]}). Its source text is in the file (model.py)."
-        ) from None
+            f"{path}: the model's class {name} (module {module}) cannot be imported here. Give it: "
+            f"nlme.load({str(path)!r}, model={name.split('.')[-1]}), or its file, model='{module.split('.')[-1]}.py'. Its source text is in "
+            f"the file (model.py)."
+        )
+    return found
 
 
-def _options(method: Method) -> dict:
-    options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)}
-    ode = options.pop("ode")
-    options["ode"] = dataclasses.asdict(ode)
-    return options
+def _template(path: Path, saved: dict, kind: type[Model], model) -> Model:
+    """A model of this class with the constants of the saved one."""
+    settings, constants = saved.get("settings"), saved.get("constants")
+    if not isinstance(settings, dict) or not isinstance(constants, dict):
+        raise FitError(f"{path} is damaged: the constants of its model are missing.")
+    known = {f.name for f in dataclasses.fields(kind)}
+    template = (
+        model if isinstance(model, Model) else _made(path, kind, {name: v for name, v in settings.items() if name in known})
+    )
+    now = _constants(template)
+    if now != constants and list(Inventory(template).all_names) == saved["parameters"]:
+        changed = [name for name in constants.keys() | now.keys() if constants.get(name) != now.get(name)]
+        listed = "\n".join(
+            f"  {name}: {str(constants.get(name))[:80]} in the fit, {str(now.get(name))[:80]} now" for name in sorted(changed)[:5]
+        )
+        raise ModelError(
+            f"{path}: {kind.__name__} has other constants than the model that was fitted.\n{listed}\nGive the model itself: model=..."
+        )
+    return template
 
 
-def _method(saved: dict) -> Method:
-    from nlme.marginal.first_order import FO
-    from nlme.marginal.foce import FOCE, FOCEI
-    from nlme.marginal.laplace import Laplace
+def _made(path: Path, kind: type[Model], settings: dict) -> Model:
+    try:
+        return kind(**settings)
+    except Exception as error:  # the user's own class may raise anything
+        said = str(error) if isinstance(error, NLMEError) else f"{type(error).__name__}: {error}"
+        raise ModelError(f"{path}: no model can be made of {kind.__name__} ({said}). Give the model itself: model=...") from None
 
-    kinds = {kind.__name__: kind for kind in (FO, FOCE, FOCEI, Laplace)}
-    options = dict(saved["options"])
-    return kinds[saved["name"]](**(options | {"ode": Tolerances(**options["ode"])}))
+
+def _numbers(model: Model) -> dict[str, Any]:
+    """Every array of a model by its place: "cl", "omega.sd", "net.weights[0]"."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(eqx.filter(model, eqx.is_inexact_array))
+    return {jax.tree_util.keystr(at).lstrip("."): leaf for at, leaf in leaves}
+
+
+def _with_numbers(template: Model, arrays: dict[str, np.ndarray], name: str) -> Model:
+    """``template`` with the saved numbers, each looked at before it is believed."""
+    known = _numbers(template)
+    saved = {at: arrays.get(f"{name}/{at}") for at in known}
+    for at, value in known.items():
+        if saved[at] is None or saved[at].shape != np.shape(value) or saved[at].dtype != np.float64:
+            raise FitError(f"{name}/{at} is missing, or of another shape or kind")
+    arrays_only, rest = eqx.partition(template, eqx.is_inexact_array)
+    tree = jax.tree.structure(arrays_only)
+    model = eqx.combine(jax.tree.unflatten(tree, [jnp.asarray(saved[at]) for at in known]), rest)
+    for entry in Inventory(template).entries:
+        field = entry.get(model)
+        if isinstance(field, Covariance):
+            good = (
+                np.all(np.isfinite(field.matrix)) and np.all(np.asarray(field.sd) >= 0) and np.all(np.diagonal(field.factor) > 0)
+            )
+        elif isinstance(field, Mixture):
+            good = np.all(np.asarray(field.shares) > 0) and abs(float(np.sum(field.shares)) - 1.0) < 1e-9
+        else:
+            good = entry.declaration.domain.contains(np.asarray(entry.natural(model)))
+        if not good:
+            raise FitError(f"{name}: {'.'.join(entry.path)} is outside of its domain")
+    return model
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    """The model's own fields that are no parameters, where JSON can hold them: what its class was called with, perhaps."""
+    fields = [f for f in dataclasses.fields(model) if f.init and f.metadata.get(METADATA) is None]
+    return {f.name: v for f in fields if isinstance(v := getattr(model, f.name), bool | int | float | str)}
+
+
+def _constants(part: Any) -> dict[str, Any]:
+    """Everything of a model that is no number to be estimated, by field, as text."""
+    found = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, eqx.Module):
+            found |= {f"{field.name}.{name}": text for name, text in _constants(value).items()}
+        elif isinstance(value, jax.Array):
+            found[field.name] = f"array {list(value.shape)}"
+        else:
+            shown = jax.tree.map(lambda x: f"array {list(x.shape)}" if eqx.is_inexact_array(x) else x, value)
+            found[field.name] = re.sub(r" at 0x[0-9a-f]+", "", repr(shown))
+    return found
+
+
+# -- the method --------------------------------------------------------------------------------------------------------
+
+
+def _method(saved: dict, arrays: dict[str, np.ndarray]) -> Method:
+    """The method by its class: this library's own by name, another's if its module is loaded."""
+    for look in (lambda: None, _read_own_methods):
+        look()
+        for kind in _subclasses(Method):
+            own = kind.__module__.startswith("nlme.") and str(saved["module"]).startswith("nlme.")
+            if kind.__qualname__ == saved["name"] and (own or kind.__module__ == saved["module"]):
+                return record_decoded(kind, saved["options"], arrays)
+    raise FitError(f"its method {saved['name']} (module {saved['module']}) is none that is known here; import its module first")
+
+
+def _subclasses(kind: type) -> list[type]:
+    return [found for sub in kind.__subclasses__() for found in (sub, *_subclasses(sub))]
+
+
+def _read_own_methods() -> None:
+    """Import every file of the two rooms in which this library's methods are."""
+    for room in (marginal, fitting):
+        for file in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+            importlib.import_module(file.name)
+
+
+# -- the population ----------------------------------------------------------------------------------------------------
 
 
 def _population_out(population: Population) -> tuple[dict, dict[str, np.ndarray]]:
     subjects = list(population)
-    extra = list(subjects[0].extra)
+    extra = list(subjects[0].extra) if subjects else []
+    arrays: dict[str, np.ndarray] = {}
+    others = [f.name for f in dataclasses.fields(population) if f.name not in ("subjects", "covariates")]
     vocabulary = {
         "ids": [s.id if isinstance(s.id, str) else int(s.id) for s in subjects],
         "lengths": [len(s) for s in subjects],
-        "endpoints": list(population.endpoints),
-        "dvid": list(population.dvid) if population.dvid is not None else None,
         "covariates": [dataclasses.asdict(info) for info in population.covariates.values()],
         "cmt_name": [list(s.cmt_name) for s in subjects],
         "extra": {name: [_plain(v) for s in subjects for v in s.extra[name]] for name in extra},
+        "others": {name: encoded(getattr(population, name), f"population/{name}", arrays) for name in others},
     }
-    arrays = {f"records/{name}": np.concatenate([getattr(s, name) for s in subjects]) for name in RECORD_FIELDS}
+    arrays |= {f"records/{name}": np.concatenate([getattr(s, name) for s in subjects]) for name in RECORD_FIELDS}
     for name in population.covariates:
         arrays[f"covariates/{name}"] = np.concatenate([s.covariates[name] for s in subjects])
-    return vocabulary, arrays
+    return vocabulary, arrays | packed([s.course for s in subjects])
 
 
 def _plain(value):
@@ -224,13 +417,27 @@ def _plain(value):
 
 
 def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
-    edges = np.r_[0, np.cumsum(saved["lengths"])]
+    lengths = saved["lengths"]
+    if not all(isinstance(n, int) and n >= 0 for n in lengths) or len(saved["ids"]) != len(lengths):
+        raise FitError("the lengths of the subjects' records are not whole numbers, one for each")
+    edges = np.r_[0, np.cumsum(lengths, dtype=int)]
+    columns = {name: arrays[name] for name in arrays if name.startswith(("records/", "covariates/"))}
+    for name, column in columns.items():
+        if column.shape != (edges[-1],) or column.dtype not in (np.float64, np.int64):
+            raise FitError(f"{name} has shape {column.shape} for {edges[-1]} records")
     infos = {}
     for entry in saved["covariates"]:
-        categories = entry.pop("categories")
-        infos[entry["name"]] = CovariateInfo(**entry, categories=tuple(categories) if categories is not None else None)
-    subjects = []
+        words = {name: value for name, value in entry.items() if name not in ("categories", "constant")}
+        if not isinstance(entry["constant"], bool) or not all(isinstance(value, str | None) for value in words.values()):
+            raise FitError(f"what is known of a covariate is {str(entry)[:80]}")
+        categories = entry["categories"]
+        infos[entry["name"]] = CovariateInfo(**entry | {"categories": tuple(categories) if categories is not None else None})
+    if not all(isinstance(name, str | None) for names in saved["cmt_name"] for name in names):
+        raise FitError("the names of compartments are no words")
+    subjects, courses = [], unpacked(arrays, len(saved["ids"]))
     for i, person in enumerate(saved["ids"]):
+        if isinstance(person, bool) or not isinstance(person, int | str):
+            raise FitError(f"{person!r} is no ID")
         part = slice(edges[i], edges[i + 1])
         subjects.append(
             Subject(
@@ -238,8 +445,9 @@ def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
                 cmt_name=tuple(saved["cmt_name"][i]),
                 covariates={name: arrays[f"covariates/{name}"][part] for name in infos},
                 extra={name: np.array(values[part]) for name, values in saved["extra"].items()},
+                course=courses[i],
                 **{name: arrays[f"records/{name}"][part] for name in RECORD_FIELDS},
             )
         )
-    dvid = tuple(saved["dvid"]) if saved["dvid"] is not None else None
-    return Population(tuple(subjects), tuple(saved["endpoints"]), infos, dvid)
+    others = {name: decoded(value, arrays) for name, value in saved["others"].items()}
+    return Population(subjects=tuple(subjects), covariates=infos, **others)

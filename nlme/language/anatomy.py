@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -11,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from nlme.data.covariates import CovariateInfo
 from nlme.dynamics.recognition import flows_of
 from nlme.errors import ModelError
 from nlme.language.dependence import dependence
 from nlme.language.mistakes import in_method, kind_of
 from nlme.language.model import Model, covariate_units
+from nlme.language.told import Told, comparisons_refused, covariate_holds, told
 from nlme.observation.base import Law, Observation
 from nlme.parameters.covariance import Covariance, joined
 from nlme.parameters.mixture import Mixture
@@ -100,6 +103,18 @@ class Anatomy:
             model.between_sites() if self.by_site else None,
         )
         return tuple(level for level in found if level is not None)
+
+    def require_variability(self, model: Model, who: str) -> None:
+        """Refuse random effects without variance, for ``who`` draws them.
+
+        Raises
+        ------
+        ModelError
+            A variance is exactly 0.
+        """
+        still = [name for level in self.levels(model) for name, sd in zip(level.names, np.asarray(level.sd), strict=True) if sd == 0]
+        if still:
+            raise ModelError(f"{who} draws random effects, and that of {', '.join(still)} has variance 0: leave the effect out of the model.")
 
     def cholesky(self, model: Model) -> Float[Array, "q q"]:
         """L with L L' = Omega; 0 x 0 without random effects."""
@@ -229,13 +244,13 @@ def observation_row(model: Model, ind: dict[str, Any], names: tuple[str, ...], s
     return out
 
 
-def anatomy_of(model: Model) -> Anatomy:
-    """Look at a model by tracing each of its methods once, on abstract numbers.
+def anatomy_of(model: Model, infos: Mapping[str, CovariateInfo] | None = None) -> Anatomy:
+    """Look at a model by tracing each of its methods once, on abstract numbers; ``infos``: what is known of the covariates.
 
     Raises
     ------
     ModelError
-        Any of the methods is missing, misspells a name or returns something of the wrong form.
+        Any of the methods is missing, misspells a name, takes a number for a word or returns something of the wrong form.
     """
     covariates = tuple(covariate_units(model))
     with in_method(type(model).__name__, "random"):
@@ -279,6 +294,10 @@ def anatomy_of(model: Model) -> Anatomy:
         found["individual"] = tuple(ind)
         return list(ind.values())
 
+    effect_holds = "a random effect, zero on average"
+    with comparisons_refused():
+        words = told("eta", effects, lambda _: effect_holds), told("cov", covariates, covariate_holds(infos))
+        jax.eval_shape(lambda arrays: individual(list(words[0].values()), arrays, words[1]), arrays)
     etas, cov = [scalar] * len(effects), {name: scalar for name in covariates}
     reach = dependence(individual, etas, arrays, cov)
     names = found["individual"]
@@ -313,6 +332,15 @@ def anatomy_of(model: Model) -> Anatomy:
             return [*out, *structure.advance(ones, ones, jnp.asarray(1.0))]
         return [*out, *structure.flow(jnp.asarray(0.0), ones)]
 
+    def moved(arrays, ind):
+        structure = structure_of(eqx.combine(arrays, rest), ind)
+        with in_method(type(model).__name__, "dynamics"):
+            ones = (jnp.asarray(1.0),) * len(structure.states)
+            return [] if isinstance(structure, LinearStructure) else structure.flow(jnp.asarray(0.0), ones)
+
+    parameters = told("ind", names, lambda _: "what individual() returned under this name")
+    with comparisons_refused():
+        jax.eval_shape(lambda arrays: moved(arrays, parameters), arrays)
     ind = [scalar] * len(names)
     direct = used_parameters(dynamics, arrays, ind)
     reach = dependence(lambda ind, arrays: dynamics(arrays, ind), ind, arrays)
@@ -324,6 +352,10 @@ def anatomy_of(model: Model) -> Anatomy:
         found["laws"] = tuple(r.law() for r in out.values())
         return [r.parts() for r in out.values()]
 
+    with comparisons_refused():
+        state = list(told("state", found["states"], lambda _: "an amount").values())
+        t = Told(1.0, "t", "the time of a record")
+        jax.eval_shape(lambda arrays: observe(arrays, list(parameters.values()), state, t), arrays)
     state = [scalar] * len(found["states"])
     reach = dependence(lambda state, arrays, ind, t: observe(arrays, ind, state, t), state, arrays, ind, scalar)
     observed = tuple(k for k in range(len(state)) if any(row[k] for row in reach))

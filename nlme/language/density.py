@@ -12,7 +12,7 @@ from nlme.language.anatomy import Anatomy, observation_row
 from nlme.language.model import Model
 from nlme.language.solution import Solution
 from nlme.language.stacking import SubjectData
-from nlme.observation.base import Observation, Record, Terms, log_density
+from nlme.observation.base import Observation, Record, Terms, impossible_where, log_density
 from nlme.observation.sequence import LINKS, Course
 
 
@@ -20,7 +20,7 @@ class Moments(NamedTuple):
     """log p(y_j) = [normal_j] log N(z_j; mean_j, variance_j) + log_factor_j, j = 1..T; padded samples are masked by the caller.
 
     Where ``normal`` is False, mean, variance and z are 0, 1, 0.  The moments of an endpoint with a memory are those given the
-    sample before; ``alone`` are the variances before that.
+    sample before; ``alone`` are the variances before that, 0 where there is none because the sample is impossible.
     """
 
     mean: Float[Array, " T"]
@@ -36,7 +36,10 @@ class Moments(NamedTuple):
 def moments(
     model: Model, anatomy: Anatomy, data: SubjectData, solution: Solution, alone: Float[Array, " T"] | None = None
 ) -> Moments:
-    """Moments of every sample of one subject, endpoint by endpoint; ``alone`` replaces the residual variances."""
+    """Moments of every sample of one subject, endpoint by endpoint; ``alone`` replaces the residual variances.
+
+    Where one of these is 0, so is the density: a prediction that has no distribution at the random effects they are taken at.
+    """
     parts = []
     for k, (a, b) in _filled(anatomy, data):
 
@@ -46,10 +49,11 @@ def moments(
         record = Record(data.observed[a:b], data.cens[a:b], data.limit[a:b])
         terms, carried, prediction = _each(at, model, anatomy, data, solution, k, record)
         if alone is not None:
-            terms = terms._replace(variance=alone[a:b])
+            none = (alone[a:b] == 0.0) & terms.normal
+            terms = impossible_where(none, terms._replace(variance=jnp.where(terms.normal & ~none, alone[a:b], 1.0)))
         course = Course(data.timeline.sample_clock[a:b], data.timeline.sample_epoch[a:b])
         linked = LINKS[anatomy.laws[k].link].terms(terms, carried, record.y, course)
-        parts.append((*linked, prediction, terms.variance))
+        parts.append((*linked, prediction, jnp.where(jnp.isneginf(terms.log_factor), 0.0, terms.variance)))
     return Moments(*(jnp.concatenate(column) for column in zip(*parts, strict=True)), solution.status)
 
 

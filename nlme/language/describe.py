@@ -47,7 +47,7 @@ class Description:
             body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
             head = f"<tr>{cells('th', header)}</tr>" if any(header) else ""
             parts.append(f"<h4>{html.escape(title)}</h4><table>{head}{body}</table>")
-        return "<div>" + "".join(parts) + "</div>"
+        return '<div class="tex2jax_ignore mathjax_ignore">' + "".join(parts) + "</div>"
 
 
 def describe(model: Model | type[Model]) -> Description:
@@ -55,7 +55,7 @@ def describe(model: Model | type[Model]) -> Description:
 
     Parameters
     ----------
-    model : a model or its class
+    model : a model, its class, or a fit (its model at the estimate)
 
     Returns
     -------
@@ -71,7 +71,10 @@ def describe(model: Model | type[Model]) -> Description:
     if isinstance(model, type) and issubclass(model, Model):
         model = model()
     if not isinstance(model, Model):
-        raise ModelError(f"describe takes a model or its class; got {type(model).__name__}.")
+        held = getattr(model, "model", None)
+        if not isinstance(held, Model):
+            raise ModelError(f"describe takes a model, its class or a fit; got {type(model).__name__}.")
+        model = held
     anatomy = anatomy_of(model)
     sections = [_parameters(model), *_networks(model)]
     if anatomy.effects:

@@ -14,10 +14,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from nlme.data.population import Population
+from nlme.data.units import differ
 from nlme.errors import ModelError, name_error
 from nlme.jets.jet import Columns
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
-from nlme.language.model import Model
+from nlme.language.model import Model, covariate_units
 from nlme.language.observed import check_observed
 from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, padded_members, size_classes
 from nlme.language.records import records_of
@@ -80,7 +81,7 @@ def lay_out(
     Raises
     ------
     ModelError
-        A covariate or endpoint of the model is not in the data, a dose goes to a compartment that the structure does not have,
+        A covariate or endpoint of the model is not in the data, a covariate has another unit there, a dose goes to a compartment that the structure does not have,
         a modelled rate or duration is asked for by the data and not given by the model.
     DataError
         An observation cannot come from its endpoint's distribution (``nlme.language.observed``); it is not known which site a
@@ -149,28 +150,36 @@ def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> 
 
 def anatomy_for(model: Model, population: Population) -> Anatomy:
     """What the model is made of when its occasions are those of ``population``."""
-    anatomy = anatomy_of(model)
+    anatomy = anatomy_of(model, population.covariates)
     return anatomy.with_occasions(_occasions(model, anatomy, population)) if anatomy.by_occasion else anatomy
 
 
 def _occasions(model: Model, anatomy: Anatomy, population: Population) -> tuple[str, ...]:
     """The occasions of the data, in order."""
-    found = np.unique(np.concatenate([s.occasion for s in population]))
+    found = np.unique(np.concatenate([known for s in population for known in (s.occasion, s.history.occasion)]))
     if not np.any(found):
         raise ModelError(
             f"{type(model).__name__} has random effects per occasion ({', '.join(anatomy.occasional)}), and the "
             "data have no occasions: they need a column OCC with a number that changes from occasion to occasion."
         )
-    return tuple(f"{occasion:g}" for occasion in found)
+    return tuple(str(occasion) for occasion in found)
 
 
 def _check_covariates(model: Model, anatomy: Anatomy, population: Population) -> None:
+    units = covariate_units(model)
     for name in anatomy.covariates:
         if name not in population.covariates:
             raise ModelError(
                 f"{type(model).__name__} needs covariate {name!r}. "
                 + name_error("covariate", name, population.covariates, "The population")
                 + f" Read the data with covariates=[{name!r}, ...]."
+            )
+        unit = population.covariates[name].unit
+        if differ(units[name], unit):
+            raise ModelError(
+                f"{type(model).__name__} takes covariate {name!r} in {units[name]}, and the data have it in {unit}. Convert the "
+                f"column, or write the same unit in both: the model's covariates = {{{name!r}: ...}} and read_nonmem(..., "
+                f"covariates={{{name!r}: ...}})."
             )
 
 

@@ -60,7 +60,7 @@ def in_method(owner: str, method: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         sentence = str(error) if isinstance(error, NLMEError) else _explained(error)
         sentence = re.sub(r"\b\w*Tracer\b", "number", sentence)
         raise ModelError(f"{owner}.{method}: {sentence}{_line(error.__traceback__)}") from None
@@ -77,6 +77,11 @@ def _explained(error: Exception) -> str:
     for kind, remedy in _REMEDIES:
         if isinstance(error, kind):
             return remedy
+    if isinstance(error, TypeError) and "unhashable" in str(error):
+        return (
+            "a number that a model computes with cannot be looked up in a dict or a set: methods are traced once, for all subjects and "
+            "times. Choose with jnp.where(cov.sex == 1, a, b), or by position: jnp.array([a, b])[cov.sex.astype(int)]."
+        )
     first = (str(error).strip() or "no message").splitlines()[0]
     return f"Python stopped with {type(error).__name__}: {first}"
 

@@ -14,17 +14,39 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import warnings
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
 
 from nlme.errors import ModelError, name_error
+from nlme.language.declarations import require_declared, without_a_value
 from nlme.parameters.covariance import OCCASION, SUBJECT, Covariance
 from nlme.parameters.domains import METADATA, is_concrete
+from nlme.parameters.inventory import Inventory, ParameterRow
+from nlme.parameters.transfer import transferred
 
 
-class Model(eqx.Module):
+class _Kind(type(eqx.Module)):
+    """What is called when a model is made: says which words it knows."""
+
+    def __call__(cls, *args, **kwargs):
+        arguments = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        names = [a.name for a in arguments if a.kind in (a.POSITIONAL_OR_KEYWORD, a.KEYWORD_ONLY)]
+        if not any(a.kind is a.VAR_KEYWORD for a in arguments):
+            for name in kwargs:
+                if name not in names:
+                    raise ModelError(name_error("parameter", name, names, cls.__name__))
+        given = {*names[: len(args)], *kwargs}
+        missing = [a.name for a in arguments if a.name in names and a.default is a.empty and a.name not in given]
+        if missing:
+            raise ModelError(without_a_value(cls, missing[0]))
+        return super().__call__(*args, **kwargs)
+
+
+class Model(eqx.Module, metaclass=_Kind):
     """Base class of population models; see ``docs/language.md`` for a worked example.
 
     Subclasses declare parameters as fields and override the methods below.  Keyword arguments of the constructor replace
@@ -43,14 +65,29 @@ class Model(eqx.Module):
         for name in ("individual", "dynamics", "observe", "random", "between_occasions", "between_sites"):
             if name in cls.__dict__ and not callable(cls.__dict__[name]):
                 raise ModelError(f"{cls.__name__}.{name} must be a method; found {cls.__dict__[name]!r}.")
+        require_declared(cls)
 
-    def __new__(cls, *args, **kwargs):
-        arguments = inspect.signature(cls.__init__).parameters
-        if not any(a.kind is inspect.Parameter.VAR_KEYWORD for a in arguments.values()):
-            for name in kwargs:
-                if name not in arguments:
-                    raise ModelError(name_error("parameter", name, [a for a in arguments if a != "self"], cls.__name__))
-        return super().__new__(cls)
+    @classmethod
+    def from_fit(cls, fit, **values) -> Model:
+        """This model, starting from the values of another: a fit, a model, or a dict or Series by parameter name.
+
+        Taken is what agrees in name, size, unit and domain; of a covariance the variances and, within the blocks of this model,
+        the covariances.  A warning says what was taken and what was not, unless everything was.  ``values`` are further starting
+        values, as for the constructor.
+
+        Raises
+        ------
+        ModelError
+            ``fit`` is none of these, or nothing in it agrees.
+        """
+        found = transferred(cls(**values), _rows_of(fit))
+        if not found.taken:
+            raise ModelError(f"{cls.__name__}.from_fit: no parameter agrees.\n{found.sentence}")
+        kept = {name: why for name, why in found.kept.items() if name.split(".")[0].split("[")[0] not in values}
+        found = dataclasses.replace(found, kept=kept)
+        if found.sentence:
+            warnings.warn(f"{cls.__name__}.from_fit:\n{found.sentence}", stacklevel=2)
+        return dataclasses.replace(found.model, **values)
 
     def __check_init__(self):
         for field in dataclasses.fields(self):
@@ -70,7 +107,7 @@ class Model(eqx.Module):
             if not declaration.domain.contains(value):
                 raise ModelError(
                     f"{type(self).__name__}: {field.name} = {np.asarray(value).tolist()} is outside its domain, "
-                    f"{declaration.domain} ({declaration.domain.lower:g} < {field.name} < {declaration.domain.upper:g})."
+                    f"{declaration.domain.words(field.name)}."
                 )
 
     def random(self) -> Covariance | None:
@@ -127,10 +164,38 @@ class Model(eqx.Module):
         fields = [f.name for f in dataclasses.fields(self)]
         raise _MissingParameter(name_error("parameter", name, fields, type(self).__name__))
 
+    def __repr__(self) -> str:
+        rows = [_shown(self, field) for field in dataclasses.fields(self)]
+        widths = [max((len(row[k]) for row in rows), default=0) for k in range(3)]
+        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows]
+        return "\n".join([type(self).__name__, *(f"  {line}" for line in lines)])
+
     def _repr_html_(self) -> str:
         from nlme.language.describe import describe
 
         return describe(self)._repr_html_()
+
+
+def _shown(model: Model, field: dataclasses.Field) -> tuple[str, str, str, str]:
+    """Name, value, unit and label of a field."""
+    declaration, value = field.metadata.get(METADATA), getattr(model, field.name)
+    unit, label = (declaration.unit, declaration.label) if declaration is not None else ("", "")
+    if isinstance(value, Covariance):
+        return field.name, repr(value).partition("(")[2][:-1], "", label or f"variances per {value.per}"
+    if declaration is None or not is_concrete(value):
+        return field.name, " ".join(repr(value).split()), unit, label
+    numbers = np.array2string(np.asarray(value), formatter={"float": lambda x: f"{x:.6g}"}, threshold=8, max_line_width=np.inf)
+    return field.name, numbers, unit, label
+
+
+def _rows_of(source) -> list[ParameterRow]:
+    """The parameters of a model, of whatever has one, or of values by name."""
+    model = source if isinstance(source, Model) else getattr(source, "model", None)
+    if isinstance(model, Model):
+        return Inventory(model).rows(model)
+    if isinstance(source, Mapping) or hasattr(source, "items"):
+        return [ParameterRow(str(name), "", "", "", float(value), "") for name, value in source.items()]
+    raise ModelError(f"from_fit takes a fit, a model, or values by parameter name; got {type(source).__name__}.")
 
 
 class _MissingParameter(ModelError, AttributeError):

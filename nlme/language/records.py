@@ -28,7 +28,8 @@ from nlme.dynamics.events import (
     STOP,
 )
 from nlme.errors import DataError, ModelError, name_error
-from nlme.language.anatomy import OCCASION, Anatomy
+from nlme.language.anatomy import Anatomy
+from nlme.language.parameter_rows import parameter_rows
 
 BOLUS_HOW = -1
 
@@ -47,10 +48,13 @@ class Event:
     dose_row: int = 0
     reset: int = 0
     epoch: int = 0
-    fill: int = 0
+    slot: int = 0
     adds: int = 0
+    queue: int = 0
+    rest: int = 0
     ahead: float = 0.0
     index: int = -1  # record behind this event, for samples
+    source: int = -1  # record that a dose comes from
 
 
 def records_of(
@@ -59,11 +63,8 @@ def records_of(
     """Events, fills, samples and covariate rows of one subject."""
     n = len(subject.time)
     clock = _clock(subject)
-    known = subject.covariates
-    if anatomy.by_occasion:
-        known = {**known, OCCASION: [anatomy.occasions.index(f"{occasion:g}") for occasion in subject.occasion]}
-        between = {**between, OCCASION: "nocb"}
-    rows, before, table, anchor, drift = _parameter_rows(known, clock, between, lines)
+    told = parameter_rows(subject, anatomy, clock, between, lines)
+    rows, before, marks = told.own, told.before, told.marks
     events: list[Event] = []
     fills: list[tuple] = []
     epoch = 0
@@ -74,22 +75,30 @@ def records_of(
     last = clock[np.flatnonzero(wanted)[-1]]
     for j in range(n):
         t, evid = float(clock[j]), int(subject.evid[j])
+        while marks and marks[0][0] <= t:
+            at, row = marks.pop(0)
+            events.append(Event(at, (at, -0.25), record=1, row=row, epoch=epoch))
         if evid in (3, 4):
             epoch += 1
-            events.append(Event(t, (t, j), reset=1, epoch=epoch))
+            events.append(Event(t, (t, j), reset=1, epoch=epoch, dose_row=int(rows[j])))
         if evid in (1, 4):
             epoch = _dose(subject, j, t, rows[j], epoch, anatomy, model, events, fills, last)
         elif evid == 2 and switched:
             _switch(subject, j, t, epoch, anatomy, model, switched, events)
         events.append(Event(t, (t, j), record=1, row=int(before[j]), epoch=epoch, index=j))
-    begin = float(clock[0])
-    events += [Event(begin, (begin, -0.5), kind=BREAK, compartment=k) for k in range(anatomy.event_times)]
+    shift = clock - np.asarray(subject.time, dtype=float)
+    breaks = [
+        (k, row, begin, end, ahead)
+        for row, begin, end, ahead in (told.stretches(shift) if anatomy.event_times else ())
+        for k in range(anatomy.event_times)
+    ]
+    events += [Event(at[2], (at[2], -0.5), kind=BREAK, slot=slot) for slot, at in enumerate(breaks)]
     events.sort(key=lambda e: e.key)
-    following = int(rows[-1])
+    row, ahead = int(rows[-1]), float(shift[-1])
     for event in reversed(events):
         if event.record:
-            following = event.row
-        event.row = following
+            row, ahead = event.row, float(shift[event.index])
+        event.row, event.ahead = row, ahead
     groups: list[list[tuple[int, int]]] = [[] for _ in anatomy.endpoints]
     for position, event in enumerate(events):
         if event.index >= 0 and wanted[event.index]:
@@ -98,14 +107,15 @@ def records_of(
     return {
         "events": events,
         "fills": fills,
+        "breaks": breaks,
         "groups": groups,
-        "table": table,
-        "anchor": anchor,
-        "drift": drift,
+        "table": told.table,
+        "anchor": told.anchor,
+        "drift": told.drift,
         "subject": subject,
         "rows": rows,
         "clock": clock,
-        "start": float(clock[0]),
+        "start": float(told.time[0]),
     }
 
 
@@ -114,35 +124,6 @@ def _clock(subject: Subject) -> np.ndarray:
     time = np.asarray(subject.time, dtype=float)
     back = np.minimum(np.diff(time, prepend=time[0]), 0.0)
     return time - np.cumsum(back)
-
-
-def _parameter_rows(known: dict[str, np.ndarray], clock: np.ndarray, between: dict[str, str], lines: list[str]):
-    """Parameter rows: of every record, and of the interval that ends at it; covariates by row, and how they drift.
-
-    A row is what stays the same, so neighbours that agree share one.  Over an interval a covariate has the value of the record
-    that ends it ("nocb"), of the one that begins it ("locf"), or goes from the one to the other ("linear").
-    """
-    n, names = len(clock), list(between)
-    if not names:
-        return np.zeros(n, int), np.zeros(n, int), {}, np.zeros(1), {}
-    values = np.stack([np.asarray(known[name], dtype=float) for name in names], axis=1)
-    earlier = np.r_[values[:1], values[:-1]]
-    starts = np.r_[clock[:1], clock[:-1]]
-    later = np.array([between[name] == "nocb" for name in names])
-    length = (clock - starts)[:, None]
-    straight = np.array([name in lines for name in names])
-    slope = np.where(straight & (length > 0), (values - earlier) / np.where(length > 0, length, 1.0), 0.0)
-    # interval and record in turn; a row with a drift is anchored at the interval's beginning
-    rows = np.stack([np.where(later, values, earlier), values], axis=1).reshape(2 * n, -1)
-    slopes = np.stack([slope, np.zeros_like(slope)], axis=1).reshape(2 * n, -1)
-    drifting = np.any(slopes != 0.0, axis=1)
-    anchors = np.where(drifting, np.stack([starts, clock], axis=1).ravel(), 0.0)
-    whole = np.concatenate([rows, slopes, anchors[:, None]], axis=1)
-    changed = np.r_[False, np.any(whole[1:] != whole[:-1], axis=1)]
-    first, number = np.r_[0, np.flatnonzero(changed)], np.cumsum(changed)
-    table = {name: rows[first, k] for k, name in enumerate(names)}
-    drift = {name: slopes[first, names.index(name)] for name in lines}
-    return number[1::2], number[0::2], table, anchors[first], drift
 
 
 def _where(subject: Subject, j: int) -> str:
@@ -202,25 +183,28 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
                 f"{_where(subject, j)}: RATE = {rate:g} asks for a modelled {rule}, "
                 f"but {anatomy.structure} is given no {rule}=."
             )
-    common = dict(amount=amount, given=given, how=how, compartment=compartment, dose_row=int(row))
+    if steady and amount == 0.0 and how != GIVEN_RATE:
+        raise DataError(f"{_where(subject, j)}: AMT = 0 with SS is a constant infusion, which needs its RATE (> 0) in the data.")
+    common = dict(amount=amount, given=given, how=how, compartment=compartment, dose_row=int(row), source=j)
     if steady:
         if steady == 1:
             epoch += 1
         constant = amount == 0.0
-        slot = len(fills)
+        common |= dict(slot=len(fills))
         fills.append((amount, given, how, compartment, 0.0 if constant else interval, int(row)))
-        events.append(Event(t, (t, j), kind=FILL, reset=int(steady == 1), epoch=epoch, fill=slot, adds=int(steady == 2)))
+        events.append(Event(t, (t, j), kind=FILL, reset=int(steady == 1), epoch=epoch, adds=int(steady == 2), **common))
         if constant:
             return epoch
     length = _length(amount, given, how)
 
-    def infuse(at, order, ahead=0.0):
-        events.append(Event(at, (at, order), kind=START, epoch=epoch, ahead=ahead, **common))
-        events.append(Event(at, (at + length - ahead, order), kind=STOP, epoch=epoch, ahead=ahead, **common))
+    def infuse(at, order, left, **queued):
+        events.append(Event(at, (at, order), kind=START, epoch=epoch, **queued, **common))
+        events.append(Event(at, (at + left, order), kind=STOP, epoch=epoch, **queued, **common))
 
     if steady and how != BOLUS_HOW:
-        for n in range(1, _still_running(length, how, interval, anatomy) + 1):
-            infuse(t, j, ahead=n * interval)
+        running, laid_out = _under_way(length, how, interval, anatomy.rules, last - t)
+        for n in range(1, laid_out + 1):
+            infuse(t, j, length - (running - n + 1) * interval, queue=n, rest=int(n == laid_out))
     for k in range(additional + 1):
         at = t + k * interval
         if k and at > last:
@@ -229,7 +213,7 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
         if how == BOLUS_HOW:
             events.append(Event(at, (at, order), kind=BOLUS, epoch=epoch, **common))
         else:
-            infuse(at, order)
+            infuse(at, order, length)
     return epoch
 
 
@@ -240,8 +224,13 @@ def _length(amount: float, given: float, how: int) -> float:
     return given if how == GIVEN_DURATION else 0.0
 
 
-def _still_running(length: float, how: int, interval: float, anatomy: Anatomy) -> int:
-    """How many infusions of a steady-state train may still run at the record's time; unused ones are dropped later."""
-    count = math.ceil(length / interval)
-    modelled = how in (MODELLED_RATE, MODELLED_DURATION) or anatomy.rules
-    return max(count, 1) + 1 if modelled else max(count - 1, 0)
+def _under_way(length: float, how: int, interval: float, rules: tuple[str, ...], followed: float) -> tuple[int, int]:
+    """How many infusions of a steady-state train are under way at its record as far as the data tell, and for how many there have to
+    be events: as many as parameters may make of them, but of those that end later than what is ``followed`` only one.
+    """
+    running = math.floor(length / interval + 1e-9)
+    seen = math.ceil(max(followed, 0.0) / interval) + 1
+    moves = how in (MODELLED_RATE, MODELLED_DURATION) or (how == GIVEN_RATE and "bioavailability" in rules)
+    if moves:
+        return running, seen
+    return running, min(running + 1, seen) if running or "lag" in rules else 0

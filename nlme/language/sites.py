@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from nlme.data.numerals import EXACT
 from nlme.data.population import Population, Subject
 from nlme.errors import DataError, name_error
 
@@ -97,7 +98,11 @@ def _plain(cell) -> int | float | str:
     """A value as a reader writes it: 3 rather than 3.0."""
     if isinstance(cell, str):
         return cell
+    if isinstance(cell, (int, np.integer)):
+        return int(cell)
     number = float(cell)
+    if abs(number) >= EXACT:
+        raise DataError(f"The value {number:g} of a site has been rounded: read the column as text, so that no two sites become one.")
     return int(number) if number == int(number) else number
 
 

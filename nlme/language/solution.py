@@ -22,9 +22,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from nlme.data.population import Subject
+from nlme.dynamics.dosing import DOMAINS, used_rules
 from nlme.dynamics.events import Timeline
 from nlme.dynamics.propagate import propagate, trace
-from nlme.dynamics.solvers import NO_STEADY_STATE, SENTENCES, SOLVED, Tolerances
+from nlme.dynamics.solvers import DOSE_RULE, NO_STEADY_STATE, SENTENCES, SOLVED, Tolerances
 from nlme.jets.chain import joined, through
 from nlme.jets.jet import Columns, Jet, Polynomial
 from nlme.jets.sparse import Occupied, elements, whole
@@ -312,22 +314,38 @@ def _moving(model: Model, anatomy: Anatomy, covariates, rows: int) -> list[int]:
 
 
 def failure(
-    model: Model, anatomy: Anatomy, data: SubjectData, eta: Float[Array, " q"], tolerances: Tolerances
+    model: Model, anatomy: Anatomy, subject: Subject, data: SubjectData, eta: Float[Array, " q"], tolerances: Tolerances
 ) -> str:
-    """In words why and where the solution of one subject fails; empty if it does not."""
+    """In words why and where the solution of one subject fails; empty if it does not.  ``data`` are the arrays of ``subject``."""
     solver = _Solver(model, anatomy, data.covariates, data.timeline, tolerances)
-    run = jax.jit(lambda eta: trace(solver._structure_at, solver._inputs(model, eta), data.timeline, tolerances))
-    course = jax.tree.map(np.asarray, run(eta))
+    inputs = solver._inputs(model, eta)
+    if refused := _refused_dose(solver, inputs, subject):
+        return refused
+    run = jax.jit(lambda inputs: trace(solver._structure_at, inputs, data.timeline, tolerances))
+    course = jax.tree.map(np.asarray, run(inputs))
     if course.status == SOLVED:
         return ""
-    if course.status == NO_STEADY_STATE:
-        return SENTENCES[NO_STEADY_STATE]
+    if course.status in (NO_STEADY_STATE, DOSE_RULE):
+        return SENTENCES[int(course.status)]
     e = int(np.flatnonzero(course.ended)[0])
     begin = float(data.timeline.start) if e == 0 else course.time[e - 1]
     before = course.states[e - 1] if e else np.zeros(len(anatomy.states))
     listed = ", ".join(f"{name} {value:.4g}" for name, value in zip(anatomy.states, before, strict=True))
     where = f"between times {begin:g} and {course.time[e]:g} (at the first of them {listed})"
     return f"{where} {SENTENCES[int(course.ended[e])]}"
+
+
+def _refused_dose(solver: _Solver, inputs, subject: Subject) -> str:
+    """The first dose with a value that no dose can have; empty if there is none."""
+    timeline, states = solver.timeline, solver.anatomy.states
+    for which, at in used_rules(solver._structure_at, inputs, timeline).items():
+        bad = np.flatnonzero(np.asarray(at.used & ~DOMAINS[which].holds(at.value)))
+        if len(bad):
+            event, value = int(timeline.doses[bad[0]]), float(at.value[bad[0]])
+            j, state = int(timeline.source[event]), states[int(timeline.compartment[event])]
+            where = f"row {subject.rows[j]} (time {subject.time[j]:g})"
+            return f"{where}: the {which} of the dose into {state!r} is {value:g}, and has to be {DOMAINS[which].words}"
+    return ""
 
 
 def expand(

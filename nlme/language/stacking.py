@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Fills, Timeline
+from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Breaks, Fills, Timeline
 from nlme.language.anatomy import MEMBER, Anatomy
 from nlme.language.records import BOLUS_HOW
 
-_FIELDS = ("time", "kind", "record", "amount", "given", "how", "compartment", "reset", "epoch", "fill", "adds", "ahead")
-_FILL_FIELDS = ("amount", "given", "how", "compartment", "interval", "row")
+_REAL = {"time", "amount", "given", "ahead"}
+_FIELDS = (*sorted(_REAL), "kind", "record", "how", "compartment", "reset", "epoch", "slot", "adds", "queue", "rest", "source")
 
 
 class SubjectData(eqx.Module):
@@ -51,24 +51,17 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
     n_events = max(len(s["events"]) for s in subjects)
     incoming = [[k for k, e in enumerate(s["events"]) if e.kind in (BOLUS, START, FILL)] for s in subjects]
     doses = np.zeros((n, max(1, max(map(len, incoming)))), int)
-    n_fills = max(1, max(len(s["fills"]) for s in subjects))
     rows = max(len(s["anchor"]) for s in subjects)
     lengths = [max(len(s["groups"][e]) for s in subjects) for e in range(len(anatomy.endpoints))]
     edges = np.r_[0, np.cumsum(lengths)]
     spans = tuple((int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True))
     total = int(edges[-1])
 
-    event = {name: np.zeros((n, n_events), float if name in ("time", "amount", "given", "ahead") else int) for name in _FIELDS}
+    event = {name: np.zeros((n, n_events), float if name in _REAL else int) for name in _FIELDS}
     event["how"][:] = BOLUS_HOW
     event["row"], event["dose_row"] = np.zeros((2, n, n_events), int)
-    fill = {
-        "amount": np.zeros((n, n_fills)),
-        "given": np.zeros((n, n_fills)),
-        "how": np.full((n, n_fills), BOLUS_HOW),
-        "compartment": np.zeros((n, n_fills), int),
-        "interval": np.ones((n, n_fills)),
-        "row": np.zeros((n, n_fills), int),
-    }
+    fills = _slots(Fills, [s["fills"] for s in subjects], amount=0.0, given=0.0, how=BOLUS_HOW, compartment=0, interval=1.0, row=0)
+    breaks = _slots(Breaks, [s["breaks"] for s in subjects], number=0, row=0, begin=0.0, end=0.0, ahead=0.0)
     sample, sample_row = np.zeros((2, n, total), int)
     sample_time = np.zeros((n, total))
     observed, cens, limit = np.ones((n, total)), np.zeros((n, total)), np.full((n, total), np.nan)
@@ -90,13 +83,10 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
         # padding: nothing happens, at the last time, in the last epoch
         event["time"][i, used:] = max(e.key[0] for e in events)
         event["epoch"][i, used:] = events[-1].epoch
-        event["row"][i, used:] = event["row"][i, used - 1]
+        event["row"][i, used:], event["ahead"][i, used:] = event["row"][i, used - 1], event["ahead"][i, used - 1]
         event["record"][i, used:] = 1
         silent = next(k for k, e in enumerate(events) if e.kind == NOTHING)
         doses[i] = incoming[i] + [silent] * (doses.shape[1] - len(incoming[i]))
-        for k, values in enumerate(s["fills"]):
-            for name, value in zip(_FILL_FIELDS, values, strict=True):
-                fill[name][i, k] = value
         start[i] = s["start"]
         spare = next(g[-1] for g in s["groups"] if g)
         for e, (group, (a, b)) in enumerate(zip(s["groups"], spans, strict=True)):
@@ -122,16 +112,29 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
         sample_epoch=np.take_along_axis(event["epoch"], sample, axis=1),
         sample_row=sample_row,
         sample_time=sample_time,
-        fills=Fills(**fill),
+        fills=fills,
+        breaks=breaks,
         anchor=anchor,
         drift=drift,
         dosed=tuple(int(k) for k in np.unique(event["compartment"][np.isin(event["kind"], (BOLUS, START, STOP, FILL))])),
-        infusions=bool((event["how"] != BOLUS_HOW).any() or (fill["how"] != BOLUS_HOW).any()),
+        infusions=bool((event["how"] != BOLUS_HOW).any()),
         resets=bool(event["reset"].any()),
         steady=any(s["fills"] for s in subjects),
         switches=bool((event["kind"] == OFF).any()),
-        breaks=anatomy.event_times,
+        event_times=anatomy.event_times,
+        restarts=bool(event["ahead"].any()),
         rows=rows,
     )
     arrays = SubjectData(timeline, covariates, observed, cens, limit, positions >= 0, np.zeros(n, int), spans)
     return arrays, positions
+
+
+def _slots(kind: type, subjects: list[list[tuple]], **blank):
+    """``kind`` of arrays (subjects, slots) from every subject's tuples, filled up with ``blank``, which names their entries in order."""
+    most = max(1, max(map(len, subjects)))
+    arrays = {name: np.full((len(subjects), most), value) for name, value in blank.items()}
+    for i, slots in enumerate(subjects):
+        for k, values in enumerate(slots):
+            for name, value in zip(blank, values, strict=True):
+                arrays[name][i, k] = value
+    return kind(**arrays)

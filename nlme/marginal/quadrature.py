@@ -36,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from nlme.dynamics.solvers import SOLVED
 from nlme.errors import ModelError
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
@@ -99,7 +100,8 @@ def _phi(point, method, anatomy, data):
     data = dataclasses.replace(data, shared=shared)
     there = Subject(method, anatomy, data, model, jax.lax.stop_gradient(b), 1)
     m = there.moments(model, b)
-    return there.phi(m, jnp.log(m.variance), b)
+    # parameters under which nothing can be solved have no density
+    return jnp.where(m.status == SOLVED, there.phi(m, jnp.log(m.variance), b), jnp.inf)
 
 
 @_phi_at.def_fwd

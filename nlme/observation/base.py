@@ -5,6 +5,10 @@
 A model whose data are normal on some scale z = h(y) fills the first part and puts log |h'(y)| into ``log_factor``; any other puts
 its whole log density there.  Methods that linearise (FO, FOCE, FOCEI) need the first part; Laplace's and all that sample need
 only the sum.
+
+What is impossible has the log density -inf, and what is certain the probability 1, both with derivatives of zero: a record where the
+prediction is 0 (before the dose, in the lag) under an error that vanishes with it.  Both sides of every ``where`` that says so are
+finite, because reverse differentiation multiplies the side that is not taken by zero.
 """
 
 from __future__ import annotations
@@ -43,6 +47,16 @@ def not_normal(log_density: Scalar) -> Terms:
     """The terms of a record that has no normal part."""
     zero, one = jnp.zeros_like(log_density), jnp.ones_like(log_density)
     return Terms(zero, one, zero, log_density, jnp.zeros_like(log_density, dtype=bool))
+
+
+def choose(condition: Bool[Array, ...], yes: Terms, no: Terms) -> Terms:
+    """``yes`` where the condition holds, else ``no``."""
+    return Terms(*(jnp.where(condition, a, b) for a, b in zip(yes, no, strict=True)))
+
+
+def impossible_where(condition: Bool[Array, ...], terms: Terms) -> Terms:
+    """The same terms, but a density of zero where the condition holds."""
+    return choose(condition, not_normal(jnp.full_like(terms.log_factor, -jnp.inf)), terms)
 
 
 def log_density(terms: Terms) -> Float[Array, ...]:
@@ -108,6 +122,14 @@ class Observation(eqx.Module):
 
 class Continuous(Observation):
     """A continuous distribution that a monotone, increasing map brings to a symmetric one with distribution function F."""
+
+    @abc.abstractmethod
+    def certain(self) -> Bool[Array, ""]:
+        """Whether there is no distribution, only one value: ``prediction()``."""
+
+    @abc.abstractmethod
+    def uncertain(self) -> Continuous:
+        """The same where it is a distribution, and any distribution with finite derivatives where it is not."""
 
     @abc.abstractmethod
     def standardised(self, y: Scalar) -> Scalar:

@@ -9,7 +9,9 @@ With F the distribution function given the random effects, L the lower limit and
 | "M3"   | F(L)                        | p(y)                      | 1 - F(U)           |
 | "M4"   | (F(L) - F(0)) / (1 - F(0))  | p(y) / (1 - F(0))         | (1 - F(U)) / (1 - F(0)) |
 
-A censored record with a LIMIT is known to lie between LIMIT and DV, whatever its method but M1 and M2.
+A censored record with a LIMIT is known to lie between LIMIT and DV, whatever its method but M1 and M2.  Where the distribution has
+shrunk to one value (a prediction of 0 under a proportional or log-normal error), F is 0 below it and 1 from it on; M4's ratio then has
+the limit 1 for a value of 0.
 Source: Beal (2001), doi:10.1023/A:1012299115260; intervals and columns as in Monolix and nlmixr.
 """
 
@@ -21,7 +23,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from nlme.errors import ModelError
-from nlme.observation.base import Continuous, Law, Observation, Record, Terms, not_normal
+from nlme.observation.base import Continuous, Law, Observation, Record, Terms, choose, impossible_where, not_normal
 from nlme.observation.tails import log_between
 from nlme.typing import Scalar
 
@@ -56,28 +58,29 @@ class Censored(Observation):
         if self.uloq is not None:
             above = above | ((cens == 0) & (y > high))
         censored = below | above
+        certain, base = self.base.certain(), self.base.uncertain()
         # a value that the distribution can take stands in where the record has none
-        observed = self.base.terms(record._replace(y=jnp.where(censored, self.base.prediction(), y)))
+        observed = base.terms(record._replace(y=jnp.where(censored, base.prediction(), y)))
+        observed = impossible_where(certain & ~censored, observed)
         left_out = not_normal(jnp.zeros_like(y))
         if self.method == "M1":
-            return _choose(censored, left_out, observed)
+            return choose(censored, left_out, observed)
         if self.method == "M2":
             nothing = jnp.asarray(jnp.inf)
             bounds = (-nothing if self.lloq is None else low, nothing if self.uloq is None else high)
-            given = observed._replace(log_factor=observed.log_factor - self._log_between(*bounds))
-            return _choose(censored, left_out, given)
+            given = observed._replace(log_factor=observed.log_factor - _log_between(base, *bounds))
+            return choose(censored, left_out, given)
         end = jnp.where(jnp.isnan(limit), jnp.where(above, jnp.inf, -jnp.inf), limit)
         start, stop = jnp.where(above, high, end), jnp.where(above, end, low)
         given = jnp.zeros(())
         if self.method == "M4":
-            start, given = jnp.maximum(start, 0.0), self._log_between(0.0, jnp.inf)
+            start, given = jnp.maximum(start, 0.0), _log_between(base, 0.0, jnp.inf)
         # where nothing is censored the interval is any good one
-        inside = self._log_between(jnp.where(censored, start, -jnp.inf), jnp.where(censored, stop, self.base.prediction()))
+        inside = _log_between(base, jnp.where(censored, start, -jnp.inf), jnp.where(censored, stop, base.prediction()))
+        value = self.base.prediction()
+        known = jnp.where((start <= value) & (value <= stop), 0.0, -jnp.inf)
         observed = observed._replace(log_factor=observed.log_factor - given)
-        return _choose(censored, not_normal(inside - given), observed)
-
-    def _log_between(self, low, high):
-        return log_between(self.base.log_cdf, self.base.standardised(low), self.base.standardised(high))
+        return choose(censored, not_normal(jnp.where(certain, known, inside - given)), observed)
 
     def prediction(self):
         return self.base.prediction()
@@ -89,8 +92,8 @@ class Censored(Observation):
         return self.base.sample(normal, key)
 
 
-def _choose(condition, yes: Terms, no: Terms) -> Terms:
-    return Terms(*(jnp.where(condition, a, b) for a, b in zip(yes, no, strict=True)))
+def _log_between(base: Continuous, low, high):
+    return log_between(base.log_cdf, base.standardised(low), base.standardised(high))
 
 
 def censored(residual: Continuous, method: str = "M3", *, lloq=None, uloq=None) -> Censored:

@@ -8,7 +8,8 @@
 | ``poisson(rate)``                      | 0, 1, ..     | rate^y exp(-rate) / y!                                            |
 | ``negative_binomial(mean, dispersion)``| 0, 1, ..     | variance mean + dispersion mean^2 (see the function)              |
 
-No constant is dropped from these.
+No constant is dropped from these.  Probabilities may be 0 or 1, and rates 0: what is then certain adds nothing, anything else is
+impossible (log density -inf).
 """
 
 from __future__ import annotations
@@ -16,30 +17,32 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln, xlogy
+from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
 from nlme.observation.base import Law, Observation, Record, Terms, not_normal
+from nlme.observation.tails import log_from_zero
 from nlme.typing import Scalar
 
 
 class Binary(Observation):
-    """y = 1 with probability 1 / (1 + exp(-logit)), else 0."""
+    """log P(y = 1) and log P(y = 0)."""
 
-    logit: Scalar
+    one: Scalar
+    zero: Scalar
 
     def law(self) -> Law:
         return Law("binary (0 or 1)", whole=(0, 1))
 
     def parts(self):
-        return {"logit": self.logit}
+        return {"log P(1)": self.one, "log P(0)": self.zero}
 
     def terms(self, record: Record) -> Terms:
-        return not_normal(-jax.nn.softplus(jnp.where(record.y > 0.5, -self.logit, self.logit)))
+        return not_normal(jnp.where(record.y > 0.5, self.one, self.zero))
 
     def prediction(self):
-        return jax.nn.sigmoid(self.logit)
+        return jnp.exp(self.one)
 
     def sample(self, normal, key):
         return jnp.where(jax.random.uniform(key) < self.prediction(), 1.0, 0.0)
@@ -57,10 +60,12 @@ def binary(p=None, *, logit=None) -> Binary:
     """
     if (p is None) == (logit is None):
         raise ModelError("binary takes the probability of a 1, binary(p), or its logit, binary(logit=...): one of the two.")
-    if logit is None:
-        p = jnp.asarray(p, dtype=float)
-        logit = jnp.log(p) - jnp.log1p(-p)
-    return Binary(jnp.asarray(logit, dtype=float))
+    if logit is not None:
+        logit = jnp.asarray(logit, dtype=float)
+        return Binary(-jax.nn.softplus(-logit), -jax.nn.softplus(logit))
+    p = jnp.asarray(p, dtype=float)
+    sure = p == 1.0
+    return Binary(log_from_zero(p), jnp.where(sure, -jnp.inf, jnp.log1p(-jnp.where(sure, 0.0, p))))
 
 
 class Ordered(Observation):
@@ -112,10 +117,12 @@ def ordered(*, logits=None, probabilities=None, first: int = 0) -> Ordered:
             raise ModelError(
                 f"ordered(probabilities=...) takes one probability per category, at least two; got {given.shape[0]}."
             )
-        return Ordered(jnp.log(given), int(first))
+        return Ordered(log_from_zero(given), int(first))
     # expit(a) - expit(b) = expit(a) expit(-b) (1 - exp(b - a)), without cancellation
     log_p, upper, lower = jax.nn.log_sigmoid, given[:-1], given[1:]
-    between = log_p(upper) + log_p(-lower) + jnp.log(-jnp.expm1(lower - upper))
+    never = upper == lower  # infinite ones, too
+    some = jnp.log(-jnp.expm1(jnp.where(never, -1.0, lower - upper)))
+    between = jnp.where(never, -jnp.inf, log_p(upper) + log_p(-lower) + some)
     return Ordered(jnp.concatenate([log_p(-given[:1]), between, log_p(given[-1:])]), int(first))
 
 
@@ -131,7 +138,7 @@ class Poisson(Observation):
         return {"rate": self.rate}
 
     def terms(self, record: Record) -> Terms:
-        return not_normal(xlogy(record.y, self.rate) - self.rate - gammaln(record.y + 1.0))
+        return not_normal(_times_log(record.y, self.rate) - self.rate - gammaln(record.y + 1.0))
 
     def prediction(self):
         return self.rate
@@ -141,7 +148,7 @@ class Poisson(Observation):
 
 
 def poisson(rate) -> Poisson:
-    """Counts: P(y) = rate^y exp(-rate) / y!, for rate > 0.  The prediction is the rate."""
+    """Counts: P(y) = rate^y exp(-rate) / y!, for rate >= 0.  The prediction is the rate."""
     return Poisson(jnp.asarray(rate, dtype=float))
 
 
@@ -160,7 +167,7 @@ class NegativeBinomial(Observation):
     def terms(self, record: Record) -> Terms:
         y, size, spread = record.y, 1.0 / self.dispersion, self.dispersion * self.mean
         ways = gammaln(y + size) - gammaln(size) - gammaln(y + 1.0)
-        return not_normal(ways + xlogy(y, spread) - (y + size) * jnp.log1p(spread))
+        return not_normal(ways + _times_log(y, spread) - (y + size) * jnp.log1p(spread))
 
     def prediction(self):
         return self.mean
@@ -173,8 +180,13 @@ class NegativeBinomial(Observation):
 
 
 def negative_binomial(mean, dispersion) -> NegativeBinomial:
-    """Overdispersed counts: variance mean + dispersion mean^2, both > 0; dispersion to 0 is the Poisson distribution.
+    """Overdispersed counts: variance mean + dispersion mean^2, mean >= 0, dispersion > 0; to 0, it is the Poisson distribution.
 
     P(y) = G(y + r) / (G(r) y!) (1 + mean / r)^(-r) (mean / (r + mean))^y with r = 1 / dispersion and G the gamma function.
     """
     return NegativeBinomial(jnp.asarray(mean, dtype=float), jnp.asarray(dispersion, dtype=float))
+
+
+def _times_log(y, x):
+    """y log x, 0 for y = 0 whatever x."""
+    return jnp.where(y > 0, y, 1.0) * jnp.where(y > 0, log_from_zero(x), 0.0)

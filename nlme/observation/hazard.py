@@ -18,6 +18,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from nlme.observation.base import Law, Observation, Record, Terms, not_normal
+from nlme.observation.tails import log_from_zero
 from nlme.typing import Scalar
 
 
@@ -36,7 +37,7 @@ class TimeToEvent(Observation):
 
     def terms(self, record: Record) -> Terms:
         exact = record.y == 1
-        return not_normal(jnp.where(exact, jnp.log(jnp.where(exact, self.hazard, 1.0)), 0.0))
+        return not_normal(log_from_zero(jnp.where(exact, self.hazard, 1.0)))
 
     def carried(self):
         return self.cumulative
@@ -56,7 +57,7 @@ def time_to_event(hazard, cumulative, *, repeated: bool = False) -> TimeToEvent:
 
     Parameters
     ----------
-    hazard : h(t) at the record's time, per unit of time, > 0
+    hazard : h(t) at the record's time, per unit of time; an event where it is 0 is impossible
     cumulative : H(t), its integral since the risk began, where H = 0: a formula of ``t``, or a state of the ODE whose
         derivative is the hazard (which may depend on concentrations or biomarkers: a joint model)
     repeated : whether events may recur; if not, a subject has no record after its event

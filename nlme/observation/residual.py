@@ -16,7 +16,9 @@ Every model here is Gaussian on some scale h of the data:  h(y) ~ N(mean, varian
 | ``boxcox(f, sd, lam)``                 | (y^lam - 1)/lam     | h(f)  | sd^2                       |
 | ``yeojohnson(f, sd, lam)``             | see :func:`yeojohnson` | h(f) | sd^2                     |
 
-All arguments named ``add``, ``prop``, ``sd`` are standard deviations, those of the last four rows on the scale h.  The likelihood
+All arguments named ``add``, ``prop``, ``sd`` are standard deviations, those of the last four rows on the scale h.  At an end of
+what y can be (f = 0 of the log-normal, logit-normal and Box-Cox models), and where the variance is 0 (f = 0 of the proportional one), y is
+f for certain: any other value is impossible, and f is certainly below any limit above it (``censored``).  The likelihood
 is always that of the data on their original scale, so objectives of different scales can be compared and ``lam`` be estimated.
 """
 
@@ -25,11 +27,12 @@ from __future__ import annotations
 import dataclasses
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
-from nlme.observation.base import Continuous, Law, Observation, Record, Terms
+from nlme.observation.base import Continuous, Law, Observation, Record, Terms, impossible_where
 from nlme.observation.tails import normal_log_cdf
 from nlme.observation.transforms import TRANSFORMS
 from nlme.typing import Scalar
@@ -60,8 +63,16 @@ class Residual(Continuous):
         return TRANSFORMS[self.transform].log_slope(y, self.shape)
 
     def terms(self, record: Record) -> Terms:
-        y = record.y
-        return Terms(self.mean, self.variance, self.transformed(y), self.log_jacobian(y), jnp.ones_like(y, dtype=bool))
+        y, base = record.y, self.uncertain()
+        terms = Terms(base.mean, base.variance, base.transformed(y), base.log_jacobian(y), jnp.ones_like(y, dtype=bool))
+        return impossible_where(self.certain(), terms)
+
+    def certain(self):
+        return jnp.isinf(self.mean) | (self.variance == 0.0)
+
+    def uncertain(self):
+        certain = self.certain()
+        return Residual(jnp.where(certain, 0.0, self.mean), jnp.where(certain, 1.0, self.variance), self.transform, self.shape)
 
     def standardised(self, y):
         lower, upper = TRANSFORMS[self.transform].bounds(self.shape)
@@ -165,9 +176,11 @@ def combined(f, add, prop, form: str = "variance") -> Residual:
 
 
 def power(f, prop, exponent) -> Residual:
-    """y = f + prop f^exponent e, for f > 0."""
+    """y = f + prop f^exponent e, for f >= 0."""
     f = jnp.asarray(f)
-    return Residual(f, jnp.square(prop * f**exponent))
+    nothing = f == 0.0
+    spread = jnp.where(nothing, jnp.power(0.0, jax.lax.stop_gradient(exponent)), jnp.where(nothing, 1.0, f) ** exponent)
+    return Residual(f, jnp.square(prop * spread))
 
 
 def lognormal(f, sd) -> Residual:
@@ -210,5 +223,10 @@ def yeojohnson(f, sd, lam) -> Residual:
 def _on_scale(transform: str, f, sd, *shape) -> Residual:
     f = jnp.asarray(f)
     shape = jnp.stack([jnp.asarray(s, dtype=float) for s in shape]) if shape else jnp.zeros(0)
-    mean = TRANSFORMS[transform].forward(f, shape)
+    row = TRANSFORMS[transform]
+    lower, upper = row.bounds(shape)
+    lowest, highest = f == lower, f == upper  # where h and its derivatives are infinite
+    inside = jax.lax.stop_gradient(row.inverse(jnp.zeros(()), shape))
+    mean = row.forward(jnp.where(lowest | highest, inside, f), shape)
+    mean = jnp.where(lowest, -jnp.inf, jnp.where(highest, jnp.inf, mean))
     return Residual(mean, jnp.square(sd) * jnp.ones_like(f), transform, shape)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.observation.base import Terms
+from nlme.observation.tails import log_from_zero
 
 
 class Course(NamedTuple):
@@ -83,7 +84,7 @@ class Hazard(Link):
     def terms(self, terms, carried, y, course):
         gained = self._gained(carried, course)
         inside = y > 1.5
-        some = jnp.log(-jnp.expm1(-jnp.where(inside, gained, 1.0)))
+        some = log_from_zero(-jnp.expm1(-jnp.where(inside, gained, 1.0)))
         return terms._replace(log_factor=terms.log_factor + jnp.where(inside, some, -gained))
 
     def drive(self, carried, own, course, key):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from nlme.errors import ModelError
-from nlme.observation.base import Continuous, Law, Record, Terms, not_normal
+from nlme.observation.base import Continuous, Law, Record, Terms, impossible_where, not_normal
 from nlme.observation.tails import student_log_cdf, student_log_pdf
 from nlme.typing import Scalar
 
@@ -27,7 +27,15 @@ class Student(Continuous):
         return {"location": self.location, "scale": self.scale, "degrees of freedom": self.df}
 
     def terms(self, record: Record) -> Terms:
-        return not_normal(student_log_pdf(self.standardised(record.y), self.df) - jnp.log(self.scale))
+        base = self.uncertain()
+        density = student_log_pdf(base.standardised(record.y), base.df) - jnp.log(base.scale)
+        return impossible_where(self.certain(), not_normal(density))
+
+    def certain(self):
+        return self.scale == 0.0
+
+    def uncertain(self):
+        return Student(self.location, jnp.where(self.certain(), 1.0, self.scale), self.df, self.number)
 
     def standardised(self, y):
         finite = jnp.isfinite(y)

@@ -18,6 +18,12 @@ from jax.scipy.special import betainc, erfc, erfcx, gammaln
 _ROOT2, _ROOT2PI = math.sqrt(2.0), math.sqrt(2.0 * math.pi)
 
 
+def log_from_zero(x):
+    """log x; -inf at x = 0, with a derivative of 0 there."""
+    nothing = x == 0.0
+    return jnp.where(nothing, -jnp.inf, jnp.log(jnp.where(nothing, 1.0, x)))
+
+
 def _scaled_erfc(x):
     """exp(x^2) erfc(x), x >= 0; by its asymptotic series above 20 (JAX's own is 0 between 26.54 and 26.64)."""
     far = x > 20.0

@@ -43,7 +43,8 @@ def power_ratio_inverse(z, lam):
     log_1u = jnp.log1p(jnp.where(near | ~inside, 0.0, u))
     series = z * (1.0 - u / 2 + u**2 / 3 - u**3 / 4)
     reached = jnp.exp(jnp.where(near, series, log_1u / safe_lam))
-    return jnp.where(inside, reached, jnp.where(lam > 0, 0.0, jnp.inf))
+    beyond = jnp.where((lam > 0) | jnp.isneginf(z), 0.0, jnp.inf)
+    return jnp.where(inside & ~jnp.isneginf(z), reached, beyond)
 
 
 def _logit(y, shape):

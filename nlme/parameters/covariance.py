@@ -90,43 +90,68 @@ class Covariance(eqx.Module):
         return Covariance(sd, jnp.stack(rows), self.names, self.blocks, self.per)
 
     def at_natural(self, vector) -> Covariance:
-        """The covariance with these elements of Omega; NaN where they are not positive definite (checked by the caller)."""
+        """The covariance with these elements of Omega; NaN where they are not positive definite (checked by the caller).
+
+        An effect without variance (0, fixed) is correlated with nothing.
+        """
         n = len(self.names)
         omega = jnp.zeros((n, n))
         for (i, j), value in zip(self.positions(), vector, strict=True):
             omega = omega.at[i, j].set(value).at[j, i].set(value)
-        sd = jnp.sqrt(jnp.diagonal(omega))
+        variance = jnp.diagonal(omega)
+        varies = variance != 0
+        scale = jnp.sqrt(jnp.where(varies, variance, 1.0))
         factor = jnp.eye(n)
         for block in self.blocks:
             if len(block) > 1:
-                index = np.ix_(block, block)
-                s = sd[np.array(block)]
-                factor = factor.at[index].set(cholesky(omega[index] / (s[:, None] * s[None, :])))
-        return Covariance(sd, factor, self.names, self.blocks, self.per)
+                index, own = np.ix_(block, block), np.array(block)
+                correlation = omega[index] / (scale[own][:, None] * scale[own][None, :])
+                diagonal = jnp.diag(jnp.where(varies[own], 0.0, 1.0))
+                factor = factor.at[index].set(cholesky(correlation + diagonal))
+        return Covariance(jnp.where(varies, scale, 0.0), factor, self.names, self.blocks, self.per)
 
     def replace(self, value) -> Covariance:
-        """Same names and blocks with new numbers: a Covariance, a dict of variances, or a full matrix."""
+        """Same names and blocks with new numbers: a Covariance, a dict of elements, or a matrix (its lower triangle will do).
+
+        A dict holds variances by name, and covariances by pair, ``{"cl": 0.1, "v,cl": 0.02}``; the correlations of effects whose
+        covariance is not given stay as they are.
+        """
         if isinstance(value, Covariance):
+            if value.names != self.names:
+                raise ModelError(f"A covariance of {', '.join(self.names)} cannot be replaced by one of {', '.join(value.names)}.")
             return dataclasses.replace(value, per=self.per)
         if isinstance(value, Mapping):
-            for name in value:
-                if name not in self.names:
-                    raise ModelError(name_error("random effect", name, self.names, "This covariance"))
-            sd = np.asarray(self.sd, dtype=float).copy()
-            for name, variance in value.items():
-                _check_variance(name, variance)
-                sd[self.names.index(name)] = np.sqrt(variance)
-            return Covariance(jnp.asarray(sd), self.factor, self.names, self.blocks, self.per)
-        if not is_numeric(value):
+            return self._with_elements({_element(key): number for key, number in value.items()})
+        if not _rows_of_numbers(value):
             raise ModelError(f"A covariance is given as a dict of variances or a matrix of numbers; got {value!r}.")
-        return _from_matrix(self.names, self.blocks, np.asarray(value, dtype=float), self.per)
+        return _from_matrix(self.names, self.blocks, _square(self.names, value), self.per)
+
+    def _with_elements(self, elements: Mapping[tuple[str, ...], float]) -> Covariance:
+        for name in (name for names in elements for name in names):
+            if name not in self.names:
+                raise ModelError(name_error("random effect", name, self.names, "This covariance"))
+        sd = np.asarray(self.sd, dtype=float).copy()
+        for names, number in elements.items():
+            if len(names) == 1:
+                _check_variance(names[0], number)
+                sd[self.names.index(names[0])] = np.sqrt(number)
+        pairs = {names: number for names, number in elements.items() if len(names) == 2}
+        if not pairs and np.all(sd > 0):
+            return Covariance(jnp.asarray(sd), self.factor, self.names, self.blocks, self.per)
+        omega = np.outer(sd, sd) * np.asarray(self.correlation)
+        for names, number in pairs.items():
+            if not is_numeric(number) or np.ndim(number):
+                raise ModelError(f"The covariance of {names[0]!r} and {names[1]!r} must be a number; got {number!r}.")
+            i, j = (self.names.index(name) for name in names)
+            omega[i, j] = omega[j, i] = number
+        return _from_matrix(self.names, self.blocks, omega, self.per)
 
     def __repr__(self) -> str:
         try:
             omega = np.asarray(self.matrix)
+            parts = [f"{n}={omega[i, j]:.4g}" for n, (i, j) in zip(self.element_names(), self.positions(), strict=True)]
         except Exception:  # placeholders during pytree surgery have no numbers to show
-            return f"Covariance({', '.join(self.names)})"
-        parts = [f"{n}={omega[i, j]:.4g}" for n, (i, j) in zip(self.element_names(), self.positions(), strict=True)]
+            parts = list(self.names)
         return f"Covariance({', '.join(parts)})"
 
 
@@ -172,7 +197,9 @@ def covariance(
     Raises
     ------
     ModelError
-        A variance that is not positive, a matrix that is not positive definite or of the wrong size, a name used twice.
+        A variance that is negative, a matrix that is not positive definite or of the wrong size, a name used twice.
+
+    A variance of 0 is for an effect that is held there, ``fit(..., fixed=["omega.cl"])``; a fit cannot start at it.
     """
     value = build(*blocks, correlation=correlation, per=per, **variances)
     return eqx.field(
@@ -213,6 +240,8 @@ def build(
         groups.append(tuple(range(len(names), len(names) + len(group))))
         names.extend(group)
         sd = np.sqrt([variances[name] for name in group])
+        if len(group) > 1 and not np.all(sd):
+            raise ModelError(f"A random effect without variance has no correlation; got 0 for one of {', '.join(group)}.")
         piece = np.diag(sd**2)
         for (a, b), rho in (correlation or {}).items():
             if a in group:
@@ -232,11 +261,27 @@ def build(
 
 
 def _check_variance(name: str, variance) -> None:
-    if np.ndim(variance) or not is_numeric(variance) or not np.isfinite(variance) or variance <= 0:
+    if np.ndim(variance) or not is_numeric(variance) or not np.isfinite(variance) or variance < 0:
         raise ModelError(
-            f"The variance of random effect {name!r} must be a positive number; got {variance!r}. "
-            f"Leave the effect out to have no variability, or fix it at a small value."
+            f"The variance of random effect {name!r} must be a positive number, or 0 where it is held fixed; got {variance!r}."
         )
+
+
+def _element(key) -> tuple[str, ...]:
+    """("cl",) of "cl"; ("v", "cl") of "v,cl" or ("v", "cl")."""
+    names = key.split(",") if isinstance(key, str) else key
+    names = tuple(name.strip() if isinstance(name, str) else name for name in names) if np.iterable(names) else ()
+    if len(names) not in (1, 2) or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        raise ModelError(f"An element of a covariance is named by one random effect, 'cl', or by two, 'v,cl'; got {key!r}.")
+    return names
+
+
+def _rows_of_numbers(value) -> bool:
+    """Whether ``value`` can be a matrix or its lower triangle: numbers, or rows of them of any length."""
+    try:
+        return bool(len(value)) and all(is_numeric(row) for row in getattr(value, "to_numpy", lambda: value)())
+    except (TypeError, ValueError):
+        return False
 
 
 def _linked(variances: Mapping[str, float], correlation: Mapping[tuple[str, str], float]) -> list[list[str]]:
@@ -262,25 +307,34 @@ def _linked(variances: Mapping[str, float], correlation: Mapping[tuple[str, str]
 
 
 def _square(names: Sequence[str], matrix) -> np.ndarray:
-    """Full symmetric matrix from a full one or from the rows of a lower triangle."""
-    n = len(names)
+    """Full symmetric matrix from a full one or from its lower triangle: rows of growing length, those rows in one list (as
+    NONMEM's $OMEGA BLOCK), or a matrix whose upper triangle is 0.  A DataFrame is read by its names."""
+    n, listed = len(names), ", ".join(names)
+    if hasattr(matrix, "columns"):
+        if set(matrix.columns) != set(names) or set(matrix.index) != set(names):
+            raise ModelError(f"The matrix is a DataFrame with columns {', '.join(map(str, matrix.columns))}; needed: {listed}.")
+        matrix = matrix.loc[list(names), list(names)].to_numpy()
     try:
-        rows = [np.atleast_1d(np.asarray(row, dtype=float)) for row in matrix]
+        rows = [np.asarray(row, dtype=float) for row in matrix]
     except (TypeError, ValueError):
-        raise ModelError(f"The block of {', '.join(names)} needs rows of numbers; got {matrix!r}.") from None
-    if [len(row) for row in rows] == list(range(1, n + 1)):
-        full = np.zeros((n, n))
-        for i, row in enumerate(rows):
-            full[i, : i + 1] = full[: i + 1, i] = row
-        return full
-    if len(rows) != n or any(len(row) != n for row in rows):
+        raise ModelError(f"The block of {listed} needs rows of numbers; got {matrix!r}.") from None
+    if rows and all(row.ndim == 0 for row in rows) and len(rows) == n * (n + 1) // 2:
+        rows = [np.array(rows[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2]) for i in range(n)]
+    rows = [np.atleast_1d(row) for row in rows]
+    lower = [len(row) for row in rows] == list(range(1, n + 1))
+    if not lower and (len(rows) != n or any(row.shape != (n,) for row in rows)):
         raise ModelError(
-            f"The block of {', '.join(names)} needs a {n} x {n} matrix (or its lower triangle); "
+            f"The block of {listed} needs a {n} x {n} matrix (or its lower triangle); "
             f"got rows of length {[len(row) for row in rows]}."
         )
-    full = np.stack(rows)
-    if not np.allclose(full, full.T):
-        raise ModelError(f"The covariance matrix of {', '.join(names)} is not symmetric: {full.tolist()}.")
+    full = np.zeros((n, n))
+    for i, row in enumerate(rows):
+        full[i, : len(row)] = row
+    if lower or not np.any(np.triu(full, 1)):
+        full = np.tril(full) + np.tril(full, -1).T
+    if not np.all(np.isfinite(full)) or not np.allclose(full, full.T):
+        what = "symmetric" if np.all(np.isfinite(full)) else "made of finite numbers"
+        raise ModelError(f"The covariance matrix of {listed} is not {what}: {full.tolist()}.")
     return full
 
 
@@ -298,13 +352,19 @@ def _from_matrix(names, blocks, omega: np.ndarray, per: str) -> Covariance:
             f"{names[i]!r} and {names[j]!r} are in different blocks, so their covariance is 0 by declaration; got {omega[i, j]:g}. "
             f"Declare them in one block to estimate it."
         )
+    varies = np.diagonal(omega) != 0
+    idle = [name for k, name in enumerate(names) if not varies[k] and np.any(omega[k] != 0)]
+    if idle:
+        row = omega[names.index(idle[0])].tolist()
+        raise ModelError(f"The variance of {idle[0]!r} is 0, so its covariances must be 0 too; got {row}.")
+    sd = np.sqrt(np.abs(np.diagonal(omega)))
+    scale = np.where(varies, sd, 1.0)
     try:
-        np.linalg.cholesky(omega)
+        np.linalg.cholesky(omega[np.ix_(varies, varies)])
+        factor = np.linalg.cholesky(omega / np.outer(scale, scale) + np.diag(~varies))
     except np.linalg.LinAlgError:
         raise ModelError(
             f"The covariance of {', '.join(names)} is not positive definite: its smallest eigenvalue is "
             f"{np.linalg.eigvalsh(omega).min():.3g}. Every variance must be positive and every correlation inside (-1, 1)."
         ) from None
-    sd = np.sqrt(np.diagonal(omega))
-    factor = np.linalg.cholesky(omega / np.outer(sd, sd))
     return Covariance(jnp.asarray(sd), jnp.asarray(factor), tuple(names), tuple(tuple(b) for b in blocks), per)

@@ -53,6 +53,41 @@ class Domain:
         value = np.asarray(value)
         return bool(np.all(np.isfinite(value)) and np.all(value > self.lower) and np.all(value < self.upper))
 
+    @property
+    def scale(self) -> str:
+        """Where an interval of a parameter lies even: "natural", "log" (of the distance from its bound) or "logit"."""
+        if math.isinf(self.lower):
+            return "natural"
+        return "log" if math.isinf(self.upper) else "logit"
+
+    def interval(self, value: float, error: float, quantile: float) -> tuple[float, float]:
+        """``value`` -+ ``quantile`` ``error`` on this domain's scale, with the error brought there by the delta method.
+
+        log:    L + (x - L) exp(-+ z s / (x - L))        logit:    s / (W t (1 - t)) about logit t,  t = (x - L) / W,  W = U - L
+
+        NaN where the value stands at a bound, or the error is none.
+        """
+        distance, move = value - self.lower, quantile * error
+        if not math.isfinite(value) or math.isnan(error):
+            return math.nan, math.nan
+        if self.scale == "natural":
+            return value - move, value + move
+        if self.scale == "log":
+            if not distance > 0:
+                return math.nan, math.nan
+            grown = np.exp(np.clip(move / distance, 0.0, 700.0))
+            return self.lower + distance / float(grown), self.lower + distance * float(grown)
+        width = self.upper - self.lower
+        t = distance / width
+        if not 0 < t < 1:
+            return math.nan, math.nan
+        centre, reach = math.log(t) - math.log1p(-t), move / (width * t * (1.0 - t))
+        return tuple(self.lower + width / (1.0 + math.exp(-float(np.clip(centre + d, -700.0, 700.0)))) for d in (-reach, reach))
+
+    def words(self, name: str = "value") -> str:
+        """'positive (0 < cl < inf)'."""
+        return f"{self.name} ({self.lower:g} < {name} < {self.upper:g})"
+
     def __str__(self) -> str:
         if self.name in ("real", "positive"):
             return self.name

@@ -8,7 +8,7 @@ correlated block of a covariance, where the block maps as a whole.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import ModelError, name_error
-from nlme.parameters.covariance import Covariance
-from nlme.parameters.domains import METADATA, PROBABILITY, Declaration, Domain, is_concrete
+from nlme.parameters.covariance import COVARIANCE, Covariance
+from nlme.parameters.domains import METADATA, POSITIVE, PROBABILITY, REAL, Declaration, Domain, is_concrete, is_numeric
 from nlme.parameters.mixture import Mixture
 
 _WHOLE = (Covariance, Mixture)  # fields that map as a whole, with coordinates of their own
@@ -62,6 +62,29 @@ class Entry:
             return value.at_unconstrained(vector)
         return _unflat(self.declaration.domain.from_real(vector), value)
 
+    def with_values(self, model: Any, values: Mapping[str, float]):
+        """The field with the numbers of these of its names replaced.
+
+        Raises
+        ------
+        ModelError
+            A value outside of the field's domain.
+        """
+        field = self.get(model)
+        elements = {name.removeprefix(".".join(self.path) + "."): value for name, value in values.items()}
+        if isinstance(field, Covariance):
+            return field.replace(elements)
+        if isinstance(field, Mixture):
+            shares = dict(zip(field.element_names(), np.asarray(field.natural()).tolist(), strict=True)) | elements
+            return field.replace(shares | {field.names[-1]: 1.0 - sum(shares.values())})
+        vector = np.array(self.natural(model), dtype=float)
+        for name, value in values.items():
+            if not is_numeric(value) or np.ndim(value) or not self.declaration.domain.contains(value):
+                domain = self.declaration.domain.words(name)
+                raise ModelError(f"{type(model).__name__}: {name} = {value!r} is outside its domain, {domain}.")
+            vector[self.names.index(name)] = value
+        return _unflat(jnp.asarray(vector), field)
+
 
 @dataclasses.dataclass(frozen=True)
 class ParameterRow:
@@ -76,6 +99,7 @@ class ParameterRow:
     fixed: bool = False
     random_effect: str | None = None  # for a variance, the effect it belongs to
     transform: str | None = None  # for a variance, how the effect enters: "log-normal", "normal" or "other"
+    range: Domain = REAL  # where the number itself may lie
 
 
 class Inventory:
@@ -151,6 +175,57 @@ class Inventory:
         """``model`` with its free parameters replaced by these unconstrained values."""
         return self._rebuild(model, vector * self.scales[self.free], Entry.unconstrained, Entry.at_unconstrained)
 
+    def with_values(self, model, values: Mapping[str, float]):
+        """``model`` with some of its numbers, by the names of tables ("cl", "omega.cl", "omega.v,cl", "beta[0]"), replaced.
+
+        A covariance keeps the correlations that are not given.
+
+        Raises
+        ------
+        ModelError
+            An unknown name, or a value outside of its domain.
+        """
+        for name in values:
+            if name not in self.all_names:
+                raise ModelError(name_error("parameter", name, self.all_names, type(model).__name__))
+        changed = [entry for entry in self.entries if not values.keys().isdisjoint(entry.names)]
+        if not changed:
+            return model
+        new = [entry.with_values(model, {name: values[name] for name in entry.names if name in values}) for entry in changed]
+        return eqx.tree_at(lambda m: [entry.get(m) for entry in changed], model, new)
+
+    def require_searchable(self, model) -> None:
+        """Refuse a start from which a search cannot move.
+
+        Raises
+        ------
+        ModelError
+            A variance that is to be estimated is exactly 0.
+        """
+        zero = self.without_variance(model)
+        if zero:
+            raise ModelError(
+                f"{', '.join(zero)} start{'s' if len(zero) == 1 else ''} at exactly 0 and cannot be estimated from there: hold "
+                f"{'it' if len(zero) == 1 else 'them'} at 0, fixed={sorted(self.with_blocks(zero))!r}, or start at a positive variance "
+                f"such as 0.05."
+            )
+
+    def with_blocks(self, names: Iterable[str]) -> set[str]:
+        """``names``, and everything that belongs to a correlated block with one of them."""
+        found = set(names)
+        for entry in self.entries:
+            start = 0
+            for size in _groups(entry):
+                part = set(entry.names[start : start + size])
+                found |= part if part & found else set()
+                start += size
+        return found
+
+    def without_variance(self, model) -> list[str]:
+        """The free variances that are exactly 0."""
+        found = zip(self.names, self.kinds, np.asarray(self.natural(model)), strict=True)
+        return [name for name, kind, value in found if kind == "variance" and value == 0]
+
     def rows(self, model, transforms: dict[str, str] | None = None) -> list[ParameterRow]:
         """Every parameter, fixed ones too, with its value; ``transforms`` says how each random effect enters."""
         rows = []
@@ -166,6 +241,7 @@ class Inventory:
                         kind=kind,
                         value=float(value),
                         domain=str(entry.declaration.domain),
+                        range=POSITIVE if kind == "variance" else entry.declaration.domain,
                         fixed=name in self.fixed,
                         random_effect=effect,
                         transform=(transforms or {}).get(effect) if effect else None,
@@ -285,7 +361,7 @@ def _walk(module: Any, prefix: tuple[str, ...]) -> Iterator[Entry]:
         value = getattr(module, field.name)
         declaration = field.metadata.get(METADATA)
         if isinstance(value, Covariance):
-            declaration = declaration or Declaration(Domain("covariance"))
+            declaration = declaration or Declaration(COVARIANCE)
             kinds = tuple("variance" if i == j else "covariance" for i, j in value.positions())
             names = tuple(f"{dotted}.{element}" for element in value.element_names())
             yield Entry(path, declaration, names, kinds)

@@ -82,10 +82,9 @@ class Mixture(eqx.Module):
 
     def __repr__(self) -> str:
         try:
-            shares = np.asarray(self.shares)
+            return f"Mixture({', '.join(f'{n}={p:.4g}' for n, p in zip(self.names, np.asarray(self.shares), strict=True))})"
         except Exception:  # placeholders during pytree surgery have no numbers to show
             return f"Mixture({', '.join(self.names)})"
-        return f"Mixture({', '.join(f'{n}={p:.4g}' for n, p in zip(self.names, shares, strict=True))})"
 
 
 def mixture(*, label: str = "", **shares: float):

@@ -252,6 +252,7 @@ def weakly_informative(model, fixed: Iterable[str] = ()) -> PriorTable:
 
     found = PriorTable()
     inventory = Inventory(model, fixed)
+    inventory.require_searchable(model)
     for entry in inventory.entries:
         if all(name in inventory.fixed for name in entry.names):
             continue

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nlme.plots.smoothing import lowess
 from nlme.plots.style import (
+    GREY,
     IDENTITY,
     OBSERVED,
     TREND,
@@ -108,6 +109,8 @@ def _residuals(axes: Axes, x: pd.Series, residual: pd.Series, log: bool) -> None
         place, trend = lowess(x, residual)
     axes.plot(place, trend, **TREND, zorder=4)
     finite = residual[np.isfinite(residual)]
+    if not len(finite):
+        axes.text(0.5, 0.75, "none: not normal on any scale", transform=axes.transAxes, ha="center", fontsize=8, color=GREY)
     reach = max(2.5, 1.08 * float(np.abs(finite).max())) if len(finite) else 2.5
     axes.set_ylim(-reach, reach)
     if log:

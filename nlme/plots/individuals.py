@@ -22,6 +22,7 @@ from nlme.plots.style import (
     log_axis,
     new_figure,
     picture,
+    subject_title,
     wants_log,
 )
 
@@ -99,7 +100,7 @@ def _draw(fit, chosen: Sequence, curves: dict[str, pd.DataFrame], columns: int, 
                 continue
             person = block[k]
             _panel(axes, person, _of(observed[endpoint], person), _of(curves[endpoint], person), logs[endpoint])
-            axes.set_title(f"ID {person.id}", loc="left", pad=3)
+            axes.set_title(subject_title(person.id), loc="left", pad=3)
         panels[0].set_ylabel(axis_label(endpoint, units.get(endpoint)))
     _label_feet(grid, axis_label("Time", units.get("time")))
     _legend(figure, any((rows["CENS"] != 0).any() for rows in observed.values()))

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nlme.errors import DataError
-from nlme.plots.style import BLUE, INK, POPULATION, log_axis, new_figure, picture, wants_log
+from nlme.plots.style import BLUE, INK, POPULATION, legend, log_axis, new_figure, picture, wants_log
 
 
 @picture
@@ -47,14 +47,16 @@ def learned_function(
         raise DataError(f"learned_function: {bad} of {len(curves)} draws of the curve are not finite.")
     figure = new_figure(3.4, width=5.2)
     axes = figure.add_subplot()
+    named = {}
     for k, level in enumerate(sorted(levels, reverse=True)):
         low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        axes.fill_between(x, low, high, color=BLUE, alpha=0.16 + 0.14 * k, linewidth=0, label=f"{100 * level:g} % credible")
+        band = axes.fill_between(x, low, high, color=BLUE, alpha=0.16 + 0.14 * k, linewidth=0)
+        named[f"{100 * level:g} % credible"] = band
     for curve in curves[:: max(1, len(curves) // max(shown, 1))][:shown]:
         axes.plot(x, curve, color=INK, linewidth=0.4, alpha=0.35)
-    axes.plot(x, np.median(curves, axis=0), color=BLUE, linewidth=1.8, label="median")
+    (named["median"],) = axes.plot(x, np.median(curves, axis=0), color=BLUE, linewidth=1.8)
     if reference is not None:
-        axes.plot(x, np.broadcast_to(reference, x.shape), **POPULATION, label=reference_label)
+        (named[reference_label],) = axes.plot(x, np.broadcast_to(reference, x.shape), **POPULATION)
     axes.set(xlabel=x_label, ylabel=y_label, title=title, xlim=(x.min(), x.max()))
     axes.set_ylim(bottom=0 if curves.min() >= 0 else None)
     if wants_log(x):
@@ -63,5 +65,5 @@ def learned_function(
         axes.plot(np.asarray(observed, float), np.full(np.size(observed), 0.015), "|", color=INK, markersize=5, alpha=0.5,
                   transform=axes.get_xaxis_transform(), clip_on=True)  # fmt: skip
         axes.set_xlim(x.min(), x.max())
-    axes.legend(loc="best")
+    legend(axes, list(named.values()), list(named), loc="best")
     return figure

@@ -21,8 +21,13 @@ def eta_distributions(fit) -> Figure:
     """Histogram of each random effect's modes with the density N(0, omega2) of the fit; shrinkage in the title.
 
     With large shrinkage the modes crowd at zero and the histogram is narrower than the curve by right.
+
+    Raises
+    ------
+    DataError
+        A model without random effects.
     """
-    eta = fit.eta
+    eta = _effects(fit)
     columns = min(3, eta.shape[1])
     lines = -(-eta.shape[1] // columns)
     figure = new_figure(0.3 + 2.3 * lines)
@@ -51,6 +56,19 @@ def eta_distributions(fit) -> Figure:
     return figure
 
 
+def _effects(fit):
+    """The modes, one column per random effect.
+
+    Raises
+    ------
+    DataError
+        The model has none.
+    """
+    if fit.eta.shape[1] == 0:
+        raise DataError(f"{type(fit.model).__name__} has no random effects, so there is nothing to draw.")
+    return fit.eta
+
+
 def _bins(values: np.ndarray) -> int:
     """Number of bars: Sturges' rule, at most 40."""
     return int(min(40, np.ceil(np.log2(len(values)) + 1)))
@@ -71,7 +89,7 @@ def eta_covariates(fit, covariates: Sequence[str] | None = None) -> Figure:
     Raises
     ------
     DataError
-        The population has no covariates, or not this one.
+        The population has no covariates, or not this one; the model has no random effects.
     """
     known = fit.population.covariates
     names = list(known) if covariates is None else list(covariates)
@@ -80,7 +98,7 @@ def eta_covariates(fit, covariates: Sequence[str] | None = None) -> Figure:
     for name in names:
         if name not in known:
             raise DataError(name_error("covariate", name, known, "The population"))
-    eta = fit.eta
+    eta = _effects(fit)
     across = min(len(names), ACROSS)
     bands = -(-len(names) // across)  # many covariates continue below, all effects again
     effects = eta.shape[1]

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from nlme.errors import DataError, name_error
-from nlme.plots.style import BLUE, INK, OBSERVED, VERMILION, axis_label, known_units, log_axis, new_figure, picture, wants_log
+from nlme.plots.style import (
+    BLUE,
+    INK,
+    OBSERVED,
+    VERMILION,
+    axis_label,
+    known_units,
+    legend,
+    log_axis,
+    new_figure,
+    picture,
+    subject_title,
+    wants_log,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,13 +73,13 @@ def counterfactual(
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     log = wants_log(*[frame[quantity] for frame in scenarios.values()])
     for axes, identity in zip(grid.ravel(), chosen, strict=False):
-        for look, (name, frame) in zip(_LOOKS, scenarios.items(), strict=False):
+        for look, frame in zip(_LOOKS, scenarios.values(), strict=False):
             rows = frame[frame["ID"] == identity]
-            axes.plot(rows["TIME"], rows[quantity], label=name, **look)
+            axes.plot(rows["TIME"], rows[quantity], **look)
         if observed is not None:
             rows = observed[observed["ID"] == identity]
-            axes.plot(rows["TIME"], rows["DV"], label="observed", **OBSERVED)
-        axes.set_title(f"ID {identity}", loc="left", pad=3)
+            axes.plot(rows["TIME"], rows["DV"], **OBSERVED)
+        axes.set_title(subject_title(identity), loc="left", pad=3)
     for axes in grid.ravel()[len(chosen) :]:
         axes.set_visible(False)
     if log:
@@ -78,6 +91,7 @@ def counterfactual(
         if k == 0:
             for axes in visible:
                 axes.set_ylabel(axis_label(quantity, units.get(quantity)))
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), columns + 1))
+    lines = grid[0, 0].get_lines()
+    words = [*map(str, scenarios), *(["observed"] if observed is not None else [])]
+    legend(figure, lines[: len(words)], words, loc="outside upper left", ncols=min(len(words), columns + 1))
     return figure

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import matplotlib
 import matplotlib.ticker
@@ -33,6 +33,8 @@ POPULATION = dict(color=VERMILION, linewidth=1.2, linestyle=(0, (4, 2)))
 _RC = {
     "font.size": 9,
     "font.family": "sans-serif",
+    "text.parse_math": False,  # a $ in an ID or a unit is a letter
+    "text.usetex": False,
     "axes.titlesize": 9.5,
     "axes.labelsize": 9,
     "axes.edgecolor": INK,
@@ -95,9 +97,22 @@ def _bytes(figure: Figure, form: str) -> bytes:
     return out.getvalue()
 
 
+def legend(target: Figure | Axes, handles: Sequence, words: Sequence[str], **options) -> None:
+    """A legend of a figure or of axes.  matplotlib leaves out a word that begins with an underscore, so the words come in later."""
+    made = target.legend(handles, [f"{k}" for k in range(len(handles))], **options)
+    for text, word in zip(made.get_texts(), words, strict=True):
+        text.set_text(word)
+
+
 def axis_label(what: str, unit: str | None) -> str:
     """'Time (h)', or 'Time' where no unit is known."""
     return f"{what} ({unit})" if unit else what
+
+
+def subject_title(identity) -> str:
+    """'ID 17'; the beginning of an ID that is longer than a panel is wide."""
+    text = " ".join(str(identity).split())
+    return f"ID {text if len(text) <= 20 else text[:19] + '…'}"
 
 
 _TIME_UNITS = frozenset("s min h hr hour hours d day days week weeks month months".split())  # years are ages, not times

@@ -12,6 +12,7 @@ Sources: Hoffman & Gelman (2014), J Mach Learn Res 15:1593 (NUTS, in the impleme
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,7 @@ import numpy as np
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import FitError, ModelError
 from nlme.language.density import effects_from
+from nlme.language.effects import effect_transforms
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model, require_model
 from nlme.language.ragged import over_subjects
@@ -100,6 +102,7 @@ def sample(
     if not prior.size:
         raise ModelError("Every parameter is fixed, so there is nothing to sample.")
     layout = lay_out(model, population)
+    layout.anatomy.require_variability(model, "nlme.sample")
     if layout.anatomy.mixture:
         raise ModelError("nlme.sample has no mixtures of subpopulations; nlme.fit has: FOCEI, Laplace, AGQ.")
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
@@ -129,6 +132,7 @@ def sample(
         found = _inference_data(model, prior, layout, ode, kept)
     found.attrs.update(
         model=type(model).__name__,
+        parameters=_declared(model, population, prior, layout),
         messages=messages,
         failed_solves=failed,
         failed_solves_in_warmup=failed_in_warmup,
@@ -172,6 +176,13 @@ def posterior_models(model: Model, posterior: InferenceData) -> Model:
     free = Inventory(model, fixed=[n for n in inventory.all_names if n not in names])
     order = [names.index(n) for n in free.names]
     return jax.vmap(lambda vector: free.at_natural(model, vector))(jnp.asarray(np.stack(columns, axis=1)[:, order]))
+
+
+def _declared(model: Model, population, prior: Priors, layout: Layout) -> str:
+    """What the model says of its parameters, as JSON: name, label, unit, kind, and how the effect of a variance enters."""
+    rows = prior.inventory.rows(model, effect_transforms(model, population, layout.anatomy))
+    kept = ("name", "label", "unit", "kind", "transform")
+    return json.dumps([{name: getattr(row, name) for name in kept} for row in rows if not row.fixed])
 
 
 class _Line(Progress):

@@ -20,6 +20,7 @@ pre.doc { font: inherit; font-size: 14px; color: var(--soft); white-space: pre-w
 .wide { overflow-x: auto; }
 table { font-size: 14px; }
 caption { text-align: left; font-weight: 600; padding: 4px 0; }
+.wide caption { white-space: nowrap; }
 table.pairs { border-collapse: collapse; }
 table.pairs th { text-align: left; font-weight: normal; color: var(--soft); padding: 2px 16px 2px 0; vertical-align: top;
   white-space: nowrap; }
@@ -30,6 +31,7 @@ table.heat th.up { vertical-align: bottom; padding: 4px 2px; }
 table.heat th.up span { writing-mode: vertical-rl; transform: rotate(180deg); }
 table.heat td { text-align: center; min-width: 42px; height: 24px; padding: 0 4px; }
 table.heat td.diagonal { background: #eee; }
+p.made { font-size: 13px; color: var(--soft); margin: 12px 0 0; }
 p.over { font-weight: 600; margin: 16px 0 4px; }
 pre.code { font: 12px/1.45 ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: #f6f6f6; padding: 10px 14px;
   overflow-x: auto; margin: 0; }

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-import textwrap
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nlme.reporting import formats
-from nlme.reporting.numbers import MISSING, alike, fixed_point, significant
-
-NORMAL_QUANTILE = 1.959963984540054  # 97.5 % point of the standard normal distribution
+from nlme.errors import FitError
+from nlme.reporting.draws import posterior_rows
+from nlme.reporting.intervals import TRANSFORMED, Intervals, effects_of, intervals_of, percent
+from nlme.reporting.models import ModelTable, side_by_side
+from nlme.tables import formats
+from nlme.tables.numbers import MISSING, alike, fixed_point, significant
+from nlme.tables.shown import Panel, Shown
 
 COLUMNS = (
     "parameter",
@@ -28,17 +31,24 @@ COLUMNS = (
     "cv_percent",
     "sd",
     "correlation",
+    "correlation_lower",
+    "correlation_upper",
     "shrinkage_percent",
 )
 
 
-def table(fit, weights: bool = False) -> ParameterTable:
-    """Parameter table of a fit.
+def table(fit, weights: bool = False, *, intervals: Any = "default", level: float = 0.95) -> ParameterTable | ModelTable:
+    """Parameter table of a fit, of several fits side by side, or of a posterior.
 
     Parameters
     ----------
-    fit : Fit
+    fit : a fit; a dict of fits by name, or a list of them; the posterior of ``nlme.sample``; or what ``nlme.evaluate`` returned
+        (its values, without standard errors unless ``intervals`` asks for them)
     weights : list the network weights one by one; otherwise a note says how many there are
+    intervals : "transformed" (the default: even on the log scale for positive parameters and variances, on the logit for bounded
+        ones, on Fisher's z for correlations), "wald" (even on the natural scale), or what ``nlme.bootstrap``, ``nlme.profile`` or
+        ``nlme.sir`` returned for this fit; None for none.  See :mod:`nlme.reporting.intervals`
+    level : of the intervals
 
     Returns
     -------
@@ -47,92 +57,139 @@ def table(fit, weights: bool = False) -> ParameterTable:
 
         ========================  =====================================================================================
         parameter label unit      as the model declares them
-        kind                      "fixed effect", "variance", "covariance", "residual" or "weight"
+        kind                      "fixed effect", "variance", "covariance", "share" or "weight"
         estimate, fixed           natural scale; ``fixed`` is True for what the fit did not estimate
         se, rse_percent           standard error and 100 se / abs(estimate); NaN where fixed or not identified
-        lower, upper              95 % Wald interval on the natural scale, estimate -+ 1.96 se
+        lower, upper              95 % interval (``level``), as ``intervals`` says
         cv_percent                variability between subjects, for the variance omega2 of an effect that enters as
                                   exp(eta): 100 sqrt(exp(omega2) - 1)
         sd                        sqrt(omega2), for every variance of a random effect
-        correlation               for a covariance: of its two random effects
+        correlation               for a covariance: of its two random effects, with its interval
         shrinkage_percent         100 (1 - sd(eta) / omega), for every variance of a random effect
         ========================  =====================================================================================
 
+        Of a posterior ``estimate`` is the median, ``se`` the standard deviation, and there are ``r_hat`` and ``ess`` of the draws.
         Printed, or exported with ``to_markdown``, ``to_html``, ``to_latex`` or ``to_rtf``, it shows significant digits and
         says below how SE, interval, CV and shrinkage were computed.
+    ModelTable
+        Of several fits: columns by fit and quantity.
+
+    Raises
+    ------
+    FitError
+        What is given is no fit, ``level`` is no probability, or ``intervals`` are of another fit.
     """
-    errors = fit.covariance.standard_errors
-    variances = {row.name: row.value for row in fit.parameters if row.kind == "variance"}
-    rows = []
-    for row in fit.parameters:
-        if row.kind == "weight" and not weights:
-            continue
-        se = np.nan if row.fixed else float(errors.get(row.name, np.nan))
-        variance = row.kind == "variance" and row.random_effect is not None
-        log_normal = variance and row.transform == "log-normal"
-        rows.append(
-            {
-                "parameter": row.name,
-                "label": row.label or "",
-                "unit": row.unit or "",
-                "kind": row.kind,
-                "estimate": float(row.value),
-                "fixed": bool(row.fixed),
-                "se": se,
-                "rse_percent": 100 * se / abs(row.value) if row.value else np.nan,
-                "lower": row.value - NORMAL_QUANTILE * se,
-                "upper": row.value + NORMAL_QUANTILE * se,
-                "cv_percent": 100 * math.sqrt(math.expm1(row.value)) if log_normal else np.nan,
-                "sd": math.sqrt(row.value) if variance else np.nan,
-                "correlation": _correlation(row, variances),
-                "shrinkage_percent": float(fit.shrinkage.get(row.random_effect, np.nan)) if variance else np.nan,
-            }
+    if hasattr(fit, "posterior"):
+        return _of_posterior(fit, weights, level)
+    if isinstance(fit, Mapping | list | tuple):
+        return side_by_side(fit, intervals, level, lambda one, given: table(one, weights, intervals=given, level=level))
+    if hasattr(fit, "interval") and hasattr(fit, "fit"):  # of refits: the table of their fit
+        fit, intervals = fit.fit, fit
+    if not hasattr(fit, "parameters") or not hasattr(fit, "shrinkage"):
+        raise FitError(
+            f"table takes a fit, several fits, what nlme.evaluate returned, or a posterior; got {type(fit).__name__}. Of a model alone "
+            f"nlme.describe(model) shows the parameters."
         )
+    estimated = hasattr(fit, "n_parameters")  # nlme.evaluate estimates nothing
+    if isinstance(intervals, str) and intervals == "default":
+        intervals = TRANSFORMED if estimated and any(not row.fixed for row in fit.parameters) else None
+    found = intervals_of(fit, intervals, level)
+    shown = [row for row in fit.parameters if weights or row.kind != "weight"]
+    variances = {row.name: row.value for row in fit.parameters if row.kind == "variance"}
+    rows = [_row(row, variances, fit.shrinkage, found) for row in shown]
     frame = ParameterTable(pd.DataFrame(rows, columns=list(COLUMNS), index=[row["parameter"] for row in rows]))
     frame.title = f"{type(fit.model).__name__}, {fit.method}: objective {fit.objective:.3f}"
-    frame.notes = _notes(fit, frame, weights)
+    frame.headers = {"lower": f"{percent(level)} CI"} | ({} if estimated else {"estimate": "Value"})
+    frame.said = _said(fit, frame, weights, found, estimated)
     return frame
 
 
+def _row(row, variances: dict[str, float], shrinkage, found: Intervals) -> dict:
+    se = math.nan if row.fixed else found.errors.get(row.name, math.nan)
+    lower, upper = (math.nan, math.nan) if row.fixed else found.ends.get(row.name, (math.nan, math.nan))
+    low, high = (math.nan, math.nan) if row.fixed else found.correlations.get(row.name, (math.nan, math.nan))
+    variance = row.kind == "variance" and row.random_effect is not None
+    with np.errstate(over="ignore"):  # a variance that ran away has a coefficient of variation without end
+        return {
+            "parameter": row.name,
+            "label": row.label or "",
+            "unit": row.unit or "",
+            "kind": row.kind,
+            "estimate": float(row.value),
+            "fixed": bool(row.fixed),
+            "se": se,
+            "rse_percent": 100 * se / abs(row.value) if row.value else math.nan,
+            "lower": lower,
+            "upper": upper,
+            "cv_percent": float(100 * np.sqrt(np.expm1(row.value))) if variance and row.transform == "log-normal" else math.nan,
+            "sd": float(np.sqrt(row.value)) if variance else math.nan,
+            "correlation": _correlation(row, variances),
+            "correlation_lower": low,
+            "correlation_upper": high,
+            "shrinkage_percent": float(shrinkage.get(row.random_effect, math.nan)) if variance else math.nan,
+        }
+
+
 def _correlation(row, variances: dict[str, float]) -> float:
-    """Correlation of the two effects of a covariance named 'omega.v,cl'; NaN for any other row."""
+    """Correlation of the two effects of a covariance named 'omega.v,cl'; NaN for any other row, and without variance."""
     if row.kind != "covariance":
-        return np.nan
-    prefix, _, pair = row.name.rpartition(".")
-    both = [variances.get(f"{prefix}.{effect}", np.nan) for effect in pair.split(",")]
-    return row.value / math.sqrt(math.prod(both)) if len(both) == 2 else np.nan
+        return math.nan
+    size = math.prod(math.sqrt(variances.get(name, math.nan)) for name in effects_of(row.name))
+    return row.value / size if size > 0 else math.nan
 
 
-_KINDS = {
-    "sandwich": "the sandwich R⁻¹ S R⁻¹",
-    "R": "the inverse Hessian of the objective (R⁻¹)",
-    "S": "the cross product of the subjects' gradients (S⁻¹)",
-}
-
-
-def _notes(fit, frame: pd.DataFrame, weights: bool) -> tuple[str, ...]:
-    notes = []
-    if (frame["se"].notna()).any():
-        kind = _KINDS.get(fit.covariance.kind, fit.covariance.kind)
-        notes.append(
-            f"SE: from {kind}, natural scale. 95 % CI: Wald, estimate ± 1.96 SE. RSE = 100 SE / |estimate| "
-            "(of the variance itself for a variance)."
+def _said(fit, frame: pd.DataFrame, weights: bool, found: Intervals, estimated: bool) -> dict[str, str]:
+    """Topic -> what to know of the numbers."""
+    said = {}
+    if not estimated:
+        said["verdict"] = "Values as given; nothing was estimated."
+    elif not fit.converged:
+        said["verdict"] = fit.verdict
+    said |= found.notes
+    if getattr(fit, "priors", None):
+        said["priors"] = (
+            f"Priors on {', '.join(fit.priors)}: the estimates are modes a posteriori, and the errors hold the priors' information; the "
+            f"objective does not."
         )
-    if frame.loc[~frame["fixed"], "se"].isna().any():
-        notes.append(f"Standard errors are missing: {fit.covariance.verdict}")
+    elif getattr(fit, "penalty", 0.0):
+        said["penalty"] = f"A penalty of {significant(fit.penalty)} took part in the search; the objective is without it."
     if frame["cv_percent"].notna().any():
-        notes.append("IIV: CV = 100 √(exp(ω²) − 1) for random effects that enter as exp(η), SD = √ω² for the others.")
+        said["IIV"] = "IIV: CV = 100 √(exp(ω²) − 1) for random effects that enter as exp(η), SD = √ω² for the others."
     if frame["shrinkage_percent"].notna().any():
         epsilon = getattr(fit, "epsilon_shrinkage", None)
-        residual = f" Shrinkage of the residuals: {fixed_point(epsilon)} %." if epsilon is not None else ""
-        notes.append(f"Shrinkage = 100 (1 − SD(η) / ω).{residual}")
+        residual = (
+            f" Shrinkage of the residuals: {fixed_point(epsilon)} %." if epsilon is not None and math.isfinite(epsilon) else ""
+        )
+        said["shrinkage"] = f"Shrinkage = 100 (1 − SD(η) / ω).{residual}"
+    said |= {f"rest {k}": sentence for k, sentence in enumerate(_rests(fit))}
     count = sum(row.kind == "weight" for row in fit.parameters)
     if count and not weights:
-        notes.append(f"Not listed: {count} network weights (nlme.table(fit, weights=True) lists them).")
-    return tuple(notes)
+        said["weights"] = f"Not listed: {count} network weights (nlme.table(fit, weights=True) lists them)."
+    return said
 
 
-class ParameterTable(pd.DataFrame):
+def _rests(fit) -> list[str]:
+    """Of every mixture the share of its last subpopulation, which is what the others leave."""
+    shares: dict[str, list[float]] = {}
+    for row in fit.parameters:
+        if row.kind == "share":
+            shares.setdefault(row.name.rpartition(".")[0], []).append(row.value)
+    found = []
+    for field, values in shares.items():
+        last = getattr(fit.model, field).names[-1]
+        found.append(f"{field}.{last} = {significant(1.0 - sum(values))}, what the other shares leave.")
+    return found
+
+
+def _of_posterior(posterior, weights: bool, level: float) -> ParameterTable:
+    rows, title, notes = posterior_rows(posterior, weights, level)
+    frame = ParameterTable(pd.DataFrame(rows, columns=[*COLUMNS, "r_hat", "ess"], index=[row["parameter"] for row in rows]))
+    frame.title, frame.said = title, {f"draws {k}": note for k, note in enumerate(notes)}
+    frame.headers = {"estimate": "Median", "se": "SD", "lower": f"{percent(level)} CrI"}
+    return frame
+
+
+class ParameterTable(Shown, pd.DataFrame):
     """A parameter table (see :func:`nlme.table`): a DataFrame that prints and exports as a reader wants it.
 
     Selecting rows keeps the exports; the numbers inside stay at full precision, rounding happens in what is shown.
@@ -140,12 +197,14 @@ class ParameterTable(pd.DataFrame):
     Attributes
     ----------
     title : model, method and objective
-    notes : how SE, interval, CV and shrinkage were computed, and what is missing
+    said : topic -> how SE, interval, CV and shrinkage were computed, and what is missing
+    headers : how the columns estimate, se and lower are headed, where not Estimate, SE and 95 % CI
     """
 
-    _metadata = ["title", "notes"]
+    _metadata = ["title", "said", "headers"]
     title: str = ""
-    notes: tuple[str, ...] = ()
+    said: dict[str, str] = {}
+    headers: dict[str, str] = {}
 
     @property
     def _constructor(self):
@@ -155,6 +214,11 @@ class ParameterTable(pd.DataFrame):
     def _constructor_sliced(self):
         return pd.Series
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is said below the table."""
+        return tuple(self.said.values())
+
     def display(self) -> pd.DataFrame:
         """The table as text: estimates with four significant digits, SE with three, percentages with one decimal.
 
@@ -162,45 +226,28 @@ class ParameterTable(pd.DataFrame):
 
         Columns without any entry (say, correlations of a diagonal Omega) are left out.
         """
-        records = [_display_row(row) for row in self.to_dict("records")]
+        records = [_display_row(row, self.headers) for row in self.to_dict("records")]
         shown = pd.DataFrame(records, index=self.index)
-        empty = [name for name in shown if name not in ("Parameter", "Estimate") and shown[name].isin(["", MISSING]).all()]
+        kept = ("Parameter", self.headers.get("estimate", "Estimate"))
+        empty = [name for name in shown if name not in kept and shown[name].isin(["", MISSING]).all()]
         return shown.drop(columns=empty)
 
     def to_csv(self, path_or_buf=None, **options):
         """Comma-separated values at full precision, without the index (options as of ``DataFrame.to_csv``)."""
-        return pd.DataFrame(self).to_csv(path_or_buf, **{"index": False, **options})
+        return formats.csv(self._exact(), path_or_buf, **{"index": False, **options})
 
-    def to_markdown(self, path: str | Path | None = None) -> str:
-        """Pipe table of the display form, with its notes; written to ``path`` when one is given."""
-        return _written(formats.markdown(*self._cells()), path)
+    def _exact(self) -> pd.DataFrame:
+        return pd.DataFrame(self)
 
-    def to_html(self, path: str | Path | None = None) -> str:
-        """HTML fragment of the display form with inline styles; pasted from a browser into Word it stays a table."""
-        return _written(formats.html_table(*self._cells(), caption=self.title), path)
-
-    def to_latex(self, path: str | Path | None = None, caption: str | None = None, label: str = "") -> str:
-        """LaTeX ``table`` of the display form; the preamble needs booktabs."""
-        return _written(formats.latex(*self._cells(), caption=self.title if caption is None else caption, label=label), path)
-
-    def to_rtf(self, path: str | Path | None = None) -> str:
-        """Rich Text Format of the display form: Word opens it, and inserts or pastes it as a Word table."""
-        return _written(formats.rtf(*self._cells(), caption=self.title), path)
-
-    def _cells(self):
+    def _panels(self) -> list[Panel]:
         if "estimate" not in self:
             raise TypeError("A parameter table without the column 'estimate' has no display form; use pandas' own exports.")
         shown = self.display()
         left = [k for k, name in enumerate(shown.columns) if name in ("Parameter", "Label", "Unit")]
-        return list(shown.columns), shown.to_numpy().tolist(), self.notes, left
+        return [Panel(self.title, list(shown.columns), shown.to_numpy().tolist(), self.notes, left)]
 
     def __repr__(self) -> str:
-        if "estimate" not in self:
-            return repr(pd.DataFrame(self))
-        text = self.display().to_string(index=False)
-        width = max(80, text.index("\n"))
-        notes = [textwrap.fill(note, width) for note in self.notes]
-        return "\n".join([*([self.title] if self.title else []), text, *notes])
+        return Shown.__repr__(self) if "estimate" in self else repr(pd.DataFrame(self))
 
     __str__ = __repr__
 
@@ -208,34 +255,39 @@ class ParameterTable(pd.DataFrame):
         return self.to_html() if "estimate" in self else pd.DataFrame(self)._repr_html_()
 
 
-def _display_row(row: dict) -> dict[str, str]:
+def end_shown(value: float, estimate: str) -> str:
+    """The end of an interval with as many decimals as its estimate, more where that would show a 0 that is none."""
+    text = alike(value, estimate)
+    return significant(value, 2) if value and math.isfinite(value) and float(text) == 0 else text
+
+
+def _display_row(row: dict, headers: dict[str, str]) -> dict[str, str]:
     """One row as a reader sees it; columns the user dropped count as missing."""
-    number = lambda name: row.get(name, np.nan)  # noqa: E731
+    number = lambda name: row.get(name, math.nan)  # noqa: E731
     estimate = significant(row["estimate"])
     interval = MISSING
-    if not math.isnan(number("lower")):
-        interval = f"[{alike(row['lower'], estimate)}, {alike(row['upper'], estimate)}]"
+    if not math.isnan(number("lower")) or not math.isnan(number("upper")):
+        interval = f"[{end_shown(number('lower'), estimate)}, {end_shown(number('upper'), estimate)}]"
     variability = MISSING
     if not math.isnan(number("cv_percent")):
         variability = f"CV {fixed_point(row['cv_percent'])} %"
     elif not math.isnan(number("sd")):
         variability = f"SD {significant(row['sd'], 3)}"
     elif not math.isnan(number("correlation")):
-        variability = f"corr. {fixed_point(row['correlation'], 2)}"
-    return {
+        ends = [fixed_point(number(name), 2) for name in ("correlation_lower", "correlation_upper")]
+        variability = f"corr. {fixed_point(row['correlation'], 2)}" + ("" if MISSING in ends else f" [{ends[0]}, {ends[1]}]")
+    shown = {
         "Parameter": row.get("parameter", ""),
         "Label": row.get("label", ""),
         "Unit": row.get("unit", ""),
-        "Estimate": estimate,
-        "SE": "fixed" if row.get("fixed") else significant(number("se"), 3),
+        headers.get("estimate", "Estimate"): estimate,
+        headers.get("se", "SE"): "fixed" if row.get("fixed") else significant(number("se"), 3),
         "RSE %": fixed_point(number("rse_percent")),
-        "95 % CI": interval,
+        headers.get("lower", "95 % CI"): interval,
         "IIV": variability,
         "Shrinkage %": fixed_point(number("shrinkage_percent")),
     }
-
-
-def _written(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text
+    if "r_hat" in row:
+        del shown["RSE %"]
+        shown |= {"R-hat": fixed_point(number("r_hat"), 3), "ESS": fixed_point(number("ess"), 0)}
+    return shown

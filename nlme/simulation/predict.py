@@ -71,7 +71,8 @@ class Records:
 
             def why(i):
                 data, _ = self.layout.subject(i)
-                return failure(self._model, self.layout.anatomy, data, self._eta[i], ode) or SENTENCES[int(status[i])]
+                found = failure(self._model, self.layout.anatomy, subjects[i], data, self._eta[i], ode)
+                return found or SENTENCES[int(status[i])]
 
             listed = "\n".join(f"  subject {subjects[i].id}: {why(i)}." for i in bad[:3])
             more = f"\n  ... and {len(bad) - 3} more" if len(bad) > 3 else ""

@@ -12,13 +12,22 @@ from nlme.language.anatomy import Anatomy
 from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
 from nlme.language.sites import sites_of
+from nlme.simulation.data_sets import data_sets
 from nlme.simulation.predict import Records, effects_of, members_of, model_of
 
 CHOICES = ("estimated", "new", "typical")
 
 
 def simulate(
-    model: Model | Evaluated, population=None, *, key, eta="estimated", replicates: int = 1, noise: bool = True, ode: Tolerances | None = None
+    model: Model | Evaluated,
+    population=None,
+    *,
+    key,
+    eta="estimated",
+    replicates: int = 1,
+    noise: bool = True,
+    ode: Tolerances | None = None,
+    as_data: bool = False,
 ):
     """Simulated observations at every record of ``population`` that is not a dose.
 
@@ -38,11 +47,15 @@ def simulate(
     replicates : number of simulated data sets
     noise : add residual error; without it DV is the individual prediction
     ode : tolerances of the ODE solver; by default those of the fit's method
+    as_data : whole data sets instead: every record of ``population``, doses too, with the simulated values for the observed ones, as
+        NONMEM's columns after REPLICATE
 
     Returns
     -------
     DataFrame
-        REPLICATE, ID, TIME, ENDPOINT, IPRED, DV, and the random effects used (one column each, ``eta.NAME``)
+        REPLICATE, ID, TIME, ENDPOINT, IPRED, DV, EVID, MDV (0 where the record is an observation of this endpoint; 1 where a value
+        was only asked for: records to predict, for every endpoint), DVID (the data's code of the endpoint, else its name), and the
+        random effects used (one column each, ``eta.NAME``).  ``read_nonmem`` reads one replicate of it, and of ``as_data``
 
     Raises
     ------
@@ -76,7 +89,8 @@ def simulate(
         if at is None or fixed is None:
             at = Records(own, population, used, ode, members=members)
         frames.append(_observations(at, used, names, replicate, error if noise else None))
-    return pd.concat(frames, ignore_index=True)
+    frame = pd.concat(frames, ignore_index=True)
+    return data_sets(frame, population) if as_data else frame
 
 
 def drawn_effects(anatomy: Anatomy, factor, population, key) -> np.ndarray:
@@ -103,7 +117,8 @@ def _chosen(model, population, eta) -> np.ndarray:
 def _observations(at: Records, eta, names, replicate: int, key):
     import pandas as pd
 
-    evid, endpoint = at.column("evid"), at.column("endpoint")
+    evid, endpoint, mdv = at.column("evid"), at.column("endpoint"), at.column("mdv")
+    codes = dict(zip(at.population.endpoints, at.population.dvid, strict=True)) if at.population.dvid is not None else {}
     endpoints, named = list(at.outputs), np.array([*at.population.endpoints, ""], dtype=object)[endpoint]
     parts = []
     for name in endpoints:
@@ -124,6 +139,9 @@ def _observations(at: Records, eta, names, replicate: int, key):
                     "ENDPOINT": name,
                     "IPRED": prediction[rows],
                     "DV": value,
+                    "EVID": evid[rows],
+                    "MDV": np.where((evid[rows] == 0) & (endpoint[rows] >= 0), mdv[rows], 1),
+                    "DVID": codes.get(name, name),
                     **{f"eta.{n}": eta[at.subject[rows], q] for q, n in enumerate(names)},
                     "_order": rows,
                 }

@@ -21,19 +21,21 @@ import jax
 import numpy as np
 
 from nlme.errors import DataError, FitError, name_error
-from nlme.fitting.result import Fit
+from nlme.fitting.result import Fit, require_fit
 from nlme.search.batch import Fits, refuse_sites, run_fits
+from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.redraw import redrawn_observations
 
 _STRANGE = 20.0  # robust standard deviations from the median
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Bootstrap:
+class Bootstrap(Shown):
     """Replicates of a fit, and what they say of its uncertainty.
 
     Statistics are over the replicates that converged; ``failures`` counts the others by how they ended, and ``replicates`` shows
-    all of them.
+    all of them.  ``nlme.table(fit, intervals=bootstrap)`` has its intervals in the parameter table; ``to_csv``, ``to_markdown``,
+    ``to_html``, ``to_latex`` and ``to_rtf`` write the summary.
 
     Attributes
     ----------
@@ -70,7 +72,22 @@ class Bootstrap:
 
     @property
     def _used(self) -> np.ndarray:
-        return self.fits.natural[self.fits.converged]
+        used = self.fits.natural[self.fits.converged]
+        if len(used) < 2:
+            counted = f"{len(used)} of {len(self.fits.status)} replicates converged"
+            raise FitError(f"{counted}, and statistics need two: {'; '.join(self.messages)}")
+        return used
+
+    @property
+    def draws(self):
+        """DataFrame: the replicates that count, one row each."""
+        return self.replicates.loc[self.fits.converged, list(self.fit.inventory.names)]
+
+    @property
+    def words(self) -> str:
+        """What the intervals are."""
+        total = len(self.fits.status)
+        return f"bootstrap, {self.scheme}: percentiles of {total - self.n_failed} of {total} replicates"
 
     @property
     def standard_errors(self):
@@ -120,12 +137,13 @@ class Bootstrap:
         total = len(self.fits.status)
         left = "replicates left out of the statistics"
         found = [f"{count} of {total} {left}: {sentence}" for sentence, count in self.failures.items()]
-        if len(self._used) < 2:
+        used = self.fits.natural[self.fits.converged]
+        if len(used) < 2:
             return found
-        middle = np.median(self._used, axis=0)
-        low, high = np.quantile(self._used, [0.16, 0.84], axis=0)
+        middle = np.median(used, axis=0)
+        low, high = np.quantile(used, [0.16, 0.84], axis=0)
         spread = np.maximum(0.5 * (high - low), 1e-300)
-        far = np.abs(self._used - middle) > _STRANGE * spread
+        far = np.abs(used - middle) > _STRANGE * spread
         if far.any():
             names = [name for name, strange in zip(self.fit.inventory.names, far.any(axis=0), strict=True) if strange]
             found.append(
@@ -143,11 +161,19 @@ class Bootstrap:
 
         return pd.Series(values, index=self.fit.inventory.names, name=name)
 
+    def _exact(self):
+        return self.summary.rename_axis("parameter")
+
+    def _panels(self) -> list[Panel]:
+        title = f"{type(self.fit.model).__name__}, {self.fit.method!r}: bootstrap"
+        words = f"SE: standard deviation of the replicates; bias: their mean less the estimate; 95 % interval: {self.words}."
+        return [numbers_shown(self.summary, title, [words, *self.messages])]
+
     def __repr__(self) -> str:
         total = len(self.fits.status)
         title = f"{type(self.fit.model).__name__}, {self.fit.method!r}"
         lines = [f"Bootstrap of {title}: {total} replicates, {self.scheme}", *(f"  ! {message}" for message in self.messages)]
-        if len(self._used) > 1:
+        if total - self.n_failed > 1:
             lines.append(self.summary.to_string(float_format=lambda x: f"{x:.4g}"))
         return "\n".join(lines)
 
@@ -188,6 +214,7 @@ def bootstrap(
     FitError
         Fewer than two replicates, a penalised fit without its penalty, or a checkpoint of something else.
     """
+    require_fit(fit, "bootstrap")
     if replicates < 2:
         raise FitError(f"A bootstrap needs at least two replicates; got {replicates}.")
     refuse_sites(fit.layout.anatomy)

@@ -21,16 +21,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, name_error
+from nlme.fitting.names import named_fits
 from nlme.fitting.result import Fit
 from nlme.language.anatomy import rows_of
 from nlme.marginal.base import Method
+from nlme.tables.numbers import fixed_point, significant
+from nlme.tables.shown import Panel, Shown
 
 _PROBES = 20  # subjects at whose covariates the dependence on random effects is looked at
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
+class Comparison(Shown):
     """Fits of the same data by the same method.
+
+    ``to_markdown``, ``to_html``, ``to_latex`` and ``to_rtf`` write both tables, ``to_csv`` the criteria (``tests.to_csv`` the tests).
 
     Attributes
     ----------
@@ -42,6 +47,23 @@ class Comparison:
     table: object
     tests: object
     messages: list[str]
+
+    def _exact(self):
+        return self.table.rename_axis("fit")
+
+    def _panels(self) -> list[Panel]:
+        criteria = [
+            [str(name), *(str(int(value)) if column == "parameters" else fixed_point(float(value), 3) for column, value in row.items())]
+            for name, row in self.table.iterrows()
+        ]
+        panels = [Panel("Comparison of fits", ["Fit", *map(str, self.table.columns)], criteria, self.messages)]
+        if len(self.tests):
+            rows = [
+                [test.smaller, test.larger, fixed_point(test.difference, 3), str(test.df), significant(test.p, 3), test.note]
+                for test in self.tests.itertuples()
+            ]
+            panels.append(Panel("Likelihood-ratio tests", ["Smaller", "Larger", "Difference", "df", "p", "Note"], rows, (), (0, 1, 5)))
+        return panels
 
     def __repr__(self) -> str:
         lines = [self.table.to_string(float_format=lambda x: f"{x:.3f}")]
@@ -70,7 +92,7 @@ def compare(
     """
     import pandas as pd
 
-    named = dict(fits) if isinstance(fits, Mapping) else _named(list(fits))
+    named = dict(fits) if isinstance(fits, Mapping) else named_fits(list(fits))
     _require_comparable(named, by)
     evaluated = {name: fit if by is None else fit.by(by) for name, fit in named.items()}
     likelihood = {name: at.objective_full for name, at in evaluated.items()}
@@ -116,17 +138,6 @@ def random_parameters(fit: Fit) -> np.ndarray:
     by_u, by_eta = jax.jit(jax.vmap(jax.jacrev(table, (0, 1)), (None, 0, 0)))(u, etas, covariates)
     random = np.any(np.asarray(by_eta) != 0, axis=(0, 2))
     return omega | np.any(np.asarray(by_u)[:, random] != 0, axis=(0, 1))
-
-
-def _named(fits: list[Fit]) -> dict[str, Fit]:
-    found: dict[str, Fit] = {}
-    for fit in fits:
-        stem = type(fit.model).__name__ + (f", {', '.join(fit.fixed)} fixed" if fit.fixed else "")
-        name, k = stem, 2
-        while name in found:
-            name, k = f"{stem} ({k})", k + 1
-        found[name] = fit
-    return found
 
 
 def _require_comparable(named: dict[str, Fit], by: Method | None) -> None:

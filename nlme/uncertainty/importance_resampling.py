@@ -20,16 +20,17 @@ import jax
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.fitting.result import Fit
+from nlme.fitting.result import Fit, require_fit
 from nlme.search.batch import objectives, refuse_sites
+from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search, jacobian
 
 _FEW = 0.1  # share of effective vectors below which the proposal is said to be poor
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Resampled:
-    """Parameter vectors resampled by their likelihood.
+class Resampled(Shown):
+    """Parameter vectors resampled by their likelihood; ``nlme.table(fit, intervals=resampled)`` has their intervals.
 
     Attributes
     ----------
@@ -61,8 +62,19 @@ class Resampled:
         return frame
 
     @property
+    def draws(self):
+        """DataFrame: the resampled vectors, one row each."""
+        return self.samples[list(self.fit.inventory.names)]
+
+    @property
+    def words(self) -> str:
+        """What the intervals are."""
+        counted = f"{len(self.chosen)} of {len(self.weights)} vectors, {self.effective:.0f} effective"
+        return f"sampling importance resampling: percentiles of {counted}"
+
+    @property
     def standard_errors(self):
-        return self.samples[list(self.fit.inventory.names)].std().rename("SE")
+        return self.draws.std().rename("SE")
 
     def interval(self, level: float = 0.95):
         """DataFrame by parameter with columns lower and upper: percentiles of the resampled vectors."""
@@ -90,15 +102,27 @@ class Resampled:
             )
         return found
 
-    def __repr__(self) -> str:
+    @property
+    def summary(self):
+        """DataFrame by parameter: estimate, SE, lower, upper (95 %)."""
         frame = self.interval()
         frame.insert(0, "estimate", np.asarray(self.fit.inventory.natural(self.fit.model)))
         frame.insert(1, "SE", self.standard_errors)
+        return frame
+
+    def _exact(self):
+        return self.summary.rename_axis("parameter")
+
+    def _panels(self) -> list[Panel]:
+        title = f"{type(self.fit.model).__name__}, {self.fit.method!r}: sampling importance resampling"
+        return [numbers_shown(self.summary, title, [f"95 % interval: {self.words}.", *self.messages])]
+
+    def __repr__(self) -> str:
         lines = [
             f"Sampling importance resampling of {type(self.fit.model).__name__}, {self.fit.method!r}: {len(self.chosen)} of "
             f"{len(self.weights)} proposals, {self.effective:.0f} effective",
             *(f"  ! {message}" for message in self.messages),
-            frame.to_string(float_format=lambda x: f"{x:.4g}"),
+            self.summary.to_string(float_format=lambda x: f"{x:.4g}"),
         ]
         return "\n".join(lines)
 
@@ -121,6 +145,7 @@ def sir(
     FitError
         More resamples than samples, no covariance to propose from, a penalised fit without its penalty.
     """
+    require_fit(fit, "sir")
     if not 2 <= resamples <= samples:
         raise FitError(f"sir keeps between 2 and samples={samples} proposals; got resamples={resamples}.")
     if not inflation > 0:

@@ -16,8 +16,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from nlme.errors import FitError, name_error
-from nlme.fitting.result import Fit
+from nlme.fitting.result import Fit, require_fit
 from nlme.search.batch import refuse_sites, run_fits
+from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search
 
 _ROUNDS = 12
@@ -26,8 +27,8 @@ _FARTHEST = 40.0  # from the estimate, in unconstrained (log-like) parameters
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Profile:
-    """Profile likelihood intervals.
+class Profile(Shown):
+    """Profile likelihood intervals; ``nlme.table(fit, intervals=profile)`` has them in the parameter table.
 
     Attributes
     ----------
@@ -43,6 +44,33 @@ class Profile:
     points: object
     intervals: object
     messages: list[str]
+
+    def interval(self, level: float = 0.95):
+        """DataFrame by parameter with columns lower and upper.
+
+        Raises
+        ------
+        FitError
+            Another level than that of the profile.
+        """
+        if level != self.level:
+            has = f"The profile has {100 * self.level:g} % intervals"
+            raise FitError(f"{has}; for {100 * level:g} % profile again with level={level!r}.")
+        return self.intervals[["lower", "upper"]]
+
+    @property
+    def words(self) -> str:
+        """What the intervals are."""
+        from scipy.stats import chi2
+
+        return f"profile likelihood, where the objective has risen by {chi2.ppf(self.level, 1):.3g}"
+
+    def _exact(self):
+        return self.intervals.rename_axis("parameter")
+
+    def _panels(self) -> list[Panel]:
+        title = f"{type(self.fit.model).__name__}, {self.fit.method!r}: profile likelihood"
+        return [numbers_shown(self.intervals, title, [f"{100 * self.level:g} % interval: {self.words}.", *self.messages])]
 
     def __repr__(self) -> str:
         lines = [f"Profile likelihood of {type(self.fit.model).__name__}, {self.fit.method!r}: {100 * self.level:g} % intervals"]
@@ -118,6 +146,7 @@ def profile(
     FitError
         An unknown, fixed or correlated-block parameter, a level outside 0 to 1, a penalised fit without its penalty.
     """
+    require_fit(fit, "profile")
     from scipy.stats import chi2
 
     if not 0.0 < level < 1.0:

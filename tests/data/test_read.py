@@ -120,6 +120,71 @@ def test_ids_keep_their_writing():
     assert read_nonmem(frame("ID,TIME,DV\n1.1,0,1\n1.2,0,1")).ids == ("1.1", "1.2")
 
 
+LONG = [10_000_000_000_000_000, 10_000_000_000_000_001]
+
+
+def test_long_ids_are_not_rounded(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("ID,TIME,DV\n" + "".join(f"{i},{t},1\n" for i in LONG for t in (0, 1)))
+    whole = pd.DataFrame({"ID": np.repeat(LONG, 2), "TIME": [0, 1] * 2, "DV": 1.0})
+    for source in (path, whole, whole.astype({"ID": object}), whole.astype({"ID": "Int64"}), whole.set_index("ID")):
+        population = read_nonmem(source)
+        assert population.ids == tuple(LONG)
+        assert read_nonmem(population.to_frame()) == population
+    assert read_nonmem(whole.assign(ID=whole.ID.astype(str) + "0" * 9)).ids == tuple(f"{i}000000000" for i in LONG)  # beyond 64 bits
+    for floats in (whole.astype({"ID": float}), whole.assign(ID=whole.ID.astype(float).astype(object))):
+        with pytest.raises(DataError, match=r"(?s)ID holds a number of more digits.*dtype=\{'ID': str\}"):
+            read_nonmem(floats)
+
+
+def test_other_codes_are_not_rounded():
+    text = "ID,TIME,DV,OCC,SITE,DVID,KIND\n" + "".join(f"{k},0,1,{i},{i},{i},{i}\n" for k, i in enumerate(LONG, start=1))
+    population = read_nonmem(frame(text), covariates=["kind"], categories={"kind": LONG}, dvid={LONG[0]: "a", LONG[1]: "b"})
+    assert [s.occasion[0] for s in population] == LONG
+    assert [s.extra["SITE"][0] for s in population] == LONG
+    assert [s.endpoint[0] for s in population] == [0, 1]
+    assert [s.covariates["kind"][0] for s in population] == [0, 1]
+    again = read_nonmem(population.to_frame())
+    assert again == population
+    assert again.hash == population.hash
+
+
+def test_codes_of_which_some_are_missing():
+    population = read_nonmem(frame(f"ID,TIME,DV,VISIT\n1,0,1,{LONG[1]}\n1,1,1,.\n2,0,1,3\n"))
+    assert list(population[0].extra["VISIT"]) == [LONG[1], None]
+    assert read_nonmem(population.to_frame()) == population
+
+
+def test_sites_keep_their_writing():
+    text = "ID,TIME,DV,SITE,PLACE\n1,0,1,01,1.10\n2,0,1,1,1.1\n"
+    population = read_nonmem(frame(text))
+    assert [s.extra["SITE"][0] for s in population] == ["01", "1"]
+    assert [s.extra["PLACE"][0] for s in population] == ["1.10", "1.1"]
+    assert read_nonmem(population[1:].to_frame()) == population[1:]
+
+
+def test_words_that_look_like_numbers_stay_words():
+    population = read_nonmem(frame("ID,TIME,DV\nA,0,1\n7,0,1\n"))
+    assert read_nonmem(population[1:].to_frame()) == population[1:]
+    assert population[1:].ids == ("7",)
+
+
+@pytest.mark.parametrize(("text", "number"), [("1D2", 100), ("1.5d+01", 15), (".5", 0.5), ("5.", 5), ("+3", 3), ("1E0", 1)])
+def test_numbers_as_nonmem_reads_them(text, number):
+    assert only(f"ID,TIME,DV,AMT\n1,0,.,{text}\n1,1,5,.").amt[0] == number
+
+
+@pytest.mark.parametrize("text", ["1_000", "0x10", "1,000", "1 000", "１", "5 mg", "1e400", "--1", "1e", "inf"])
+def test_what_is_no_number(text):
+    with pytest.raises(DataError, match="AMT holds something"):
+        read_nonmem(frame(f'ID,TIME,DV,AMT\n1,0,.,"{text}"\n1,1,5,.'))
+
+
+def test_a_point_beside_a_decimal_comma_is_not_guessed():
+    with pytest.raises(DataError, match="1.000 may be one or a thousand"):
+        read_nonmem(frame('ID,TIME,DV,AMT\n1,0,.,1.000\n1,1,"5,5",.'), decimal=",")
+
+
 def test_columns_that_nothing_reads_are_kept():
     subject = only("ID,TIME,DV,SITE,VISIT\n1,0,1,north,1\n1,1,2,.,2")
     assert list(subject.extra["SITE"]) == ["north", None]
@@ -190,6 +255,53 @@ def test_endpoints_left_out():
     assert np.isnan(population[0].dv[2])
 
 
+CMT = "ID,TIME,DV,CMT,AMT\n1,0,.,1,100\n1,1,5,2,.\n1,1,80,3,.\n1,2,4,2,."
+
+
+def test_endpoints_by_compartment():
+    population = read_nonmem(frame(CMT), cmt={2: "conc", "3": "effect"})
+    assert population.endpoints == ("conc", "effect")
+    assert list(population[0].endpoint) == [-1, 0, 1, 0]
+    assert list(population[0].cmt) == [1, 2, 3, 2]
+    assert list(read_nonmem(frame(CMT), cmt={2: "y", 3: "y"})[0].endpoint) == [-1, 0, 0, 0]
+    part = read_nonmem(frame(CMT), cmt={2: "conc", 3: None})
+    assert (part.endpoints, list(part[0].endpoint), list(part[0].mdv)) == (("conc",), [-1, 0, -1, 0], [1, 0, 1, 0])
+    for made in (population, part):
+        again = read_nonmem(made.to_frame())
+        assert again == made
+        assert again.hash == made.hash
+    named = read_nonmem(frame(CMT.replace(",2,.", ",central,.").replace(",3,.", ",pd,.")), cmt={"central": "conc", "pd": "effect"})
+    assert list(named[0].endpoint) == [-1, 0, 1, 0]
+
+
+def test_compartments_are_not_taken_for_one_endpoint_silently():
+    with pytest.raises(DataError, match=r"(?s)several compartments.*CMT = 2 in 2 observations, CMT = 3 in 1.*cmt=\{2: 'name', 3: 'name'\}"):
+        read_nonmem(frame(CMT))
+    assert read_nonmem(frame(CMT.replace(",3,", ",2,").replace("1,1,80", "1,1.5,80"))).endpoints == ("DV",)
+    dvid = CMT.replace("CMT,AMT", "CMT,AMT,DVID").replace("\n", ",1\n") + ",1"
+    assert read_nonmem(frame(dvid.replace("DVID,1", "DVID"))).endpoints == ("DV",)  # DVID says that it is one
+    with pytest.raises(DataError, match="dvid= and cmt= both"):
+        read_nonmem(frame(CMT), cmt={2: "a"}, dvid={1: "a"})
+
+
+def test_arguments_about_endpoints_are_checked():
+    for arguments, words in (
+        ({"dvid": [1]}, "it is a dict"), ({"dvid": {1: "a", "1": "b"}}, "has two names"), ({"cmt": {2: 3}}, "is a word"),
+        ({"categories": {"sex": "MF"}, "covariates": ["sex"]}, "a list of words"),
+        ({"categories": {"sex": [1, "1.0"]}, "covariates": ["sex"]}, "there twice"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=words):
+            read_nonmem(frame(TWO), **arguments)
+
+
+def test_endpoints_by_words():
+    text = TWO.replace(",1,.", ",cp,.").replace(",2,.", ",pca,.").replace(",0,100", ",dose,100")
+    population = read_nonmem(frame(text))
+    assert (population.endpoints, list(population[0].endpoint)) == (("cp", "pca"), [-1, 0, 1, 0])
+    assert read_nonmem(frame(text), dvid={"cp": "conc", "pca": None}).endpoints == ("conc",)
+    assert read_nonmem(population.to_frame()) == population
+
+
 # -- time ----------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +324,11 @@ def test_endpoints_left_out():
 )
 def test_times_are_hours_since_the_first_record(text, hours):
     assert np.allclose(only(text).time, hours, rtol=0, atol=1e-9)
+
+
+def test_a_time_that_no_clock_shows():
+    with pytest.raises(DataError, match="TIME goes back|TIME holds"):
+        read_nonmem(frame("ID,DATE,TIME,DV\n1,12/31/2023,1e308,1\n1,12/31/2023,-1e308,2"))
 
 
 def test_each_subject_has_its_own_clock():
@@ -253,6 +370,22 @@ def test_categories():
     assert [s.covariates["race"][0] for s in population] == [1, 2, 0]
     assert population.covariates["race"].categories == ("Caucasian", "Latin", "Black")
     assert list(population.to_frame()["RACE"]) == ["Latin", "Black", "Caucasian"]
+
+
+def test_categories_written_as_their_numbers():
+    text = "ID,TIME,DV,SEX\n1,0,1,0\n2,0,1,1.0\n3,0,1,1"
+    population = read_nonmem(frame(text), covariates=["sex"], categories={"sex": ["female", "male"]})
+    assert [s.covariates["sex"][0] for s in population] == [0, 1, 1]
+    assert list(population.to_frame()["SEX"]) == ["female", "male", "male"]
+    assert read_nonmem(population.to_frame()).hash == population.hash
+
+
+def test_a_covariate_with_the_name_of_a_column():
+    text = "ID,TIME,DV,AMT,OCC\n1,0,.,100,1\n1,1,5,.,1\n1,2,.,50,2\n1,3,4,.,2"
+    population = read_nonmem(frame(text), covariates=["amt", "occ"], time_varying="auto", fill={"amt": "locf"})
+    assert list(population[0].covariates["amt"]) == [100, 100, 50, 50]
+    assert list(population[0].covariates["occ"]) == list(population[0].occasion) == [1, 1, 2, 2]
+    assert read_nonmem(population.to_frame()) == population
 
 
 def test_a_category_may_be_a_word_for_missing():

@@ -16,10 +16,10 @@ import pytest
 from structures import STRUCTURES
 
 import nlme
+from nlme.dynamics import propagate
 from nlme.language.anatomy import anatomy_of
 from nlme.language.layout import lay_out
 from nlme.language.solution import Expansion
-from nlme.structure import propagate
 
 TIMES = np.array([0.0, 0.3, 1.0, 2.5, 4.0, 6.5, 9.0, 13.0, 24.0])
 

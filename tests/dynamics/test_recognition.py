@@ -11,12 +11,13 @@ from scipy.linalg import expm
 from states import model_of, population_of, states_of, subject_of
 
 import nlme
+from nlme.dynamics import propagate
 from nlme.dynamics.recognition import as_exponential, flows_of
+from nlme.jets import composition
 from nlme.language import solution
 from nlme.language.layout import lay_out
 from nlme.marginal.joint import log_joint
 from nlme.parameters.inventory import Inventory
-from nlme.structure import fewest, propagate
 
 TIMES = [0.0, 0.3, 1.0, 2.5, 4.0, 6.5, 9.0, 13.0, 24.0, 70.0]
 TYPICAL = dict(ka=1.1, cl=3.5, v1=20.0, q=4.0, v2=40.0)
@@ -174,13 +175,13 @@ def test_how_many_numbers_there_are(name):
 @pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_derivatives_are_carried_in_the_numbers_that_there_are(monkeypatch, order):
     """Four rates of the two compartments instead of five parameters; a closed form of five numbers is differentiated by these."""
-    taken, compose = [], fewest.compose
+    taken, compose = [], composition.compose
 
     def noted(columns, outer, own, inner):
         taken.append(own.directions)
         return compose(columns, outer, own, inner)
 
-    monkeypatch.setattr(fewest, "compose", noted)
+    monkeypatch.setattr(composition, "compose", noted)
     found = []
     for make in (two_compartments, lambda ind: nlme.pk.TwoCompartmentOral(**ind)):
         taken.clear()

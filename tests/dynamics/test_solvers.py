@@ -11,13 +11,13 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import nlme
+from nlme.dynamics import solvers
 from nlme.dynamics.batching import OfSubject, batch_last
 from nlme.dynamics.explicit import DOP853, TSIT5, Explicit
 from nlme.dynamics.rosenbrock import RODAS5P, Rosenbrock
 from nlme.dynamics.solvers import NOT_FINITE, SOLVED, SOLVERS, STEP_LIMIT, Pace, integrate
 from nlme.dynamics.system import System
 from nlme.jets.jet import Columns
-from nlme.structure import solvers
 
 METHODS = {"explicit": Explicit(TSIT5), "explicit8": Explicit(DOP853), "stiff": Rosenbrock(RODAS5P)}
 

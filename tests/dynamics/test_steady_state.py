@@ -8,7 +8,7 @@ import pytest
 from states import model_of, population_of, states_of
 
 import nlme
-from nlme.structure import steady
+from nlme.dynamics import steady
 from nlme.typing import Named
 
 TYPICAL = dict(vmax=9.0, km=3.0, v=10.0, ka=0.8)

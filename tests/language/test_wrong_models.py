@@ -254,7 +254,8 @@ VALUES = {
     "another start outside": (lambda: Right(cl=-4.0), ["Right", "cl = -4.0", "0 < cl"]),
     "an array for a scalar": (lambda: Right(cl=[1.0, 2.0]), ["Right", "'cl'", "(2,)"]),
     "a name not there": (lambda: Right(CL=3.0), ["Right", "No parameter named 'CL'", "cl"]),
-    "a standard deviation of 0": (lambda: nlme.covariance(cl=0), ["'cl'", "positive", "0"]),
+    "a negative variance": (lambda: nlme.covariance(cl=-0.1), ["'cl'", "positive", "-0.1"]),
+    "a variance to estimate from 0": (lambda: nlme.fit(Right(omega={"cl": 0.0}), DATA), ["omega.cl", "exactly 0", "fixed=['omega.cl']"]),
     "variance of a name not there": (lambda: Right(omega={"ka": 0.1}), ["No random effect named 'ka'", "cl, v"]),
     "a matrix not positive definite": (lambda: nlme.covariance(("a", "b"), [[1, 2], [2, 1]]), ["positive definite", "a, b"]),
     "the class, not the model": (lambda: nlme.fit(Right, DATA), ["Right()", "parentheses"]),
@@ -263,6 +264,50 @@ VALUES = {
     "fixing a name not there": (lambda: nlme.fit(Right(), DATA, fixed=["CL"]), ["'CL'", "cl", "Did you mean"]),
     "data not read": (lambda: nlme.evaluate(Right(), "warfarin.csv"), ["warfarin.csv", "nlme.read_nonmem"]),
 }
+
+
+FIELDS = {
+    "no annotation": ("cl = nlme.positive(3.0)", ["W.cl has no annotation", "cl: Scalar ="]),
+    "no annotation of a covariance": ("omega = nlme.covariance(cl=0.1)", ["W.omega has no annotation", "omega: nlme.Covariance"]),
+    "an annotation alone": ("cl: nlme.Scalar", ["W.cl is declared without a value", "nlme.positive(1.0)"]),
+    "an annotation alone, of a covariance": ("omega: nlme.Covariance", ["W.omega is declared without", "nlme.covariance(cl=0.1)"]),
+    "behind others": ("v: nlme.Scalar = nlme.positive(1.0)\n    cl: nlme.Scalar", ["W.cl is declared without a value"]),
+    "a bare number": ("cl: nlme.Scalar = 3.0", ["W.cl = 3.0 has no domain", "nlme.positive(3.0)", "static=True"]),
+    "a bare list": ("b: nlme.Vector = [1.0, 2.0]", ["W.b = [1.0, 2.0] has no domain", "nlme.positive([1.0, 2.0])"]),
+    "an array": ("cl: float = jnp.array(3.0)", ["W.cl = 3.0 has no domain"]),
+    "nothing": ("cl: nlme.Scalar = None", ["W.cl = None has no domain"]),
+    "a dict for a covariance": ("omega: nlme.Covariance = {'cl': 0.1}", ["W.omega", "nlme.covariance(cl=0.1)"]),
+    "a kind without its value": ("cl: nlme.Scalar = nlme.positive", ["nlme.positive has no starting value", "nlme.positive(1.0)"]),
+}
+
+
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"], ids=["types", "text"])
+@pytest.mark.parametrize(("body", "words"), FIELDS.values(), ids=FIELDS)
+def test_a_field_that_is_none_is_said_while_the_class_is_made(body, words, future):
+    names = {"__name__": __name__, "nlme": nlme, "jnp": jnp}
+    with pytest.raises(nlme.ModelError) as error:
+        exec(f"{future}class W(nlme.Model):\n    {body}\nW()", names)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_a_parent_may_leave_a_value_to_its_children():
+    class Parent(nlme.Model):
+        cl: nlme.Scalar
+
+    class Child(Parent):
+        cl: nlme.Scalar = nlme.positive(3.0)
+
+    assert float(Child().cl) == 3.0 and float(Child(4.0).cl) == 4.0
+    with pytest.raises(nlme.ModelError, match="Parent.cl is declared without a value"):
+        Parent()
+
+
+def test_sys_exit_in_a_method_is_a_mistake():
+    def leaves(self, eta, cov):
+        raise SystemExit(0)
+
+    with pytest.raises(nlme.ModelError, match="Wrong.individual: Python stopped with SystemExit"):
+        nlme.describe(with_method("individual", leaves))
 
 
 @pytest.mark.parametrize(("call", "words"), VALUES.values(), ids=VALUES)

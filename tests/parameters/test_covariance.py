@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
 import nlme
@@ -90,7 +91,8 @@ def test_elements_that_are_not_positive_definite_show_as_nan():
 
 
 BAD = {
-    "zero variance": lambda: build(cl=0.0),
+    "a correlation of an effect without variance": lambda: build(a=0.0, b=1.0, correlation={("a", "b"): 0.5}),
+    "a covariance of an effect without variance": lambda: build(("a", "b"), [[0.0], [0.1, 1.0]]),
     "negative variance": lambda: build(cl=-0.1),
     "not a number": lambda: build(cl=np.nan),
     "text": lambda: build(cl="0.1"),
@@ -118,3 +120,50 @@ BAD = {
 def test_what_is_no_covariance_is_refused(declare):
     with pytest.raises(nlme.ModelError):
         declare()
+
+
+TRIANGLES = {
+    "rows": [[0.09], [0.01, 0.04], [-0.01, 0.005, 0.3]],
+    "one list, as $OMEGA BLOCK": [0.09, 0.01, 0.04, -0.01, 0.005, 0.3],
+    "zeros above": np.tril([[0.09, 0, 0], [0.01, 0.04, 0], [-0.01, 0.005, 0.3]]),
+    "the whole": [[0.09, 0.01, -0.01], [0.01, 0.04, 0.005], [-0.01, 0.005, 0.3]],
+    "a frame in another order": pd.DataFrame(
+        [[0.3, -0.01, 0.005], [-0.01, 0.09, 0.01], [0.005, 0.01, 0.04]], index=["c", "a", "b"], columns=["c", "a", "b"]
+    ),
+}
+
+
+@pytest.mark.parametrize("matrix", TRIANGLES.values(), ids=TRIANGLES)
+def test_a_lower_triangle_will_do_wherever_a_matrix_is_taken(matrix):
+    names, whole = ("a", "b", "c"), np.array(TRIANGLES["the whole"])
+    np.testing.assert_allclose(build(names, matrix).matrix, whole, rtol=1e-12)
+    np.testing.assert_allclose(build((names, matrix), d=1.0).matrix[:3, :3], whole, rtol=1e-12)
+    np.testing.assert_allclose(build(names, np.eye(3)).replace(matrix).matrix, whole, rtol=1e-12)
+
+    class Blocked(nlme.Model):
+        omega: nlme.Covariance = nlme.covariance(names, np.eye(3))
+
+    np.testing.assert_allclose(Blocked(omega=matrix).omega.matrix, whole, rtol=1e-12)
+
+
+def test_elements_by_name():
+    start = build(("a", "b"), [[0.09], [0.01, 0.04]], c=0.3)
+    found = start.replace({"a": 0.36, "c": 0.1})
+    np.testing.assert_allclose(found.correlation, start.correlation, atol=1e-15)  # correlations that are not given stay
+    assert found.natural().tolist() == pytest.approx([0.36, 0.02, 0.04, 0.1])
+    for key in ("b,a", "a,b", ("a", "b")):
+        assert start.replace({key: -0.02}).natural().tolist() == pytest.approx([0.09, -0.02, 0.04, 0.3])
+    for wrong, words in {"a,c": "different blocks", "b,a": "positive definite", "a,a": "'cl', or by two", "d": "named 'd'"}.items():
+        with pytest.raises(nlme.ModelError, match=words):
+            start.replace({wrong: 5.0})
+
+
+def test_an_effect_without_variance():
+    """Its numbers go there and back, and nothing in them is NaN; inside a block it is correlated with nothing."""
+    for value in (build(a=0.0, b=0.04), build(("a", "b"), [[0.0], [0.0, 0.04]]), build(("a", "b"), [[0.09], [0.01, 0.04]]).replace({"a": 0.0})):
+        assert np.asarray(value.matrix).tolist() == [[0.0, 0.0], [0.0, pytest.approx(0.04)]]
+        for again in (value.at_natural(value.natural()), value.at_unconstrained(value.unconstrained())):
+            np.testing.assert_allclose(again.matrix, value.matrix, rtol=1e-12)
+            np.testing.assert_allclose(again.correlation, np.eye(2), atol=1e-15)
+        assert np.isfinite(jax.jacfwd(lambda v, value=value: value.at_natural(v).cholesky)(value.natural())).all()
+    assert "a=0" in repr(build(a=0.0))

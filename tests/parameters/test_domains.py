@@ -88,3 +88,26 @@ def test_a_declaration_keeps_unit_and_label_and_becomes_float64():
     declared = dataclasses.fields(One)[-1].metadata["nlme"]
     assert (declared.unit, declared.label, declared.domain.lower, declared.domain.upper) == ("1/h", "Rate", 1.0, 3.0)
     assert One().k.dtype == jnp.float64 and float(One(k=2.5).k) == 2.5
+
+
+@each
+def test_an_interval_is_even_on_the_line_of_the_search(domain, maps):
+    """By NumPyro's own bijection: u(x) -+ q s |du/dx|."""
+    for u in (-1.3, 0.4):
+        x = float(domain.from_real(u))
+        slope = float(jax.grad(domain.from_real)(u))
+        low, high = domain.interval(x, 0.3, 1.96)
+        expected = np.asarray(domain.from_real(jnp.asarray([u - 1.96 * 0.3 / slope, u + 1.96 * 0.3 / slope])))
+        np.testing.assert_allclose([low, high], expected, rtol=1e-12)
+        assert domain.lower <= low < x < high <= domain.upper
+    assert domain.scale == ("natural" if domain == REAL else "logit" if np.isfinite(domain.upper) else "log")
+
+
+@pytest.mark.parametrize("domain", DOMAINS, ids=[d.name for d in DOMAINS])
+def test_there_is_no_interval_without_an_error_or_at_a_bound(domain):
+    inside = float(domain.from_real(0.2))
+    assert np.isnan(domain.interval(inside, np.nan, 1.96)).all() and np.isnan(domain.interval(np.nan, 1.0, 1.96)).all()
+    if domain != REAL:
+        assert np.isnan(domain.interval(domain.lower, 0.1, 1.96)).all()
+    low, high = domain.interval(inside, 1e9, 1.96)  # no overflow, and never outside
+    assert domain.lower <= low < high <= domain.upper

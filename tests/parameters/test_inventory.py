@@ -105,3 +105,33 @@ def test_models_of_one_class_share_programs_whatever_their_values():
     assert len(traced) == 1
     slope_of(Inventory(Made(), "cl"), Made(), Inventory(Made(), "cl").unconstrained(Made()))
     assert len(traced) == 2
+
+
+def test_values_by_the_names_of_tables():
+    found = Inventory(Made())
+    model = found.with_values(Made(), {"cl": 2.0, "beta[1]": 7.0, "omega.ka": 0.5, "omega.v,cl": 0.01, "net.biases[0][1]": 3.0})
+    values = dict(zip(NAMES, np.asarray(found.natural(model)).tolist(), strict=True))
+    assert [values[n] for n in ("cl", "beta[0]", "beta[1]", "omega.ka", "net.biases[0][1]")] == pytest.approx([2.0, 0.5, 7.0, 0.5, 3.0])
+    assert [values[n] for n in ("omega.cl", "omega.v,cl", "omega.v")] == pytest.approx([0.09, 0.01, 0.04])
+    assert found.with_values(Made(), {}) is not None
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"CL": 1.0}, "No parameter named 'CL'"), ({"cl": -1.0}, "cl = -1.0 is outside its domain"), ({"f": 1.5}, "0 < f < 1"),
+     ({"cl": "x"}, "'x'"), ({"omega.cl": -0.1}, "variance"), ({"omega.v,cl": 9.0}, "positive definite"), ({"cl": np.nan}, "nan")],
+)  # fmt: skip
+def test_values_that_will_not_do(values, words):
+    with pytest.raises(nlme.ModelError, match=words):
+        Inventory(Made()).with_values(Made(), values)
+
+
+def test_a_variance_of_zero_is_no_start_unless_it_is_held():
+    model = Made(omega={"ka": 0.0})
+    assert Inventory(model).without_variance(model) == ["omega.ka"]
+    with pytest.raises(nlme.ModelError, match=r"omega.ka starts at exactly 0.*fixed=\['omega.ka'\]"):
+        Inventory(model).require_searchable(model)
+    Inventory(model, ["omega.ka"]).require_searchable(model)
+    block = Made(omega={"cl": 0.0})
+    with pytest.raises(nlme.ModelError, match=r"fixed=\['omega.cl', 'omega.v', 'omega.v,cl'\]"):
+        Inventory(block).require_searchable(block)

@@ -194,6 +194,22 @@ def test_objective_history(fit):
     np.testing.assert_array_equal(right.lines[0].get_ydata(), fit.history["gradient"])
 
 
+def test_the_history_of_stochastic_approximation_is_not_said_to_be_an_objective(fit):
+    saem = theophylline_fit()
+    saem.history = saem.history.assign(smoothing=saem.history["iteration"] >= 10)
+    left, right = plots.objective_history(saem).axes
+    np.testing.assert_array_equal(left.lines[0].get_ydata(), saem.history["objective"])
+    assert left.get_ylabel() == "Complete-data −2 log L" and left.get_yscale() == "linear" and right.get_yscale() == "log"
+    assert [axes.lines[-1].get_xdata()[0] for axes in (left, right)] == [10, 10]
+
+
+def test_residuals_that_there_are_none_of_are_said(fit):
+    count = theophylline_fit()
+    count.predictions["CWRES"] = np.nan
+    texts = [text.get_text() for text in plots.goodness_of_fit(count).axes[2].texts]
+    assert texts == ["none: not normal on any scale"]
+
+
 def test_objective_history_of_a_fit_without_iterations(fit):
     empty = theophylline_fit()
     empty.history = empty.history.iloc[:1]
@@ -320,3 +336,49 @@ def test_the_grid_of_times_sees_peaks_in_a_long_record(fit):
         assert ((grid > dose) & (grid < dose + 2)).sum() > 20
     assert ((grid < 4000) & (grid > 3999)).any()  # the trough before the second dose
     assert len(grid) < 400
+
+
+def _texts(figure):
+    return [text for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+
+
+def test_a_dollar_is_a_letter_and_an_underscore_no_reason_to_be_left_out(fit):
+    """Also where the user's own settings say otherwise."""
+    strange = theophylline_fit(endpoints=("$c_1$",))
+    for subject in strange.population:
+        subject.id = f"$${subject.id}"
+    strange.predictions["ID"] = [f"$${i}" for i in strange.predictions["ID"]]
+    rows = strange.predictions.rename(columns={"IPRED": "$c_1$"})
+    x = np.linspace(0.1, 1, 20)
+    with matplotlib.rc_context({"text.parse_math": True, "text.usetex": True}):
+        figures = [
+            plots.goodness_of_fit(strange, units={"$c_1$": "$mg$", "time": "$"}),
+            plots.individual_fits(strange, fine=False, units={"time": "a_$b$"}),
+            plots.eta_covariates(strange),
+            plots.counterfactual({"_one": rows, "$two$": rows}, "$c_1$", observed=strange.predictions),
+            plots.learned_function(x, np.tile(x, (9, 1)), reference=x, reference_label="_r", x_label="$x$", title="$$"),
+        ]
+        for figure in figures:
+            assert figure._repr_png_().startswith(b"\x89PNG")
+            assert _texts(figure) and not any(text.get_parse_math() or text.get_usetex() for text in _texts(figure))
+    assert [text.get_text() for text in figures[3].legends[0].get_texts()] == ["_one", "$two$", "observed"]
+    assert figures[4].axes[0].get_legend().get_texts()[-1].get_text() == "_r"
+
+
+def test_a_long_id_stays_in_its_panel(fit):
+    strange = theophylline_fit()
+    strange.population[0].id = "a very long name of a subject"
+    title = plots.individual_fits(strange, max_subjects=1, fine=False).axes[0].get_title(loc="left")
+    assert title == "ID a very long name of…"
+
+
+def test_what_has_nothing_to_draw_is_said(fit):
+    from types import SimpleNamespace
+
+    without = theophylline_fit()
+    without.eta = without.eta.iloc[:, :0]
+    for draw in (plots.eta_distributions, plots.eta_covariates):
+        with pytest.raises(DataError, match="Theophylline has no random effects"):
+            draw(without)
+    with pytest.raises(DataError, match="has no history"):
+        plots.objective_history(SimpleNamespace())

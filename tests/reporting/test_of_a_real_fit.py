@@ -63,8 +63,27 @@ def test_the_curves_pass_through_the_predictions(fit):
 
 
 def test_the_page_is_written(fit, tmp_path):
-    page = nlme.report(fit, tmp_path / "theophylline.html").read_text(encoding="utf-8")
+    page = nlme.report(fit, tmp_path / "theophylline.html", units={"dose": "mg"}).read_text(encoding="utf-8")
     assert f"{fit.objective:.3f}" in page
-    for heading in ("Parameters", "Goodness of fit", "Individual fits", "Random effects and covariates", "To do it again"):
+    for heading in (
+        "Parameters",
+        "Goodness of fit",
+        "Individual fits",
+        "Random effects and covariates",
+        "The model",
+        "To do it again",
+    ):
         assert f"<h2>{heading}</h2>" in page
+    assert "nlme.datasets: theophylline" in page and "12 (amount 267.8 to 320.6 mg)" in page and fit.date in page
+    assert "cannot be shown" not in page
     assert "def individual(self, eta, cov)" in page and fit.data_hash in page
+
+
+def test_the_page_of_given_values_has_no_search_and_no_errors(fit, tmp_path):
+    at = nlme.evaluate(fit.model, fit.population, fit.method, fixed=["prop"])
+    page = nlme.report(at, tmp_path / "x.html", max_subjects=1).read_text(encoding="utf-8")
+    assert "Evaluated at the values given; nothing was estimated." in page and "cannot be shown" not in page
+    assert "<h2>The search</h2>" not in page and "<h2>Precision" not in page and "<h2>Goodness of fit</h2>" in page
+    shown = nlme.table(at)
+    assert "Values as given" in repr(shown) and shown["se"].isna().all() and "Value" in shown.display()
+    np.testing.assert_array_equal(shown["estimate"], nlme.table(fit)["estimate"])

@@ -66,7 +66,7 @@ def bad(tmp_path):
 
 def test_every_section_is_there(good):
     _, reader = good
-    expected = "parameters precision goodness individuals effects covariates attention search again".split()
+    expected = "parameters precision goodness individuals effects covariates attention search model again".split()
     assert reader.sections == expected
     assert [link for link in reader.references if link.startswith("#")] == [f"#{name}" for name in expected]
     text = " ".join(reader.text)
@@ -178,3 +178,77 @@ def test_a_model_without_a_docstring_has_no_lead(tmp_path):
 def test_many_subjects_are_not_all_drawn(tmp_path):
     page, reader = _read(report(theophylline_fit(subjects=40), tmp_path / "x.html", max_subjects=20))
     assert "The first 20 of 40 subjects." in page and "Individual fits, continued (2)." in page
+
+
+def test_every_subject_is_drawn_page_by_page_and_figures_are_numbered(tmp_path):
+    page, _ = _read(report(theophylline_fit(subjects=34), tmp_path / "x.html"))
+    assert "All 34 subjects." in page and "Individual fits, continued (3)." in page and "continued (4)" not in page
+    assert [int(k) for k in re.findall(r"<b>Figure (\d+)\.</b>", page)] == list(range(1, 1 + page.count("<figure>")))
+
+
+def test_the_data_file_dates_units_priors_and_penalty_are_there(tmp_path):
+    fit = theophylline_fit()
+    fit.population.source, fit.date = "warfarin <1>.csv", "2026-03-01 14:05 UTC"
+    fit.priors, fit.penalty = {"cl": "LogNormal(loc=1, scale=0.3)"}, 1.2345
+    seen = {}
+    fit.population.summary = lambda units: [("doses", seen.setdefault("units", units)["dose"])]
+    page, reader = _read(report(fit, tmp_path / "x.html", units={"dose": "mg", "conc": "mg/L"}))
+    text = " ".join(reader.text)
+    for piece in (
+        "warfarin <1>.csv",
+        "Fitted 2026-03-01 14:05 UTC.",
+        "Page written 20",
+        "Prior of cl",
+        "LogNormal(loc=1, scale=0.3)",
+    ):
+        assert piece in text
+    assert "−2 log prior (not part of the objective)" in text and "1.234" in text
+    assert seen["units"] == {"time": "h", "dose": "mg", "conc": "mg/L"}
+    fit.priors = {}
+    _, reader = _read(report(fit, tmp_path / "x.html", max_subjects=1))
+    assert "Penalty (not part of the objective)" in " ".join(reader.text)
+
+
+def test_the_criteria_have_equally_many_decimals(good):
+    _, reader = good
+    text = "|".join(reader.text)
+    assert "|104.322|" in text and "|346.920|" in text and "|362.920|" in text and "|385.980|" in text
+
+
+def test_a_section_that_cannot_be_made_leaves_the_others(tmp_path, monkeypatch):
+    fit = theophylline_fit()
+    fit.history = fit.history.drop(columns="gradient")
+    page, reader = _read(report(fit, tmp_path / "x.html", max_subjects=1))
+    assert "The search cannot be shown for this fit (KeyError: 'gradient')." in " ".join(reader.text)
+    assert {"goodness", "attention", "again"} <= set(reader.sections)
+
+
+@pytest.mark.parametrize("what", [3, None, theophylline_fit().model, theophylline_fit().population])
+def test_what_has_no_report_is_said(tmp_path, what):
+    with pytest.raises(nlme.FitError, match="report takes a fit, or what nlme.evaluate returned"):
+        report(what, tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(nlme.FitError, match="cannot be written"):
+        report(theophylline_fit(), tmp_path / "taken" / "x.html", max_subjects=1)
+
+
+SIGNS = r"$x_1^2$ & {a}\b %d #1 <b> ~ =1|`c`*e*"
+
+
+def test_signs_in_ids_units_labels_and_endpoints_are_letters(tmp_path):
+    fit = theophylline_fit(endpoints=("_$c^2$", SIGNS))
+    for k, subject in enumerate(fit.population):
+        subject.id = f"{SIGNS}{k}"
+    names = {k + 1: subject.id for k, subject in enumerate(fit.population)}
+    fit.predictions["ID"] = fit.predictions["ID"].map(names)
+    fit.subjects.index = fit.individual.index = fit.eta.index = list(names.values())
+    fit.parameters[1].label, fit.parameters[1].unit = SIGNS, "$L/h$"
+    fit.population.covariates["wt"].unit = "$kg$"
+    page, reader = _read(report(fit, tmp_path / "x.html", title=SIGNS, units={SIGNS: "$", "time": "h_$1$"}))
+    text = " ".join(reader.text)
+    assert text.count(SIGNS) >= 3 and "$L/h$" in text and "b" not in reader.tags[: reader.tags.index("header")]
+    assert "cannot be shown" not in text and page.count("<figure>") == len(re.findall("Figure", text))

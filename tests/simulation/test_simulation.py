@@ -1,6 +1,7 @@
 """Predictions and simulations: the same numbers as the likelihood uses, the same people under another dosing."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import nlme
@@ -84,3 +85,44 @@ def test_an_unsolvable_model_names_its_subjects(evaluated):
 
     with pytest.raises(nlme.FitError, match=r"could not be solved(.|\n)*subject 1: between times"):
         nlme.predict(Explodes(), evaluated.population[:2])
+
+
+def test_a_simulated_frame_says_which_rows_are_observations_and_reads_back(evaluated):
+    population = evaluated.population
+    frame = nlme.simulate(evaluated, key=1)
+    assert (frame["EVID"] == 0).all() and (frame["MDV"] == 0).all() and set(frame["DVID"]) == {"conc"}
+    back = nlme.read_nonmem(frame)
+    assert back.n_observations == population.n_observations and back.endpoints == ("conc",)
+    np.testing.assert_array_equal(np.concatenate([s.dv for s in back]), frame["DV"])
+    asked = nlme.simulate(evaluated, population.with_times([1.0, 2.0]), key=1)
+    assert (asked["EVID"] == 2).all() and (asked["MDV"] == 1).all()
+
+
+def test_records_to_predict_are_no_observations_of_any_endpoint(evaluated):
+    class Two(Theophylline):
+        def observe(self, ind, state, t):
+            return super().observe(ind, state, t) | {"twice": nlme.additive(2 * state.central / ind.v, self.add)}
+
+    rows = [(0, 100.0, 1, 0, np.nan), (1, 0, 0, 1, 3.0), (1, 0, 0, 2, 6.0), (2, 0, 2, 0, np.nan)]
+    data = pd.DataFrame(rows, columns=["TIME", "AMT", "EVID", "DVID", "DV"]).assign(ID=1)
+    population = nlme.read_nonmem(data, dvid={1: "conc", 2: "twice"})
+    frame = nlme.simulate(Two(), population, key=1, eta="typical")
+    assert frame[["TIME", "ENDPOINT", "DVID", "EVID", "MDV"]].values.tolist() == [
+        [1.0, "conc", 1, 0, 0], [1.0, "twice", 2, 0, 0], [2.0, "conc", 1, 2, 1], [2.0, "twice", 2, 2, 1],
+    ]  # fmt: skip
+    whole = nlme.simulate(Two(), population, key=1, eta="typical", as_data=True)
+    assert whole["EVID"].tolist() == [1, 0, 0, 2] and whole["DV"].iloc[1:3].tolist() == frame["DV"].iloc[:2].tolist()
+    again = nlme.read_nonmem(whole.drop(columns="REPLICATE"))
+    assert again.endpoints == ("conc", "twice") and again.n_observations == 2
+
+
+def test_whole_data_sets_keep_every_record_and_can_be_fitted(evaluated):
+    population = evaluated.population
+    whole = nlme.simulate(evaluated, key=7, replicates=3, eta="new", as_data=True)
+    assert whole["REPLICATE"].tolist() == np.repeat([1, 2, 3], population.n_records).tolist()
+    long = nlme.simulate(evaluated, key=7, replicates=3, eta="new")
+    for replicate in (1, 3):
+        one = nlme.read_nonmem(whole[whole["REPLICATE"] == replicate].drop(columns="REPLICATE"))
+        assert [s.amt.tolist() for s in one] == [s.amt.tolist() for s in population] and one.covariates.keys() == population.covariates.keys()
+        values = np.concatenate([s.dv[s.is_observation] for s in one])
+        np.testing.assert_array_equal(values, long.loc[long["REPLICATE"] == replicate, "DV"])

@@ -153,3 +153,21 @@ def test_a_parameter_that_is_not_free_stays(fit):
         _, w2, s2 = one_way.estimates(one_way.values(), mu=row[0])
         np.testing.assert_allclose(row[1:], [w2, np.sqrt(s2)], rtol=1e-6)
     np.testing.assert_array_equal(found.u[:, 0], u[:, 0])
+
+
+def test_its_table_and_that_of_its_fit(fit, boot, tmp_path):
+    for form in ("markdown", "html", "latex", "rtf"):
+        text = getattr(boot, f"to_{form}")(tmp_path / form)
+        assert "omega.mu" in text.replace("\\", "") and "percentiles of" in text
+    assert boot.to_csv().splitlines()[0] == "parameter,estimate,mean,median,bias,SE,lower,upper"
+    shown = nlme.table(fit, intervals=boot, level=0.8)
+    np.testing.assert_array_equal(shown[["lower", "upper"]], boot.interval(0.8))
+    np.testing.assert_array_equal(shown["se"], boot.standard_errors)
+    assert f"percentiles of {40 - boot.n_failed} of 40 replicates" in " ".join(shown.notes)
+
+
+def test_without_replicates_that_converged_there_are_no_statistics(boot):
+    lost = dataclasses.replace(boot, fits=dataclasses.replace(boot.fits, status=np.full_like(boot.fits.status, 2)))
+    with pytest.raises(nlme.FitError, match="0 of 40 replicates converged"):
+        lost.interval()
+    assert "40 of 40 replicates left out" in repr(lost)

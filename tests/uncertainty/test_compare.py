@@ -96,3 +96,12 @@ def test_models_of_other_classes_are_nested_only_if_declared(population, large):
 def test_one_fit_is_no_comparison(large):
     with pytest.raises(nlme.FitError, match="at least two"):
         nlme.compare([large])
+
+
+def test_both_tables_in_every_format(comparison, tmp_path):
+    for form in ("markdown", "html", "latex", "rtf"):
+        text = getattr(comparison, f"to_{form}")(tmp_path / form)
+        assert text.count("at nine") >= 2 and "BICc" in text and "chi" not in text
+    assert comparison.to_csv().splitlines()[0].startswith("fit,objective,parameters,AIC")
+    strange = nlme.uncertainty.compare.Comparison(comparison.table.rename(index={"free": "=1+1"}), comparison.tests, ["$ & _"])
+    assert "'=1+1" in strange.to_csv() and r"\$ \& \_" in strange.to_latex() and "&amp; _" in strange.to_html()

@@ -116,3 +116,19 @@ def test_sir_weights_are_the_likelihood(fit):
 def test_sir_refuses_more_resamples_than_samples(fit):
     with pytest.raises(nlme.FitError, match="resamples=30"):
         nlme.sir(fit, 20, 30, key=1)
+
+
+def test_profile_in_tables(fit, profile):
+    assert profile.to_csv().splitlines()[0] == "parameter,estimate,lower,upper" and "3.84" in profile.to_markdown()
+    shown = nlme.table(fit, intervals=profile)
+    np.testing.assert_array_equal(shown[["lower", "upper"]], profile.intervals[["lower", "upper"]])
+    assert shown["se"].notna().all() and "profile likelihood, where the objective has risen by 3.84" in " ".join(shown.notes)
+    with pytest.raises(nlme.FitError, match="95 % intervals; for 90 % profile again"):
+        nlme.table(fit, intervals=profile, level=0.9)
+
+
+def test_resampled_vectors_in_tables(fit):
+    found = nlme.sir(fit, 200, 80, key=1)
+    shown = nlme.table(fit, intervals=found)
+    np.testing.assert_array_equal(shown[["lower", "upper"]], found.interval())
+    assert "percentiles of 80 of 200 vectors" in " ".join(shown.notes) and "omega.mu" in found.to_html() and "SE" in found.to_csv()

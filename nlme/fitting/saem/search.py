@@ -92,6 +92,7 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
     """
     method, layout, inventory, model, penalty = problem.method, problem.layout, problem.inventory, problem.model, problem.penalty
     method.require(layout.anatomy)
+    layout.anatomy.require_variability(model, "SAEM")
     parts = parts_of(method, layout, inventory, model)
     if penalty is not None:
         _require_penalty(penalty, parts, inventory, model)

@@ -1,13 +1,21 @@
-"""A table of text cells written as Markdown, HTML, LaTeX and RTF.
+"""A table of text cells written as Markdown, HTML, LaTeX and RTF; a table of values written as CSV.
 
 Each function takes the same three things, all plain text: the column headers, the rows, and the notes below the table.
 ``left`` holds the positions of the columns that are words (set flush left); the others are numbers (flush right).
+
+Text is text: every sign that a format would read as its own (``$ _ ^ \\ { } % # & < > |`` ...) comes out as it went in, and a cell
+that a spreadsheet would compute is written so that it does not.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = Sequence[str]
 
@@ -24,11 +32,15 @@ def markdown(header: Row, rows: Sequence[Row], notes: Sequence[str] = (), left: 
     return "\n".join(lines + [line for note in notes for line in ("", _markdown_escape(note))]) + "\n"
 
 
-def _markdown_escape(text: str) -> str:
-    for sign in "\\|*_<>`[]":
-        text = text.replace(sign, "\\" + sign)
-    return text.replace("\n", " ")
+_MARKDOWN = str.maketrans({sign: "\\" + sign for sign in "\\|*_<>`[]$^~&#"} | {"\n": " ", "\r": " "})
 
+
+def _markdown_escape(text: str) -> str:
+    """Any punctuation may stand behind a backslash in Markdown; these signs have a meaning in one of its dialects."""
+    return text.translate(_MARKDOWN)
+
+
+_PLAIN = "tex2jax_ignore mathjax_ignore"  # a notebook would set what stands between two dollars as mathematics
 
 # Written into every element, because a word processor that receives the table from the clipboard sees no style sheet.
 _CELL = "padding:3px 8px;font-variant-numeric:tabular-nums;"
@@ -56,7 +68,7 @@ def html_table(
     )
     below = "".join(f'<p style="font-size:85%;margin:2px 8px">{html.escape(note)}</p>' for note in notes)
     return (
-        f'<table style="border-collapse:collapse">{title}\n<thead><tr>{head}</tr></thead>\n'
+        f'<table class="{_PLAIN}" style="border-collapse:collapse">{title}\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{chr(10).join(body)}\n</tbody></table>\n{below}\n"
     )
 
@@ -112,7 +124,7 @@ def latex_escape(text: str) -> str:
     >>> latex_escape("RSE_1 (%)")
     'RSE\\\\_1 (\\\\%)'
     """
-    return "".join(_LATEX.get(sign, sign) for sign in text).replace("\n", " ")
+    return "".join(_LATEX.get(sign, sign) for sign in text).replace("\n", " ").replace("\r", " ")
 
 
 def latex(
@@ -147,7 +159,7 @@ _RULE = {"top": r"\clbrdrt\brdrs\brdrw15", "thin": r"\clbrdrb\brdrs\brdrw8", "bo
 
 
 def rtf(header: Row, rows: Sequence[Row], notes: Sequence[str] = (), left: Collection[int] = (0,), caption: str = "") -> str:
-    """A Rich Text Format document with one real table, which word processors open, insert and paste as a table."""
+    """One table as Rich Text Format, a part of a document (see :func:`rtf_document`)."""
     widths = [min(max(len(row[k]) for row in [header, *rows]), 34) * _TWIPS_PER_SIGN + 300 for k in range(len(header))]
     edges = [sum(widths[: k + 1]) for k in range(len(widths))]
 
@@ -163,14 +175,19 @@ def rtf(header: Row, rows: Sequence[Row], notes: Sequence[str] = (), left: Colle
     body += [line(row, _RULE["bottom"] if k == len(rows) else "", False) for k, row in enumerate(rows, 1)]
     title = [rf"\pard{{\b {_rtf_escape(caption)}}}\par"] if caption else []
     below = [rf"\pard{{\fs15 {_rtf_escape(note)}}}\par" for note in notes]
+    return "\n".join([*title, *body, *below])
+
+
+def rtf_document(parts: Sequence[str]) -> str:
+    """A document of real tables, which word processors open, insert and paste as tables."""
     paper = r"\paperw16838\paperh11906\landscape\margl1134\margr1134"  # A4 across, margins of 2 cm
     head = r"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss Calibri;}}" + paper + r"\f0\fs18"
-    return "\n".join([head, *title, *body, *below, "}"]) + "\n"
+    return "\n".join([head, "\n\\pard\\par\n".join(parts), "}"]) + "\n"
 
 
 def _rtf_escape(text: str) -> str:
     out = []
-    for sign in text.replace("\n", " "):
+    for sign in text.replace("\n", " ").replace("\r", " "):
         if sign in "\\{}":
             out.append("\\" + sign)
         elif ord(sign) < 128:
@@ -180,3 +197,36 @@ def _rtf_escape(text: str) -> str:
             codes = [int.from_bytes(units[k : k + 2], "little", signed=True) for k in range(0, len(units), 2)]
             out.extend(rf"\u{code}?" for code in codes)
     return "".join(out)
+
+
+_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: full width
+
+
+def harmless(cell: Any) -> Any:
+    """A cell as a spreadsheet takes it for text: an apostrophe before what it would compute.  Numbers stay as they are.
+
+    >>> [harmless(x) for x in ("=1+1", "-2", "- effect", "Clearance / F", -2.0)]
+    ["'=1+1", '-2', "'- effect", 'Clearance / F', -2.0]
+    """
+    if not isinstance(cell, str) or not cell.startswith(_COMPUTED):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return "'" + cell
+    return cell if cell.isprintable() else "'" + cell
+
+
+def csv(frame: pd.DataFrame, path: str | Path | None = None, **options) -> str | None:
+    """Comma-separated values at full precision (options as of ``DataFrame.to_csv``), no cell of which is a formula."""
+    import pandas as pd
+
+    def column(values):
+        kind = values.dtype
+        return values if pd.api.types.is_numeric_dtype(kind) else values.map(harmless)
+
+    safe = pd.DataFrame(frame).apply(column, axis=0) if len(frame) else pd.DataFrame(frame)
+    safe = safe.rename(columns=harmless).rename_axis(columns=None)
+    if options.get("index", True):
+        safe = safe.rename(index=harmless).rename_axis(index=harmless)
+    return safe.to_csv(path, **options)

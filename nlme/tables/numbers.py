@@ -29,10 +29,10 @@ def significant(value: float, digits: int = 4) -> str:
 def alike(value: float, model: str) -> str:
     """``value`` with as many decimals as the text ``model`` has; with four significant digits where that has none to copy.
 
-    >>> alike(-0.000634, "0.01582"), alike(29.0912, "32.00"), alike(2.0e-7, "1.235e-07")
-    ('-0.00063', '29.09', '2.000e-07')
+    >>> alike(-0.000634, "0.01582"), alike(29.0912, "32.00"), alike(2.0e-7, "1.235e-07"), alike(2.0e9, "32.00")
+    ('-0.00063', '29.09', '2.000e-07', '2.000e+09')
     """
-    if "." not in model or "e" in model:
+    if "." not in model or "e" in model or abs(value) >= 1e7:
         return significant(value)
     return fixed_point(value, len(model.partition(".")[2]))
 

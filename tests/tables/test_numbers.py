@@ -2,7 +2,7 @@
 
 import pytest
 
-from nlme.reporting.numbers import alike, fixed_point, seconds, significant
+from nlme.tables.numbers import alike, fixed_point, seconds, significant
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,166 @@
+"""The options of the commands, from their text to values."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import re
+from typing import Annotated, Any
+
+import typer
+
+import nlme
+from nlme.errors import FitError, name_error
+from nlme.fitting.encoding import of_kind
+from nlme.marginal.base import Method
+
+METHODS = {
+    "fo": "FO",
+    "foce": "FOCE",
+    "focei": "FOCEI",
+    "laplace": "Laplace",
+    "agq": "AGQ",
+    "imp": "ImportanceSampling",
+    "saem": "SAEM",
+    "pooled": "NaivePooled",
+}
+
+#: options of every command that reads data -> what they say
+READING = {
+    "covariates": "Covariate columns, with units if you like: wt=kg,age=years",
+    "time_varying": "Covariates that change within a subject, or 'auto'.",
+    "interpolation": "What holds between records of a covariate: nocb, locf or linear; or wt=linear,crcl=locf",
+    "categories": "Words of categorical covariates in the order of their numbers: sex=male|female,race=white|black|other",
+    "fill": "What to do about missing covariates: locf, nocb, a number; or wt=nocb,sex=male",
+    "dvid": "Endpoint of each DVID value: 1=conc,2=effect; one without a name, 3=, is left out.",
+    "cmt": "The same by the CMT of observations: 2=conc,3=effect",
+    "rename": "Columns under other names: CONC=DV,SUBJECT=ID",
+    "compartments": "The model's compartments, to check CMT: depot,central or their number.",
+    "allow": "Rules whose violations only warn: 'duplicated record'",
+    "ignore": "Leave out rows that start with this character; @ for any letter.",
+    "skip": "Lines before the header, where it is not found by itself.",
+    "decimal": "Decimal mark, a comma in much of Europe.",
+    "separator": "Character between columns, when it is not found by itself.",
+    "encoding": "Encoding of a file that is not UTF-8: latin-1",
+}
+
+
+def names(text: str | None) -> list[str]:
+    """'wt,age' -> ['wt', 'age']."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def pairs(text: str | None, option: str, need_value: bool = True) -> dict[str, str | None]:
+    """'wt=kg,age=years' -> {'wt': 'kg', 'age': 'years'}; a bare name maps to None where that is allowed."""
+    found: dict[str, str | None] = {}
+    for part in names(text):
+        name, equals, value = part.partition("=")
+        if not name.strip() or (need_value and not (equals and value.strip())):
+            raise typer.BadParameter(f"expected name=value pairs separated by commas; got {part!r}", param_hint=option)
+        found[name.strip()] = value.strip() or None
+    return found
+
+
+def number(text: str) -> int | float | str:
+    """The number a text stands for, the text itself where it stands for none."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def starting_values(text: str) -> dict[str, float]:
+    """'cl=2.5,omega.cl=0.1,omega.v,cl=0.02' -> values by parameter name, some of which have a comma."""
+    found = {}
+    for name, value in re.findall(r"([^=]+)=([^,]*)(?:,|$)", text):
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            words = f"the starting value of {name.strip()} must be a number; got {value!r}"
+            raise typer.BadParameter(words, param_hint="--start") from None
+    if text.strip() and (not found or not re.fullmatch(r"(?:[^=]+=[^,]*(?:,|$))+", text)):
+        raise typer.BadParameter(f"expected name=value pairs separated by commas; got {text!r}", param_hint="--start")
+    return found
+
+
+def method_of(name: str, options: str) -> Method:
+    """'saem', 'chains=3,smoothing=400-2000' -> nlme.SAEM(chains=3, smoothing=(400, 2000))."""
+    if name.lower() not in METHODS:
+        raise typer.BadParameter(f"{name!r} is none of: {', '.join(METHODS)}", param_hint="--method")
+    kind = getattr(nlme, METHODS[name.lower()])
+    known = {f.name: f.default for f in dataclasses.fields(kind) if f.name != "ode"}
+    given = {option: _option(text) for option, text in pairs(options, "--options").items()}
+    solver = given.pop("solver", None)
+    for option, value in given.items():
+        if option not in known:
+            raise FitError(name_error("option", option, [*known, "solver"], f"nlme.{kind.__name__}"))
+        if known[option] is not None and not of_kind(value, known[option]):
+            raise FitError(f"--options {option}={value}: nlme.{kind.__name__} takes a value such as {known[option]!r} there.")
+    ode = {"ode": nlme.Tolerances(solver=solver)} if solver is not None else {}
+    return kind(**given, **ode)
+
+
+def _option(text: str) -> Any:
+    """A number, a pair of numbers written 400-2000, or a word."""
+    if re.fullmatch(r"\d+-\d+", text):
+        return tuple(int(part) for part in text.split("-"))
+    return number(text)
+
+
+def reads_data(command):
+    """Give ``command`` the options of ``READING``; it gets them together as ``reading``."""
+
+    @functools.wraps(command)
+    def run(**arguments):
+        reading = {name: arguments.pop(name) for name in READING}
+        return command(**arguments, reading=reading)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "reading"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="", annotation=Annotated[str, typer.Option(help=text)])
+        for name, text in READING.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*own, *options])
+    return run
+
+
+def arguments_of(reading: dict[str, str], declared: dict | None = None) -> dict[str, Any]:
+    """Arguments of ``read_nonmem`` from the options; the covariates that a model declares need not be named again."""
+
+    def of_each(name, value=lambda text: text):
+        """One value for all covariates, or one for each."""
+        text = reading[name]
+        if "=" in text:
+            return {key: value(part) for key, part in pairs(text, "--" + name).items()}
+        return value(text) if text else None
+
+    def endpoints(name):
+        return {number(code): word for code, word in pairs(reading[name], "--" + name, need_value=False).items()} or None
+
+    wanted = {**(declared or {}), **pairs(reading["covariates"], "--covariates", need_value=False)}
+    varying = reading["time_varying"]
+    compartments = number(reading["compartments"])
+    skip = number(reading["skip"]) if reading["skip"] else None
+    if skip is not None and not isinstance(skip, int):
+        raise typer.BadParameter(f"a number of lines; got {reading['skip']!r}", param_hint="--skip")
+    return dict(
+        covariates=wanted or None,
+        time_varying=varying if varying == "auto" else names(varying) or None,
+        categories={name: words.split("|") for name, words in pairs(reading["categories"], "--categories").items()} or None,
+        fill=of_each("fill", number),
+        interpolation=of_each("interpolation"),
+        dvid=endpoints("dvid"),
+        cmt=endpoints("cmt"),
+        rename=pairs(reading["rename"], "--rename") or None,
+        compartments=(compartments if isinstance(compartments, int) else names(compartments)) or None,
+        allow=names(reading["allow"]),
+        ignore=reading["ignore"] or None,
+        skip=skip,
+        decimal=reading["decimal"] or ".",
+        separator=reading["separator"] or None,
+        encoding=reading["encoding"] or None,
+    )

@@ -1,0 +1,90 @@
+"""Other records for the same person: what a subject was stays, whichever of its records go and come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nlme.data.course import Course
+from nlme.data.covariates import CovariateInfo
+from nlme.data.numerals import EXACT
+from nlme.data.subject import FLOATS, RECORD_FIELDS, WHOLES, Subject
+from nlme.errors import DataError
+
+
+def redesigned(
+    s: Subject, keep: np.ndarray, new: Mapping[str, Any], ties: str, caller: str, infos: Mapping[str, CovariateInfo]
+) -> Subject:
+    """The kept records of a subject and new ones in order of time; doses before or after the others at equal times.
+
+    Covariates and occasion are at every time what they were: the new records are told by the subject's history, which stays as
+    its course where the records that are left do not tell it.
+    """
+    if ties not in ("dose first", "observation first"):
+        raise DataError(f"ties={ties!r}: at equal times it is 'dose first' or 'observation first'.")
+    if np.any(np.diff(s.time) < 0):
+        raise DataError(
+            f"Subject {s.id!r}: time restarts at a reset record (EVID 3 or 4), so {caller} cannot place new records; "
+            "give each period its own subject or a continuous time."
+        )
+    at = np.asarray(new["time"], dtype=np.float64)
+    first = (ties == "dose first") == bool(np.any(np.asarray(new["evid"]) == 1))
+    if not len(s) and s.course is None:
+        return placed(s, keep, dict(new), dict.fromkeys(s.covariates, np.zeros(len(at))), first)[0]
+    history = s.history
+    told = {k: history.beside(at, v, infos[k].interpolation, not first) for k, v in history.covariates.items()}
+    made, _ = placed(s, keep, {**new, "occasion": history.beside(at, history.occasion, "nocb", not first)}, told, first)
+    return replace(made, course=_untold(history.changes(), made))
+
+
+def placed(
+    s: Subject, keep: np.ndarray, new: Mapping[str, Any], covariates: Mapping[str, np.ndarray], first: bool
+) -> tuple[Subject, np.ndarray]:
+    """The kept records with new ones among them, before (``first``) or after those of the same time, and which are new."""
+    at = np.asarray(new["time"], dtype=np.float64)
+    m = len(at)
+    blank = {**FLOATS, **{k: 0 if v is None else v for k, v in WHOLES.items()}, "endpoint": -1}
+    columns = {
+        name: np.concatenate([getattr(s, name)[keep], np.broadcast_to(new.get(name, blank.get(name)), (m,))])
+        for name in RECORD_FIELDS
+    }
+    covariates = {k: np.concatenate([v[keep], covariates[k]]) for k, v in s.covariates.items()}
+    extra = {k: np.concatenate([v[keep], _carried(v, m)]) for k, v in s.extra.items()}
+    names = [n for n, k in zip(s.cmt_name, keep, strict=True) if k] + list(new.get("cmt_name", (None,) * m))
+
+    is_new = np.arange(len(columns["time"])) >= len(columns["time"]) - m
+    order = np.lexsort((is_new != first, columns["time"]))  # stable: kept records that tie stay in their order
+    made = Subject(
+        s.id,
+        cmt_name=tuple(names[i] for i in order),
+        covariates={k: v[order] for k, v in covariates.items()},
+        extra={k: v[order] for k, v in extra.items()},
+        **{k: v[order] for k, v in columns.items()},
+    )
+    return made, is_new[order]
+
+
+def with_course(s: Subject) -> tuple[Subject, np.ndarray]:
+    """The subject with a record (EVID 2) for each point of its course, before those of the same time; which these are."""
+    if s.course is None:
+        return s, np.zeros(len(s), dtype=bool)
+    m = len(s.course)
+    new = {"time": s.course.time, "occasion": s.course.occasion, "evid": np.full(m, 2), "mdv": np.ones(m)}
+    return placed(s, np.ones(len(s), dtype=bool), new, s.course.covariates, True)
+
+
+def _untold(course: Course, made: Subject) -> Course | None:
+    """A course that the records do not tell; None if they do."""
+    told = bool(len(made)) and made.time[0] <= course.time[0]
+    return None if told and (len(course) == 1 or course.is_told_by(made.history)) else course
+
+
+def _carried(values: np.ndarray, n: int) -> np.ndarray:
+    """What n new records have in an extra column: its value if that is the same on all records (a site), else missing."""
+    if len(values) and all(v == values[0] for v in values):
+        return np.full(n, values[0], dtype=values.dtype)
+    exact = values.dtype.kind in "fub" or (values.dtype.kind == "i" and np.all(np.abs(values) < EXACT))
+    return np.full(n, np.nan) if exact else np.full(n, None, dtype=object)

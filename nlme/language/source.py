@@ -1,0 +1,87 @@
+"""A model as it was written: its class, the classes it inherits from, and what these use of their files."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+
+
+def source_of(kind: type) -> str:
+    """The text of a model's class with everything of the user's own that it rests on, in the order in which it was written.
+
+    Of every file the imports, the parent classes, functions and constants that are used, each file's after those it inherits from.
+    Nothing where Python cannot find a text (a class made at a prompt).
+    """
+    files: dict[str, list[type]] = {}
+    for one in reversed([k for k in kind.__mro__ if _own(k)]):
+        files.setdefault(one.__module__, []).append(one)
+    parts = [part for classes in files.values() if (part := _of_file(classes))]
+    return "\n\n\n".join(parts)
+
+
+def code_of(source: str) -> str:
+    """What a text does, without its comments, spacing and docstrings: two texts with the same are the same model."""
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except (SyntaxError, ValueError):
+        return source
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [line for line in body if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))]
+    return ast.dump(tree)
+
+
+def _own(kind: type) -> bool:
+    """Whether a class was written by the user: not this library's base classes, equinox's or Python's."""
+    return kind.__module__.split(".")[0] not in ("builtins", "equinox", "abc", "typing") and (
+        not kind.__module__.startswith("nlme.") or kind.__module__.startswith("nlme.models.")
+    )
+
+
+def _of_file(classes: list[type]) -> str:
+    """The part of one file that these of its classes need."""
+    try:
+        texts = [inspect.getsource(kind) for kind in classes]
+    except (OSError, TypeError, IndentationError, SyntaxError):
+        return ""
+    try:
+        whole = inspect.getsource(inspect.getmodule(classes[0]))
+        tree = ast.parse(whole)
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return "\n\n\n".join(textwrap.dedent(text).strip() for text in texts)
+    named = {name: node for node in tree.body for name in _names_of(node)}
+    if not all(kind.__qualname__ in named for kind in classes):  # defined inside a function: its text alone
+        return "\n\n\n".join(textwrap.dedent(text).strip() for text in texts)
+    future = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    needed, open_ = set(future), [named[kind.__qualname__] for kind in classes]
+    while open_:
+        node = open_.pop()
+        if node not in needed:
+            needed.add(node)
+            words = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            open_ += [named[word] for word in words if word in named]
+    pieces = [(node, _text(whole, node)) for node in tree.body if node in needed]
+    lines = [
+        text if isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign) else f"\n\n{text}\n"
+        for node, text in pieces
+    ]
+    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
+
+
+def _names_of(node: ast.stmt) -> list[str]:
+    """The names that a statement of a file defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return [node.name]
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [(alias.asname or alias.name).split(".")[0] for alias in node.names]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+
+
+def _text(whole: str, node: ast.stmt) -> str:
+    """The lines of a statement, its decorators included."""
+    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+    return "\n".join(whole.splitlines()[first - 1 : node.end_lineno])

@@ -1,0 +1,114 @@
+"""The rows of a parameter table from posterior draws: medians, standard deviations, quantiles, and what the draws are worth."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from nlme.errors import FitError
+from nlme.tables.numbers import MISSING
+
+
+def posterior_rows(posterior: Any, weights: bool, level: float) -> tuple[list[dict], str, tuple[str, ...]]:
+    """Rows by parameter, title and notes of the InferenceData that ``nlme.sample`` returned.
+
+    Raises
+    ------
+    FitError
+        A level that is no probability, or draws of something else.
+    """
+    if not isinstance(level, float) or not 0.0 < level < 1.0:
+        raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
+    declared = _declared(posterior)
+    draws = {name: values for name, values in _scalars(posterior).items() if name in declared}
+    tails = [0.5 - 0.5 * level, 0.5 + 0.5 * level]
+    rows = []
+    for name, values in draws.items():
+        own = declared[name]
+        if own["kind"] == "weight" and not weights:
+            continue
+        low, middle, high = np.quantile(values, [tails[0], 0.5, tails[1]])
+        row = {
+            "parameter": name,
+            "label": own["label"],
+            "unit": own["unit"],
+            "kind": own["kind"],
+            "estimate": middle,
+            "fixed": False,
+        }
+        row |= {"se": np.std(values, ddof=1), "lower": low, "upper": high} | _spread(name, own, draws, tails) | _worth(values)
+        rows.append(row)
+    left_out = sum(declared[name]["kind"] == "weight" for name in draws) if not weights else 0
+    return rows, _title(posterior), _notes(posterior, level, left_out)
+
+
+def _declared(posterior: Any) -> dict[str, dict]:
+    """What the model says of its parameters, as ``nlme.sample`` wrote it into the draws."""
+    try:
+        return {row["name"]: row for row in json.loads(posterior.attrs["parameters"])}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise FitError(
+            "table takes the posterior that nlme.sample returned; in this one the model's parameters are not written down."
+        ) from None
+
+
+def _scalars(posterior: Any) -> dict[str, np.ndarray]:
+    """(chains, draws) of every number, by the names of tables."""
+    found = {}
+    for name, variable in posterior.posterior.data_vars.items():
+        values = np.asarray(variable)
+        if values.ndim == 2:
+            found[str(name)] = values
+        elif values.ndim == 3 and str(variable.dims[-1]) == f"{name}_element":
+            found |= {str(label): values[:, :, k] for k, label in enumerate(variable.coords[variable.dims[-1]].values)}
+    return found
+
+
+def _spread(name: str, own: dict, draws: dict[str, np.ndarray], tails: list[float]) -> dict[str, float]:
+    """Variability between subjects, medians over the draws."""
+    values = draws[name]
+    if own["kind"] == "variance":
+        with np.errstate(over="ignore"):
+            cv = float(np.median(100 * np.sqrt(np.expm1(values)))) if own["transform"] == "log-normal" else math.nan
+        return {"sd": float(np.median(np.sqrt(values))), "cv_percent": cv}
+    if own["kind"] == "covariance":
+        prefix, _, pair = name.rpartition(".")
+        both = [draws.get(f"{prefix}.{effect}") for effect in pair.split(",")]
+        if all(one is not None for one in both):
+            low, middle, high = np.quantile(values / np.sqrt(both[0] * both[1]), [tails[0], 0.5, tails[1]])
+            return {"correlation": middle, "correlation_lower": low, "correlation_upper": high}
+    return {}
+
+
+def _worth(values: np.ndarray) -> dict[str, float]:
+    """Split R-hat and effective size; NaN of too few draws or a number that never moved."""
+    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+
+    if values.shape[1] < 4 or not np.ptp(values) > 0:
+        return {"r_hat": math.nan, "ess": math.nan}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {"r_hat": float(split_gelman_rubin(values)), "ess": float(effective_sample_size(values))}
+
+
+def _title(posterior: Any) -> str:
+    size = posterior.posterior.sizes
+    return f"{posterior.attrs.get('model', 'Posterior')}: {size['chain']} chains of {size['draw']} draws"
+
+
+def _messages(posterior: Any) -> list[str]:
+    """What the sampler said; a file keeps a single sentence as text."""
+    found = posterior.attrs.get("messages", [])
+    return [found] if isinstance(found, str) else [str(one) for one in found]
+
+
+def _notes(posterior: Any, level: float, left_out: int) -> tuple[str, ...]:
+    notes = [
+        f"Median, standard deviation and {100 * level:.6g} % credible interval (quantiles) of the posterior. IIV: CV = 100 √(exp(ω²) − 1) "
+        f"where η enters as exp(η), SD = √ω², correlations: medians of each. R-hat: split over the chains; ESS: effective draws; "
+        f"{MISSING}: not to be had.",
+        *_messages(posterior),
+    ]
+    return (*notes, f"Not listed: {left_out} network weights (weights=True lists them).") if left_out else tuple(notes)
