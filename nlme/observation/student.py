@@ -35,7 +35,8 @@ class Student(Continuous):
         return self.scale == 0.0
 
     def uncertain(self):
-        return Student(self.location, jnp.where(self.certain(), 1.0, self.scale), self.df, self.number)
+        certain = self.certain()
+        return Student(jnp.where(certain, 0.0, self.location), jnp.where(certain, 1.0, self.scale), self.df, self.number)
 
     def standardised(self, y):
         finite = jnp.isfinite(y)

@@ -167,4 +167,4 @@ def transit_chain(
         rates[into] = rates[into] + moved[-1]
         return rates | {s: come - out for s, come, out in zip(chain, (0.0, *moved[:-1]), moved, strict=True)}
 
-    return ODE(rhs, states, body.initial, **rules)
+    return ODE(rhs, states, body.initial, **rules, event_times=body.event_times)

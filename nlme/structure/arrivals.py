@@ -46,6 +46,7 @@ class Arriving(Structure):
         self.times = {state: jnp.zeros(1) for state in arrivals}
         self.amounts = {state: jnp.zeros(1) for state in arrivals}
         self.lag, self.bioavailability, self.duration, self.rate = body.lag, body.bioavailability, body.duration, body.rate
+        self.event_times = body.event_times
 
     @property
     def states(self) -> tuple[str, ...]:

@@ -116,4 +116,4 @@ def driven(
         return dict(zip(body.states, own[:size], strict=True)) | rhs(t, a)
 
     starts = dict(getattr(body, "initial", None) or {}) | (initial or {})
-    return ODE(together, (*body.states, *states), starts or None, **rules_of(body))
+    return ODE(together, (*body.states, *states), starts or None, **rules_of(body), event_times=body.event_times)
