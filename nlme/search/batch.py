@@ -32,9 +32,9 @@ from nlme.marginal.mode import ModeSearch, begin_mode, unfinished
 from nlme.marginal.objective import evaluate_subjects
 from nlme.marginal.subjects import after_search
 from nlme.search.checkpoint import Checkpoint, fingerprint_of
-from nlme.search.problem import Problem
+from nlme.search.problem import Problem, penalty_at
 from nlme.search.progress import Progress
-from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, Search, absorb, arrays_of, begin, search_from
+from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, Answer, Search, absorb, arrays_of, begin, search_from
 
 _LANES = 64  # most fits under way at once in one queue
 # Events and samples of all lanes together: on a CPU what its caches hold (phenobarbital, 200 fits: 1.3 s in 2 lanes, 3 s in 32)
@@ -253,24 +253,24 @@ class _Fits:
         observed = None if tasks.observed is None else [values[rows] for values in tasks.observed]
         traced = (problem.method, problem.layout.anatomy, problem.every, problem.model, problem.layout.arrays, problem.penalty)
         found = jax.tree.map(np.asarray, _evaluate(*traced, problem.among_all(trials), tasks.weights[rows] > 0, observed, modes))
-        values, slopes, extra, slope, modes, ready = found
+        values, slopes, *penalty, modes, ready = found
         for k, lane in enumerate(lanes):
             lane.modes = jax.tree.map(lambda x: x[k], modes)  # noqa: B023 (used at once)
             if ready[k]:
-                self._absorb(lane, values[k], slopes[k], float(extra[k]), slope[k])
+                self._absorb(lane, values[k], slopes[k], *(x[k] for x in penalty))
 
     def _trial(self, lane: _Lane) -> np.ndarray:
         trial = self.tasks.u[lane.task].copy()
         trial[self.tasks.free[lane.task]] = lane.search.proposal
         return trial
 
-    def _absorb(self, lane: _Lane, values, slopes, extra: float, slope) -> None:
+    def _absorb(self, lane: _Lane, values, slopes, extra, slope, curved) -> None:
         weights, free = self.tasks.weights[lane.task], self.problem.inventory.free[self.tasks.free[lane.task]]
         counts = weights > 0  # a subject that does not count may fail without harm
         own, weight = slopes[counts][:, free], weights[counts]
-        value, gradient = float(weight @ values[counts]) + extra, weight @ own + slope[free]
-        scores = np.sqrt(weight)[:, None] * own
-        if absorb(lane.search, value, gradient, scores, self.tolerance, self.limit):
+        value, gradient = float(weight @ values[counts] + extra), weight @ own + slope[free]
+        found = Answer(value, gradient, np.sqrt(weight)[:, None] * own, curved[free])
+        if absorb(lane.search, found, self.tolerance, self.limit):
             lane.b = lane.modes.b
             lane.lost = int(np.sum(counts & (lane.modes.decrement > self.problem.method.inner_tolerance)))
         lane.modes = jax.tree.map(np.asarray, _begun(jnp.asarray(lane.b)))
@@ -325,10 +325,7 @@ def _evaluate(method, anatomy, inventory, model, arrays, penalty, u, counts, obs
         derived = jax.value_and_grad(objective, has_aux=True)
         ((values, modes), slopes), _ = over_subjects(lambda data, modes: (derived(u, data, modes), ()), own, modes)
         ready = ~jnp.any(counts & unfinished(modes, method.inner_tolerance, method.inner_iterations))
-        extra, slope = jnp.zeros(()), jnp.zeros_like(u)
-        if penalty is not None:
-            extra, slope = jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u)
-        return values, slopes, extra, slope, modes, ready
+        return values, slopes, *penalty_at(penalty, inventory, model, u), modes, ready
 
     return jax.vmap(of_lane)(u, counts, observed, modes)
 

@@ -12,7 +12,7 @@ import numpy as np
 from nlme.marginal.subjects import Evaluation
 from nlme.search.boundary import off_the_edge
 from nlme.search.problem import Problem
-from nlme.search.quasi_newton import BAD_START, SEARCHING, Search, absorb, begin, corrected
+from nlme.search.quasi_newton import BAD_START, SEARCHING, Answer, Search, absorb, begin, corrected
 
 _APART = 1e-4  # two modes, if their densities or objectives differ by this much
 _OF_GAIN = 1e-6  # inner tolerance, of the gain in the objective that the next step promises
@@ -148,11 +148,15 @@ def _off_the_edge(problem: Problem, search: Search, best: Evaluation) -> np.ndar
 
 def _take(problem: Problem, search: Search, u, at: Evaluation, best: Evaluation | None, tolerance: float, limit: int) -> bool:
     """The evaluation for the search; one in which more modes were lost than at the best point is no better, whatever it says."""
-    extra, slope = problem.penalised(u)
-    value, gradient = float(np.sum(at.value)) + extra, np.sum(at.gradient, axis=0) + slope
+    found = _answer(problem, u, at)
     if best is not None and np.sum(~at.converged) > np.sum(~best.converged):
-        value = np.nan
-    return absorb(search, value, gradient, at.scores, tolerance, limit)
+        found = dataclasses.replace(found, value=np.nan)
+    return absorb(search, found, tolerance, limit)
+
+
+def _answer(problem: Problem, u, at: Evaluation) -> Answer:
+    extra, slope, curved = problem.penalised(u)
+    return Answer(float(np.sum(at.value)) + extra, np.sum(at.gradient, axis=0) + slope, at.scores, curved)
 
 
 def _searched_anew(problem: Problem, u, at: Evaluation, best: Evaluation | None, inner: float) -> Evaluation:
@@ -176,8 +180,7 @@ def _better(problem: Problem, at: Evaluation, other: Evaluation) -> Evaluation:
 def _again(problem: Problem, search: Search, best: Evaluation, inner: float) -> Evaluation:
     """The best point with its modes searched more closely."""
     at = problem.evaluate(search.x, best.b, second_order=best.second_order, tolerance=inner)
-    extra, slope = problem.penalised(search.x)
-    corrected(search, float(np.sum(at.value)) + extra, np.sum(at.gradient, axis=0) + slope, at.scores)
+    corrected(search, _answer(problem, search.x, at))
     return at
 
 

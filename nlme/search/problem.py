@@ -86,12 +86,12 @@ class Problem:
         )
         return found.of_parameters(self.inventory.free)
 
-    def penalised(self, u: np.ndarray) -> tuple[float, np.ndarray]:
-        """The penalty and its gradient (P,) at ``u``; zero without one."""
+    def penalised(self, u: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """The penalty at ``u``, its gradient (P,) and second derivatives (P,), see ``penalty_at``; zero without one."""
         if self.penalty is None:
-            return 0.0, np.zeros(len(u))
-        value, slope = _penalty_at(self.penalty, self.every, self.model, self.among_all(u))
-        return float(value), np.asarray(slope)[self.inventory.free]
+            return 0.0, np.zeros(len(u)), np.zeros(len(u))
+        value, *slopes = _penalised(self.penalty, self.every, self.model, self.among_all(u))
+        return float(value), *(np.asarray(x)[self.inventory.free] for x in slopes)
 
 
 @eqx.filter_jit
@@ -109,6 +109,15 @@ def _natural(inventory: Inventory, model: Model, u):
     return jax.vmap(lambda u: inventory.natural(inventory.at_unconstrained(model, u)))(jnp.asarray(u))
 
 
+def penalty_at(penalty: Penalty | None, inventory: Inventory, model: Model, u):
+    """The penalty, its gradient, and its Hessian times (1, ..., 1), which is the diagonal where it is a sum over parameters."""
+    if penalty is None:
+        return jnp.zeros(()), jnp.zeros_like(u), jnp.zeros_like(u)
+    slopes = jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))
+    (value, slope), (_, curved) = jax.jvp(slopes, (u,), (jnp.ones_like(u),))
+    return value, slope, curved
+
+
 @eqx.filter_jit
-def _penalty_at(penalty: Penalty, inventory: Inventory, model: Model, u):
-    return jax.value_and_grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(jnp.asarray(u))
+def _penalised(penalty: Penalty, inventory: Inventory, model: Model, u):
+    return penalty_at(penalty, inventory, model, jnp.asarray(u))

@@ -26,6 +26,8 @@ import dataclasses
 
 import numpy as np
 
+from nlme.search.metric import Dense, Metric, metric_from, of_scores, round_metric
+
 SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START, RAN_AWAY = range(6)
 
 SENTENCES = {
@@ -44,14 +46,15 @@ _LONGEST = 1.0  # largest change of one unconstrained (log-scale) parameter in o
 _FIRST = 0.5  # in the first, before which nothing is known of how far a direction can be trusted
 _WIDEST = 8.0  # that it becomes where a parameter goes one way with gains as promised
 _SHORTEST = 1e-6  # step, of the box at its full size, from which the metric learns
+_SIDES = 60  # of the box that one step comes to; further ones are worth little
 _NO_GAIN = 1e-6  # slope at which the rest of the way to an end of the line is worth nothing
 _SHRINK = 0.2  # of parameters to scores, added to the eigenvalues of a metric made of scores
-_FLATTEST = 1e-5  # eigenvalue of a metric in units of its diagonal
 _NO_CURVATURE = 1e-4  # second derivative of an objective that does not depend on a parameter
 _LONG_WAY = 7.0  # a factor of 1000
 _DIFFERENCE = 1e-4  # step of the differences of gradients
 _UNSEEN = 1e-3  # gain that a parameter alone promises, by the scores, above which a search has not arrived
 _MOST_DIFFERENCED = 60  # parameters, above which differences of the gradient cost too much
+_METRICS = "information", "metric"
 _DIFFERENCED = 3  # times at most that a metric is made from differences because the search stands still
 
 
@@ -63,8 +66,8 @@ class Search:
     ----------
     x, value, gradient : the best point so far
     start, farthest : (P,) where the search began, and how far from there a parameter has run away
-    information : (P, P) half the scores' outer products there, or None
-    metric : (P, P) approximation of the Hessian
+    information : half the scores' outer products there with the penalty's curvature, or None
+    metric : approximation of the Hessian
     radius, size : (P,) half sides of the box, and a factor on all of them
     step : (P,) to the next point
     held : (P,) -1 or 1 where a parameter stands at the lower or upper end of its line, else 0
@@ -78,8 +81,8 @@ class Search:
     farthest: np.ndarray
     value: float
     gradient: np.ndarray
-    information: np.ndarray | None
-    metric: np.ndarray
+    information: Metric | None
+    metric: Metric
     radius: np.ndarray
     size: float
     step: np.ndarray
@@ -119,8 +122,7 @@ class Search:
         free = self.held == 0
         if not free.any():
             return 0.0
-        g = self.gradient[free]
-        return 0.5 * float(g @ _solved(self.metric[np.ix_(free, free)], g))
+        return 0.5 * float(self.gradient @ self.metric.solved(self.gradient, free))
 
     @property
     def hessian(self) -> np.ndarray | None:
@@ -130,9 +132,9 @@ class Search:
     @property
     def ended(self) -> np.ndarray:
         """(P,) -1 or 1 where a parameter has gone towards an end of its line and the objective no longer depends on it, else 0."""
-        curved = np.diagonal(self.metric)
+        curved = self.metric.diagonal
         if self.information is not None:
-            curved = np.minimum(curved, np.diagonal(self.information))
+            curved = np.minimum(curved, self.information.diagonal)
         idle = (np.abs(self.gradient) < _NO_GAIN) & (curved < _NO_CURVATURE)
         gone = idle & (np.abs(self.x - self.start) > _LONG_WAY)
         return np.where(self.held != 0, self.held, np.where(gone, np.sign(self.x - self.start), 0)).astype(int)
@@ -142,7 +144,7 @@ class Search:
         """(P,) g_k^2 / (2 h_k), h_k the information: what each parameter alone promises; 0 where nothing is known, or it is held."""
         if self.information is None:
             return np.zeros(len(self.x))
-        h = np.diagonal(self.information)
+        h = self.information.diagonal
         with np.errstate(divide="ignore", invalid="ignore"):
             gain = np.where(h > 0, 0.5 * self.gradient**2 / h, 0.0)
         return np.where(self.held == 0, np.nan_to_num(gain), 0.0)
@@ -159,13 +161,13 @@ def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf) -> Search:
         value=np.inf,
         gradient=nothing,
         information=None,
-        metric=np.eye(size),
+        metric=round_metric(size, 1.0),
         radius=np.full(size, _LONGEST),
         size=_FIRST,
         step=nothing,
         held=np.zeros(size, int),
         pressed=np.zeros(size, int),
-        columns=np.zeros((size, size)),
+        columns=np.zeros((size, size) if size <= _MOST_DIFFERENCED else (0, 0)),
         column=-1,
         evaluations=0,
         iterations=0,
@@ -181,23 +183,58 @@ def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf) -> Search:
 def arrays_of(search: Search) -> dict[str, np.ndarray]:
     """The state as named arrays, for a checkpoint."""
     found = {f.name: getattr(search, f.name) for f in dataclasses.fields(search)}
-    return {name: np.full((1, 1), np.nan) if x is None else np.asarray(x) for name, x in found.items()}
+    for name in _METRICS:
+        metric = found.pop(name)
+        found |= {} if metric is None else {f"{name}/{part}": x for part, x in metric.arrays().items()}
+    return {name: np.asarray(x) for name, x in found.items()}
 
 
 def search_from(arrays: dict[str, np.ndarray]) -> Search:
     """The state that ``arrays_of`` wrote."""
-    found = {f.name: arrays[f.name] for f in dataclasses.fields(Search)}
+    found = {f.name: arrays[f.name] for f in dataclasses.fields(Search) if f.name not in _METRICS}
     found = {name: x.item() if x.ndim == 0 else x for name, x in found.items()}
-    if np.isnan(found["information"]).all():
-        found["information"] = None
+    for name in _METRICS:
+        parts = {key.removeprefix(f"{name}/"): x for key, x in arrays.items() if key.startswith(f"{name}/")}
+        found[name] = metric_from(parts) if parts else None
     return Search(**found)
 
 
-def absorb(search: Search, value: float, gradient: np.ndarray, scores: np.ndarray | None, tolerance: float, limit: int) -> bool:
-    """Take in ``value`` and ``gradient`` at the proposed point; whether that point is the best now.
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What is found at a point.
 
-    ``scores`` (N, P) are the gradients of each subject's -2 log L (None: there are none).  The first metric is half the sum of their
-    outer products, the expected Hessian of the objective.  While a great gain is promised, g'B^-1 g / 2 > 0.02 N, the metric is
+    Attributes
+    ----------
+    value, gradient : of the objective, (P,)
+    scores : (N, P) gradients of each subject's -2 log L; None where there are none
+    penalty : (P,) second derivatives of the penalty within the objective, taken to be a sum over parameters; None without one
+    """
+
+    value: float
+    gradient: np.ndarray
+    scores: np.ndarray | None = None
+    penalty: np.ndarray | None = None
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.value) and np.all(np.isfinite(self.gradient)))
+
+    @property
+    def usable(self) -> np.ndarray | None:
+        """The scores where they are enough to say something of how parameters go together, or of that in many."""
+        if self.scores is None or (len(self.scores) < len(self.gradient) + 2 <= _MOST_DIFFERENCED + 2):
+            return None
+        return self.scores
+
+    @property
+    def curvature(self) -> np.ndarray:
+        return np.zeros(len(self.gradient)) if self.penalty is None else np.maximum(self.penalty, 0.0)
+
+
+def absorb(search: Search, found: Answer, tolerance: float, limit: int) -> bool:
+    """Take in what was ``found`` at the proposed point; whether that point is the best now.
+
+    The first metric is half the sum of the scores' outer products, the expected Hessian of the objective, with the penalty's curvature.  While a great gain is promised, g'B^-1 g / 2 > 0.02 N, the metric is
     made anew at every point taken,
 
         B = 1/2 sum_i (s_i - s)(s_i - s)',      s the mean score, g = N s the gradient
@@ -210,39 +247,38 @@ def absorb(search: Search, value: float, gradient: np.ndarray, scores: np.ndarra
     A search has converged when its metric promises less than ``tolerance``, at two points one after the other or by a metric of
     differences, and no parameter's scores promise more by themselves.
     """
-    finite = bool(np.isfinite(value) and np.all(np.isfinite(gradient)))
     search.evaluations += 1
     if search.evaluations == 1:
-        if not finite:
+        if not found.finite:
             search.status = BAD_START
             return False
-        _move_to(search, search.x, value, gradient, scores)
-        _first_metric(search, scores)
+        _move_to(search, search.x, found)
+        _first_metric(search, found)
         _aim(search)
         return True
     if search.column >= 0:
-        _difference(search, gradient, finite, tolerance)
+        _difference(search, found, tolerance)
         accept = False
     else:
-        accept = _try(search, value, gradient, scores, finite, tolerance)
+        accept = _try(search, found, tolerance)
     if search.status == SEARCHING and search.evaluations >= limit:
         search.status = EVALUATION_LIMIT
     return accept
 
 
-def corrected(search: Search, value: float, gradient: np.ndarray, scores: np.ndarray | None) -> None:
+def corrected(search: Search, found: Answer) -> None:
     """Better numbers of the point where the search stands, and a new direction from there."""
-    _move_to(search, search.x, value, gradient, scores)
+    _move_to(search, search.x, found)
     _aim(search)
 
 
-def _try(search: Search, value, gradient, scores, finite: bool, tolerance: float) -> bool:
+def _try(search: Search, found: Answer, tolerance: float) -> bool:
     """The trial point: taken or not, the size of the box, and what the metric learns."""
     # an adaptive solve makes the objective jitter in its last digits
     noise = 1e-9 * (1.0 + min(abs(search.value), 1e7))
-    step, change = search.step, gradient - search.gradient
-    promised = -float(search.gradient @ step + 0.5 * step @ search.metric @ step)
-    gained = search.value - value if finite else -np.inf
+    step, change, finite = search.step, found.gradient - search.gradient, found.finite
+    promised = -float(search.gradient @ step + 0.5 * step @ search.metric.times(step))
+    gained = search.value - found.value if finite else -np.inf
     accept = gained + noise > _SUFFICIENT * promised
     as_told = promised / _AS_TOLD < gained < promised * _AS_TOLD
     reach = float(np.max(np.abs(step) / search.radius))
@@ -262,23 +298,23 @@ def _try(search: Search, value, gradient, scores, finite: bool, tolerance: float
         search.size = min(2.0 * search.size, 1.0)
     _widen(search, as_told or gained >= promised)
     before, slopes = search.information, search.gradient
-    _move_to(search, search.x + step, value, gradient, scores)
+    _move_to(search, search.x + step, found)
     search.iterations += 1
     search.certified = np.inf
     _rescale(search, before)
-    if scores is not None:
+    if found.scores is not None:
         search.scoring &= as_told
         if search.scoring:
-            _score(search, scores)
+            _score(search, found)
     _hold(search, slopes)
     _aim(search)
     _judge(search, tolerance)
     return True
 
 
-def _move_to(search: Search, x, value, gradient, scores) -> None:
-    search.x, search.value, search.gradient = x, float(value), np.asarray(gradient, float)
-    search.information = None if scores is None or len(scores) < len(x) + 2 else 0.5 * scores.T @ scores
+def _move_to(search: Search, x, found: Answer) -> None:
+    search.x, search.value, search.gradient = x, float(found.value), np.asarray(found.gradient, float)
+    search.information = None if found.usable is None else of_scores(found.usable, found.curvature)
 
 
 def _ridge(search: Search, scores: np.ndarray) -> float:
@@ -286,33 +322,35 @@ def _ridge(search: Search, scores: np.ndarray) -> float:
     return _SHRINK * len(search.x) / len(scores)
 
 
-def _first_metric(search: Search, scores) -> None:
+def _first_metric(search: Search, found: Answer) -> None:
     if search.information is not None:
-        search.metric = positive(search.information, _ridge(search, scores))
+        search.metric = search.information.positive(_ridge(search, found.scores))
         return
-    search.metric = np.eye(len(search.x)) * max(np.linalg.norm(search.gradient), 1.0)
+    search.metric = round_metric(len(search.x), max(np.linalg.norm(search.gradient), 1.0))
     if len(search.x) <= _MOST_DIFFERENCED:
         search.column = 0
 
 
 def _aim(search: Search) -> None:
     """The step from where the search stands."""
-    search.metric = positive(search.metric)  # rounding in one update after another makes it singular
+    search.metric = search.metric.positive()  # rounding in one update after another makes it singular
     search.step = boxed_step(search.metric, search.gradient, search.size * search.radius, search.held == 0)
 
 
-def boxed_step(metric: np.ndarray, gradient: np.ndarray, radius: np.ndarray, free: np.ndarray) -> np.ndarray:
+def boxed_step(metric: Metric, gradient: np.ndarray, radius: np.ndarray, free: np.ndarray) -> np.ndarray:
     """A step that lowers g'd + d'Bd/2 over the ``free`` parameters, |d_k| <= radius_k, at least as far as its Cauchy point does.
 
     The Cauchy point is the first minimum on the path down the gradient, bent at the sides of the box; from there the other parameters
     are moved to their minimum, or as far as the next side, until none is left to move.
     """
-    unit = np.sqrt(np.diagonal(metric))
-    b, g, sides = metric / np.outer(unit, unit), np.where(free, gradient / unit, 0.0), radius * unit
+    unit = np.sqrt(metric.diagonal)
+    b, g, sides = metric.scaled(1.0 / unit), np.where(free, gradient / unit, 0.0), radius * unit
     z = _cauchy_point(b, g, sides)
     inside = free & (np.abs(z) < sides * (1.0 - 1e-9))
-    while inside.any():
-        p = -np.linalg.solve(b[np.ix_(inside, inside)], (g + b @ z)[inside])
+    for _ in range(_SIDES):
+        if not inside.any():
+            break
+        p = -b.solved(g + b.times(z), inside)[inside]
         with np.errstate(divide="ignore", invalid="ignore"):
             room = np.where(p != 0.0, (np.where(p > 0, sides[inside], -sides[inside]) - z[inside]) / p, np.inf)
         far = min(1.0, float(room.min()))
@@ -325,14 +363,16 @@ def boxed_step(metric: np.ndarray, gradient: np.ndarray, radius: np.ndarray, fre
     return z / unit
 
 
-def _cauchy_point(b: np.ndarray, g: np.ndarray, sides: np.ndarray) -> np.ndarray:
+def _cauchy_point(b: Metric, g: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """First minimum of g'z + z'bz/2 along z(t) = -t g, each element stopped at its side."""
     z, moving, t = np.zeros(len(g)), g != 0.0, 0.0
     with np.errstate(divide="ignore"):
         ends = np.where(moving, sides / np.abs(g), np.inf)
-    while moving.any():
+    for _ in range(_SIDES):
+        if not moving.any():
+            break
         p = np.where(moving, -g, 0.0)
-        slope, curved = float((g + b @ z) @ p), float(p @ b @ p)
+        slope, curved = float((g + b.times(z)) @ p), float(p @ b.times(p))
         if slope >= 0.0:
             break
         until = float(ends[moving].min())
@@ -345,61 +385,40 @@ def _cauchy_point(b: np.ndarray, g: np.ndarray, sides: np.ndarray) -> np.ndarray
     return z
 
 
-def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solution of a positive definite system in units of its diagonal."""
-    unit = 1.0 / np.sqrt(np.diagonal(matrix))
-    return unit * np.linalg.solve(unit[:, None] * matrix * unit, unit * right)
-
-
-def positive(matrix: np.ndarray, ridge: float = 0.0) -> np.ndarray:
-    """A positive definite matrix near a symmetric one: in units of its diagonal, the absolute values of its eigenvalues.
-
-    No eigenvalue is less than ``_FLATTEST`` there, and ``ridge`` is added to all.  (Source of the absolute values: Dauphin et al. 2014,
-    arXiv:1406.2572: downhill also where the objective bends downwards.)
-    """
-    diagonal = np.abs(np.diagonal(matrix))
-    # a parameter that nothing depends on has no scale; it does not move
-    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-    values, vectors = np.linalg.eigh(np.nan_to_num(matrix / np.outer(scale, scale)))
-    unit = (vectors * (np.maximum(np.abs(values), _FLATTEST) + ridge)) @ vectors.T
-    return unit * np.outer(scale, scale)
-
-
 def _update(search: Search, moved: np.ndarray, change: np.ndarray) -> None:
     """BFGS; where the gradient changed too little along the step, with as much of the old metric as keeps the new one positive."""
-    old = search.metric @ moved
+    old = search.metric.times(moved)
     along, expected = float(moved @ change), float(moved @ old)
     if not expected > 0:
         return
     if along < 0.2 * expected:
         theta = 0.8 * expected / (expected - along)
         change = theta * change + (1.0 - theta) * old
-        along = float(moved @ change)
-    search.metric = search.metric - np.outer(old, old) / expected + np.outer(change, change) / along
-    search.metric = 0.5 * (search.metric + search.metric.T)
+    search.metric = search.metric.updated(moved, change)
 
 
-def _score(search: Search, scores: np.ndarray) -> None:
+def _score(search: Search, found: Answer) -> None:
     """The scatter of the scores about their mean for the metric, while by it the search is far from its end."""
-    if search.information is None:
+    if found.usable is None:
         return
-    scatter = search.information - 0.5 * np.outer(search.gradient, search.gradient) / len(scores)
-    if np.any(np.diagonal(scatter) <= 0):
+    scores = found.usable
+    scatter = of_scores(scores - scores.mean(axis=0), found.curvature)
+    if np.any(scatter.diagonal <= 0):
         return
-    metric = positive(scatter, _ridge(search, scores))
-    if 0.5 * search.gradient @ _solved(metric, search.gradient) > _FAR * len(scores):
+    metric = scatter.positive(_ridge(search, scores))
+    if 0.5 * search.gradient @ metric.solved(search.gradient, search.held == 0) > _FAR * len(scores):
         search.metric = metric
 
 
-def _rescale(search: Search, before: np.ndarray | None) -> None:
+def _rescale(search: Search, before: Metric | None) -> None:
     """The metric in the new units of parameters whose information has changed by more than a factor of four in one step."""
     if before is None or search.information is None:
         return
-    old, new = np.diagonal(before), np.diagonal(search.information)
+    old, new = before.diagonal, search.information.diagonal
     known = (old > 0) & (new > 0)
     ratio = np.where(known, new / np.where(known, old, 1.0), 1.0)
     factor = np.where((ratio > 4.0) | (ratio < 0.25), np.sqrt(ratio), 1.0)
-    search.metric = factor[:, None] * search.metric * factor
+    search.metric = search.metric.scaled(factor)
 
 
 def _widen(search: Search, good: bool) -> None:
@@ -436,14 +455,14 @@ def _stand_still(search: Search, tolerance: float, noise: float) -> None:
     if decrement < max(100.0 * tolerance, 10.0 * noise) and np.max(search.alone, initial=0.0) < _UNSEEN:
         search.status = CONVERGED
     elif search.failures <= 2 and search.information is not None:
-        search.metric, search.size = positive(search.information, 0.1), _FIRST
+        search.metric, search.size = search.information.positive(0.1), _FIRST
     else:
         search.status = NO_DECREASE
 
 
-def _difference(search: Search, gradient, finite: bool, tolerance: float) -> None:
+def _difference(search: Search, found: Answer, tolerance: float) -> None:
     """One more column of the metric; after the last, a direction by it."""
-    change = (gradient - search.gradient) / _DIFFERENCE if finite else np.zeros(len(search.x))
+    change = (found.gradient - search.gradient) / _DIFFERENCE if found.finite else np.zeros(len(search.x))
     search.columns[search.column] = change
     search.column += 1
     if search.column < len(search.x):
@@ -451,7 +470,7 @@ def _difference(search: Search, gradient, finite: bool, tolerance: float) -> Non
     search.column = -1
     search.differenced += 1
     search.size = _FIRST
-    search.metric = positive(0.5 * (search.columns + search.columns.T))
+    search.metric = Dense(0.5 * (search.columns + search.columns.T)).positive()
     search.certified = search.decrement
     _aim(search)
     _judge(search, tolerance)
@@ -471,9 +490,13 @@ def _judge(search: Search, tolerance: float) -> None:
     certified = np.isfinite(search.certified)
     if search.quiet < 2 and not certified:
         return
-    known = search.information is not None
-    if certified or (known and np.max(search.alone, initial=0.0) < _UNSEEN) or len(search.x) > _MOST_DIFFERENCED:
+    many, known = len(search.x) > _MOST_DIFFERENCED, search.information is not None
+    seen = np.max(search.alone, initial=0.0) < _UNSEEN if known else many
+    if certified or seen:
         search.status = CONVERGED
+    elif many:
+        _stand_still(search, tolerance, 0.0)
+        _aim(search)
     elif search.differenced <= _DIFFERENCED:
         search.column, search.quiet = 0, 0
     else:

@@ -27,7 +27,7 @@ from nlme.language.density import moments
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import expand
 from nlme.search.problem import Problem
-from nlme.search.quasi_newton import SEARCHING, Search, absorb, begin
+from nlme.search.quasi_newton import SEARCHING, Answer, Search, absorb, begin
 from nlme.structure.compartments import OneCompartmentOral
 from nlme.typing import Named
 
@@ -198,7 +198,7 @@ class Typical:
                 rows = slice(place * size, (place + 1) * size)
                 parts = at.at(rows).by_subject(at.factor[place * size])
                 scores = (parts[1:] - parts[0]).T / _STEP
-                absorb(searches[k], float(at.value[rows][0]), scores.sum(axis=0), scores, _TOLERANCE, 10 * _ROUNDS)
+                absorb(searches[k], Answer(float(at.value[rows][0]), scores.sum(axis=0), scores), _TOLERANCE, 10 * _ROUNDS)
         found = np.array(points)
         found[:, own] = [search.x for search in searches]
         return found[np.argsort([search.value for search in searches], kind="stable")]

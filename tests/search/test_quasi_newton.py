@@ -10,17 +10,18 @@ from one_dose import AWAY, TIMES, drawn, two_compartments
 
 import nlme
 from nlme.search import problem, quasi_newton
+from nlme.search.metric import Dense
 from nlme.search.quasi_newton import (
     CONVERGED,
     EVALUATION_LIMIT,
     RAN_AWAY,
     SEARCHING,
+    Answer,
     absorb,
     arrays_of,
     begin,
     boxed_step,
     corrected,
-    positive,
     search_from,
 )
 
@@ -44,7 +45,7 @@ def minimised(start, stretch=None, limit=300, of=evaluated):
     search = begin(np.asarray(start, float))
     while search.status == SEARCHING:
         value, gradient, scores = map(np.asarray, of(search.proposal))
-        absorb(search, float(value), gradient, None if stretch is None else stretch * scores, 1e-10, limit)
+        absorb(search, Answer(float(value), gradient, None if stretch is None else stretch * scores), 1e-10, limit)
     return search
 
 
@@ -64,11 +65,12 @@ def test_scale_does_not_matter():
     for _ in range(20):
         matrix, g, radius = rng.normal(size=(3, 3)), rng.normal(size=3), rng.uniform(0.1, 2.0, 3)
         matrix = matrix + matrix.T
-        plain = positive(matrix, 0.01)
-        assert np.linalg.eigvalsh(plain)[0] > 0
-        np.testing.assert_allclose(positive(matrix * np.outer(sizes, sizes), 0.01), plain * np.outer(sizes, sizes), rtol=1e-9)
+        plain = Dense(matrix).positive(0.01)
+        assert np.linalg.eigvalsh(plain.matrix)[0] > 0
+        other = Dense(matrix).scaled(sizes).positive(0.01)
+        np.testing.assert_allclose(other.matrix, plain.scaled(sizes).matrix, rtol=1e-9)
         step = boxed_step(plain, g, radius, np.ones(3, bool))
-        other = boxed_step(plain * np.outer(sizes, sizes), g * sizes, radius / sizes, np.ones(3, bool))
+        other = boxed_step(plain.scaled(sizes), g * sizes, radius / sizes, np.ones(3, bool))
         np.testing.assert_allclose(other * sizes, step, rtol=1e-7, atol=1e-12)
 
 
@@ -113,7 +115,7 @@ def test_an_objective_without_a_minimum_is_said():
     assert found.status == EVALUATION_LIMIT
     search = begin(np.zeros(1), 35.0)
     while search.status == SEARCHING:
-        absorb(search, float(search.proposal[0]), np.array([1.0]), None, 1e-7, 500)
+        absorb(search, Answer(float(search.proposal[0]), np.array([1.0])), 1e-7, 500)
     assert search.status == RAN_AWAY and search.evaluations < 60
 
 
@@ -124,7 +126,7 @@ def test_a_step_in_a_box_lowers_the_model_at_least_as_much_as_its_cauchy_point()
             a = rng.normal(size=(size, size)) * 10.0 ** rng.uniform(-2, 2, size)
             b, g, radius = a.T @ a + 1e-6 * np.eye(size), 10.0 * rng.normal(size=size), rng.uniform(0.1, 2.0, size)
             free = rng.uniform(size=size) < 0.8
-            d = boxed_step(b, g, radius, free)
+            d = boxed_step(Dense(b), g, radius, free)
             assert np.all(np.abs(d) <= radius * (1 + 1e-9)) and np.all(d[~free] == 0.0)
             unit = 1.0 / np.sqrt(np.diagonal(b))
 
@@ -148,7 +150,7 @@ def test_wrong_curvature_is_not_taken_for_an_end():
     search = begin(np.array([-1.2, 1.0]))
     while search.status == SEARCHING:
         value, gradient, _ = of(search.proposal)
-        absorb(search, value, gradient, None, 1e-10, 400)
+        absorb(search, Answer(value, gradient), 1e-10, 400)
     assert search.status == CONVERGED
     np.testing.assert_allclose(search.x, [1.0, 1.0], atol=1e-4)
 
@@ -157,12 +159,12 @@ def test_its_state_goes_through_arrays():
     search = begin([1.0, 0.5])
     for _ in range(4):
         value, gradient, scores = map(np.asarray, evaluated(search.proposal))
-        absorb(search, float(value), gradient, scores, 1e-10, 300)
+        absorb(search, Answer(float(value), gradient, scores), 1e-10, 300)
     again = search_from(arrays_of(search))
     for one in (search, again):
         while one.status == SEARCHING:
             value, gradient, scores = map(np.asarray, evaluated(one.proposal))
-            absorb(one, float(value), gradient, scores, 1e-10, 300)
+            absorb(one, Answer(float(value), gradient, scores), 1e-10, 300)
     np.testing.assert_array_equal(again.x, search.x)
     assert again.evaluations == search.evaluations
 
@@ -171,11 +173,11 @@ def test_correction_begins_anew_from_the_same_point():
     search = begin([0.0, 1.0])
     for _ in range(5):
         value, gradient, scores = map(np.asarray, evaluated(search.proposal))
-        absorb(search, float(value), gradient, scores, 1e-10, 300)
+        absorb(search, Answer(float(value), gradient, scores), 1e-10, 300)
     x = search.x.copy()
     value, gradient, scores = map(np.asarray, evaluated(x))
     search.value, search.gradient = search.value - 3.0, search.gradient + 1.0
-    corrected(search, float(value), gradient, scores)
+    corrected(search, Answer(float(value), gradient, scores))
     np.testing.assert_array_equal(search.x, x)
     assert search.value == float(value) and search.gradient @ search.step < 0
 
