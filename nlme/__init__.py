@@ -77,6 +77,7 @@ _HOMES = {
     "nlme.uncertainty.profile": ("profile",),
     "nlme.uncertainty.compare": ("compare",),
     "nlme.diagnostics.thorough": ("audit",),
+    "nlme.learning.cross_validation": ("cross_validate", "split"),
     "nlme.uncertainty.importance_resampling": ("sir",),
     "nlme.reporting.table": ("table",),
     "nlme.reporting.page": ("report",),

@@ -47,6 +47,7 @@ ARROWS = {
 # import stands inside the method that needs it, and only these rooms may be reached so.
 LAZY_UP = {
     ("fitting", "diagnostics"),
+    ("fitting", "learning"),
     ("fitting", "reporting"),
 }
 
@@ -58,7 +59,7 @@ CIRCLES = {
 
 # Heavy packages: where their import may be written, and whether only inside a function (so that it loads on first use).
 DOORS = {
-    "pandas": {"data", "tables", "reporting", "fitting", "posterior", "diagnostics", "uncertainty", "simulation", "selection"},
+    "pandas": {"data", "tables", "reporting", "fitting", "posterior", "diagnostics", "uncertainty", "simulation", "selection", "learning"},
     "matplotlib": {"plots"},
     "arviz": {"posterior/nuts", "fitting/monte_carlo"},
     "numpyro.infer": {"posterior/nuts"},

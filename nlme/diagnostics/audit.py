@@ -123,6 +123,7 @@ def quick_checks(fit: Fit) -> list[Check]:
         "bounds": _bounds,
         "starts": _starts,
         "density of the subjects": _density,
+        **({"cross-validation": _validation} if fit.validation else {}),
         **({"shrinkage": _shrinkage, "mean of the random effects": _mean_eta} if fit.effects else {}),
     }
     return [guarded(name, functools.partial(check, fit, name)) for name, check in checks.items()]
@@ -177,6 +178,11 @@ def _gradient(fit: Fit, name: str) -> Check:
         return Check(name, FINE, expected, f"{size}; the objective could fall by {max(expected, 0.0):.1g} more.")
     sentence = f"{size}: the objective is expected to fall by {expected:.3g} more, so the search ended too early."
     return Check(name, REMARK if chance else PROBLEM, expected, sentence)
+
+
+def _validation(fit: Fit, name: str) -> Check:
+    plain = any("do not pay" in words for words in fit.validation)
+    return Check(name, REMARK if plain else FINE, float("nan"), " ".join(fit.validation))
 
 
 def _solution(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -65,7 +66,9 @@ def fit(
     fixed : names of parameters to hold at their starting values: a field ("ka"), one element ("omega.ka"), a group ("omega")
     priors : name -> NumPyro distribution (see :mod:`nlme.parameters.priors`), added to the search as -2 log prior: maximum a
         posteriori estimates (:mod:`nlme.fitting.maximum_posterior`).  Parameters without one have a flat one
-    penalty : function of the model added to the objective in the search only (``nlme.L2(...)``); reported figures leave it out
+    penalty : function of the model added to the objective in the search only (``nlme.L2(...)``); reported figures leave it out.
+        "cross-validated": that of the strengths tried by :func:`nlme.cross_validate` which predicts subjects left out best;
+        ``fit.validation`` says what it came to, and whether the networks pay
     tolerance : the search ends when the expected further decrease of the objective is below this
     max_evaluations : limit of evaluations of objective and gradient
     progress : show a line of progress; by default where the output is a terminal or a notebook
@@ -97,6 +100,9 @@ def fit(
     prior = MinusTwiceLogPrior(model, priors, inventory.fixed) if priors else None
     if prior is not None and penalty is not None:
         raise ModelError("Give priors= or penalty=, not both: nlme.L2(strength) is the prior Normal(0, strength ** -0.5).")
+    validation: tuple[str, ...] = ()
+    if isinstance(penalty, str):
+        penalty, validation = _validated(penalty, model, population, method, fixed, progress)
     penalty = prior or penalty
     if not len(inventory):
         raise ModelError("Every parameter is fixed, so there is nothing to fit; use nlme.evaluate(model, population, method).")
@@ -104,7 +110,7 @@ def fit(
     problem = Problem(method, model, layout, inventory, penalty)
     if isinstance(method, SAEM):
         found = approximate(problem, progress, checkpoint, checkpoint_every)
-        return _approximated(found, problem, clock)
+        return dataclasses.replace(_approximated(found, problem, clock), validation=validation)
     if checkpoint is not None:
         raise ModelError(f"checkpoint= is for fits by nlme.SAEM; {method!r} keeps none.")
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
@@ -132,7 +138,19 @@ def fit(
         bimodal=tuple(s.id for s, two in zip(population, found.bimodal, strict=True) if two) if found.bimodal is not None else (),
         history_columns=history,
         timings=timings,
+        validation=validation,
     )
+
+
+def _validated(penalty: str, model, population, method, fixed, progress) -> tuple[Penalty | None, tuple[str, ...]]:
+    """The penalty that cross-validation chooses, and its words."""
+    from nlme.learning.cross_validation import cross_validate
+
+    if penalty != "cross-validated":
+        raise ModelError(f'penalty is a function of the model such as nlme.L2(1.0), or "cross-validated"; got {penalty!r}.')
+    found = cross_validate(model, population, method, fixed=fixed, progress=progress)
+    chosen = f"Penalty {found.best!r}, chosen by cross-validation in {found.folds.max() + 1} folds of subjects."
+    return found.best, (chosen, *found.messages)
 
 
 def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **how) -> Fit:

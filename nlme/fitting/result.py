@@ -30,6 +30,7 @@ class Fit(Evaluated):
     ran_away: tuple[str, ...] = ()  # those for which that is no end of their range
     starts: Starts | None = None  # from where it was searched
     bimodal: tuple = ()  # IDs of subjects in whose densities two modes were found
+    validation: tuple[str, ...] = ()  # what cross-validation chose the penalty for, and whether the networks pay, in words
     penalty: float = 0.0  # at the estimate, what was added to the objective in the search
     penalty_slopes: tuple[np.ndarray, np.ndarray] | None = None  # its gradient and Hessian in the unconstrained parameters
     priors: dict[str, str] = dataclasses.field(default_factory=dict)  # in words

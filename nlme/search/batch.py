@@ -6,7 +6,7 @@ result and takes the next one from the queue, so that no lane waits for the slow
 are searched a few iterations a round: a lane whose subjects are not there yet carries on in the next round, while the others take
 their steps.  The objective of fit r is
 
-    sum_i weights[r, i] OFV_i(u)  +  penalty(model at u)
+    sum_i weights[r, i] OFV_i(u)  +  sum_k strengths[r, k] penalty_k(model at u)
 
 and its first metric weights the subjects' scores likewise.
 """
@@ -32,7 +32,7 @@ from nlme.marginal.mode import ModeSearch, begin_mode, unfinished
 from nlme.marginal.objective import evaluate_subjects
 from nlme.marginal.subjects import after_search
 from nlme.search.checkpoint import Checkpoint, fingerprint_of
-from nlme.search.problem import Problem, penalty_at
+from nlme.search.problem import Penalty, Problem, penalty_at
 from nlme.search.progress import Progress
 from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, Answer, Search, absorb, arrays_of, begin, search_from
 
@@ -51,6 +51,7 @@ class Tasks(NamedTuple):
     u: np.ndarray  # (R, P) starting points, unconstrained
     weights: np.ndarray  # (R, N)
     free: np.ndarray  # (R, P) a parameter that is not free stays where it starts
+    strengths: np.ndarray  # (R, K) of the penalties
     observed: tuple[np.ndarray, ...] | None = None  # by size class (R, n, T), in place of the observations
 
 
@@ -130,6 +131,8 @@ def run_fits(
     weights: np.ndarray | None = None,
     free: np.ndarray | None = None,
     observed: tuple[np.ndarray, ...] | None = None,
+    penalties: tuple[Penalty, ...] | None = None,
+    strengths: np.ndarray | None = None,
     tolerance: float = 1e-7,
     max_evaluations: int = 1000,
     progress: bool | None = None,
@@ -146,6 +149,7 @@ def run_fits(
     weights : (R, N) how often each subject counts; once by default
     free : (R, P) parameters that move; all by default
     observed : by size class of ``problem.layout.arrays``, (R, n, T) observations in place of the data's own
+    penalties, strengths : functions of the model, and (R, K) how much each counts in each fit; the problem's own by default
     checkpoint : file in which finished fits and those under way are kept; where it exists they go on from it, to the same result
     checkpoint_every : seconds between two writings of it
 
@@ -165,7 +169,10 @@ def run_fits(
     count = len(u)
     weights = np.ones((count, layout.n_subjects)) if weights is None else np.asarray(weights, float)
     free = np.ones(u.shape, bool) if free is None else np.asarray(free, bool)
-    tasks, starts = Tasks(np.asarray(u, float), weights, free, observed), np.asarray(starts)
+    if penalties is None:
+        penalties = () if problem.penalty is None else (problem.penalty,)
+    strengths = np.ones((count, len(penalties))) if strengths is None else np.asarray(strengths, float)
+    tasks, starts = Tasks(np.asarray(u, float), weights, free, strengths, observed), np.asarray(starts)
     file = saved = None
     if checkpoint is not None:
         described = (tolerance, max_evaluations, *map(np.asarray, jax.tree.leaves((tasks, starts))))
@@ -174,7 +181,8 @@ def run_fits(
     n_queues = _queues(count) if saved is None else int(saved["queues"])  # as when it began, on a machine with other cores too
     shares = [np.arange(k, count, n_queues) for k in range(n_queues)]
     lanes = _lanes(layout.arrays, len(shares[0])) if saved is None else int(saved["lanes"])
-    fits = [_Fits(problem, jax.tree.map(lambda x: np.asarray(x)[share], tasks), starts, lanes, tolerance, max_evaluations) for share in shares]
+    shared = (starts, penalties, lanes, tolerance, max_evaluations)
+    fits = [_Fits(problem, jax.tree.map(lambda x: np.asarray(x)[share], tasks), *shared) for share in shares]
     queues = [own.opened() if saved is None else own.queue_from(saved, k) for k, own in enumerate(fits)]
 
     def keep():
@@ -212,8 +220,8 @@ def run_fits(
 class _Fits:
     """The fits of one queue: what they are of."""
 
-    def __init__(self, problem: Problem, tasks: Tasks, starts: np.ndarray, lanes: int, tolerance: float, limit: int):
-        self.problem, self.tasks, self.starts = problem, tasks, starts
+    def __init__(self, problem: Problem, tasks: Tasks, starts: np.ndarray, penalties, lanes: int, tolerance: float, limit: int):
+        self.problem, self.tasks, self.starts, self.penalties = problem, tasks, starts, penalties
         self.width, self.tolerance, self.limit = min(lanes, len(tasks.u)), tolerance, limit
         self._fresh = jax.tree.map(np.asarray, _begun(jnp.asarray(starts)))
 
@@ -251,8 +259,9 @@ class _Fits:
         trials = np.stack([self._trial(lane) for lane in shown])
         modes = jax.tree.map(lambda *x: np.stack(x), *(lane.modes for lane in shown))
         observed = None if tasks.observed is None else [values[rows] for values in tasks.observed]
-        traced = (problem.method, problem.layout.anatomy, problem.every, problem.model, problem.layout.arrays, problem.penalty)
-        found = jax.tree.map(np.asarray, _evaluate(*traced, problem.among_all(trials), tasks.weights[rows] > 0, observed, modes))
+        traced = (problem.method, problem.layout.anatomy, problem.every, problem.model, problem.layout.arrays, self.penalties)
+        lanes_own = (problem.among_all(trials), tasks.weights[rows] > 0, tasks.strengths[rows], observed, modes)
+        found = jax.tree.map(np.asarray, _evaluate(*traced, *lanes_own))
         values, slopes, *penalty, modes, ready = found
         for k, lane in enumerate(lanes):
             lane.modes = jax.tree.map(lambda x: x[k], modes)  # noqa: B023 (used at once)
@@ -313,10 +322,10 @@ def _begun(b) -> ModeSearch:
 
 
 @eqx.filter_jit
-def _evaluate(method, anatomy, inventory, model, arrays, penalty, u, counts, observed, modes):
+def _evaluate(method, anatomy, inventory, model, arrays, penalties, u, counts, strengths, observed, modes):
     """Every lane's objectives and slopes by subject, penalty with its slope, searches for modes, and whether these have ended."""
 
-    def of_lane(u, counts, observed, modes):
+    def of_lane(u, counts, strengths, observed, modes):
         own = arrays if observed is None else with_observed(arrays, observed)
 
         def objective(u, data, modes):
@@ -325,9 +334,12 @@ def _evaluate(method, anatomy, inventory, model, arrays, penalty, u, counts, obs
         derived = jax.value_and_grad(objective, has_aux=True)
         ((values, modes), slopes), _ = over_subjects(lambda data, modes: (derived(u, data, modes), ()), own, modes)
         ready = ~jnp.any(counts & unfinished(modes, method.inner_tolerance, method.inner_iterations))
-        return values, slopes, *penalty_at(penalty, inventory, model, u), modes, ready
+        extra = penalty_at(None, inventory, model, u)
+        for k, penalty in enumerate(penalties):
+            extra = jax.tree.map(lambda a, b: a + strengths[k] * b, extra, penalty_at(penalty, inventory, model, u))  # noqa: B023
+        return values, slopes, *extra, modes, ready
 
-    return jax.vmap(of_lane)(u, counts, observed, modes)
+    return jax.vmap(of_lane)(u, counts, strengths, observed, modes)
 
 
 def _queues(count: int) -> int:
@@ -350,6 +362,11 @@ def objectives(problem: Problem, u: np.ndarray, starts: np.ndarray) -> np.ndarra
 
     ``starts`` (N, q) begin the searches for modes.
     """
+    return np.sum(objectives_by_subject(problem, u, starts), axis=1)
+
+
+def objectives_by_subject(problem: Problem, u: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """(R, N) every subject's part of ``objectives``; NaN where it cannot be computed."""
     layout = problem.layout
     refuse_sites(layout.anatomy)
     size = _capacity(len(u))
@@ -363,8 +380,7 @@ def objectives(problem: Problem, u: np.ndarray, starts: np.ndarray) -> np.ndarra
 def _objectives(method, anatomy, inventory, model, arrays, u, starts, lanes: int):
     def at(u):
         found = evaluate_subjects(method, anatomy, inventory, model, arrays, u, starts, gradient=False)
-        usable = jnp.all((found.status == SOLVED) & found.converged)
-        return jnp.where(usable, jnp.sum(found.value), jnp.nan)
+        return jnp.where((found.status == SOLVED) & found.converged, found.value, jnp.nan)
 
     return jax.lax.map(at, u, batch_size=lanes)
 

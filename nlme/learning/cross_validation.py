@@ -1,0 +1,289 @@
+"""Cross-validation: how well a model predicts subjects that it was not fitted to, for several penalties on its networks.
+
+The subjects (or whole groups of them) are divided into folds. For each penalty and fold the model is fitted to the other folds; its
+marginal -2 log likelihood of the fold left out, by the same method, is the score:
+
+    score(penalty) = sum_f sum_{i in fold f} OFV_i(estimates without fold f)
+
+The lowest is the best. All fits run as one batched program, and beside them those of the same model without its networks (their
+weights held where they correct nothing). Sources: Stone (1974), doi:10.1111/j.2517-6161.1974.tb00994.x; Colby & Bair (2013),
+doi:10.1007/s10928-013-9307-3 (mixed-effects models: whole subjects are left out, and their likelihood is the marginal one).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nlme.data.population import Population
+from nlme.errors import DataError, FitError, ModelError, name_error
+from nlme.fitting.evaluated import method_of
+from nlme.fitting.saem.method import SAEM
+from nlme.language.layout import lay_out
+from nlme.language.model import Model, require_model
+from nlme.marginal.base import Method
+from nlme.neural.penalties import L2
+from nlme.parameters.inventory import Inventory
+from nlme.search.batch import Fits, objectives_by_subject, refuse_sites, run_fits
+from nlme.search.problem import Penalty, Problem
+from nlme.tables.shown import Panel, Shown, numbers_shown
+
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of L2, tried when none are given
+_WITHOUT = "without the networks"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class CrossValidation(Shown):
+    """Scores of a model under several penalties, and without its networks.
+
+    Attributes
+    ----------
+    model, method, population : what was validated
+    penalties : (K,) as they were given; None is no penalty
+    folds : (N,) the fold of every subject
+    held_out : (K, N) -2 log likelihood of every subject by the fit that has not seen it; NaN where that fit failed
+    in_sample : (K,) mean over the folds of -2 log likelihood of the subjects that were seen, times F / (F - 1): on the scale of a
+        fit to everybody
+    plain, plain_in_sample : (N,) and one number, the same without the networks; None where the model has none
+    fits : the fits, K by F, those without networks last
+    """
+
+    model: Model
+    method: Method
+    population: Population
+    penalties: tuple[Penalty | None, ...]
+    folds: np.ndarray
+    held_out: np.ndarray
+    in_sample: np.ndarray
+    plain: np.ndarray | None
+    plain_in_sample: float | None
+    fits: Fits
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(K,) held-out -2 log likelihood of all subjects; infinite where a fold could not be fitted or predicted."""
+        found = self.held_out.sum(axis=1)
+        return np.where(np.isfinite(found), found, np.inf)
+
+    @property
+    def best(self) -> Penalty | None:
+        """The penalty of the lowest score."""
+        return self.penalties[int(np.argmin(self.scores))]
+
+    @property
+    def gain(self) -> float | None:
+        """By how much the best score is lower than that without the networks; None where there are none."""
+        return None if self.plain is None else float(self.plain.sum() - self.scores.min())
+
+    @property
+    def gain_error(self) -> float | None:
+        """Standard error of ``gain``: sqrt(N) times the standard deviation of the subjects' differences."""
+        if self.plain is None:
+            return None
+        difference = self.plain - self.held_out[int(np.argmin(self.scores))]
+        return float(np.sqrt(len(difference)) * np.std(difference, ddof=1))
+
+    @property
+    def pays(self) -> bool | None:
+        """Whether the networks predict people whom they have not seen better than the model does without them."""
+        return None if self.gain is None else self.gain > 0.0
+
+    @functools.cached_property
+    def messages(self) -> list[str]:
+        """What there is to say, in words."""
+        found, scores = [], self.scores
+        if self.gain is not None:
+            better = "lower" if self.pays else "higher"
+            size = f"{abs(self.gain):.1f} (± {self.gain_error:.1f}) {better} than without the networks"
+            verdict = "The networks pay" if self.pays else "The networks do not pay"
+            found.append(f"{verdict}: the held-out -2 log likelihood, {scores.min():.1f}, is {size}.")
+        place = int(np.argmin(scores))
+        strengths = [p.strength if isinstance(p, L2) else None for p in self.penalties]
+        if len(scores) > 1 and None not in strengths and strengths[place] in (min(strengths), max(strengths)):
+            which = "weakest" if strengths[place] == min(strengths) else "strongest"
+            found.append(f"The best penalty is the {which} that was tried, {self.best!r}; a better one may lie beyond.")
+        failed = int(np.sum(~self.fits.converged))
+        if failed:
+            ways = "; ".join(f"{count}: {words}" for words, count in self.fits.failures.items())
+            found.append(f"{failed} of {len(self.fits.status)} fits did not converge ({ways})")
+        return found
+
+    @functools.cached_property
+    def table(self):
+        """DataFrame, one row per penalty: held-out and in-sample -2 log likelihood, difference from the best with its SE."""
+        import pandas as pd
+
+        rows, names = [self.held_out, self.in_sample], [repr(p) if p is not None else "no penalty" for p in self.penalties]
+        if self.plain is not None:
+            rows = [np.vstack([rows[0], self.plain]), np.append(rows[1], self.plain_in_sample)]
+            names = [*names, _WITHOUT]
+        best = self.held_out[int(np.argmin(self.scores))]
+        difference = rows[0] - best
+        columns = {
+            "held-out -2LL": rows[0].sum(axis=1),
+            "in-sample -2LL": rows[1],
+            "from the best": difference.sum(axis=1),
+            "SE": np.sqrt(difference.shape[1]) * np.std(difference, axis=1, ddof=1),
+        }
+        return pd.DataFrame(columns, index=pd.Index(names, name="penalty"))
+
+    def _exact(self):
+        return self.table
+
+    def _panels(self) -> list[Panel]:
+        title = f"{type(self.model).__name__}, {self.method!r}: cross-validation in {self.folds.max() + 1} folds"
+        notes = ["-2LL of subjects by fits that have not seen them, and of those that they have seen (scaled to all).", *self.messages]
+        return [numbers_shown(self.table, title, notes)]
+
+    def __repr__(self) -> str:
+        title = f"{type(self.model).__name__}, {self.method!r}: cross-validation in {self.folds.max() + 1} folds"
+        return "\n".join([title, self.table.to_string(float_format=lambda x: f"{x:.2f}"), *(f"  {m}" for m in self.messages)])
+
+
+def cross_validate(
+    model: Model,
+    population: Population,
+    method: Method | None = None,
+    *,
+    penalties: Sequence[Penalty | None] | None = None,
+    folds: int = 5,
+    by: str = "subject",
+    fixed=(),
+    seed: int = 0,
+    tolerance: float = 1e-4,
+    max_evaluations: int = 300,
+    progress: bool | None = None,
+) -> CrossValidation:
+    """Scores of ``model`` on subjects left out, for each penalty, and without its networks.
+
+    Parameters
+    ----------
+    model, population, method, fixed : as in :func:`nlme.fit`
+    penalties : functions of the model, None for no penalty; by default L2 of strengths 0.1, 0.3, 1, ... 100 where the model has
+        networks, and no penalty where it has none
+    folds : into how many parts the subjects are divided
+    by : "subject", or a covariate that is constant in each subject (a study, a site): its values are never divided
+    seed : of the division
+    tolerance, max_evaluations : of every fit, as in :func:`nlme.fit`
+    progress : whether to show a line of progress
+
+    Raises
+    ------
+    ModelError
+        A method or model whose fits do not run side by side: SAEM, mixtures, a level above the subject.
+    DataError
+        Fewer subjects or groups than folds, an unknown covariate.
+    FitError
+        No penalty has a score: some fold could not be fitted or predicted under any.
+    """
+    method = method_of(method)
+    if isinstance(method, SAEM):
+        raise ModelError("Cross-validation fits side by side, which SAEM does not; use FOCEI(), Laplace() or ImportanceSampling().")
+    layout = lay_out(require_model(model), population)
+    refuse_sites(layout.anatomy)
+    problem = Problem(method, model, layout, Inventory(model, fixed))
+    weights = np.array([kind == "weight" for kind in problem.inventory.kinds])
+    if penalties is None:
+        penalties = tuple(L2(s) for s in STRENGTHS) if weights.any() else (None,)
+    penalties = tuple(penalties)
+    fold = _folds(population, folds, by, seed)
+    rows = [(k, f) for k in range(len(penalties) + bool(weights.any())) for f in range(folds)]
+    seen = np.array([fold != f for _, f in rows], float)
+    functions = tuple(p for p in penalties if p is not None)
+    place = {k: functions.index(p) for k, p in enumerate(penalties) if p is not None}
+    strengths = np.zeros((len(rows), len(functions)))
+    free = np.ones((len(rows), len(weights)), bool)
+    for r, (k, _) in enumerate(rows):
+        if k in place:
+            strengths[r, place[k]] = 1.0
+        if k == len(penalties):
+            free[r] = ~weights
+    u, modes = np.repeat(problem.start[None], len(rows), axis=0), np.zeros((len(population), len(layout.anatomy.effects)))
+    u[-folds:] = np.where(weights & ~free[-folds:], _without_correction(problem), u[-folds:])
+    fits = run_fits(
+        problem,
+        u,
+        starts=modes,
+        weights=seen,
+        free=free,
+        penalties=functions,
+        strengths=strengths,
+        tolerance=tolerance,
+        max_evaluations=max_evaluations,
+        progress=progress,
+        title=f"cross-validation of {type(model).__name__}",
+    )
+    values = objectives_by_subject(problem, fits.u, modes).reshape(-1, folds, len(population))
+    held = np.stack([values[:, fold[i], i] for i in range(len(population))], axis=1)
+    trained = np.nansum(values * seen.reshape(values.shape), axis=2).mean(axis=1) * folds / (folds - 1)
+    count = len(penalties)
+    plain = (held[count], float(trained[count])) if weights.any() else (None, None)
+    found = CrossValidation(model, method, population, penalties, fold, held[:count], trained[:count], *plain, fits)
+    if not np.isfinite(found.scores).any():
+        raise FitError(f"No penalty could be judged: {' '.join(found.messages) or 'subjects left out cannot be predicted.'}")
+    return found
+
+
+def split(population: Population, fraction: float = 0.2, *, by: str = "subject", seed: int = 0) -> tuple[Population, Population]:
+    """(rest, part) of a population, ``part`` about ``fraction`` of its subjects, groups of ``by`` undivided: to train, and to test.
+
+    Raises
+    ------
+    DataError
+        A fraction that leaves one of the two without subjects, an unknown covariate.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise DataError(f"split: the fraction is between 0 and 1, for example 0.2; got {fraction!r}.")
+    groups = _groups(population, by)
+    kinds = np.random.default_rng(seed).permutation(groups.max() + 1)
+    taken, wanted = np.zeros(len(groups), bool), fraction * len(groups)
+    for kind in kinds:
+        if taken.sum() >= wanted - 0.5:
+            break
+        taken |= groups == kind
+    if not taken.any() or taken.all():
+        raise DataError(f"split: {groups.max() + 1} groups by {by!r} cannot be divided into {1 - fraction:g} and {fraction:g} of them.")
+    ids = {identity for identity, own in zip(population.ids, taken, strict=True) if own}
+    return population.filter(lambda s: s.id not in ids), population.filter(lambda s: s.id in ids)
+
+
+def _folds(population: Population, folds: Any, by: str, seed: int) -> np.ndarray:
+    """(N,) each subject's fold: whole groups, in random order, each to the fold that has the fewest subjects."""
+    groups = _groups(population, by)
+    count = groups.max() + 1
+    if not isinstance(folds, int | np.integer) or isinstance(folds, bool) or not 2 <= folds <= count:
+        what = "subjects" if by == "subject" else f"values of {by}"
+        raise DataError(f"folds is a whole number from 2 to the number of {what}, {count}; got {folds!r}.")
+    found, sizes = np.zeros(len(groups), int), np.zeros(folds)
+    for kind in np.random.default_rng(seed).permutation(count):
+        own = groups == kind
+        smallest = int(np.argmin(sizes))
+        found[own] = smallest
+        sizes[smallest] += own.sum()
+    return found
+
+
+def _groups(population: Population, by: str) -> np.ndarray:
+    """(N,) number of each subject's group."""
+    if by == "subject":
+        return np.arange(len(population))
+    if by not in population.covariates:
+        raise DataError("by=: " + name_error("covariate", by, [*population.covariates, "subject"], "The population"))
+    values = []
+    for subject in population:
+        own = np.unique(subject.covariates[by])
+        if len(own) != 1 or not np.isfinite(own[0]):
+            seen = "changes in time" if len(own) > 1 else "is missing"
+            raise DataError(f"by={by!r}: the covariate {seen} in subject {subject.id}; a subject belongs to one group.")
+        values.append(own[0])
+    return np.unique(values, return_inverse=True)[1]
+
+
+def _without_correction(problem: Problem) -> np.ndarray:
+    """(P,) starting values at which the networks correct nothing: the weights of their last layers are zero, as are all here."""
+    weights = np.array([kind == "weight" for kind in problem.inventory.kinds])
+    return np.where(weights, 0.0, problem.start)
