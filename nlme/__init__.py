@@ -78,6 +78,7 @@ _HOMES = {
     "nlme.uncertainty.compare": ("compare",),
     "nlme.diagnostics.thorough": ("audit",),
     "nlme.learning.cross_validation": ("cross_validate", "split"),
+    "nlme.learning.curves": ("learned_curves",),
     "nlme.uncertainty.importance_resampling": ("sir",),
     "nlme.reporting.table": ("table",),
     "nlme.reporting.page": ("report",),

@@ -163,7 +163,8 @@ def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **
         **evaluated_fields(problem.method, estimate, population, fixed, problem.layout, at),
         start=problem.model,
         gradient=gradient * unit,
-        information=None if scores is None or len(scores) <= len(u) else 0.5 * scores.T @ scores,
+        # of fewer subjects than parameters it is singular, and says something only beside a penalty's curvature
+        information=None if scores is None or (len(scores) <= len(u) and problem.penalty is None) else 0.5 * scores.T @ scores,
         curvature=None if curvature is None else curvature * np.outer(unit, unit),
         **_penalised(problem, estimate, inventory),
         **how,

@@ -77,14 +77,19 @@ class MLP(eqx.Module):
         ModelError
             Another number of inputs than the network has, a missing, unknown or doubtful name.
         """
-        x = (self._gather(values, named) - np.array(self.center)) / np.array(self.scale)
+        out = self.outputs_at(self.gather(*values, **named))
+        return Named({name: out[k] for k, name in enumerate(self.outputs)}, "output", "The network") if self.outputs else out
+
+    def outputs_at(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        """The outputs, in order, for inputs in order."""
+        x = (x - np.array(self.center)) / np.array(self.scale)
         activation = ACTIVATIONS[self.activation]
         for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = activation(w @ x + b)
-        out = self.weights[-1] @ x + self.biases[-1]
-        return Named({name: out[k] for k, name in enumerate(self.outputs)}, "output", "The network") if self.outputs else out
+        return self.weights[-1] @ x + self.biases[-1]
 
-    def _gather(self, values: tuple, named: dict):
+    def gather(self, *values, **named) -> Float[Array, " inputs"]:
+        """The inputs of a call, in order; see ``__call__``."""
         count = len(self.center)
         if named or any(isinstance(v, Named) for v in values):
             return self._by_name(values, named)

@@ -3,7 +3,7 @@
 from nlme.plots.goodness import goodness_of_fit
 from nlme.plots.history import objective_history
 from nlme.plots.individuals import individual_fits
-from nlme.plots.learned import learned_function
+from nlme.plots.learned import learned, learned_function
 from nlme.plots.random_effects import eta_covariates, eta_distributions
 from nlme.plots.scenarios import counterfactual
 
@@ -13,6 +13,7 @@ __all__ = [
     "eta_distributions",
     "goodness_of_fit",
     "individual_fits",
+    "learned",
     "learned_function",
     "objective_history",
 ]

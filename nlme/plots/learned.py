@@ -1,4 +1,4 @@
-"""A learned function with its posterior band."""
+"""Learned functions: those of a fit's networks over what the data visited, and one with its posterior band."""
 
 from __future__ import annotations
 
@@ -6,7 +6,47 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nlme.errors import DataError
+from nlme.learning.curves import Curve, learned_curves
 from nlme.plots.style import BLUE, INK, POPULATION, legend, log_axis, new_figure, picture, wants_log
+
+_ACROSS = 3  # panels in a row
+
+
+@picture
+def learned(fit, network: str | None = None, *, bands="laplace", level: float = 0.9, labels: dict[str, str] | None = None) -> Figure:
+    """Every output of a fit's networks over each input, the others at their medians; see :func:`nlme.learning.curves.learned_curves`.
+
+    A curve is drawn where the data asked for it and nowhere else; ticks are the values visited.
+
+    Parameters
+    ----------
+    fit, network, bands, level : as there
+    labels : input or output -> what its axis says, with units
+
+    Raises
+    ------
+    ModelError, FitError
+        As there.
+    """
+    found, labels = learned_curves(fit, network, bands=bands, level=level), labels or {}
+    across = min(_ACROSS, len(found.curves))
+    down = -(-len(found.curves) // across)
+    figure = new_figure(0.6 + 2.4 * down, width=max(4.2, 2.9 * across))
+    for k, curve in enumerate(found.curves):
+        _panel(figure.add_subplot(down, across, k + 1), curve, labels)
+    figure.suptitle(f"Learned functions: {found.words}", fontsize="medium")
+    return figure
+
+
+def _panel(axes, curve: Curve, labels: dict[str, str]) -> None:
+    if curve.lower is not None:
+        axes.fill_between(curve.x, curve.lower, curve.upper, color=BLUE, alpha=0.2, linewidth=0)
+    axes.plot(curve.x, curve.y, color=BLUE, linewidth=1.8)
+    asked = np.unique(curve.asked)
+    asked = asked[:: max(1, len(asked) // 200)]
+    axes.plot(asked, np.full(asked.size, 0.02), "|", color=INK, markersize=5, alpha=0.5, transform=axes.get_xaxis_transform())
+    name = f"{curve.network}: {curve.output}"
+    axes.set(xlabel=labels.get(curve.input, curve.input), ylabel=labels.get(curve.output, name), xlim=(curve.x[0], curve.x[-1]))
 
 
 @picture

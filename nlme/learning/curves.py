@@ -1,0 +1,162 @@
+"""Learned functions as curves: each output of a network over each of its inputs, the others at their medians, with bands.
+
+    curve(x) = network(x_1, .., x, .., x_n),      x from the lowest to the highest value that the data visited
+
+Bands are pointwise. By the estimate's covariance (Laplace): variance(x) = J(x) H^-1 J(x)', J the derivative of the curve in all free
+parameters, H half the Hessian of the objective with its penalty; by a bootstrap: percentiles over its replicates' networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.diagnostics.audit import information
+from nlme.errors import FitError, ModelError
+from nlme.fitting.result import Fit, require_fit
+from nlme.learning.visited import networks_of, visited
+from nlme.neural.network import MLP
+from nlme.uncertainty.bootstrap import Bootstrap
+
+_NORMAL = {0.5: 0.6744897501960817, 0.8: 1.2815515655446004, 0.9: 1.6448536269514722, 0.95: 1.959963984540054}
+
+
+class Curve(NamedTuple):
+    """One output of a network over one input: (points,) each; ``lower`` and ``upper`` None without a band."""
+
+    network: str
+    input: str
+    output: str
+    x: np.ndarray
+    y: np.ndarray
+    lower: np.ndarray | None
+    upper: np.ndarray | None
+    asked: np.ndarray  # (M,) values of the input that the data visited
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """The curves of a fit's networks, and what their bands are, in words."""
+
+    curves: tuple[Curve, ...]
+    words: str
+
+    @property
+    def table(self):
+        """DataFrame: network, input, output, x, y, lower, upper."""
+        import pandas as pd
+
+        nothing = np.nan
+        return pd.concat(
+            pd.DataFrame(
+                {
+                    "network": c.network,
+                    "input": c.input,
+                    "output": c.output,
+                    "x": c.x,
+                    "y": c.y,
+                    "lower": nothing if c.lower is None else c.lower,
+                    "upper": nothing if c.upper is None else c.upper,
+                }
+            )
+            for c in self.curves
+        ).reset_index(drop=True)
+
+
+def learned_curves(fit: Fit, network: str | None = None, *, bands: str | Bootstrap | None = "laplace", level: float = 0.9, points: int = 60) -> Curves:
+    """The learned functions of a fit: every output of its networks over every input, inside the region that the data visited.
+
+    Parameters
+    ----------
+    fit : a fit of a model with networks (``nlme.mlp``)
+    network : field of one of them; all by default
+    bands : "laplace", a bootstrap of the fit, or None
+    level : 0.5, 0.8, 0.9 or 0.95, of the bands
+    points : on each curve
+
+    Returns
+    -------
+    Curves
+
+    Raises
+    ------
+    ModelError
+        No network, or none of that name; another level.
+    FitError
+        Bands by Laplace where nothing is known of the curvature: more parameters than subjects, and no Hessian was made.
+    """
+    require_fit(fit, "learned_curves")
+    if level not in _NORMAL:
+        raise ModelError(f"learned_curves: level is one of {', '.join(map(str, _NORMAL))}; got {level!r}.")
+    asked = visited(fit, network)
+    covariance = _covariance(fit) if bands == "laplace" else None
+    found = []
+    for name, seen in asked.items():
+        net = networks_of(fit.model)[name]
+        middle = np.median(seen, axis=0)
+        for k, label in enumerate(_labels(net.inputs, seen.shape[1], "input")):
+            x = np.linspace(seen[:, k].min(), seen[:, k].max(), points)
+            at = np.where(np.arange(seen.shape[1]) == k, x[:, None], middle)
+            y, low, high = _banded(fit, name, at, covariance, bands, level)
+            outputs = _labels(net.outputs, y.shape[1], "output")
+            found += [Curve(name, label, out, x, y[:, j], _of(low, j), _of(high, j), seen[:, k]) for j, out in enumerate(outputs)]
+    return Curves(tuple(found), _words(bands, level))
+
+
+def _words(bands, level: float) -> str:
+    if bands is None:
+        return "maximum-likelihood estimate"
+    how = "Hessian of the objective" if bands == "laplace" else bands.words
+    return f"{100 * level:g} % confidence bands, pointwise ({how})"
+
+
+def _banded(fit: Fit, name: str, at: np.ndarray, covariance, bands, level: float):
+    """The outputs (points, outputs) at inputs (points, n), and their bands."""
+    u = np.asarray(fit.inventory.unconstrained(fit.model))
+    y, slopes = map(np.asarray, _outputs(fit.inventory, fit.model, name, jnp.asarray(u), jnp.asarray(at)))
+    if covariance is not None:
+        half = _NORMAL[level] * np.sqrt(np.maximum(np.einsum("xop,pq,xoq->xo", slopes, covariance, slopes), 0.0))
+        return y, y - half, y + half
+    if bands is None:
+        return y, None, None
+    if not isinstance(bands, Bootstrap):
+        raise ModelError(f'learned_curves: bands is "laplace", a bootstrap of the fit, or None; got {bands!r}.')
+    draws = bands.fits.u[bands.fits.converged]
+    replicates = np.stack([np.asarray(_outputs(fit.inventory, fit.model, name, jnp.asarray(u), jnp.asarray(at))[0]) for u in draws])
+    low, high = np.quantile(replicates, [0.5 * (1 - level), 0.5 * (1 + level)], axis=0)
+    return y, low, high
+
+
+@eqx.filter_jit
+def _outputs(inventory, model, name: str, u, at):
+    """Outputs (points, outputs), and their derivatives in the free parameters (points, outputs, P)."""
+
+    def of(u):
+        net: MLP = networks_of(inventory.at_unconstrained(model, u))[name]
+        return jax.vmap(net.outputs_at)(at)
+
+    return of(u), jax.jacfwd(of)(u)
+
+
+def _covariance(fit: Fit) -> np.ndarray:
+    """(P, P) in the unconstrained parameters: the inverse of half the Hessian of the objective and its penalty."""
+    hessian, _ = information(fit)
+    if hessian is None:
+        raise FitError(
+            f"Nothing is known of the curvature of {fit.inventory.names[0]} and the others here ({len(fit.inventory)} parameters): "
+            f"give bands=nlme.bootstrap(fit, key=1), or bands=None."
+        )
+    return 2.0 * np.linalg.pinv(hessian, hermitian=True)
+
+
+def _labels(names: tuple[str, ...], count: int, kind: str) -> tuple[str, ...]:
+    return names or tuple(f"{kind} {k + 1}" for k in range(count))
+
+
+def _of(band, j: int):
+    return None if band is None else band[:, j]

@@ -1,0 +1,116 @@
+"""Where a network was asked: its inputs at every record of a fit, at the subjects' own random effects.
+
+Beyond these values its output is what its form, its penalty or its prior make of it, and nothing that was seen.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.errors import ModelError, name_error
+from nlme.fitting.result import Evaluated
+from nlme.language.anatomy import MEMBER, OCCASION, individual_row, observation_row, structure_of
+from nlme.language.model import Model
+from nlme.neural.network import MLP
+from nlme.simulation.predict import predict
+from nlme.typing import Named
+
+_MOST = 5000  # records looked at; of more, evenly spaced ones
+
+
+class _Recorder:
+    """In a network's place: answers as it does, and keeps what it was asked."""
+
+    def __init__(self, network: MLP):
+        self._network, self.seen = network, []
+
+    def __call__(self, *values, **named):
+        x = self._network.gather(*values, **named)
+        self.seen.append(x)
+        return self._network(x)
+
+    def __getattr__(self, name: str):
+        return getattr(self._network, name)
+
+
+def networks_of(model: Model) -> dict[str, MLP]:
+    """The networks of a model by field ("net", "terms.net")."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(model, is_leaf=_is_network)
+    return {_name(path): leaf for path, leaf in leaves if _is_network(leaf)}
+
+
+def visited(fit: Evaluated, network: str | None = None) -> dict[str, np.ndarray]:
+    """Network -> (M, inputs) its inputs at the records of the fit's population, by the model at the estimate.
+
+    A network of covariates or random effects is asked once in a parameter row, one in the equations at the states of each record (the
+    solver asked it between them as well), one in ``observe`` at the records too. Rows that are alike are given once.
+
+    Raises
+    ------
+    ModelError
+        The model has no network, or none of that name.
+    """
+    model, anatomy = fit.model, fit.layout.anatomy
+    found = networks_of(model)
+    if not found:
+        raise ModelError(f"{type(model).__name__} has no network (nlme.mlp) among its fields.")
+    if network is not None and network not in found:
+        raise ModelError(name_error("network", network, found, type(model).__name__))
+    frame = predict(fit)
+    subject, record = (np.concatenate(parts) for parts in _records(fit.population))
+    rows = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), _MOST)).astype(int))
+    states = frame[list(anatomy.states)].to_numpy()[rows]
+    values = _values(fit, subject[rows], record[rows])
+    eta = fit.eta.to_numpy()[subject[rows]] if anatomy.effects else np.zeros((len(rows), 0))
+    asked = _asked(model, anatomy, eta, values, states, frame["TIME"].to_numpy()[rows])
+    return {name: np.unique(np.asarray(asked[name]), axis=0) for name in found if name in asked and network in (None, name)}
+
+
+@eqx.filter_jit
+def _asked(model: Model, anatomy, eta, values, states, time):
+    def at(eta, values, state, t):
+        recorders: dict[str, _Recorder] = {}
+
+        def recorder(path, leaf):
+            return recorders.setdefault(_name(path), _Recorder(leaf)) if _is_network(leaf) else leaf
+
+        asking = jax.tree_util.tree_map_with_path(recorder, model, is_leaf=_is_network)
+        ind = individual_row(*anatomy.at(asking, eta, values))
+        structure = structure_of(asking, ind)
+        if hasattr(structure, "rhs"):
+            structure.rhs(t, Named(dict(zip(anatomy.states, state, strict=True)), "state", "The ODE"))
+        observation_row(asking, ind, anatomy.states, state, t)
+        return {name: jnp.stack(r.seen) for name, r in recorders.items() if r.seen}
+
+    found = jax.vmap(at)(eta, values, states, time)
+    return {name: x.reshape(-1, x.shape[-1]) for name, x in found.items()}
+
+
+def _values(fit: Evaluated, subject: np.ndarray, record: np.ndarray) -> dict[str, np.ndarray]:
+    """Covariates, occasion and subpopulation of records."""
+    anatomy, subjects = fit.layout.anatomy, list(fit.population)
+    found = {
+        name: np.array([subjects[i].covariates[name][j] for i, j in zip(subject, record, strict=True)]) for name in anatomy.covariates
+    }
+    if anatomy.by_occasion:
+        place = {value: k for k, value in enumerate(anatomy.occasions)}
+        found[OCCASION] = np.array([place[str(subjects[i].occasion[j])] for i, j in zip(subject, record, strict=True)])
+    if anatomy.mixture:
+        found[MEMBER] = fit.members[subject]
+    return found
+
+
+def _records(population):
+    subjects = list(population)
+    return [np.full(len(s.time), i) for i, s in enumerate(subjects)], [np.arange(len(s.time)) for s in subjects]
+
+
+def _is_network(leaf) -> bool:
+    return isinstance(leaf, MLP)
+
+
+def _name(path) -> str:
+    return ".".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path)

@@ -1,0 +1,101 @@
+"""Learned functions over what the data visited, with bands."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import nlme
+from nlme.errors import ModelError
+from nlme.learning.visited import visited
+from nlme.models.theophylline import Theophylline
+
+
+class Both(nlme.Model):
+    """One network of a covariate, one in the equations."""
+
+    v: nlme.Scalar = nlme.positive(10.0)
+    size: nlme.MLP = nlme.mlp(inputs=("wt",), outputs=("cl",), width=2, depth=1, key=0, center=70.0, scale=15.0)
+    rate: nlme.MLP = nlme.mlp(inputs=("c",), outputs=1, width=2, depth=1, key=1, initial_scale=0.1)
+    omega: nlme.Covariance = nlme.covariance(cl=0.05)
+    sd: nlme.Scalar = nlme.positive(0.2)
+    covariates = {"wt": "kg"}
+
+    def individual(self, eta, cov):
+        return dict(cl=jnp.exp(self.size(cov).cl + eta.cl), v=self.v)
+
+    def dynamics(self, ind):
+        def rhs(t, a):
+            c = a.central / ind.v
+            return dict(central=-ind.cl * c * jnp.exp(self.rate(c)[0]))
+
+        return nlme.ODE(rhs, states=("central",))
+
+    def observe(self, ind, state, t):
+        return {"conc": nlme.lognormal(state.central / ind.v, self.sd)}
+
+
+@pytest.fixture(scope="module")
+def population():
+    rng = np.random.default_rng(2)
+    rows = []
+    for i in range(12):
+        wt = rng.uniform(50, 100)
+        k = (wt / 70) ** 0.75 * np.exp(0.2 * rng.normal()) / 10.0
+        rows.append({"ID": i + 1, "TIME": 0.0, "AMT": 100.0, "DV": np.nan, "EVID": 1, "wt": wt})
+        for t in (1.0, 5.0, 12.0, 20.0):
+            rows.append({"ID": i + 1, "TIME": t, "AMT": 0.0, "DV": 10 * np.exp(-k * t + 0.2 * rng.normal()), "EVID": 0, "wt": wt})
+    return nlme.read_nonmem(pd.DataFrame(rows), covariates={"wt": "kg"})
+
+
+@pytest.fixture(scope="module")
+def fit(population):
+    return nlme.fit(Both(), population, penalty=nlme.L2(5.0), progress=False, starts=0)
+
+
+def test_inputs_visited_are_covariates_and_states_at_the_records(fit, population):
+    asked = visited(fit)
+    np.testing.assert_allclose(np.sort(asked["size"][:, 0]), np.sort([s.covariates["wt"][0] for s in population]))
+    expected = nlme.predict(fit)["central"].to_numpy() / float(fit.model.v)
+    np.testing.assert_allclose(np.sort(asked["rate"][:, 0]), np.unique(expected), rtol=1e-8)
+    assert list(visited(fit, "rate")) == ["rate"]
+    with pytest.raises(ModelError, match="size, rate"):
+        visited(fit, "net")
+
+
+def test_curves_are_the_networks_own_within_the_region_and_bands_are_by_the_delta_method(fit):
+    found = nlme.learned_curves(fit, points=7)
+    size, rate = found.curves
+    assert (size.network, size.input, size.output) == ("size", "wt", "cl") and (rate.input, rate.output) == ("c", "output 1")
+    np.testing.assert_allclose(size.y, [float(fit.model.size(w).cl) for w in size.x], rtol=1e-10)
+    assert size.x[0] == size.asked.min() and size.x[-1] == size.asked.max()
+    # the delta method by central differences
+    from nlme.diagnostics.audit import information
+
+    covariance = 2 * np.linalg.inv(information(fit)[0])
+    u = np.asarray(fit.inventory.unconstrained(fit.model))
+
+    def at(u):
+        return float(fit.inventory.at_unconstrained(fit.model, jnp.asarray(u)).rate(rate.x[3])[0])
+
+    slope = np.array([(at(u + 1e-5 * e) - at(u - 1e-5 * e)) / 2e-5 for e in np.eye(len(u))])
+    half = 1.6448536269514722 * np.sqrt(slope @ covariance @ slope)
+    assert rate.upper[3] - rate.y[3] == pytest.approx(half, rel=1e-4) and rate.y[3] - rate.lower[3] == pytest.approx(half, rel=1e-4)
+    assert "confidence" in found.words and "credible" not in found.words
+    assert list(found.table.columns) == ["network", "input", "output", "x", "y", "lower", "upper"] and len(found.table) == 14
+    assert nlme.learned_curves(fit, bands=None, points=3).curves[0].lower is None
+
+
+def test_its_picture(fit):
+    figure = nlme.plots.learned(fit, labels={"wt": "Weight (kg)", "cl": "log clearance"})
+    first, second = figure.axes
+    assert first.get_xlabel() == "Weight (kg)" and first.get_ylabel() == "log clearance" and second.get_xlabel() == "c"
+    assert "90 % confidence" in figure.get_suptitle()
+
+
+def test_models_without_networks_are_refused(population):
+    fit = nlme.fit(Theophylline(), nlme.datasets.load("theophylline"), progress=False)
+    with pytest.raises(ModelError, match="no network"):
+        nlme.learned_curves(fit)
