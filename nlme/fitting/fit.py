@@ -142,7 +142,7 @@ def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **
     unit = inventory.scales[inventory.free] / problem.inventory.scales[inventory.free]
     scores = at.scores * unit if len(u) <= _MOST_CURVED else None
     return Fit(
-        **evaluated_fields(problem.method, estimate, population, fixed, problem.layout, at),
+        **evaluated_fields(problem.method, estimate, population, fixed, at),
         start=problem.model,
         gradient=gradient * unit,
         information=None if scores is None or len(scores) <= len(u) else 0.5 * scores.T @ scores,

@@ -57,7 +57,8 @@ class Design:
     def in_file_order(self, values) -> np.ndarray:
         """(R, n, ...) of what the arrays of R replicates hold, (R N, T, ...)."""
         values = np.asarray(values)
-        return values.reshape(-1, self.layout.n_subjects, *values.shape[1:])[:, self.subject, self._sample]
+        count = self.layout.n_subjects
+        return values.reshape(len(values) // count, count, *values.shape[1:])[:, self.subject, self._sample]
 
     def in_arrays(self, of_records: np.ndarray) -> np.ndarray:
         """(N, T) of (n,) Booleans; False where there is no record."""
