@@ -101,7 +101,7 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
                     observed[i, t], cens[i, t], limit[i, t] = subject.dv[record], subject.cens[record], subject.limit[record]
         filled = [*((covariates[name], v) for name, v in s["table"].items()), *((drift[name], v) for name, v in s["drift"].items())]
         for target, values in [*filled, (anchor, s["anchor"])]:
-            target[i] = np.r_[values, np.full(rows - len(values), values[-1])]
+            target[i, : len(values)], target[i, len(values) :] = values, values[-1]
 
     timeline = Timeline(
         start=start,

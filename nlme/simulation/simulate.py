@@ -64,8 +64,6 @@ def simulate(
     DataError
         "estimated" without a fit, a subject without random effects, or an unknown ``eta``.
     """
-    import pandas as pd
-
     if population is None and isinstance(model, Evaluated):
         population = model.population
     if population is None:
