@@ -108,7 +108,7 @@ class Records:
 
     def __init__(self, design: Design, model: Model, eta: np.ndarray, ode: Tolerances, members: np.ndarray | None = None):
         self._design, self._model = design, model
-        self._eta = np.asarray(eta, float).reshape(-1, np.shape(eta)[-1])
+        self._eta = np.concatenate(np.asarray(eta, float))
         self._members = np.zeros(len(self._eta), int) if members is None else np.ravel(members)
         given = jnp.asarray(self._eta), jnp.asarray(self._members)
         status, (states, outputs) = threaded(_solve, design.arrays(len(eta)), model, design.anatomy, *given, ode)

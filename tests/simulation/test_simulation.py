@@ -156,3 +156,21 @@ def test_the_draws_of_a_key_stay_what_they_were(evaluated):
     np.testing.assert_allclose(drawn, np.concatenate(eta), rtol=1e-12)
     sd = np.sqrt(float(evaluated.model.add) ** 2 + (float(evaluated.model.prop) * frame["IPRED"]) ** 2)
     np.testing.assert_allclose((frame["DV"] - frame["IPRED"]) / sd, np.concatenate(np.concatenate(dv))[np.tile(OBSERVED, 24)], atol=1e-9)
+
+
+def test_neither_random_effects_nor_states_are_needed():
+    class Line(nlme.Model):
+        slope: nlme.Scalar = nlme.real(2.0)
+        sd: nlme.Scalar = nlme.positive(0.1)
+
+        def individual(self, eta, cov):
+            return dict(slope=self.slope)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.slope * t, self.sd)}
+
+    population = nlme.read_nonmem(pd.DataFrame({"ID": [1, 1, 2], "TIME": [1.0, 2.0, 3.0], "DV": [2.0, 4.0, 6.0]}))
+    for eta in ("new", "typical"):
+        frame = nlme.simulate(Line(), population, key=1, eta=eta, replicates=2)
+        assert frame["IPRED"].tolist() == [2.0, 4.0, 6.0] * 2 and frame["DV"].nunique() == 6
+    assert nlme.predict(Line(), population)["y"].tolist() == [2.0, 4.0, 6.0]
