@@ -1,6 +1,7 @@
 """The audit of a fit: a table of checks, each with a figure and a verdict in words, problems first.
 
-Its first line is the fit's verdict.  The quick checks need no evaluation of the objective:
+Its first line is the fit's verdict.  The quick checks need no evaluation of the objective (those of the random effects are left
+out while a method that needs no modes, FO, has none):
 
 | check           | figure                                                                                                     |
 |-----------------|------------------------------------------------------------------------------------------------------------|
@@ -124,8 +125,10 @@ def quick_checks(fit: Fit) -> list[Check]:
         "starts": _starts,
         "density of the subjects": _density,
         **({"cross-validation": _validation} if fit.validation else {}),
-        **({"shrinkage": _shrinkage, "mean of the random effects": _mean_eta} if fit.effects else {}),
     }
+    if fit.effects:
+        of_modes = {"shrinkage": _shrinkage, "mean of the random effects": _mean_eta}
+        checks |= of_modes if fit.has_modes else dict.fromkeys(of_modes, _not_searched)
     return [guarded(name, functools.partial(check, fit, name)) for name, check in checks.items()]
 
 
@@ -264,6 +267,11 @@ def _density(fit: Fit, name: str) -> Check:
     if not found:
         return Check(name, FINE, 0.0, "Nothing speaks against the method's approximation at any subject's mode.")
     return Check(name, REMARK, float(len(found)), " ".join(found))
+
+
+def _not_searched(fit: Fit, name: str) -> Check:
+    words = f"{type(fit.method).__name__} needs no modes of the random effects; nlme.audit(fit), or fit.eta, looks for them post hoc."
+    return Check(name, UNJUDGED, float("nan"), words)
 
 
 def _shrinkage(fit: Fit, name: str) -> Check:

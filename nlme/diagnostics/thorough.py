@@ -46,6 +46,7 @@ def audit(fit: Fit, *, starts: int = 5, samples: int = 1000, key=0, penalty=None
     """
     require_fit(fit, "audit")
     guarded("covariance", lambda: fit.covariance)  # so that the quick checks judge the second derivatives, not the scores
+    guarded("modes", lambda: fit.b)  # those of a method that needs none, so that they are judged
     checks = [
         *quick_checks(fit),
         guarded("exact gradient", lambda: _exact_gradient(fit)),
@@ -74,7 +75,7 @@ def _exact_gradient(fit: Fit) -> Check:
     names = fit.inventory.names
     u = np.asarray(fit.inventory.unconstrained(fit.model))
     u = u + _OFF * np.where(np.arange(len(u)) % 2, -1.0, 1.0)
-    centre = _under_tight_tolerances(fit, u, fit.b)
+    centre = _under_tight_tolerances(fit, u, fit.near_modes)
     exact = np.asarray(centre.gradient).sum(axis=0)
     steps = _STEP * np.eye(len(u))
     values = np.array(
@@ -101,7 +102,7 @@ def _under_tight_tolerances(fit: Fit, u, starts) -> Evaluation:
 
 def _tolerances(fit: Fit) -> Check:
     name = "tolerances"
-    at = _under_tight_tolerances(fit, fit.inventory.unconstrained(fit.model), fit.b)
+    at = _under_tight_tolerances(fit, fit.inventory.unconstrained(fit.model), fit.near_modes)
     change = float(at.value.sum()) - fit.objective
     bad = np.flatnonzero((np.asarray(at.status) != SOLVED) | ~np.isfinite(np.asarray(at.by_subject)))
     if len(bad):

@@ -71,7 +71,25 @@ def evaluate(model: Model, population, method: Method | None = None, *, fixed: I
         method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
     )
     require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
-    return Evaluated(**evaluated_fields(method, model, population, tuple(sorted(inventory.fixed)), layout, at))
+    return Evaluated(**evaluated_fields(method, model, population, tuple(sorted(inventory.fixed)), at))
+
+
+class _Modes:
+    """A field that a method which searches for no modes (FO) leaves empty: the post hoc step fills it on first use."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, at: Evaluated | None, owner: type | None = None) -> np.ndarray:
+        if at is None:
+            raise AttributeError(self._name)  # by which a dataclass knows that there is no default
+        if vars(at)[self._name] is None:
+            found = _post_hoc(at.method, lay_out(at.model, at.population), at.model)
+            vars(at).update(b=np.asarray(found.b), probabilities=np.asarray(found.membership))
+        return vars(at)[self._name]
+
+    def __set__(self, at: Evaluated, value: np.ndarray | None) -> None:
+        vars(at)[self._name] = value
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -84,7 +102,9 @@ class Evaluated:
     fixed : names of the parameters that count as not estimated
     values : (N,) -2 log L of each subject, without n log 2 pi; of each site, where subjects share the random effects of one
     b : (N, q) standardised modes of the random effects, eta = L b; in a mixture those of the likeliest subpopulation.  A site's
-        effects come last, the same for all its subjects, whose own are the modes given those
+        effects come last, the same for all its subjects, whose own are the modes given those.  Of a method that needs none (FO)
+        they are post hoc modes, and so is all that is made of them: searched for on first use
+    probabilities : (N, K) of each subpopulation given the data, likewise
     given : (N,) where subjects share the random effects of a site, -2 log L of each given those at their mode
     """
 
@@ -93,8 +113,8 @@ class Evaluated:
     population: Any
     fixed: tuple[str, ...]
     values: np.ndarray
-    b: np.ndarray
-    probabilities: np.ndarray
+    b: np.ndarray = _Modes()
+    probabilities: np.ndarray = _Modes()
     decrement: np.ndarray
     inner_iterations: np.ndarray
     inner_converged: np.ndarray
@@ -106,7 +126,18 @@ class Evaluated:
 
     @functools.cached_property
     def layout(self) -> Layout:
-        return lay_out(self.model, self.population, members=self.members)
+        found = lay_out(self.model, self.population)
+        return lay_out(self.model, self.population, members=self.members) if found.anatomy.mixture else found
+
+    @property
+    def has_modes(self) -> bool:
+        """Whether modes have been found: by the method, or post hoc."""
+        return vars(self)["b"] is not None
+
+    @property
+    def near_modes(self) -> np.ndarray:
+        """(N, q) where searches for the modes nearby begin; zero for a method that makes none."""
+        return self.b if self.method.searches else np.zeros((len(self.status), len(self.effects)))
 
     @property
     def members(self) -> np.ndarray:
@@ -258,7 +289,7 @@ class Evaluated:
                 self.method, self.layout.anatomy, self.inventory, self.model, self.layout.arrays, v, starts, second_order=second_order
             )
 
-        here = evaluated(u, self.b)
+        here = evaluated(u, self.near_modes)
 
         def gradients(v):
             # the modes are followed from the estimate to the points about it
@@ -446,8 +477,8 @@ class Evaluated:
         return "\n".join(lines + [f"  ! {m}" for m in self.messages])
 
 
-def evaluated_fields(method, model, population, fixed, layout, at: Evaluation) -> dict:
-    modes = _post_hoc(method, layout, model) if method.individuals and not method.searches else at
+def evaluated_fields(method, model, population, fixed, at: Evaluation) -> dict:
+    deferred = method.individuals and not method.searches
     return dict(
         method=method,
         model=model,
@@ -455,8 +486,8 @@ def evaluated_fields(method, model, population, fixed, layout, at: Evaluation) -
         fixed=fixed,
         values=np.asarray(at.value),
         given=None if at.given is None else np.asarray(at.given),
-        b=np.asarray(modes.b),
-        probabilities=np.asarray(modes.membership),
+        b=None if deferred else np.asarray(at.b),
+        probabilities=None if deferred else np.asarray(at.membership),
         decrement=np.asarray(at.decrement),
         inner_iterations=np.asarray(at.iterations),
         inner_converged=np.asarray(at.converged),

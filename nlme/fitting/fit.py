@@ -160,7 +160,7 @@ def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **
     unit = inventory.scales[inventory.free] / problem.inventory.scales[inventory.free]
     scores = at.scores * unit if len(u) <= _MOST_CURVED else None
     return Fit(
-        **evaluated_fields(problem.method, estimate, population, fixed, problem.layout, at),
+        **evaluated_fields(problem.method, estimate, population, fixed, at),
         start=problem.model,
         gradient=gradient * unit,
         # of fewer subjects than parameters it is singular, and says something only beside a penalty's curvature

@@ -116,7 +116,7 @@ def multistart(
     fits = run_fits(
         problem,
         u,
-        starts=np.zeros_like(fit.b),
+        starts=np.zeros_like(fit.near_modes),
         tolerance=tolerance,
         max_evaluations=max_evaluations,
         progress=progress,

@@ -42,7 +42,7 @@ from nlme.fitting.archive import read, write
 from nlme.fitting.covariance import KINDS, CovarianceOfEstimates
 from nlme.fitting.encoding import decoded, encoded, fields_encoded, record_decoded, record_of
 from nlme.fitting.result import Fit
-from nlme.language.anatomy import anatomy_of
+from nlme.language.anatomy import Anatomy, anatomy_of
 from nlme.language.files import load_model
 from nlme.language.lookup import class_named
 from nlme.language.model import Model
@@ -87,7 +87,7 @@ def save(fit: Fit, path) -> None:
             "name": type(fit.method).__qualname__,
             "options": fields_encoded(fit.method, "method", arrays),
         },
-        "fit": {f.name: encoded(getattr(fit, f.name), f.name, arrays) for f in dataclasses.fields(fit) if f.name not in _APART},
+        "fit": {f.name: encoded(vars(fit)[f.name], f.name, arrays) for f in dataclasses.fields(fit) if f.name not in _APART},
         "covariance": None if computed is None else fields_encoded(computed, "covariance", arrays),
         "population": vocabulary,
     }
@@ -206,8 +206,7 @@ def _require_whole(fit: Fit, inventory: Inventory) -> None:
     units = n if fit.layout.sites is None else len(fit.layout.sites.labels)
     shapes = {
         "values": (units,),
-        "b": (n, len(anatomy.effects)),
-        "probabilities": (n, max(1, len(anatomy.subpopulations))),
+        **(_shapes_of_modes(n, anatomy) if fit.has_modes or fit.method.searches else {}),
         **dict.fromkeys(("decrement", "inner_iterations", "inner_converged", "status"), (n,)),
         "gradient": (len(fit.inventory),),
     }
@@ -215,13 +214,13 @@ def _require_whole(fit: Fit, inventory: Inventory) -> None:
         shapes["given"] = (n,)
     kinds = {"inner_iterations": "i", "status": "i", "inner_converged": "b"}
     for name, shape in shapes.items():
-        array = getattr(fit, name)
+        array = vars(fit)[name]
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind != kinds.get(name, "f"):
             raise FitError(
                 f"{name} is {getattr(array, 'dtype', type(array).__name__)} of shape {np.shape(array)} instead of {shape}"
             )
-    for name in ("values", "b", "probabilities"):
-        if not np.all(np.isfinite(getattr(fit, name))):
+    for name in shapes.keys() & {"values", "b", "probabilities"}:
+        if not np.all(np.isfinite(vars(fit)[name])):
             raise FitError(f"{name} holds numbers that are not finite")
     if not set(fit.status.tolist()) <= {SOLVED, *SOLVER_SENTENCES}:
         raise FitError("what became of the subjects is not readable")
@@ -229,6 +228,10 @@ def _require_whole(fit: Fit, inventory: Inventory) -> None:
     if len(lengths) > 1 or any(len(shape) != 1 for shape in lengths):
         raise FitError("the columns of the history differ in length")
     _require_words(fit)
+
+
+def _shapes_of_modes(count: int, anatomy: Anatomy) -> dict[str, tuple[int, int]]:
+    return {"b": (count, len(anatomy.effects)), "probabilities": (count, max(1, len(anatomy.subpopulations)))}
 
 
 def _require_words(fit: Fit) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.language.anatomy import Anatomy, observation_row
+from nlme.language.dependence import Outputs
 from nlme.language.model import Model
 from nlme.language.solution import Solution
 from nlme.language.stacking import SubjectData
@@ -40,21 +44,29 @@ def moments(
 
     Where one of these is 0, so is the density: a prediction that has no distribution at the random effects they are taken at.
     """
+    def at(r: Observation, record: Record):
+        return r.terms(record), r.carried(), r.prediction()
+
+    record = Record(data.observed, data.cens, data.limit)
+    terms, carried, prediction = _each(at, model, anatomy, data, solution, record)
+    if alone is not None:
+        none = (alone == 0.0) & terms.normal
+        terms = impossible_where(none, terms._replace(variance=jnp.where(terms.normal & ~none, alone, 1.0)))
+    own = jnp.where(jnp.isneginf(terms.log_factor), 0.0, terms.variance)
+    return Moments(*_linked(anatomy, data, terms, carried), prediction, own, solution.status)
+
+
+def _linked(anatomy: Anatomy, data: SubjectData, terms: Terms, carried: Float[Array, " T"]) -> Terms:
+    """The terms of every record given the record before of its endpoint."""
+    if not any(law.link for law in anatomy.laws):
+        return terms
+    course = Course(data.timeline.sample_clock, data.timeline.sample_epoch)
     parts = []
-    for k, (a, b) in _filled(anatomy, data):
-
-        def at(r: Observation, record: Record):
-            return r.terms(record), r.carried(), r.prediction()
-
-        record = Record(data.observed[a:b], data.cens[a:b], data.limit[a:b])
-        terms, carried, prediction = _each(at, model, anatomy, data, solution, k, record)
-        if alone is not None:
-            none = (alone[a:b] == 0.0) & terms.normal
-            terms = impossible_where(none, terms._replace(variance=jnp.where(terms.normal & ~none, alone[a:b], 1.0)))
-        course = Course(data.timeline.sample_clock[a:b], data.timeline.sample_epoch[a:b])
-        linked = LINKS[anatomy.laws[k].link].terms(terms, carried, record.y, course)
-        parts.append((*linked, prediction, jnp.where(jnp.isneginf(terms.log_factor), 0.0, terms.variance)))
-    return Moments(*(jnp.concatenate(column) for column in zip(*parts, strict=True)), solution.status)
+    for law, (a, b) in zip(anatomy.laws, data.spans, strict=True):
+        if a < b:
+            own = jax.tree.map(lambda x: x[a:b], (terms, carried, data.observed, course))  # noqa: B023 (used at once)
+            parts.append(LINKS[law.link].terms(*own))
+    return jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *parts)
 
 
 def log_densities(moments: Moments) -> Float[Array, " T"]:
@@ -64,31 +76,55 @@ def log_densities(moments: Moments) -> Float[Array, " T"]:
 
 def back_transformed(model: Model, anatomy: Anatomy, data: SubjectData, solution: Solution, z: Float[Array, " T"]):
     """h^-1(z_j) of every sample, on the scale of the data (T,); NaN where the distribution has no normal part."""
-    parts = []
-    for k, (a, b) in _filled(anatomy, data):
-        parts.append(_each(lambda r, z: r.back(z), model, anatomy, data, solution, k, z[a:b]))
-    return jnp.concatenate(parts)
+    return _each(lambda r, z: r.back(z), model, anatomy, data, solution, z)
 
 
-def _filled(anatomy: Anatomy, data: SubjectData):
-    """Position and span of every endpoint that has samples."""
-    return [(k, span) for k, span in zip(range(len(anatomy.endpoints)), data.spans, strict=True) if span[0] < span[1]]
+def _each(function: Callable, model: Model, anatomy: Anatomy, data: SubjectData, solution: Solution, values):
+    """``function(observation model, values_j)`` for every sample j, with a leading axis over samples.
+
+    ``observe`` is traced once for all endpoints, each of which then computes what it needs itself; and ``function`` once for all
+    endpoints that have the same kind of distribution.
+    """
+    filled = [(k, span) for k, span in enumerate(data.spans) if span[0] < span[1]]
+    numbers, rest = eqx.partition(model, eqx.is_array)
+
+    def observed(numbers, ind, state, t, values):
+        out = observation_row(eqx.combine(numbers, rest), ind, anatomy.states, state, t)
+        own = [out[anatomy.endpoints[k]] for k, _ in filled]
+        return [function(r, values) if r.closes else r for r in own]
+
+    sampled = (solution.states, data.timeline.sample_time, values)
+    one_row = data.timeline.rows == 1
+    ind = solution.individual if one_row else {name: v[data.timeline.sample_row] for name, v in solution.individual.items()}
+    each = Outputs(observed, numbers, *map(_of_one, (ind, *sampled)))
+
+    def of(position: int, a: int, b: int):
+        own = jax.tree.map(lambda x: x[a:b], sampled)
+        here = jax.tree.map(lambda x: x[0] if one_row else x[a:b], ind)
+        return jax.vmap(each.alone(position), (None, None if one_row else 0, 0, 0, 0))(numbers, here, *own)
+
+    alike: dict = {}
+    for position, (_, span) in enumerate(filled):
+        found = of(position, *span)
+        together = isinstance(found, Observation)
+        key = (jax.tree.structure(found), tuple((x.shape[1:], x.dtype) for x in jax.tree.leaves(found))) if together else position
+        alike.setdefault(key, []).append((np.arange(*span), found))
+    order, parts = [], []
+    for several in alike.values():
+        here = np.concatenate([where for where, _ in several])
+        found = jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *(one for _, one in several))
+        if isinstance(found, Observation):
+            found = jax.vmap(function)(found, jax.tree.map(lambda x: x[here], values))  # noqa: B023 (used at once)
+        order.append(here)
+        parts.append(found)
+    back = np.argsort(np.concatenate(order))
+    whole = jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *parts)
+    return whole if np.array_equal(back, np.arange(len(back))) else jax.tree.map(lambda x: x[back], whole)
 
 
-def _each(function, model: Model, anatomy: Anatomy, data: SubjectData, solution: Solution, k: int, values):
-    """``function(observation model, values_j)`` for the samples j of endpoint ``k``."""
-    a, b = data.spans[k]
-    time, states = data.timeline.sample_time[a:b], solution.states[a:b]
-
-    def at(ind, state, t, values):
-        return function(observation_row(model, ind, anatomy.states, state, t)[anatomy.endpoints[k]], values)
-
-    if data.timeline.rows == 1:
-        ind = {name: value[0] for name, value in solution.individual.items()}
-        return jax.vmap(at, (None, 0, 0, 0))(ind, states, time, values)
-    row = data.timeline.sample_row[a:b]
-    ind = {name: value[row] for name, value in solution.individual.items()}
-    return jax.vmap(at)(ind, states, time, values)
+def _of_one(arrays):
+    """Their shapes without the leading axis."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), arrays)
 
 
 def effects_from(anatomy: Anatomy, model: Model, standard: Float[Array, " q"]) -> Float[Array, " q"]:

@@ -68,6 +68,29 @@ class Layout:
                 return data, self.positions[i, np.asarray(part.places)]
         raise IndexError(i)
 
+    def repeated(self, times: int) -> Ragged:
+        """The arrays of so many populations like this one, one after another, for solutions without derivatives."""
+        count, parts, order = self.n_subjects, [], []
+        most, threads = _company(self.anatomy, times * count, None, 0)
+        for part in self.arrays.parts:
+            own = np.unique(np.asarray(part.members))
+            longest = part.data.timeline.time.shape[1] + part.data.observed.shape[1]
+            members = (own + count * np.arange(times)[:, None]).ravel()
+            filled, chunks = padded_members(members, longest, 1, most, threads)
+            take = np.searchsorted(own, filled % count)
+            data = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[take]), part.data)  # noqa: B023 (used at once)
+            parts.append(Part(data, jnp.asarray(filled), part.places, chunks))
+            order.append(filled)
+        return Ragged(tuple(parts), jnp.asarray(_back(order, times * count)), self.arrays.samples, None, threads)
+
+
+def _back(order: list[np.ndarray], count: int) -> np.ndarray:
+    """(count,) where each subject stands among the members of all parts."""
+    back = np.zeros(count, int)
+    members = np.concatenate(order)
+    back[members] = np.arange(len(members))
+    return back
+
 
 def lay_out(
     model: Model, population: Population, samples: str = "observations", mesh: Mesh | None = None, members: np.ndarray | None = None
@@ -125,9 +148,7 @@ def lay_out(
         data = dataclasses.replace(data, number=jnp.asarray(filled))
         parts.append(Part(data, jnp.asarray(filled), jnp.asarray(places), chunks))
         order.append(filled)
-    back = np.zeros(len(subjects), int)
-    for k, i in enumerate(np.concatenate(order)):
-        back[i] = k
+    back = _back(order, len(subjects))
     sites = sites_of(population, anatomy.above) if anatomy.above and samples == "observations" else None
     site_of = None if sites is None else jnp.asarray(sites.of)
     arrays = Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh, threads, site_of)

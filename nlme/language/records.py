@@ -122,8 +122,10 @@ def records_of(
 def _clock(subject: Subject) -> np.ndarray:
     """Times that never run backwards: after a reset that restarts the clock, time goes on from where it was."""
     time = np.asarray(subject.time, dtype=float)
-    back = np.minimum(np.diff(time, prepend=time[0]), 0.0)
-    return time - np.cumsum(back)
+    forward = time[1:] - time[:-1]
+    if (forward >= 0.0).all():
+        return time
+    return time - np.cumsum(np.minimum(np.r_[0.0, forward], 0.0))
 
 
 def _where(subject: Subject, j: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +17,8 @@ from nlme.language.records import BOLUS_HOW
 
 _REAL = {"time", "amount", "given", "ahead"}
 _FIELDS = (*sorted(_REAL), "kind", "record", "how", "compartment", "reset", "epoch", "slot", "adds", "queue", "rest", "source")
+_NOTED = (*_FIELDS, "row", "dose_row")
+_noted = operator.attrgetter(*_NOTED)
 
 
 class SubjectData(eqx.Module):
@@ -78,8 +81,8 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
     for i, s in enumerate(subjects):
         events, subject = s["events"], s["subject"]
         used = len(events)
-        for name in (*_FIELDS, "row", "dose_row"):
-            event[name][i, :used] = [getattr(e, name) for e in events]
+        for name, values in zip(_NOTED, np.array([_noted(e) for e in events], float).T, strict=True):
+            event[name][i, :used] = values
         # padding: nothing happens, at the last time, in the last epoch
         event["time"][i, used:] = max(e.key[0] for e in events)
         event["epoch"][i, used:] = events[-1].epoch
@@ -101,7 +104,7 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
                     observed[i, t], cens[i, t], limit[i, t] = subject.dv[record], subject.cens[record], subject.limit[record]
         filled = [*((covariates[name], v) for name, v in s["table"].items()), *((drift[name], v) for name, v in s["drift"].items())]
         for target, values in [*filled, (anchor, s["anchor"])]:
-            target[i] = np.r_[values, np.full(rows - len(values), values[-1])]
+            target[i, : len(values)], target[i, len(values) :] = values, values[-1]
 
     timeline = Timeline(
         start=start,

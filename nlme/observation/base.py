@@ -16,7 +16,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -90,6 +90,8 @@ class Law:
 
 class Observation(eqx.Module):
     """Distribution of one endpoint's observation at one time, given the individual parameters and the states."""
+
+    closes: ClassVar[bool] = False  # whether it holds functions that close over the numbers of the trace that made it
 
     @abc.abstractmethod
     def law(self) -> Law:

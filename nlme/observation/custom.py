@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from nlme.typing import Scalar
 class Custom(Observation):
     """log p(y) = density(y)."""
 
+    closes: ClassVar[bool] = True
     density: Callable = eqx.field(static=True)
     value: Scalar
     draw: Callable | None = eqx.field(static=True)

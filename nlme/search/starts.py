@@ -31,6 +31,7 @@ from nlme.search.quasi_newton import SEARCHING, Answer, Search, absorb, begin
 from nlme.structure.compartments import OneCompartmentOral
 from nlme.typing import Named
 
+_ROWS = 256  # points of the compiled program, where there are not more
 _POINTS = 192  # looked at
 _DESCENTS = 8  # of the best of them from which the pooled criterion is minimised
 _ROUNDS = 40  # of those searches
@@ -104,16 +105,19 @@ class Typical:
         self.centres = [self._balanced(u) for u in self.centres]
 
     def pooled(self, points: np.ndarray) -> Pooled:
-        problem = self.problem
+        problem, count = self.problem, len(points)
+        filled = np.zeros((max(_ROWS, 1 << (count - 1).bit_length()), points.shape[1]))
+        filled[:count] = points
         parts = _parts(
             problem.every,
             problem.model,
             problem.layout.arrays,
             problem.layout.anatomy,
             problem.method.ode,
-            jnp.asarray(problem.among_all(points)),
+            jnp.asarray(problem.among_all(filled)),
+            jnp.asarray(count),
         )
-        return Pooled(*map(np.asarray, parts))
+        return Pooled(*(np.asarray(part)[:count] for part in parts))
 
     def starts(self, count: int) -> list[np.ndarray]:
         """At most ``count`` points (P,) from which searches should begin, best first."""
@@ -287,8 +291,8 @@ def _relative_slopes(model, anatomy, cov):
 
 
 @eqx.filter_jit
-def _parts(inventory, model, arrays, anatomy, ode, points):
-    """The parts of the criterion at every point, see ``Pooled``."""
+def _parts(inventory, model, arrays, anatomy, ode, points, count):
+    """The parts of the criterion at the first ``count`` points, see ``Pooled``; one program for any number of them."""
 
     def at(u):
         here = inventory.at_unconstrained(model, u)
@@ -312,4 +316,10 @@ def _parts(inventory, model, arrays, anatomy, ode, points):
         (*parts, mark), _ = over_subjects(of_subject, arrays)
         return *parts, jnp.sum(mark)
 
-    return jax.lax.map(at, points)
+    rows, subjects = len(points), arrays.back.shape[0]
+    nothing = (*(jnp.zeros((rows, subjects, len(anatomy.endpoints))),) * 4, jnp.zeros(rows))
+
+    def write(k, found):
+        return tuple(all_of.at[k].set(one) for all_of, one in zip(found, at(points[k]), strict=True))
+
+    return jax.lax.fori_loop(0, count, write, nothing)

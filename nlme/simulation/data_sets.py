@@ -17,18 +17,14 @@ def data_sets(simulated, population):
     DataFrame
         REPLICATE, then the columns of ``population.to_frame()``; CENS is 0, for simulated values are not censored.
     """
-    import pandas as pd
-
     table = population.to_frame()
     observed = np.concatenate([subject.is_observation for subject in population])
-    dv = table["DV"].to_numpy(dtype=float, copy=True)
-    replaced = {"CENS": 0} if "CENS" in table else {}
-    frames = []
-    for replicate, rows in simulated[simulated["MDV"] == 0].groupby("REPLICATE", sort=True):
-        values = dv.copy()
-        values[observed] = rows["DV"].to_numpy(dtype=float)
-        frames.append(table.drop(columns="LIMIT", errors="ignore").assign(DV=values, **replaced).assign(REPLICATE=replicate))
-    whole = pd.concat(frames, ignore_index=True)
-    whole = whole[["REPLICATE", *(name for name in whole if name != "REPLICATE")]]
+    values = simulated.loc[simulated["MDV"] == 0, "DV"].to_numpy(dtype=float).reshape(-1, observed.sum())
+    replicates = simulated["REPLICATE"].unique()
+    dv = np.tile(table["DV"].to_numpy(dtype=float), (len(replicates), 1))
+    dv[:, observed] = values
+    whole = table.drop(columns="LIMIT", errors="ignore").take(np.tile(np.arange(len(table)), len(replicates)))
+    whole = whole.reset_index(drop=True).assign(DV=dv.ravel(), **({"CENS": 0} if "CENS" in table else {}))
+    whole.insert(0, "REPLICATE", np.repeat(replicates, len(table)))
     whole.attrs.update(table.attrs)
     return whole

@@ -4,130 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from nlme.dynamics.solvers import SENTENCES, SOLVED, Tolerances
-from nlme.errors import DataError, FitError, ModelError
+from nlme.dynamics.solvers import Tolerances
+from nlme.errors import DataError, ModelError
 from nlme.fitting.result import Evaluated
-from nlme.language.anatomy import anatomy_of, observation_row, rows_of
-from nlme.language.layout import Layout, anatomy_for, lay_out
+from nlme.language.anatomy import anatomy_of
+from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
-from nlme.language.ragged import over_subjects, threaded
-from nlme.language.solution import Expansion, failure
-from nlme.observation.sequence import LINKS, Course
-
-
-class Records:
-    """Everything a model says of each record of a population, for given random effects.
-
-    Arrays have one entry per record, subject after subject in file order.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        population,
-        eta: np.ndarray,
-        ode: Tolerances = Tolerances(),
-        layout: Layout | None = None,
-        members: np.ndarray | None = None,
-    ):
-        self.population = population
-        # that of another of the same model and population, if there is one
-        self.layout: Layout = layout or lay_out(model, population, samples="records", members=members)
-        status, (states, outputs) = threaded(_solve, self.layout.arrays, model, self.layout.anatomy, jnp.asarray(eta), ode)
-        self._model, self._eta, self._states = model, jnp.asarray(eta), states
-        self._require_solved(np.asarray(status), ode)
-        subjects = list(population)
-        where = self.layout.positions
-        self.subject = np.concatenate([np.full(len(s.time), i) for i, s in enumerate(subjects)])
-        self.record = np.concatenate([np.arange(len(s.time)) for s in subjects])
-        # records are samples in the order of the timeline; back to the order of the file
-        self._place = [np.argsort(where[i][where[i] >= 0], kind="stable") for i in range(len(subjects))]
-        self.states = self._in_file_order(states)
-        self.outputs = {name: self._in_file_order(part) for name, part in outputs.items()}
-
-    def _in_file_order(self, parts) -> np.ndarray:
-        return np.concatenate([np.asarray(part)[p] for part, p in zip(np.asarray(parts), self._place, strict=True)])
-
-    def draw(self, endpoint: str, observed: np.ndarray, key) -> np.ndarray:
-        """Simulated observations of ``endpoint`` at every record; ``observed`` says which records are observations of it."""
-        where = self.layout.positions
-        own, count = np.zeros(where.shape, bool), 0
-        for i, place in enumerate(self._place):
-            own[i, place] = observed[count : count + len(place)]
-            count += len(place)
-        keys = jax.random.split(key, where.shape[0])
-        drawn = _draw(self._model, self.layout.anatomy, endpoint, self.layout.arrays, self._eta, self._states, own, keys)
-        return self._in_file_order(drawn)
-
-    def _require_solved(self, status: np.ndarray, ode: Tolerances) -> None:
-        bad = np.flatnonzero(status != SOLVED)
-        if len(bad):
-            subjects = list(self.population)
-
-            def why(i):
-                data, _ = self.layout.subject(i)
-                found = failure(self._model, self.layout.anatomy, subjects[i], data, self._eta[i], ode)
-                return found or SENTENCES[int(status[i])]
-
-            listed = "\n".join(f"  subject {subjects[i].id}: {why(i)}." for i in bad[:3])
-            more = f"\n  ... and {len(bad) - 3} more" if len(bad) > 3 else ""
-            raise FitError(f"The model could not be solved for {len(bad)} of {len(subjects)} subjects:\n{listed}{more}")
-
-    def column(self, name: str) -> np.ndarray:
-        """A per-record field of the subjects ("time", "evid", "dv", ...)."""
-        return np.concatenate([getattr(s, name) for s in self.population])
-
-    @property
-    def ids(self) -> list:
-        subjects = list(self.population)
-        return [subjects[i].id for i in self.subject]
-
-
-@eqx.filter_jit
-def _solve(arrays, model: Model, anatomy, eta, ode: Tolerances):
-    def of_subject(data, eta):
-        solution = Expansion(model, anatomy, eta, data.covariates, data.timeline, 0, ode)(model, eta)
-        ind = {name: value[data.timeline.sample_row] for name, value in solution.individual.items()}
-
-        def of_record(ind, state, t):
-            out = observation_row(model, ind, anatomy.states, state, t)
-            return {name: r.prediction() for name, r in out.items()}
-
-        outputs = jax.vmap(of_record)(ind, solution.states, data.timeline.sample_time)
-        return solution.status, (solution.states, outputs)
-
-    return over_subjects(of_subject, arrays, eta)
-
-
-@eqx.filter_jit
-def _draw(model: Model, anatomy, endpoint: str, arrays, eta, states, own, keys):
-    """One observation of ``endpoint`` at every sample, from states already solved."""
-    link = LINKS[anatomy.laws[anatomy.endpoints.index(endpoint)].link]
-
-    def of_subject(data, eta, states, own, key):
-        timeline = data.timeline
-        count = len(timeline.sample)  # of this size class: the first of the widest arrangement, which has one group of samples
-        states, own = states[:count], own[:count]
-        table = rows_of(model, anatomy, eta, data.covariates, timeline.rows)
-        ind = {name: value[timeline.sample_row] for name, value in table.items()}
-
-        def of_each(function, *values):
-            def at(ind, state, t, *values):
-                return function(observation_row(model, ind, anatomy.states, state, t)[endpoint], *values)
-
-            return jax.vmap(at)(ind, states, timeline.sample_time, *values)
-
-        course = Course(timeline.sample_clock, timeline.sample_epoch)
-        first, second = jax.random.split(key)
-        drive = link.drive(of_each(lambda r: r.carried()), own, course, first)
-        return None, of_each(lambda r, drive, key: r.sample(drive, key), drive, jax.random.split(second, count))
-
-    return over_subjects(of_subject, arrays, eta, states, own, keys)[1]
+from nlme.simulation.records import Design, Records
 
 
 def model_of(model: Any) -> Model:
@@ -225,7 +110,12 @@ def predict(model: Model | Evaluated, population=None, eta=None, *, ode: Toleran
             raise ModelError("predict needs a population: nlme.predict(model, population).")
         population = model.population
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
-    at = Records(model_of(model), population, effects_of(model, population, eta), ode, members=members_of(model, population))
-    frame = {"ID": at.ids, "TIME": at.column("time"), "EVID": at.column("evid")}
-    frame |= {name: at.states[:, k] for k, name in enumerate(at.layout.anatomy.states)}
-    return pd.DataFrame(frame | at.outputs)
+    design = Design(model_of(model), population)
+    at = Records(design, model_of(model), effects_of(model, population, eta)[None], ode, _one(members_of(model, population)))
+    frame = {"ID": design.ids, "TIME": design.column("time"), "EVID": design.column("evid")}
+    frame |= {name: at.states[0, :, k] for k, name in enumerate(design.anatomy.states)}
+    return pd.DataFrame(frame | {name: values[0] for name, values in at.outputs.items()})
+
+
+def _one(members: np.ndarray | None) -> np.ndarray | None:
+    return None if members is None else members[None]

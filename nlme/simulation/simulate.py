@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import numpy as np
 
@@ -9,11 +11,11 @@ from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError
 from nlme.fitting.result import Evaluated
 from nlme.language.anatomy import Anatomy
-from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
 from nlme.language.sites import sites_of
 from nlme.simulation.data_sets import data_sets
-from nlme.simulation.predict import Records, effects_of, members_of, model_of
+from nlme.simulation.predict import effects_of, members_of, model_of
+from nlme.simulation.records import Design, Records
 
 CHOICES = ("estimated", "new", "typical")
 
@@ -62,44 +64,70 @@ def simulate(
     DataError
         "estimated" without a fit, a subject without random effects, or an unknown ``eta``.
     """
-    import pandas as pd
-
     if population is None and isinstance(model, Evaluated):
         population = model.population
     if population is None:
         raise DataError("simulate needs a population: nlme.simulate(model, population, key=1).")
     if replicates < 1:
         raise DataError(f"replicates must be at least 1; got {replicates}.")
-    own = model_of(model)
-    anatomy = anatomy_for(own, population)
-    names, factor = anatomy.effects, anatomy.cholesky(own)
+    own, design = model_of(model), Design(model_of(model), population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
-    fixed = None if isinstance(eta, str) and eta == "new" else _chosen(model, population, eta)
-    frames, at = [], None
-    for replicate in range(1, replicates + 1):
-        key, draw, error = jax.random.split(key, 3)
-        used, members = fixed, members_of(model, population)
-        if used is None:
-            if members is not None:
-                key, share = jax.random.split(key)
-                shares = getattr(own, anatomy.mixture).shares
-                members = np.asarray(jax.random.choice(share, len(shares), (len(population),), p=shares))
-            used = drawn_effects(anatomy, factor, population, draw)
-        if at is None or fixed is None:
-            at = Records(own, population, used, ode, members=members)
-        frames.append(_observations(at, used, names, replicate, error if noise else None))
-    frame = pd.concat(frames, ignore_index=True)
+    members, at = members_of(model, population), None
+    if not (isinstance(eta, str) and eta == "new"):
+        eta = _chosen(model, population, eta)[None]
+        at = Records(design, own, eta, ode, None if members is None else members[None])
+    table, parts, size = _Table(design), [], design.batch(replicates)
+    for begin in range(0, replicates, size):
+        key, draws, errors, shares = _keys(key, size, members is not None and at is None)
+        if at is None:
+            used = drawn_effects(design.anatomy, own, population, draws)
+            found = Records(design, own, used, ode, None if members is None else _drawn_members(own, design, shares))
+        else:
+            used, found = eta, at
+        parts.append(table.columns(used, found, errors if noise else None, min(size, replicates - begin)))
+    frame = table.frame(parts)
     return data_sets(frame, population) if as_data else frame
 
 
-def drawn_effects(anatomy: Anatomy, factor, population, key) -> np.ndarray:
-    """(N, q) new random effects, those of a site the same for all its subjects; ``factor`` is L of ``anatomy.cholesky``."""
-    standard = np.array(jax.random.normal(key, (len(population), len(anatomy.effects))))
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _keys(key, replicates: int, shares: bool):
+    """The key that is left, and keys (R,) of so many replicates: for their random effects, residual errors and subpopulations."""
+
+    def one(key, _):
+        key, draw, error = jax.random.split(key, 3)
+        key, share = jax.random.split(key) if shares else (key, key)
+        return key, (draw, error, share)
+
+    key, found = jax.lax.scan(one, key, length=replicates)
+    return key, *found
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _of_endpoints(keys, count: int):
+    """(R, e) keys of so many endpoints, from those of replicates."""
+
+    def one(key, _):
+        key, draw = jax.random.split(key)
+        return key, draw
+
+    return jax.vmap(lambda key: jax.lax.scan(one, key, length=count)[1])(keys)
+
+
+def _drawn_members(model: Model, design: Design, keys) -> np.ndarray:
+    """(R, N) new subpopulations."""
+    shares = getattr(model, design.anatomy.mixture).shares
+    return np.asarray(jax.vmap(lambda key: jax.random.choice(key, len(shares), (design.layout.n_subjects,), p=shares))(keys))
+
+
+def drawn_effects(anatomy: Anatomy, model: Model, population, keys) -> np.ndarray:
+    """(R, N, q) new random effects for each of ``keys`` (R,), those of a site the same for all its subjects."""
+    shape = (len(population), len(anatomy.effects))
+    standard = np.array(jax.vmap(lambda key: jax.random.normal(key, shape))(keys))
     if anatomy.by_site:
         sites = sites_of(population, anatomy.above)
-        standard[:, anatomy.inner :] = standard[sites.first, anatomy.inner :][sites.of]
-    return standard @ np.asarray(factor).T
+        standard[..., anatomy.inner :] = standard[:, sites.first, anatomy.inner :][:, sites.of]
+    return standard @ np.asarray(anatomy.cholesky(model)).T
 
 
 def _chosen(model, population, eta) -> np.ndarray:
@@ -114,37 +142,54 @@ def _chosen(model, population, eta) -> np.ndarray:
     return effects_of(model, population, None)
 
 
-def _observations(at: Records, eta, names, replicate: int, key):
-    import pandas as pd
+class _Table:
+    """The rows of the simulated table, the same in every replicate: record by record, and within a record by endpoint."""
 
-    evid, endpoint, mdv = at.column("evid"), at.column("endpoint"), at.column("mdv")
-    codes = dict(zip(at.population.endpoints, at.population.dvid, strict=True)) if at.population.dvid is not None else {}
-    endpoints, named = list(at.outputs), np.array([*at.population.endpoints, ""], dtype=object)[endpoint]
-    parts = []
-    for name in endpoints:
-        prediction = at.outputs[name]
+    def __init__(self, design: Design):
+        self._design, population = design, design.population
+        evid, endpoint, mdv = (design.column(name) for name in ("evid", "endpoint", "mdv"))
+        self._endpoints = design.endpoints
+        named = np.array([*population.endpoints, ""], dtype=object)[endpoint]
         # an observation belongs to its endpoint; a record to predict (EVID 2) to every endpoint
-        own = (endpoint < 0) | (named == name) | (len(endpoints) == 1)
-        rows = np.flatnonzero((evid == 2) | ((evid == 0) & own))
-        value = prediction[rows]
-        if key is not None:
-            key, draw = jax.random.split(key)
-            value = at.draw(name, np.isin(np.arange(len(evid)), rows), draw)[rows]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "REPLICATE": replicate,
-                    "ID": [at.ids[r] for r in rows],
-                    "TIME": at.column("time")[rows],
-                    "ENDPOINT": name,
-                    "IPRED": prediction[rows],
-                    "DV": value,
-                    "EVID": evid[rows],
-                    "MDV": np.where((evid[rows] == 0) & (endpoint[rows] >= 0), mdv[rows], 1),
-                    "DVID": codes.get(name, name),
-                    **{f"eta.{n}": eta[at.subject[rows], q] for q, n in enumerate(names)},
-                    "_order": rows,
-                }
-            )
-        )
-    return pd.concat(parts).sort_values("_order", kind="stable").drop(columns="_order")
+        alone = len(self._endpoints) == 1
+        self._asked = [(evid == 2) | ((evid == 0) & ((endpoint < 0) | (named == name) | alone)) for name in self._endpoints]
+        self._row, self._which = np.nonzero(np.stack(self._asked, axis=1))
+        self._evid = evid[self._row]
+        self._mdv = np.where((self._evid == 0) & (endpoint[self._row] >= 0), mdv[self._row], 1)
+
+    def columns(self, eta: np.ndarray, at: Records, keys, count: int) -> dict[str, np.ndarray]:
+        """IPRED, DV and the random effects ``eta`` (R, N, q) of the first ``count`` replicates, (count, rows); DV without noise where
+        there are no ``keys``."""
+        ipred = self._rows(at.outputs)
+        dv = ipred
+        if keys is not None:
+            dv = self._rows(at.draw(self._endpoints, self._asked, _of_endpoints(keys, len(self._endpoints))))
+        effects = eta[:, self._design.subject[self._row]]
+        found = {"IPRED": ipred, "DV": dv} | {f"eta.{n}": effects[..., q] for q, n in enumerate(self._design.anatomy.effects)}
+        return {name: np.broadcast_to(x if len(x) == 1 else x[:count], (count, len(self._row))) for name, x in found.items()}
+
+    def _rows(self, values: dict[str, np.ndarray]) -> np.ndarray:
+        """(R, rows) of values at every record."""
+        return np.stack([values[name] for name in self._endpoints], axis=1)[:, self._which, self._row]
+
+    def frame(self, parts: list[dict[str, np.ndarray]]):
+        """All replicates as one table."""
+        import pandas as pd
+
+        design, population = self._design, self._design.population
+        codes = dict(zip(population.endpoints, population.dvid, strict=True)) if population.dvid is not None else {}
+        replicates, rows = sum(len(part["DV"]) for part in parts), len(self._row)
+        drawn = {name: np.concatenate([part[name] for part in parts]).ravel() for name in parts[0]}
+        row, which = np.tile(self._row, replicates), np.tile(self._which, replicates)
+        own = {
+            "REPLICATE": np.repeat(np.arange(1, replicates + 1), rows),
+            "ID": design.ids.take(row),
+            "TIME": design.column("time")[row],
+            "ENDPOINT": pd.Index(list(self._endpoints)).take(which),
+            "IPRED": drawn.pop("IPRED"),
+            "DV": drawn.pop("DV"),
+            "EVID": np.tile(self._evid, replicates),
+            "MDV": np.tile(self._mdv, replicates),
+            "DVID": pd.Index([codes.get(name, name) for name in self._endpoints]).take(which),
+        }
+        return pd.DataFrame(own | drawn)

@@ -233,7 +233,7 @@ def bootstrap(
     fits = run_fits(
         problem,
         u,
-        starts=fit.b,
+        starts=fit.near_modes,
         weights=weights,
         observed=observed,
         tolerance=tolerance,

@@ -165,7 +165,7 @@ def sir(
         return inventory.natural(model), 0.0 if penalty is None else penalty(model)
 
     natural, extra = jax.jit(jax.vmap(shown))(u)
-    increase = objectives(problem, u, fit.b) + np.asarray(extra) - fit.objective - fit.penalty
+    increase = objectives(problem, u, fit.near_modes) + np.asarray(extra) - fit.objective - fit.penalty
     log_weight = -0.5 * increase + np.linalg.slogdet(jacobian(fit, u))[1] + 0.5 * np.sum(z**2, axis=1)
     log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)
     if np.sum(np.isfinite(log_weight)) < resamples:

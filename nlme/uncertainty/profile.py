@@ -174,7 +174,7 @@ def profile(
             u[r, k] = centre[k] + move
             free[r, k] = False
         found = run_fits(
-            problem, u, starts=fit.b, free=free, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress,
+            problem, u, starts=fit.near_modes, free=free, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress,
             title=f"profile of {type(fit.model).__name__}",
         )  # fmt: skip
         increases = found.objective - fit.objective - fit.penalty

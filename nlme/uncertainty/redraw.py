@@ -7,7 +7,7 @@ import numpy as np
 
 from nlme.errors import DataError
 from nlme.fitting.result import Fit
-from nlme.simulation.predict import Records
+from nlme.simulation.records import Design, Records
 
 
 def redrawn_observations(fit: Fit, replicates: int, key) -> tuple[np.ndarray, ...]:
@@ -29,38 +29,41 @@ def redrawn_observations(fit: Fit, replicates: int, key) -> tuple[np.ndarray, ..
                 f"A parametric bootstrap simulates uncensored values, and subject {subject.id} has a censored one (row "
                 f"{subject.rows[censored[0]]}, CENS = {subject.cens[censored[0]]}). Resample subjects instead (parametric=False)."
             )
-    layout, count = fit.layout, len(fit.population)
-    factor = np.asarray(layout.anatomy.cholesky(fit.model))
+    layout = fit.layout
     parts = [np.repeat(np.asarray(part.data.observed)[None], replicates, axis=0) for part in layout.arrays.parts]
-    records = None
-    for r, own in enumerate(jax.random.split(key, replicates)):
-        effects, errors = jax.random.split(own)
-        eta = np.asarray(jax.random.normal(effects, (count, len(fit.effects)))) @ factor.T
-        records = Records(fit.model, fit.population, eta, fit.method.ode, records.layout if records else None)
-        dv = _drawn(fit, records, errors)
+    design, keys = Design(fit.model, fit.population), jax.random.split(key, replicates)
+    size = design.batch(replicates)
+    for begin in range(0, replicates, size):
+        own = np.minimum(begin + np.arange(size), replicates - 1)  # the last batch is filled up
+        dv = _drawn(fit, design, keys[own])[: replicates - begin]
+        padded = np.concatenate([dv, np.full((len(dv), 1), np.nan)], axis=1)
         for part, observed in zip(layout.arrays.parts, parts, strict=True):
             members = np.asarray(part.members)
             where = layout.positions[np.ix_(members, np.asarray(part.places))]
-            for k, i in enumerate(members):
-                real = where[k] >= 0
-                observed[r, k, real] = dv[i][where[k, real]]
+            real, first = where >= 0, np.cumsum([0, *map(len, fit.population)])[members]
+            found = padded[:, np.where(real, first[:, None] + where, -1)]
+            observed[begin : begin + len(dv)] = np.where(real, found, observed[begin : begin + len(dv)])
     return tuple(parts)
 
 
-def _drawn(fit: Fit, records: Records, key) -> list[np.ndarray]:
-    """One simulated trial: DV of every record of every subject (NaN on records that are not observations)."""
+def _drawn(fit: Fit, design: Design, keys) -> np.ndarray:
+    """(R, n) DV of every record of a simulated trial for each of ``keys`` (R,); NaN on records that are not observations."""
+    effects, errors = jax.vmap(jax.random.split, out_axes=1)(keys)
+    shape = (len(fit.population), len(fit.effects))
+    eta = np.asarray(jax.vmap(lambda key: jax.random.normal(key, shape))(effects)) @ np.asarray(design.anatomy.cholesky(fit.model)).T
+    names, endpoint = design.endpoints, design.column("endpoint")
     observed = np.concatenate([s.is_observation for s in fit.population])
-    endpoint = records.column("endpoint")
-    names = list(records.outputs)
-    dv = np.full(len(observed), np.nan)
-    for name, own in zip(names, jax.random.split(key, len(names)), strict=True):
-        rows = observed & ((len(names) == 1) | (np.array([*fit.population.endpoints, ""], dtype=object)[endpoint] == name))
-        if rows.any():
-            dv[rows] = records.draw(name, rows, own)[rows]
-    lost = np.flatnonzero(observed & ~np.isfinite(dv))
+    named = np.array([*fit.population.endpoints, ""], dtype=object)[endpoint]
+    rows = {name: own for name in names if (own := observed & ((len(names) == 1) | (named == name))).any()}
+    keys = jax.vmap(lambda key: jax.random.split(key, len(names)))(errors)[:, np.array([names.index(name) for name in rows])]
+    drawn = Records(design, fit.model, eta, fit.method.ode).draw(list(rows), list(rows.values()), keys)
+    dv = np.full((len(keys), len(observed)), np.nan)
+    for name, own in rows.items():
+        dv[:, own] = drawn[name][:, own]
+    lost = np.flatnonzero(observed & ~np.isfinite(dv).all(axis=0))
     if len(lost):
         raise DataError(
-            f"A parametric bootstrap cannot draw the record of subject {records.ids[lost[0]]} at time "
-            f"{records.column('time')[lost[0]]:g}: after an event no further one can follow. Resample subjects instead."
+            f"A parametric bootstrap cannot draw the record of subject {design.ids[lost[0]]} at time "
+            f"{design.column('time')[lost[0]]:g}: after an event no further one can follow. Resample subjects instead."
         )
-    return np.split(dv, np.cumsum([len(s) for s in fit.population])[:-1])
+    return dv

@@ -8,6 +8,7 @@ import pytest
 from reference import case, lower, lower_elements
 
 import nlme
+from nlme.fitting import evaluated
 
 CASE = case("theophylline_control5_fo")
 PRINTED = CASE.reference()
@@ -74,3 +75,41 @@ def test_covariance_of_the_estimates(fit):
     scale = np.sqrt(np.diag(theirs))
     np.testing.assert_allclose(fit.covariance.standard_errors, scale, rtol=0.02)
     np.testing.assert_allclose(fit.covariance.matrix / np.outer(scale, scale), theirs / np.outer(scale, scale), atol=0.002)
+
+
+@pytest.fixture
+def methods(monkeypatch):
+    """The methods whose programs are evaluated for the first time, in order."""
+    seen, evaluate = [], evaluated.evaluate_subjects
+
+    def noted(method, *args, **options):
+        seen.append(type(method).__name__)
+        return evaluate(method, *args, **options)
+
+    monkeypatch.setattr(evaluated, "evaluate_subjects", noted)
+    return seen
+
+
+def test_a_fit_finds_its_modes_when_they_are_asked_for(population, methods, tmp_path):
+    """First-order fits compile nothing of FOCE before, and what is found is FOCE's."""
+    start = at(PRINTED["at_final"]["parameters"])
+    fit = nlme.fit(start, population, nlme.FO(), progress=False, starts=0)
+    assert "Converged" in repr(fit) and fit.covariance.names and fit.objective_full and not fit.subjects.empty
+    assert "FOCE" not in methods and not fit.has_modes
+    assert fit.audit["shrinkage"].verdict == "not judged" and "post hoc" in fit.audit["shrinkage"].sentence
+
+    fit.save(tmp_path / "unsearched.nlme")
+    opened = nlme.load(tmp_path / "unsearched.nlme", Control5)
+    assert "FOCE" not in methods and not opened.has_modes
+
+    theirs = nlme.evaluate(fit.model, population, nlme.FOCE())
+    methods.clear()
+    np.testing.assert_allclose(fit.eta, theirs.eta, rtol=1e-8)
+    assert methods == ["FOCE"] and fit.has_modes and fit.probabilities.shape == (12, 1)
+    assert fit.shrinkage.notna().all() and methods == ["FOCE"]
+
+    fit.save(tmp_path / "searched.nlme")
+    again = nlme.load(tmp_path / "searched.nlme", Control5)
+    np.testing.assert_array_equal(again.b, fit.b)
+    assert methods == ["FOCE"]
+    np.testing.assert_allclose(opened.eta, fit.eta, rtol=1e-12)

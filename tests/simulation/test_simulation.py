@@ -1,5 +1,6 @@
 """Predictions and simulations: the same numbers as the likelihood uses, the same people under another dosing."""
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +9,9 @@ import nlme
 from nlme import datasets
 from nlme.models.quinidine import Quinidine
 from nlme.models.theophylline import Theophylline
+from nlme.simulation import records
+
+OBSERVED = np.arange(12) > 0  # records of a subject of theophylline: the dose comes first
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +130,47 @@ def test_whole_data_sets_keep_every_record_and_can_be_fitted(evaluated):
         assert [s.amt.tolist() for s in one] == [s.amt.tolist() for s in population] and one.covariates.keys() == population.covariates.keys()
         values = np.concatenate([s.dv[s.is_observation] for s in one])
         np.testing.assert_array_equal(values, long.loc[long["REPLICATE"] == replicate, "DV"])
+
+
+@pytest.mark.parametrize("how", [{"eta": "new"}, {"eta": "typical"}, {"eta": "new", "noise": False}])
+def test_replicates_do_not_depend_on_how_many_are_worked_off_at_once(evaluated, monkeypatch, how):
+    together = nlme.simulate(evaluated, key=11, replicates=5, **how)
+    first = nlme.simulate(evaluated, key=11, replicates=1, **how)
+    assert first.equals(together[together["REPLICATE"] == 1])
+    monkeypatch.setattr(records, "_NUMBERS", 1)
+    apart = nlme.simulate(evaluated, key=11, replicates=5, **how)
+    pd.testing.assert_frame_equal(apart, together, rtol=1e-13, atol=0)
+
+
+def test_the_draws_of_a_key_stay_what_they_were(evaluated):
+    """One key for each replicate's effects, one for its errors, split by endpoint, subject and record."""
+    frame = nlme.simulate(evaluated, key=1, eta="new", replicates=2)
+    key, eta, dv = jax.random.key(1), [], []
+    for _ in range(2):
+        key, draw, error = jax.random.split(key, 3)
+        eta.append(np.asarray(jax.random.normal(draw, (12, 3))) @ np.asarray(evaluated.model.omega.cholesky).T)
+        _, own = jax.random.split(error)
+        seconds = [jax.random.split(subject)[0] for subject in jax.random.split(own, 12)]
+        dv.append([np.asarray(jax.random.normal(first, (12,))) for first in seconds])
+    drawn = frame.groupby(["REPLICATE", "ID"])[["eta.ka", "eta.cl", "eta.v"]].first().to_numpy()
+    np.testing.assert_allclose(drawn, np.concatenate(eta), rtol=1e-12)
+    sd = np.sqrt(float(evaluated.model.add) ** 2 + (float(evaluated.model.prop) * frame["IPRED"]) ** 2)
+    np.testing.assert_allclose((frame["DV"] - frame["IPRED"]) / sd, np.concatenate(np.concatenate(dv))[np.tile(OBSERVED, 24)], atol=1e-9)
+
+
+def test_neither_random_effects_nor_states_are_needed():
+    class Line(nlme.Model):
+        slope: nlme.Scalar = nlme.real(2.0)
+        sd: nlme.Scalar = nlme.positive(0.1)
+
+        def individual(self, eta, cov):
+            return dict(slope=self.slope)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.slope * t, self.sd)}
+
+    population = nlme.read_nonmem(pd.DataFrame({"ID": [1, 1, 2], "TIME": [1.0, 2.0, 3.0], "DV": [2.0, 4.0, 6.0]}))
+    for eta in ("new", "typical"):
+        frame = nlme.simulate(Line(), population, key=1, eta=eta, replicates=2)
+        assert frame["IPRED"].tolist() == [2.0, 4.0, 6.0] * 2 and frame["DV"].nunique() == 6
+    assert nlme.predict(Line(), population)["y"].tolist() == [2.0, 4.0, 6.0]

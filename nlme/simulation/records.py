@@ -1,0 +1,205 @@
+"""What a model says of every record of a population, for many replicates of it at once.
+
+Replicates are as many populations, one after another: subjects of all of them are solved side by side, by one compiled program.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.dynamics.solvers import SENTENCES, SOLVED, Tolerances
+from nlme.errors import FitError
+from nlme.language.anatomy import Anatomy, observation_row, rows_of
+from nlme.language.layout import Layout, lay_out
+from nlme.language.model import Model
+from nlme.language.ragged import Ragged, over_subjects, threaded
+from nlme.language.solution import Expansion, failure
+from nlme.observation.sequence import LINKS, Course
+
+_NUMBERS = 4_000_000  # in the arrays of the subjects of all replicates that are worked off at once
+
+
+class Design:
+    """The records of a population, in file order, subject after subject, and where the arrays of the layout hold them.
+
+    Attributes
+    ----------
+    subject, record : (n,) position of every record's subject, and of the record within it
+    """
+
+    def __init__(self, model: Model, population):
+        self.population = population
+        self.layout: Layout = lay_out(model, population, samples="records")
+        lengths = np.array([len(s) for s in population])
+        self.subject = np.repeat(np.arange(len(lengths)), lengths)
+        starts = np.cumsum(lengths) - lengths
+        self.record = np.arange(len(self.subject)) - starts[self.subject]
+        # records are samples in the order of the timeline
+        i, t = np.nonzero(self.layout.positions >= 0)
+        self._sample = np.empty(len(self.subject), int)
+        self._sample[starts[i] + self.layout.positions[i, t]] = t
+
+    @property
+    def anatomy(self) -> Anatomy:
+        return self.layout.anatomy
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The model's endpoints in the order of their names, in which they are drawn."""
+        return tuple(sorted(self.anatomy.endpoints))
+
+    def in_file_order(self, values) -> np.ndarray:
+        """(R, n, ...) of what the arrays of R replicates hold, (R N, T, ...)."""
+        values = np.asarray(values)
+        count = self.layout.n_subjects
+        return values.reshape(len(values) // count, count, *values.shape[1:])[:, self.subject, self._sample]
+
+    def in_arrays(self, of_records: np.ndarray) -> np.ndarray:
+        """(N, T) of (n,) Booleans; False where there is no record."""
+        found = np.zeros(self.layout.positions.shape, bool)
+        found[self.subject, self._sample] = of_records
+        return found
+
+    @functools.cached_property
+    def most(self) -> int:
+        """Replicates that are worked off at once, a power of two."""
+        size = sum(x.size for part in self.layout.arrays.parts for x in jax.tree.leaves(part.data))
+        return 2 ** int(np.log2(max(1, _NUMBERS // size)))
+
+    def batch(self, replicates: int) -> int:
+        """How many of so many replicates are worked off at once: few different numbers, each a program of its own."""
+        return min(self.most, 2 ** int(np.ceil(np.log2(replicates))))
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 (it ends with the simulation)
+    def arrays(self, replicates: int) -> Ragged:
+        return self.layout.arrays if replicates == 1 else self.layout.repeated(replicates)
+
+    def column(self, name: str) -> np.ndarray:
+        """A per-record field of the subjects ("time", "evid", "dv", ...)."""
+        return np.concatenate([getattr(s, name) for s in self.population])
+
+    @functools.cached_property
+    def ids(self):
+        """Index of the ID of every record's subject."""
+        import pandas as pd
+
+        return pd.Index([s.id for s in self.population]).take(self.subject)
+
+
+class Records:
+    """Everything a model says of each record, for R replicates with random effects of their own.
+
+    Parameters
+    ----------
+    eta : (R, N, q) random effects
+    members : (R, N) subpopulation of every subject in a mixture; the first by default
+
+    Attributes
+    ----------
+    states : (R, n, s) states at every record
+    outputs : endpoint -> (R, n) predictions
+    """
+
+    def __init__(self, design: Design, model: Model, eta: np.ndarray, ode: Tolerances, members: np.ndarray | None = None):
+        self._design, self._model = design, model
+        self._eta = np.concatenate(np.asarray(eta, float))
+        self._members = np.zeros(len(self._eta), int) if members is None else np.ravel(members)
+        given = jnp.asarray(self._eta), jnp.asarray(self._members)
+        status, (states, outputs) = threaded(_solve, design.arrays(len(eta)), model, design.anatomy, *given, ode)
+        self._states = np.asarray(states)
+        self._require_solved(np.asarray(status), ode)
+        self.states = design.in_file_order(states)
+        self.outputs = {name: design.in_file_order(part) for name, part in outputs.items()}
+
+    def draw(self, endpoints: Sequence[str], observed: Sequence[np.ndarray], keys) -> dict[str, np.ndarray]:
+        """Endpoint -> (R, n) simulated observations of it at every record.
+
+        ``observed`` says for each of ``endpoints`` which records are observations of it; ``keys`` are one for each replicate and
+        endpoint (R, e).  One replicate's states serve for any number of ``keys``.
+        """
+        design, replicates = self._design, len(keys)
+        again = replicates * design.layout.n_subjects // len(self._eta)
+        given = [np.tile(x, (again,) + (1,) * (x.ndim - 1)) for x in (self._eta, self._members, self._states)]
+        own = np.tile(np.stack([design.in_arrays(part) for part in observed], axis=1), (replicates, 1, 1))
+        each = _of_subjects(keys, design.layout.n_subjects)
+        drawn = _draw(self._model, design.anatomy, tuple(endpoints), design.arrays(replicates), *given, own, each)
+        return {name: design.in_file_order(np.asarray(drawn)[:, :, e]) for e, name in enumerate(endpoints)}
+
+    def _require_solved(self, status: np.ndarray, ode: Tolerances) -> None:
+        count = self._design.layout.n_subjects
+        failed = np.flatnonzero((status != SOLVED).reshape(-1, count).any(axis=1))
+        if not len(failed):
+            return
+        begin = failed[0] * count
+        subjects, layout = list(self._design.population), self._design.layout
+        bad = np.flatnonzero(status[begin : begin + count] != SOLVED)
+
+        def why(i):
+            data, _ = layout.subject(i)
+            if layout.anatomy.mixture:
+                data = data.belonging(self._members[begin + i])
+            found = failure(self._model, layout.anatomy, subjects[i], data, self._eta[begin + i], ode)
+            return found or SENTENCES[int(status[begin + i])]
+
+        listed = "\n".join(f"  subject {subjects[i].id}: {why(i)}." for i in bad[:3])
+        more = f"\n  ... and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise FitError(f"The model could not be solved for {len(bad)} of {len(subjects)} subjects:\n{listed}{more}")
+
+
+@eqx.filter_jit
+def _solve(arrays: Ragged, model: Model, anatomy: Anatomy, eta, members, ode: Tolerances):
+    def of_subject(data, eta, member):
+        data = data.belonging(member) if anatomy.mixture else data
+        solution = Expansion(model, anatomy, eta, data.covariates, data.timeline, 0, ode)(model, eta)
+        ind = {name: value[data.timeline.sample_row] for name, value in solution.individual.items()}
+
+        def of_record(ind, state, t):
+            out = observation_row(model, ind, anatomy.states, state, t)
+            return {name: r.prediction() for name, r in out.items()}
+
+        outputs = jax.vmap(of_record)(ind, solution.states, data.timeline.sample_time)
+        return solution.status, (solution.states, outputs)
+
+    return over_subjects(of_subject, arrays, eta, members)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _of_subjects(keys, count: int):
+    """(R N, e) keys, one for each subject, from those of replicates (R, e)."""
+    return jnp.moveaxis(jax.vmap(jax.vmap(lambda key: jax.random.split(key, count)))(keys), 1, 2).reshape(-1, keys.shape[1])
+
+
+@eqx.filter_jit
+def _draw(model: Model, anatomy: Anatomy, endpoints: tuple[str, ...], arrays: Ragged, eta, members, states, own, keys):
+    """An observation of each of ``endpoints`` (e,) at every sample, from states already solved."""
+    links = [LINKS[anatomy.laws[anatomy.endpoints.index(name)].link] for name in endpoints]
+
+    def of_subject(data, eta, member, states, own, keys):
+        data = data.belonging(member) if anatomy.mixture else data
+        timeline = data.timeline
+        count = len(timeline.sample)  # of this size class: the first of the widest arrangement, which has one group of samples
+        states, own = states[:count], own[:, :count]
+        table = rows_of(model, anatomy, eta, data.covariates, timeline.rows)
+        ind = {name: value[timeline.sample_row] for name, value in table.items()}
+
+        def of_each(function, *values):
+            def at(ind, state, t, *values):
+                out = observation_row(model, ind, anatomy.states, state, t)
+                return [function(out[name], *own) for name, *own in zip(endpoints, *values, strict=True)]
+
+            return jax.vmap(at)(ind, states, timeline.sample_time, *values)
+
+        course = Course(timeline.sample_clock, timeline.sample_epoch)
+        both = [jax.random.split(key) for key in keys]
+        carried = of_each(lambda r: r.carried())
+        drives = [link.drive(c, o, course, first) for link, c, o, (first, _) in zip(links, carried, own, both, strict=True)]
+        drawn = of_each(lambda r, drive, key: r.sample(drive, key), drives, [jax.random.split(second, count) for _, second in both])
+        return None, jnp.stack(drawn, axis=-1)
+
+    return over_subjects(of_subject, arrays, eta, members, states, own, keys)[1]
