@@ -11,6 +11,7 @@ doi:10.1007/3-540-49430-8_2), the hidden biases at zero.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Mapping, Sequence
 
@@ -38,29 +39,20 @@ def _weights(label: str):
     return eqx.field(metadata={METADATA: Declaration(REAL, "", label, kind="weight")})
 
 
-class MLP(eqx.Module):
-    """Multilayer network; make one with :func:`mlp` (a field of a model) or :func:`build` (a value).
+class LearnedTerm(eqx.Module):
+    """A function of named or counted numbers inside a model: how it is called, whatever computes it.
 
-    Attributes
-    ----------
-    weights : (out, in) matrix of every layer, from the first hidden one to the output
-    biases : (out,) vector of every layer
-    inputs, outputs : names, or () where they are only counted
-    center, scale : what the inputs are standardised with
+    Its ``inputs`` and ``outputs`` are names, or () where they are only counted.
     """
 
-    weights: tuple[Float[Array, "out in"], ...] = _weights("Network weight")
-    biases: tuple[Float[Array, " out"], ...] = _weights("Network bias")
-    inputs: tuple[str, ...] = eqx.field(static=True)
-    outputs: tuple[str, ...] = eqx.field(static=True)
-    activation: str = eqx.field(static=True)
-    center: tuple[float, ...] = eqx.field(static=True)
-    scale: tuple[float, ...] = eqx.field(static=True)
-
     @property
-    def size(self) -> int:
-        """Number of weights and biases."""
-        return sum(int(np.prod(np.shape(x))) for x in (*self.weights, *self.biases))
+    @abc.abstractmethod
+    def n_inputs(self) -> int:
+        """How many numbers it takes."""
+
+    @abc.abstractmethod
+    def outputs_at(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        """The outputs, in order, for inputs in order."""
 
     def __call__(self, *values, **named):
         """The outputs for one set of inputs.
@@ -80,17 +72,9 @@ class MLP(eqx.Module):
         out = self.outputs_at(self.gather(*values, **named))
         return Named({name: out[k] for k, name in enumerate(self.outputs)}, "output", "The network") if self.outputs else out
 
-    def outputs_at(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        """The outputs, in order, for inputs in order."""
-        x = (x - np.array(self.center)) / np.array(self.scale)
-        activation = ACTIVATIONS[self.activation]
-        for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = activation(w @ x + b)
-        return self.weights[-1] @ x + self.biases[-1]
-
     def gather(self, *values, **named) -> Float[Array, " inputs"]:
         """The inputs of a call, in order; see ``__call__``."""
-        count = len(self.center)
+        count = self.n_inputs
         if named or any(isinstance(v, Named) for v in values):
             return self._by_name(values, named)
         if len(values) == 1 and jnp.ndim(values[0]) == 1:
@@ -130,6 +114,43 @@ class MLP(eqx.Module):
                 )
             found.append(jnp.asarray(holders[0], dtype=jnp.float64))
         return jnp.stack(found)
+
+
+class MLP(LearnedTerm):
+    """Multilayer network; make one with :func:`mlp` (a field of a model) or :func:`build` (a value).
+
+    Attributes
+    ----------
+    weights : (out, in) matrix of every layer, from the first hidden one to the output
+    biases : (out,) vector of every layer
+    inputs, outputs : names, or () where they are only counted
+    center, scale : what the inputs are standardised with
+    """
+
+    weights: tuple[Float[Array, "out in"], ...] = _weights("Network weight")
+    biases: tuple[Float[Array, " out"], ...] = _weights("Network bias")
+    inputs: tuple[str, ...] = eqx.field(static=True)
+    outputs: tuple[str, ...] = eqx.field(static=True)
+    activation: str = eqx.field(static=True)
+    center: tuple[float, ...] = eqx.field(static=True)
+    scale: tuple[float, ...] = eqx.field(static=True)
+
+    @property
+    def n_inputs(self) -> int:
+        return len(self.center)
+
+    @property
+    def size(self) -> int:
+        """Number of weights and biases."""
+        return sum(int(np.prod(np.shape(x))) for x in (*self.weights, *self.biases))
+
+    def outputs_at(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        """The outputs, in order, for inputs in order."""
+        x = (x - np.array(self.center)) / np.array(self.scale)
+        activation = ACTIVATIONS[self.activation]
+        for w, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = activation(w @ x + b)
+        return self.weights[-1] @ x + self.biases[-1]
 
     def __repr__(self) -> str:
         ins = ", ".join(self.inputs) or f"{len(self.center)} inputs"

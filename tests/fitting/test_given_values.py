@@ -117,7 +117,7 @@ def test_a_result_at_the_end_of_what_numbers_hold_has_words_and_no_errors(fit):
     import dataclasses
 
     far = dataclasses.replace(fit, model=one_way.OneWay(mu=1e300, sd=1e-300, omega={"mu": 1e250}))
-    assert far.covariance.standard_errors.isna().all() and "not finite" in far.covariance.missing
+    assert far.covariance.standard_errors.isna().all() and "No standard errors" in far.covariance.missing
     assert far.predictions["CWRES"].isna().all()
-    assert "not finite" in repr(nlme.table(far)) and "Obtained" not in " ".join(nlme.table(far).notes)
+    assert "No standard errors" in repr(nlme.table(far)).replace("\n", " ") and "Obtained" not in " ".join(nlme.table(far).notes)
     assert repr(far.audit)

@@ -35,7 +35,7 @@ def population():
 
 @pytest.fixture(scope="module")
 def fit(population):
-    return nlme.fit(Sleep(), population, nlme.FOCEI(), progress=False)
+    return nlme.fit(Sleep(), population, nlme.FOCEI(), tolerance=1e-9, progress=False)
 
 
 @pytest.mark.parametrize("method", [nlme.FO(), nlme.FOCE(), nlme.FOCEI(), nlme.Laplace()], ids=repr)

@@ -66,6 +66,7 @@ def test_a_network_that_finds_something_pays_and_one_on_noise_does_not(found, po
     assert noise.in_sample[0] < noise.plain_in_sample and noise.scores[0] > noise.plain.sum()
 
 
+@pytest.mark.slow
 def test_a_penalty_without_bound_is_the_model_without_the_network(population):
     found = nlme.cross_validate(Curve(), population, penalties=(nlme.L2(1e9),), folds=3, progress=False, tolerance=1e-7)
     np.testing.assert_allclose(found.held_out[0], found.plain, atol=1e-3)
@@ -81,6 +82,7 @@ def test_groups_are_never_divided_and_folds_are_even(population):
     assert len(np.unique([s.covariates["study"][0] for s in part])) == 2
 
 
+@pytest.mark.slow
 def test_a_fit_takes_the_penalty_that_predicts_best(population, tmp_path):
     fit = nlme.fit(Curve(), population, penalty="cross-validated", progress=False)
     assert "chosen by cross-validation" in fit.validation[0] and "The networks pay" in " ".join(fit.validation)

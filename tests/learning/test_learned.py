@@ -55,6 +55,7 @@ def fit(population):
     return nlme.fit(Both(), population, penalty=nlme.L2(5.0), progress=False, starts=0)
 
 
+@pytest.mark.slow
 def test_inputs_visited_are_covariates_and_states_at_the_records(fit, population):
     asked = visited(fit)
     np.testing.assert_allclose(np.sort(asked["size"][:, 0]), np.sort([s.covariates["wt"][0] for s in population]))
@@ -65,6 +66,7 @@ def test_inputs_visited_are_covariates_and_states_at_the_records(fit, population
         visited(fit, "net")
 
 
+@pytest.mark.slow
 def test_curves_are_the_networks_own_within_the_region_and_bands_are_by_the_delta_method(fit):
     found = nlme.learned_curves(fit, points=7)
     size, rate = found.curves
@@ -88,6 +90,7 @@ def test_curves_are_the_networks_own_within_the_region_and_bands_are_by_the_delt
     assert nlme.learned_curves(fit, bands=None, points=3).curves[0].lower is None
 
 
+@pytest.mark.slow
 def test_its_picture(fit):
     figure = nlme.plots.learned(fit, labels={"wt": "Weight (kg)", "cl": "log clearance"})
     first, second = figure.axes

@@ -19,7 +19,15 @@ from nlme.errors import FitError
 # elimination are exchanged; both are the answer to a question, and the fit says which it is.
 BEST = {
     "theophylline": 104.322,
+    "phenobarbital": 586.276,
+    "quinidine": 148.897,
+    "indomethacin": -298.086,
     "warfarin": 285.139,
+    "infusion": 1058.304,
+    "occasions": 308.830,
+    "first_order": 104.561,
+    "sleep": 1421.121,
+    "one_person": -31.164,
 }
 
 
