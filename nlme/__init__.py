@@ -79,6 +79,7 @@ _HOMES = {
     "nlme.diagnostics.thorough": ("audit",),
     "nlme.learning.cross_validation": ("cross_validate", "split"),
     "nlme.learning.curves": ("learned_curves",),
+    "nlme.discovery.discover": ("discover",),
     "nlme.uncertainty.importance_resampling": ("sir",),
     "nlme.reporting.table": ("table",),
     "nlme.reporting.page": ("report",),

@@ -39,6 +39,10 @@ ARROWS = {
     ("linalg", "typing"),
     ("linalg", "errors"),
     ("uncertainty", "simulation"),  # a parametric bootstrap simulates its data
+    ("learning", "diagnostics"),  # bands of learned functions by the curvature that the audit knows
+    ("learning", "uncertainty"),  # or by a bootstrap
+    ("learning", "simulation"),  # a network in the equations is asked at the predicted states
+    ("discovery", "learning"),
     ("reporting", "plots"),  # the page shows the pictures
     ("cli", "demo"),
 }
@@ -59,7 +63,7 @@ CIRCLES = {
 
 # Heavy packages: where their import may be written, and whether only inside a function (so that it loads on first use).
 DOORS = {
-    "pandas": {"data", "tables", "reporting", "fitting", "posterior", "diagnostics", "uncertainty", "simulation", "selection", "learning"},
+    "pandas": {"data", "tables", "reporting", "fitting", "posterior", "diagnostics", "uncertainty", "simulation", "selection", "learning", "discovery"},
     "matplotlib": {"plots"},
     "arviz": {"posterior/nuts", "fitting/monte_carlo"},
     "numpyro.infer": {"posterior/nuts"},

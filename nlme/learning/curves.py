@@ -94,7 +94,7 @@ def learned_curves(fit: Fit, network: str | None = None, *, bands: str | Bootstr
     if level not in _NORMAL:
         raise ModelError(f"learned_curves: level is one of {', '.join(map(str, _NORMAL))}; got {level!r}.")
     asked = visited(fit, network)
-    covariance = _covariance(fit) if bands == "laplace" else None
+    covariance = covariance_of(fit) if bands == "laplace" else None
     found = []
     for name, seen in asked.items():
         net = networks_of(fit.model)[name]
@@ -117,8 +117,7 @@ def _words(bands, level: float) -> str:
 
 def _banded(fit: Fit, name: str, at: np.ndarray, covariance, bands, level: float):
     """The outputs (points, outputs) at inputs (points, n), and their bands."""
-    u = np.asarray(fit.inventory.unconstrained(fit.model))
-    y, slopes = map(np.asarray, _outputs(fit.inventory, fit.model, name, jnp.asarray(u), jnp.asarray(at)))
+    y, slopes = outputs_of(fit, name, at)
     if covariance is not None:
         half = _NORMAL[level] * np.sqrt(np.maximum(np.einsum("xop,pq,xoq->xo", slopes, covariance, slopes), 0.0))
         return y, y - half, y + half
@@ -132,6 +131,13 @@ def _banded(fit: Fit, name: str, at: np.ndarray, covariance, bands, level: float
     return y, low, high
 
 
+def outputs_of(fit: Fit, name: str, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A network's outputs (M, outputs) at inputs (M, n), and their derivatives in the free parameters (M, outputs, P)."""
+    u = fit.inventory.unconstrained(fit.model)
+    y, slopes = _outputs(fit.inventory, fit.model, name, u, jnp.asarray(at))
+    return np.asarray(y), np.asarray(slopes)
+
+
 @eqx.filter_jit
 def _outputs(inventory, model, name: str, u, at):
     """Outputs (points, outputs), and their derivatives in the free parameters (points, outputs, P)."""
@@ -143,7 +149,7 @@ def _outputs(inventory, model, name: str, u, at):
     return of(u), jax.jacfwd(of)(u)
 
 
-def _covariance(fit: Fit) -> np.ndarray:
+def covariance_of(fit: Fit) -> np.ndarray:
     """(P, P) in the unconstrained parameters: the inverse of half the Hessian of the objective and its penalty."""
     hessian, _ = information(fit)
     if hessian is None:

@@ -140,6 +140,13 @@ class Search:
         return np.where(self.held != 0, self.held, np.where(gone, np.sign(self.x - self.start), 0)).astype(int)
 
     @property
+    def by_scores(self) -> float:
+        """The further decrease that the information promises, of all parameters together."""
+        if self.information is None or not np.all(self.information.diagonal > 0):
+            return 0.0
+        return 0.5 * float(self.gradient @ self.information.positive().solved(self.gradient, self.held == 0))
+
+    @property
     def alone(self) -> np.ndarray:
         """(P,) g_k^2 / (2 h_k), h_k the information: what each parameter alone promises; 0 where nothing is known, or it is held."""
         if self.information is None:
@@ -491,7 +498,7 @@ def _judge(search: Search, tolerance: float) -> None:
     if search.quiet < 2 and not certified:
         return
     many, known = len(search.x) > _MOST_DIFFERENCED, search.information is not None
-    seen = np.max(search.alone, initial=0.0) < _UNSEEN if known else many
+    seen = max(np.max(search.alone, initial=0.0), search.by_scores) < _UNSEEN if known else many
     if certified or seen:
         search.status = CONVERGED
     elif many:

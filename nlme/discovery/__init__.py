@@ -1,0 +1,1 @@
+"""Learned terms read back as equations."""

@@ -1,0 +1,87 @@
+"""Learned terms read back: a saturable function is found as one, with probabilities, and stands as a model of its own."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import nlme
+from nlme.discovery.terms import Expression, Term, polynomials, saturating
+from nlme.errors import ModelError
+
+
+class Effect(nlme.Model):
+    """An effect that depends on concentration in an unknown way."""
+
+    e0: nlme.Scalar = nlme.real(2.0)
+    net: nlme.MLP = nlme.mlp(inputs=("c",), outputs=1, width=4, depth=1, key=0, center=1.5, scale=1.0)
+    omega: nlme.Covariance = nlme.covariance(e0=0.05)
+    sd: nlme.Scalar = nlme.positive(0.1)
+    covariates = {"c": "mg/L"}
+
+    def individual(self, eta, cov):
+        return dict(effect=self.e0 + self.net(cov.c)[0] + eta.e0)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.effect, self.sd)}
+
+
+def population(truth, n=60, sd=0.05):
+    rng = np.random.default_rng(5)
+    rows = []
+    for i in range(n):
+        c, eta = rng.uniform(0.05, 4.0), 0.1 * rng.normal()
+        rows += [{"ID": i + 1, "TIME": float(t), "DV": truth(c) + eta + sd * rng.normal(), "c": c} for t in (1, 2, 3)]
+    return nlme.read_nonmem(pd.DataFrame(rows), covariates={"c": "mg/L"})
+
+
+@pytest.fixture(scope="module")
+def saturable():
+    data = population(lambda c: 1.0 + 3.0 * c / (0.6 + c))
+    return data, nlme.fit(Effect(), data, penalty=nlme.L2(0.3), progress=False, starts=0)
+
+
+def test_a_saturable_term_is_found_and_its_model_fits_better_than_the_network(saturable):
+    data, fit = saturable
+    found = nlme.discover(fit, draws=60)
+    assert found.probabilities["c / (half + c)"] > 0.6 and found.misfit < 0.5
+    assert "c / (" in found.text and "c / (" in repr(found) and "probability" in found.to_markdown()
+    model = found.model()
+    assert isinstance(model.net, Expression)
+    assert float(model.net(jnp.asarray(1.0))[0]) == pytest.approx(eval(found.text, {"c": 1.0}), rel=1e-2)
+    again = nlme.fit(model, data, progress=False)  # e0 takes the constant over
+    assert again.objective < fit.objective + 4.0 and again.n_parameters < fit.n_parameters
+    half = next(float(h) for h in again.model.net.halves)
+    assert half == pytest.approx(0.6, rel=0.4)
+
+
+def test_a_straight_line_is_found_as_one():
+    fit = nlme.fit(Effect(), population(lambda c: 1.0 + 0.8 * c), penalty=nlme.L2(0.3), progress=False, starts=0)
+    found = nlme.discover(fit, draws=40)
+    assert found.probabilities["c"] > 0.6
+    assert [term.text(("c",)) for term in found.expression.terms] == ["c"]  # e0 is the constant
+    assert float(found.expression.coefficients[0]) == pytest.approx(0.8, abs=0.08)
+
+
+def test_expressions_are_their_text_and_their_derivatives_are_right():
+    terms = (Term((0, 0)), Term((1, 2)), Term((0, 0), 0, 0.5, 2))
+    own = Expression((1.5, -2.0, 3.0), (0.7,), terms, ("a", "b"), ())
+    assert own.text == "1.5 - 2 * a * b**2 + 3 * a**2 / (0.7**2 + a**2)"
+    value = own(jnp.asarray(1.3), jnp.asarray(0.4))[0]
+    assert float(value) == pytest.approx(eval(own.text, {"a": 1.3, "b": 0.4}))
+
+
+def test_libraries():
+    assert [t.powers for t in polynomials(2, 2)] == [(0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)]
+    asked = np.array([[1.0, -1.0], [2.0, 1.0], [3.0, 2.0]])
+    assert {t.saturating for t in saturating(asked)} == {0} and all(1.0 <= t.half <= 3.0 for t in saturating(asked))
+
+
+def test_what_cannot_be_discovered_is_said(saturable):
+    _, fit = saturable
+    with pytest.raises(ModelError, match="too many"):
+        nlme.discover(fit, degree=40, most=5)
+    with pytest.raises(ModelError, match="network"):
+        nlme.discover(fit, "other")
