@@ -244,9 +244,15 @@ def _starts(fit: Fit, name: str) -> Check:
     starts = fit.starts
     if starts is None:
         return Check(name, UNJUDGED, float("nan"), "The method searches from one start.")
+    networks = "weight" in fit.inventory.kinds
     if starts.tried == 1:
+        if networks:
+            words = "One start, and a network has many minima: nlme.fit(..., starts=8) says whether there is a lower one."
+            return Check(name, REMARK, 1.0, words)
         return Check(name, FINE, 1.0, "One start; the search ended well and near it.")
     said = f"{starts.reached} of {starts.tried} starts reached this minimum"
+    if networks and starts.reached < 2:
+        return Check(name, REMARK, float(starts.reached), f"{said}: a network has many, and a lower one may be left.")
     if not starts.rivals:
         return Check(name, FINE, float(starts.reached), f"{said}, none a lower one.")
     other = starts.rivals[0]

@@ -14,7 +14,7 @@ import numpy as np
 
 from nlme.search.minimise import BadStart, Minimum, minimise
 from nlme.search.problem import Problem
-from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, Search
+from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, SEARCHING, SENTENCES, Search
 from nlme.search.starts import Typical
 
 SAME = 0.01  # objectives that differ by less count as one minimum
@@ -37,6 +37,7 @@ class Attempt:
     objective: float
     valid: bool
     sentence: str
+    unfinished: bool = False  # on its way when its evaluations were spent
 
 
 def minimise_from_several(
@@ -62,6 +63,7 @@ def minimise_from_several(
         The objective is not finite at the model's own values, nor is it from anywhere else.
     """
     bad = first = None
+    networks = "weight" in problem.inventory.kinds
     try:
         first = minimise(problem, tolerance=tolerance, max_evaluations=max_evaluations, show=show)
     except BadStart as error:
@@ -95,23 +97,25 @@ def minimise_from_several(
             # where errors vanish the objective has no minimum: from larger ones the search may not come there
             if not attempt(u) and starts is None and len(typical.errors):
                 attempt(typical.with_larger_errors(u))
-            if starts is None and not problem.layout.anatomy.linear and _agree(attempts):
+            if starts is None and (networks or not problem.layout.anatomy.linear) and _agree(attempts):
                 break
     except KeyboardInterrupt:
         if first is None and not any(found):
             raise
-    valid = [k for k, attempt in enumerate(attempts) if attempt.valid]
-    if not valid:
+    promising = [k for k, attempt in enumerate(attempts) if attempt.valid or attempt.unfinished]
+    if not promising:
         if not any(found):
             raise bad
         return next(m for m in found if m is not None), attempts, reason
-    best = min(valid, key=lambda k: attempts[k].objective - (SAME if k == 0 else 0.0))
+    best = min(promising, key=lambda k: attempts[k].objective - (SAME if k == 0 else 0.0))
     if best == 0:
         return first, attempts, reason
     tell("the lowest minimum")
     finished = minimise(
         problem, found[best].search.x, found[best].at.b, tolerance=tolerance, max_evaluations=max_evaluations, show=show
     )
+    if attempts[best].unfinished:
+        attempts[best] = _attempt(problem, attempts[best].start, finished)
     finished.history[:0] = found[best].history
     finished.first = 0.0 if first is None else first.first
     return finished, attempts, reason
@@ -134,7 +138,7 @@ def reason_for_others(problem: Problem, found: Minimum) -> str:
     far = np.flatnonzero(fixed & (np.abs(moved) > limit))
     if len(far):
         return f"{names[far[np.argmax(np.abs(moved[far]))]]} ended far from its start"
-    return ""
+    return "a network has many minima" if "weight" in problem.inventory.kinds else ""
 
 
 def _on_the_way(known: list[Minimum], search: Search) -> Minimum | None:
@@ -159,9 +163,10 @@ def _attempt(problem: Problem, start: np.ndarray, found: Minimum | None) -> Atte
     if found is None:
         return Attempt(start, np.full(len(start), np.nan), np.nan, False, "The objective is not a finite number there.")
     search = found.search
-    valid = search.status == CONVERGED and not found.modes_lost and not len(ran_away(problem, found))
+    sound = not found.modes_lost and not len(ran_away(problem, found))
+    valid = search.status == CONVERGED and sound
     sentence = SENTENCES[search.status] if search.status != CONVERGED or valid else "A parameter ran away, or modes were lost."
-    return Attempt(start, search.x, search.value, valid, sentence)
+    return Attempt(start, search.x, search.value, valid, sentence, sound and search.status == EVALUATION_LIMIT)
 
 
 def ran_away(problem: Problem, found: Minimum) -> list[str]:
