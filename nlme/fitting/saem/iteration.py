@@ -42,16 +42,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from nlme.dynamics.solvers import Tolerances
-from nlme.fitting.saem.chains import WANTED, Proposal, proposals, transitions
+from nlme.fitting.saem.chains import WANTED, Draws, Proposal, proposals, transitions
 from nlme.fitting.saem.shifts import shift_of
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects
-from nlme.linalg import cholesky, inverse_lower, inverse_positive, solve_lower, solve_positive
+from nlme.linalg import solve_lower
 from nlme.marginal.joint import by_subpopulation
 from nlme.parameters.covariance import Covariance, joined, pooled
 from nlme.parameters.inventory import Inventory
@@ -93,22 +94,23 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What an iteration is told: the key of its draws, its step size, whether it anneals, whether it smooths."""
+    """What an iteration is told: the random numbers of its chains, its step size, whether it anneals, whether it smooths."""
 
-    key: Array
+    drawn: Draws  # (N, M, ...)
     gamma: Array
     anneal: Array
     smooth: Array
 
 
-def begin(parts: Parts, anatomy: Anatomy, u, model: Model, n: int, chains: int, key) -> State:
+def begin(parts: Parts, anatomy: Anatomy, u, model: Model, n: int, chains: int, seed: int) -> State:
     """Chains drawn from the prior at the starting values."""
     omega = anatomy.omega(model)
     q, g, count, p = len(omega.names), len(parts.others), max(1, len(anatomy.subpopulations)), u.shape[0]
-    b = jax.random.normal(key, (n, chains, q))
+    b = np.random.default_rng(seed).normal(size=(n, chains, q))
+    information = np.zeros((p, p) if g <= _DENSE else (0, 0))
     return State(
-        u, b @ omega.cholesky.T, jnp.full((n, q), 0.5), jnp.zeros((n, count, q)), jnp.full((n, count), 1 / count), omega.matrix,
-        jnp.eye(g) if g <= _DENSE else jnp.ones(g), jnp.zeros((p, p) if g <= _DENSE else (0, 0)), jnp.zeros((p, p) if g <= _DENSE else (0, 0)),
+        np.asarray(u), b @ np.asarray(omega.cholesky).T, np.full((n, q), 0.5), np.zeros((n, count, q)), np.full((n, count), 1 / count),
+        np.asarray(omega.matrix), np.eye(g) if g <= _DENSE else np.ones(g), information, information,
     )  # fmt: skip
 
 
@@ -150,13 +152,12 @@ def iterate(
     factor = anatomy.cholesky(current)
     others = np.array(parts.others, int)
 
-    def of_subject(data, eta, scale, around):
+    def of_subject(data, eta, scale, around, drawn):
         def log_likelihood(b):
             return logsumexp(by_subpopulation(current, anatomy, data, b, 0, ode)[1])
 
-        keys = jax.random.split(jax.random.fold_in(step.key, data.number), eta.shape[0])
         b = solve_lower(factor, eta.T).T
-        b, rates, value = jax.vmap(lambda key, b: transitions(log_likelihood, key, b, scale, around))(keys, b)
+        b, rates, value = jax.vmap(lambda drawn, b: transitions(log_likelihood, drawn, b, scale, around))(drawn, b)
         new = b @ factor.T
         w = _membership(b, data)
         score, information = _scores(b, data, w) if len(others) else (jnp.zeros((*w.shape, 0)), state.information)
@@ -191,17 +192,17 @@ def iterate(
         members = jnp.arange(len(anatomy.subpopulations), dtype=float)
         return jax.vmap(lambda k: shift_of(inventory, model, anatomy, data.belonging(k), state.u, eta)[0])(members)
 
-    found, _ = over_subjects(of_subject, arrays, state.eta, state.scale, around)
+    found, _ = over_subjects(of_subject, arrays, state.eta, state.scale, around, step.drawn)
     eta, w, scale, membership, mean, second, score, information, shift, value = found
     u, gamma, index = state.u, step.gamma, np.array(parts.shifts, int)
     s1 = state.s1 + gamma * (mean - state.s1)
     s2 = state.s2 + gamma * (jnp.mean(second, axis=0) - state.s2)
     r = state.members + gamma * (membership - state.members)
     levels = anatomy.levels(current)
-    precision = inverse_positive(anatomy.omega(current).matrix)
+    precision = _solved(anatomy.omega(current).matrix, jnp.eye(state.eta.shape[2]))
     d = shift[:, :, :, index] if parts.shifts else jnp.zeros((*mean.shape, 0))
     regression = jnp.einsum("nm,nmqk,qr,nmrl->kl", r, d, precision, d)
-    delta = solve_positive(regression + 1e-10 * jnp.eye(len(index)), jnp.einsum("nmqk,qr,nmr->k", d, precision, s1))
+    delta = _solved(regression + 1e-10 * jnp.eye(len(index)), jnp.einsum("nmqk,qr,nmr->k", d, precision, s1))
     move = jnp.zeros_like(u).at[index].set(jnp.clip(delta, -1.0, 1.0))
 
     kept = state.information + gamma * (jnp.sum(information, axis=0) - state.information)
@@ -215,7 +216,7 @@ def iterate(
         pull = pull - slope
         weight = weight + (jnp.diag(jnp.abs(curvature)) if kept.ndim == 2 else jnp.abs(curvature))
     if kept.ndim == 2:
-        free = solve_positive(weight + jnp.diag(1e-8 * jnp.diagonal(weight) + 1e-10), pull)
+        free = _solved(weight + jnp.diag(1e-8 * jnp.diagonal(weight) + 1e-10), pull)
     else:
         free = pull / (weight + 1e-10)
     free = jnp.clip(jnp.where(jnp.isfinite(free), free, 0.0), -LONGEST, LONGEST)
@@ -227,7 +228,7 @@ def iterate(
     newton = kept.ndim == 2
     if newton:
         of_omega, complete = np.array(parts.omega, int), jnp.zeros((len(u), len(u)))
-        by_omega, of_effects = _of_omega(levels, anatomy.occasions, np.array(parts.omega_free, int), eta)
+        by_omega, of_effects = _of_omega(levels, anatomy.occasions, np.array(parts.omega_free, int), eta, precision)
         each = jnp.zeros((*w.shape, len(u))).at[..., others].set(score).at[..., of_omega].set(by_omega[:, :, None])
         each = each.at[..., index].set(jnp.einsum("nkqa,qr,ncr->ncka", d, precision, eta))
         for where, block in ((others, weight), (of_omega, of_effects), (index, regression)):
@@ -235,7 +236,7 @@ def iterate(
         missing = missing + jnp.minimum(gamma, _MEMORY) * (_missing(w, each) - missing)
         observed = _observed(complete, missing)
         total = (jnp.einsum("nck,ncka->a", w, each) / w.shape[1]).at[others].set(pull)
-        full = solve_positive(observed, total)
+        full = _solved(observed, total)
         direction = jnp.where(jnp.isfinite(full), full, 0.0)
         full = jnp.clip(direction, -LONGEST, LONGEST)
         move = jnp.where(step.smooth, gamma * full, move)
@@ -259,6 +260,12 @@ def iterate(
     return State(u, eta, scale, s1, r, s2, kept, missing, observed), (u, -2.0 * jnp.sum(value), direction)
 
 
+def _solved(matrix: Float[Array, "n n"], right: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+    """Solution of a positive definite system; NaN where it is not.  One system for all subjects, which LAPACK solves (``nlme.linalg``
+    writes a batch of small ones out, and the program with them)."""
+    return cho_solve((jnp.linalg.cholesky(matrix), True), right)
+
+
 def _missing(w: Float[Array, "N M K"], each: Float[Array, "N M K P"]) -> Float[Array, "P P"]:
     """V of one iteration."""
     by_chain = jnp.einsum("nck,ncka->nca", w, each)
@@ -271,14 +278,14 @@ def _missing(w: Float[Array, "N M K"], each: Float[Array, "N M K P"]) -> Float[A
 def _observed(complete: Float[Array, "P P"], missing: Float[Array, "P P"]) -> Float[Array, "P P"]:
     """J = L (I - L^-1 V L^-T) L', L L' = I_c, the eigenvalues in brackets raised to the least share."""
     size = jnp.sqrt(jnp.diagonal(complete) + 1e-10)
-    factor = cholesky(complete / size[:, None] / size + 1e-8 * jnp.eye(len(size)))
-    inverse = inverse_lower(factor) / size
+    factor = jnp.linalg.cholesky(complete / size[:, None] / size + 1e-8 * jnp.eye(len(size)))
+    inverse = solve_triangular(factor, jnp.eye(len(size)), lower=True) / size
     values, vectors = jnp.linalg.eigh(jnp.eye(len(size)) - inverse @ missing @ inverse.T)
     root = size[:, None] * (factor @ vectors)
     return (root * jnp.maximum(values, _SHOWN)) @ root.T
 
 
-def _of_omega(levels: tuple[Covariance, ...], occasions, free, eta: Float[Array, "N M q"]):
+def _of_omega(levels: tuple[Covariance, ...], occasions, free, eta: Float[Array, "N M q"], precision: Float[Array, "q q"]):
     """Scores (N, M, K) of the free unconstrained elements of Omega, and their information (K, K)."""
     starts = [level.unconstrained() for level in levels]
     start = jnp.concatenate(starts)
@@ -290,7 +297,7 @@ def _of_omega(levels: tuple[Covariance, ...], occasions, free, eta: Float[Array,
         return joined(moved, occasions).matrix
 
     # d log N(eta; 0, Omega) = 1/2 tr(Omega^-1 dOmega (Omega^-1 eta eta' - I))
-    slopes = inverse_positive(matrix(start[free])) @ jnp.moveaxis(jax.jacfwd(matrix)(start[free]), -1, 0)  # (K, q, q)
-    whitened = eta @ inverse_positive(matrix(start[free]))
+    slopes = precision @ jnp.moveaxis(jax.jacfwd(matrix)(start[free]), -1, 0)  # (K, q, q)
+    whitened = eta @ precision
     scores = 0.5 * (jnp.einsum("ncr,krs,ncs->nck", eta, slopes, whitened) - jnp.trace(slopes, axis1=1, axis2=2))
     return scores, 0.5 * len(eta) * jnp.einsum("kij,lji->kl", slopes, slopes)

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, ModelError
+from nlme.fitting.saem.chains import Draws, draws
 from nlme.fitting.saem.checkpoint import arrays_of, progress_from
 from nlme.fitting.saem.iteration import Parts, State, Step, advance, begin
 from nlme.fitting.saem.method import SAEM
@@ -98,9 +99,9 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
         _require_penalty(penalty, parts, inventory, model)
     n = layout.n_subjects
     u = inventory.unconstrained(model)
-    key, empty = jax.random.key(method.seed), np.zeros((0, len(inventory)))
+    empty = np.zeros((0, len(inventory)))
     found = Progressed(
-        begin(parts, layout.anatomy, u, model, n, method.chains_for(n), key),
+        begin(parts, layout.anatomy, u, model, n, method.chains_for(n), method.seed),
         empty,
         np.zeros(0),
         empty,
@@ -118,7 +119,7 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
         try:
             while found.status == SEARCHING:
-                steps = _steps(method, key, found)
+                steps = _steps(method, found)
                 state, (path, criterion, direction) = advance(
                     method.ode, parts, layout.anatomy, inventory, model, layout.arrays, penalty, found.state, steps
                 )
@@ -220,16 +221,18 @@ def _require_penalty(penalty, parts: Parts, inventory: Inventory, model: Model) 
         )
 
 
-def _steps(method: SAEM, key, found: Progressed) -> Step:
+def _steps(method: SAEM, found: Progressed) -> Step:
     number = len(found.path) + np.arange(1, BLOCK + 1)
     smoothing = number - found.explored
     gamma = np.ones(BLOCK) if found.explored < 0 else (smoothing + 9.0) ** -method.exponent
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(number))
+    *shape, q = found.state.eta.shape
+    # by the number of the iteration, so that a fit taken up again goes on with the same ones
+    drawn = [draws(np.random.default_rng((method.seed, k)), tuple(shape), q) for k in number]
     return Step(
-        keys,
-        jnp.asarray(gamma),
-        jnp.asarray((number <= method.annealing) & (found.explored < 0)),
-        jnp.full(BLOCK, found.explored >= 0),
+        Draws(*(np.stack(x) for x in zip(*drawn, strict=True))),
+        gamma,
+        (number <= method.annealing) & (found.explored < 0),
+        np.full(BLOCK, found.explored >= 0),
     )
 
 
