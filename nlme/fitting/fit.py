@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -160,7 +161,8 @@ def _approximated(found, problem: Problem, clock) -> Fit:
     inventory, model, layout = problem.inventory, problem.model, problem.layout
     estimate = problem.at(found.estimate)
     starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).sum(axis=1).T).T
-    at = problem.evaluate(found.estimate, starts)
+    sample = problem.method.sample
+    at = dataclasses.replace(problem, method=sample).evaluate(found.estimate, starts)
     require_finite(np.asarray(at.value), np.asarray(at.status), layout, estimate, "at the estimate", problem.method.ode)
     moved = np.abs(np.diff(found.path, axis=0, prepend=problem.start[None]))
     count = np.arange(1, len(found.path) + 1)

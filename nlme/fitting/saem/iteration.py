@@ -61,6 +61,7 @@ LONGEST = 0.3  # largest change of a parameter that has no closed form, in one i
 SHRINK = 0.95  # of a variance in one iteration of annealing, at least
 _MEMORY = 0.05  # largest step of V
 _SHOWN = 0.03  # least share of the complete data's information, in any direction
+_FORWARD = 8  # parameters without closed form up to which their scores are differentiated forwards
 _DENSE = 200  # parameters without closed form up to which F is a full matrix
 
 
@@ -179,7 +180,10 @@ def iterate(
             at = inventory.at_unconstrained(model, state.u.at[others].set(v))
             return by_subpopulation(at, anatomy, data, b, 1, ode)[0]
 
-        s = jax.vmap(jax.jacrev(terms), (None, 0))(state.u[others], b)  # (M, K, T + 1, G)
+        # forward, where what differentiates the states allows it, a few parameters cost less than many samples in reverse
+        forward = len(others) <= _FORWARD and (anatomy.linear or not anatomy.states)
+        slopes = (jax.jacfwd if forward else jax.jacrev)(terms)
+        s = jax.vmap(slopes, (None, 0))(state.u[others], b)  # (M, K, T + 1, G)
         # a chain that stands where no derivative exists tells nothing
         s = jnp.where(jnp.all(jnp.isfinite(s), axis=(2, 3), keepdims=True), s, 0.0)
         square = jnp.einsum("mk,mktg,mkth->gh", w, s, s) if len(others) <= _DENSE else jnp.einsum("mk,mktg->g", w, s**2)
