@@ -15,6 +15,7 @@ from nlme.fitting.evaluated import evaluated_fields, inventory_of, method_of
 from nlme.fitting.failures import require_finite
 from nlme.fitting.maximum_posterior import MAP, MinusTwiceLogPrior
 from nlme.fitting.result import Fit
+from nlme.fitting.saem.determination import combinations
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.search import search as approximate
 from nlme.fitting.starts import Starts
@@ -176,9 +177,8 @@ def _approximated(found, problem: Problem, clock) -> Fit:
     }
     timings = {"search": searched, "total": time.perf_counter() - clock}
     gradient = np.sum(at.gradient, axis=0)
-    return _fitted(
-        problem, found.estimate, at, search_status=found.status, gradient=gradient, history_columns=history, timings=timings
-    )
+    how = {"search_status": found.status, "undetermined": combinations(found.idle, inventory.names)}
+    return _fitted(problem, found.estimate, at, gradient=gradient, history_columns=history, timings=timings, **how)
 
 
 def _penalised(problem: Problem, estimate: Model, inventory: Inventory) -> dict:

@@ -59,7 +59,7 @@ from nlme.parameters.inventory import Inventory
 
 LONGEST = 0.3  # largest change of a parameter that has no closed form, in one iteration (unconstrained: log-like)
 SHRINK = 0.95  # of a variance in one iteration of annealing, at least
-_MEMORY = 0.05  # largest step of V
+MEMORY = 0.05  # largest step of V
 _SHOWN = 0.03  # least share of the complete data's information, in any direction
 _FORWARD = 8  # parameters without closed form up to which their scores are differentiated forwards
 _DENSE = 200  # parameters without closed form up to which F is a full matrix
@@ -91,16 +91,19 @@ class State(NamedTuple):
     s2: Float[Array, "q q"]
     information: Float[Array, "G G"]  # F; its diagonal (G,) where there are many parameters
     missing: Float[Array, "P P"]  # V
-    observed: Float[Array, "P P"]  # J; 0 where there are many parameters
+    observed: Float[Array, "P P"]  # J; none where there are many parameters, and neither of the following
+    complete: Float[Array, "P P"]  # I_c, with F of the last iteration alone
+    scores: Float[Array, "2 N P"]  # mean of S_i over iterations, from one half of the chains and from the other
 
 
 class Step(NamedTuple):
-    """What an iteration is told: the random numbers of its chains, its step size, whether it anneals, whether it smooths."""
+    """What an iteration is told: the random numbers of its chains, its step size, whether it anneals, whether it smooths, what V and the scores learn."""
 
     drawn: Draws  # (N, M, ...)
     gamma: Array
     anneal: Array
     smooth: Array
+    learn: Array
 
 
 def begin(parts: Parts, anatomy: Anatomy, u, model: Model, n: int, chains: int, seed: int) -> State:
@@ -109,9 +112,11 @@ def begin(parts: Parts, anatomy: Anatomy, u, model: Model, n: int, chains: int, 
     q, g, count, p = len(omega.names), len(parts.others), max(1, len(anatomy.subpopulations)), u.shape[0]
     b = np.random.default_rng(seed).normal(size=(n, chains, q))
     information = np.zeros((p, p) if g <= _DENSE else (0, 0))
+    scores = np.zeros((2, n, p) if g <= _DENSE else (2, 0, 0))
     return State(
         np.asarray(u), b @ np.asarray(omega.cholesky).T, np.full((n, q), 0.5), np.zeros((n, count, q)), np.full((n, count), 1 / count),
         np.asarray(omega.matrix), np.eye(g) if g <= _DENSE else np.ones(g), information, information,
+        information, scores,
     )  # fmt: skip
 
 
@@ -229,6 +234,7 @@ def iterate(
     move = move.at[others].set(gamma * free)
 
     missing, observed, direction = state.missing, state.observed, move
+    complete, scores = state.complete, state.scores
     newton = kept.ndim == 2
     if newton:
         of_omega, complete = np.array(parts.omega, int), jnp.zeros((len(u), len(u)))
@@ -237,9 +243,15 @@ def iterate(
         each = each.at[..., index].set(jnp.einsum("nkqa,qr,ncr->ncka", d, precision, eta))
         for where, block in ((others, weight), (of_omega, of_effects), (index, regression)):
             complete = complete.at[np.ix_(where, where)].set(block)
-        missing = missing + jnp.minimum(gamma, _MEMORY) * (_missing(w, each) - missing)
+        by_chain = jnp.einsum("nck,ncka->nca", w, each)
+        missing = missing + step.learn * (_missing(w, each, by_chain) - missing)
         observed = _observed(complete, missing)
-        total = (jnp.einsum("nck,ncka->a", w, each) / w.shape[1]).at[others].set(pull)
+        # a mean over parameters that moved would hide what only vanishes at each of them
+        complete = complete.at[np.ix_(others, others)].add(jnp.sum(information, axis=0) - kept)
+        half = w.shape[1] // 2
+        halves = jnp.stack([jnp.mean(by_chain[:, :half], axis=1), jnp.mean(by_chain[:, half:], axis=1)])
+        scores = scores + step.learn * (halves - scores)
+        total = (jnp.sum(by_chain, axis=(0, 1)) / w.shape[1]).at[others].set(pull)
         full = _solved(observed, total)
         direction = jnp.where(jnp.isfinite(full), full, 0.0)
         full = jnp.clip(direction, -LONGEST, LONGEST)
@@ -261,7 +273,7 @@ def iterate(
         elements = jnp.concatenate(elements)
         closed = u.at[np.array(parts.omega)].set(elements[np.array(parts.omega_free)])
         u = jnp.where(step.smooth, u, closed) if newton else closed
-    return State(u, eta, scale, s1, r, s2, kept, missing, observed), (u, -2.0 * jnp.sum(value), direction)
+    return State(u, eta, scale, s1, r, s2, kept, missing, observed, complete, scores), (u, -2.0 * jnp.sum(value), direction)
 
 
 def _solved(matrix: Float[Array, "n n"], right: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
@@ -270,9 +282,8 @@ def _solved(matrix: Float[Array, "n n"], right: Float[Array, "n ..."]) -> Float[
     return cho_solve((jnp.linalg.cholesky(matrix), True), right)
 
 
-def _missing(w: Float[Array, "N M K"], each: Float[Array, "N M K P"]) -> Float[Array, "P P"]:
+def _missing(w: Float[Array, "N M K"], each: Float[Array, "N M K P"], by_chain: Float[Array, "N M P"]) -> Float[Array, "P P"]:
     """V of one iteration."""
-    by_chain = jnp.einsum("nck,ncka->nca", w, each)
     apart = by_chain - jnp.mean(by_chain, axis=1, keepdims=True)
     within = each - by_chain[:, :, None]
     between = jnp.einsum("nca,ncb->ab", apart, apart) / (w.shape[1] - 1)
