@@ -149,7 +149,19 @@ def information(fit: Fit) -> tuple[np.ndarray | None, str]:
 
 def _search(fit: Fit, name: str) -> Check:
     good = fit.search_status == CONVERGED
-    return Check(name, FINE if good else PROBLEM, float(len(fit.history)), SENTENCES[fit.search_status])
+    return Check(name, FINE if good else PROBLEM, float(len(fit.history)), SENTENCES[fit.search_status] + _idle(fit.undetermined))
+
+
+def _idle(combinations: tuple[tuple[str, ...], ...]) -> str:
+    """What the data leave undetermined, in words."""
+    said = ""
+    for names in combinations:
+        if len(names) == 1:
+            said += f" {names[0]} leaves no trace in the data where it stands: fix it, or take it out of the model."
+        else:
+            listed = ", ".join(names[:-1]) + f" and {names[-1]}"
+            said += f" {listed} can change together without changing the likelihood: only a combination of them is determined. Fix one."
+    return said
 
 
 def _range(fit: Fit, name: str) -> Check:

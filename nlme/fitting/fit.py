@@ -15,6 +15,7 @@ from nlme.fitting.evaluated import evaluated_fields, inventory_of, method_of
 from nlme.fitting.failures import require_finite
 from nlme.fitting.maximum_posterior import MAP, MinusTwiceLogPrior
 from nlme.fitting.result import Fit
+from nlme.fitting.saem.determination import combinations
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.search import search as approximate
 from nlme.fitting.starts import Starts
@@ -179,7 +180,8 @@ def _approximated(found, problem: Problem, clock) -> Fit:
     inventory, model, layout = problem.inventory, problem.model, problem.layout
     estimate = problem.at(found.estimate)
     starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).sum(axis=1).T).T
-    at = problem.evaluate(found.estimate, starts)
+    sample = problem.method.sample
+    at = dataclasses.replace(problem, method=sample).evaluate(found.estimate, starts)
     require_finite(np.asarray(at.value), np.asarray(at.status), layout, estimate, "at the estimate", problem.method.ode)
     moved = np.abs(np.diff(found.path, axis=0, prepend=problem.start[None]))
     count = np.arange(1, len(found.path) + 1)
@@ -193,9 +195,8 @@ def _approximated(found, problem: Problem, clock) -> Fit:
     }
     timings = {"search": searched, "total": time.perf_counter() - clock}
     gradient = np.sum(at.gradient, axis=0)
-    return _fitted(
-        problem, found.estimate, at, search_status=found.status, gradient=gradient, history_columns=history, timings=timings
-    )
+    how = {"search_status": found.status, "undetermined": combinations(found.idle, inventory.names)}
+    return _fitted(problem, found.estimate, at, gradient=gradient, history_columns=history, timings=timings, **how)
 
 
 def _penalised(problem: Problem, estimate: Model, inventory: Inventory) -> dict:

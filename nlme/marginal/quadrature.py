@@ -47,6 +47,7 @@ from nlme.marginal.base import Method, Subject
 _MOST_NODES = 20_000
 _SHARES = 0.2, 0.3, 0.5  # of an importance sample: from the random effects' own distribution, wide and close around the mode
 _NEGLIGIBLE = 1e-30  # share of a node in the sum
+_SQUARES = 30  # degrees of freedom up to which a chi-squared number is a sum of squares
 _FARTHEST = 37.0  # standard deviations: exp(-37^2 / 2) = 5e-298
 
 
@@ -191,11 +192,20 @@ class ImportanceSampling(Nodes):
         counts = np.diff(np.round(np.cumsum([0.0, *_SHARES]) * self.samples).astype(int))
         return np.repeat(np.arange(3), counts)
 
+    def _drawn(self, key, q: int) -> tuple[Float[Array, "K q"], Float[Array, " K"]]:
+        """Standard normal numbers and those of a chi-squared distribution; whole ``degrees`` need no gamma variates, which take
+        five times as long to compile."""
+        if self.degrees == int(self.degrees) <= _SQUARES:
+            x = jax.random.normal(key, (self.samples, q + int(self.degrees)))
+            return x[:, :q], jnp.sum(x[:, q:] ** 2, axis=1)
+        normal, gamma = jax.random.split(key)
+        return jax.random.normal(normal, (self.samples, q)), 2.0 * jax.random.gamma(gamma, 0.5 * self.degrees, (self.samples,))
+
     def nodes(self, subject, b, factor):
         q, nu = subject.effects, self.degrees
-        normal, gamma = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), subject.data.number))
-        z = jax.random.normal(normal, (self.samples, q))
-        t = z / jnp.sqrt(2.0 * jax.random.gamma(gamma, 0.5 * nu, (self.samples,)) / nu)[:, None]
+        key = jax.random.fold_in(jax.random.key(self.seed), subject.data.number)
+        z, square = self._drawn(key, q)
+        t = z / jnp.sqrt(square / nu)[:, None]
         # the Hessian's part that the data make, a quarter of it left: as if there were a quarter of the observations
         wider = cholesky(0.25 * factor @ factor.T + 0.75 * jnp.eye(q))
         kind = self.strata[:, None]
@@ -211,6 +221,20 @@ class ImportanceSampling(Nodes):
         shares = np.bincount(self.strata, minlength=3) / self.samples
         log_density = jax.scipy.special.logsumexp(densities, axis=1, b=shares)
         return at, -math.log(self.samples) - 0.5 * q * math.log(2.0 * math.pi) - log_density
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class HeldDraws(ImportanceSampling):
+    """Importance sampling with the same objective, whose gradient is that of its integrand with the draws where they are.
+
+    By Fisher's identity that is an estimate of the likelihood's gradient as good as the sample is; it is not the derivative of the
+    sample's own objective, by which a search can go, and takes no derivative of modes: half the program.
+    """
+
+    order: ClassVar[int] = 1
+
+    def nodes(self, subject, b, factor):
+        return jax.lax.stop_gradient(super().nodes(subject, b, factor))
 
 
 def _unwhitened(factor: Float[Array, "q q"], x: Float[Array, "K q"]) -> Float[Array, "K q"]:

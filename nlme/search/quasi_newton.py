@@ -28,7 +28,7 @@ import numpy as np
 
 from nlme.search.metric import Dense, Metric, metric_from, of_scores, round_metric
 
-SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START, RAN_AWAY = range(6)
+SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START, RAN_AWAY, UNDETERMINED = range(7)
 
 SENTENCES = {
     SEARCHING: "The search was interrupted before it converged; these are the best values found so far.",
@@ -37,6 +37,7 @@ SENTENCES = {
     EVALUATION_LIMIT: "The search stopped at its limit of evaluations before it converged.",
     BAD_START: "The objective is not a finite number at the starting values.",
     RAN_AWAY: "A parameter ran off without end: the objective has no minimum here (an error or a variance shrinks to nothing).",
+    UNDETERMINED: "The search ended where the data leave parameters undetermined.",
 }
 
 _SUFFICIENT = 1e-4  # of the gain promised

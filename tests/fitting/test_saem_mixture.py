@@ -10,7 +10,7 @@ from jax.scipy.special import logsumexp
 
 import nlme
 from nlme.fitting.saem import search
-from nlme.fitting.saem.chains import Proposal, transitions
+from nlme.fitting.saem.chains import Proposal, draws, transitions
 from nlme.language.layout import lay_out
 from nlme.parameters.inventory import Inventory
 
@@ -111,11 +111,12 @@ def test_chains_go_from_mode_to_mode():
     given = Proposal(centres + 0.02, jnp.stack([jnp.eye(2) / 0.12] * 2), jnp.log(jnp.array([0.5, 0.5])))
 
     @jax.jit
-    def run(key, b):
-        step = jax.vmap(lambda key, b: transitions(log_likelihood, key, b, jnp.full(2, 0.2), given)[0])
-        return jax.lax.scan(lambda b, key: (step(jax.random.split(key, len(b)), b),) * 2, b, jax.random.split(key, 200))[1]
+    def run(drawn, b):
+        step = jax.vmap(lambda drawn, b: transitions(log_likelihood, drawn, b, jnp.full(2, 0.2), given)[0])
+        return jax.lax.scan(lambda b, drawn: (step(drawn, b),) * 2, b, drawn)[1]
 
-    places = np.asarray(run(jax.random.key(1), jnp.tile(centres[1], (200, 1))))[50:].reshape(-1, 2)
+    drawn = draws(np.random.default_rng(1), (200, 200), 2)
+    places = np.asarray(run(drawn, jnp.tile(centres[1], (200, 1))))[50:].reshape(-1, 2)
     left = places[:, 0] < 0
     assert left.mean() == pytest.approx(0.8, abs=0.02)
     np.testing.assert_allclose(places[left].mean(axis=0), centres[0], atol=0.01)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
@@ -37,7 +38,8 @@ from nlme.marginal.laplace import Laplace
 from nlme.marginal.mode import begin_mode, search_mode
 
 WANTED = 0.4  # acceptance of the random walks
-_DEGREES = 5.0
+_DEGREES = 5  # a whole number: squares of normals make the denominator
+_AROUND = 2  # proposals around the mode
 _INNER = 30  # iterations of a mode's search; a proposal need not be perfect
 _EVEN = 0.2  # of the weights a_k, alike for all subpopulations
 
@@ -50,14 +52,23 @@ class Proposal(NamedTuple):
     log_weight: Float[Array, " K"]
 
 
+class Draws(NamedTuple):
+    """The random numbers of one iteration of a chain: standard normal and uniform ones."""
+
+    normal: Float[Array, "... D"]
+    uniform: Float[Array, "... S"]
+
+
 def proposals(ode: Tolerances, anatomy: Anatomy, model: Model, arrays: Ragged, eta: Float[Array, "N q"]) -> Proposal:
     """Of every subject, modes searched from ``eta``; the prior where a search came to nothing."""
     factor = anatomy.cholesky(model)
     q = factor.shape[0]
+    # where samples are normal the expected second derivatives are near enough, and the program is half as long
+    order = 1 if anatomy.plain else 2
 
     def around(data, start):
         def curvature(b):
-            return curvature_at(Laplace(ode=ode), anatomy, data, model, b)
+            return curvature_at(Laplace(ode=ode), anatomy, data, model, b, order)
 
         mode = search_mode(curvature, begin_mode(start), 1e-4, _INNER, _INNER)
         sharp = cholesky(mode.hessian)
@@ -79,47 +90,55 @@ def proposals(ode: Tolerances, anatomy: Anatomy, model: Model, arrays: Ragged, e
     return over_subjects(of_subject, arrays, eta)[0]
 
 
-def transitions(log_likelihood: Callable, key, b: Float[Array, " q"], scale: Float[Array, " q"], given: Proposal):
-    """The kernels of one chain: its new place, acceptance rates of the random walks (q,), log p(y, b)."""
-    q = b.shape[0]
-    keys = jax.random.split(key, 4)
-    spread = jnp.swapaxes(jax.vmap(inverse_lower)(given.sharp), 1, 2)
-    size = given.log_weight + jnp.sum(jnp.log(jnp.diagonal(given.sharp, axis1=1, axis2=2)), axis=1)
+def draws(random: np.random.Generator, shape: tuple[int, ...], q: int) -> Draws:
+    """What one iteration of chains of ``shape`` needs."""
+    sizes = 2 * q + _AROUND * (q + _DEGREES), _AROUND + 2 + _AROUND + q
+    return Draws(random.normal(size=(*shape, sizes[0])), random.uniform(size=(*shape, sizes[1])))
 
-    def around(key):
-        normal, gamma = jax.random.split(key)
-        k = jax.random.categorical(jax.random.fold_in(key, 2), given.log_weight)
-        x = jax.random.normal(normal, (q,)) / jnp.sqrt(2.0 * jax.random.gamma(gamma, 0.5 * _DEGREES) / _DEGREES)
-        return given.mode[k] + spread[k] @ x
+
+def transitions(log_likelihood: Callable, drawn: Draws, b: Float[Array, " q"], scale: Float[Array, " q"], given: Proposal):
+    """The kernels of one chain: its new place, acceptance rates of the random walks (q,), log p(y, b).
+
+    One loop over all kernels, so that the compiled program holds the likelihood once.
+    """
+    q = b.shape[0]
+    free, walk, spread = jnp.split(drawn.normal, [q, 2 * q])
+    which, uniform = jnp.split(drawn.uniform, [_AROUND])
+    around = _around(given, which, spread.reshape(_AROUND, q + _DEGREES))
+    # the first only finds the density where the chain stands; a walk's are its steps
+    proposed = jnp.concatenate([b[None], around, free[None], jnp.diag(scale * walk)])
+    close, walks = (np.arange(2 + _AROUND + q) - 1 < _AROUND).astype(float), np.arange(2 + _AROUND + q) >= 2 + _AROUND
+    close[0] = 0.0
+    size = given.log_weight + jnp.sum(jnp.log(jnp.diagonal(given.sharp, axis1=1, axis2=2)), axis=1)
 
     def log_around(b):
         x = jnp.einsum("kqr,kq->kr", given.sharp, b - given.mode)
         return logsumexp(size - 0.5 * (_DEGREES + q) * jnp.log1p(jnp.sum(x**2, axis=1) / _DEGREES))
 
-    def metropolis(place, new, correction, key):
+    def metropolis(place, kernel):
         old, value = place
+        move, close, walks, log_uniform = kernel
+        new = move + walks * old
+
+        def excess(b):  # of the target's logarithm over the proposal's, but for the likelihood
+            return -0.5 * (close + walks) * (b @ b) - close * log_around(b)
+
         there = log_likelihood(new)
-        accept = jnp.log(jax.random.uniform(key)) < there - value + correction
+        accept = log_uniform < there - value + excess(new) - excess(old)
         return jax.tree.map(lambda x, y: jnp.where(accept, x, y), (new, there), (old, value)), accept
 
-    def prior(b):
-        return -0.5 * b @ b
+    kernels = proposed, jnp.asarray(close), jnp.asarray(walks, float), jnp.log(uniform)
+    (b, value), accepted = jax.lax.scan(metropolis, (b, jnp.asarray(-jnp.inf)), kernels)
+    return b, accepted[-q:].astype(float), value - 0.5 * b @ b
 
-    def independent(place, key):
-        draw, toss = jax.random.split(key)
-        new = around(draw)
-        correction = prior(new) - prior(place[0]) - log_around(new) + log_around(place[0])
-        return metropolis(place, new, correction, toss)
 
-    def walk(place, given):
-        key, k = given
-        draw, toss = jax.random.split(key)
-        new = place[0].at[k].add(scale[k] * jax.random.normal(draw))
-        return metropolis(place, new, prior(new) - prior(place[0]), toss)
-
-    place = b, log_likelihood(b)
-    place, _ = jax.lax.scan(independent, place, jax.random.split(keys[0], 2))
-    draw, toss = jax.random.split(keys[1])
-    place, _ = metropolis(place, jax.random.normal(draw, (q,)), 0.0, toss)
-    place, accepted = jax.lax.scan(walk, place, (jax.random.split(keys[2], q), jnp.arange(q)))
-    return place[0], accepted.astype(float), place[1] + prior(place[0])
+def _around(given: Proposal, uniform: Float[Array, " n"], normal: Float[Array, "n q+nu"]) -> Float[Array, "n q"]:
+    """Draws from the mixture of t's; the square of the denominator is a sum of nu squares."""
+    q = given.mode.shape[1]
+    t = normal[:, :q] / jnp.sqrt(jnp.sum(normal[:, q:] ** 2, axis=1, keepdims=True) / _DEGREES)
+    spread = jnp.swapaxes(jax.vmap(inverse_lower)(given.sharp), 1, 2)
+    if len(given.mode) == 1:
+        return given.mode[0] + t @ spread[0].T
+    below = jnp.cumsum(jnp.exp(given.log_weight))[:-1]
+    k = jnp.sum(uniform[:, None] > below, axis=1)
+    return given.mode[k] + jnp.einsum("nqr,nr->nq", spread[k], t)

@@ -42,24 +42,26 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from nlme.dynamics.solvers import Tolerances
-from nlme.fitting.saem.chains import WANTED, Proposal, proposals, transitions
+from nlme.fitting.saem.chains import WANTED, Draws, Proposal, proposals, transitions
 from nlme.fitting.saem.shifts import shift_of
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects
-from nlme.linalg import cholesky, inverse_lower, inverse_positive, solve_lower, solve_positive
+from nlme.linalg import solve_lower
 from nlme.marginal.joint import by_subpopulation
 from nlme.parameters.covariance import Covariance, joined, pooled
 from nlme.parameters.inventory import Inventory
 
 LONGEST = 0.3  # largest change of a parameter that has no closed form, in one iteration (unconstrained: log-like)
 SHRINK = 0.95  # of a variance in one iteration of annealing, at least
-_MEMORY = 0.05  # largest step of V
+MEMORY = 0.05  # largest step of V
 _SHOWN = 0.03  # least share of the complete data's information, in any direction
+_FORWARD = 8  # parameters without closed form up to which their scores are differentiated forwards
 _DENSE = 200  # parameters without closed form up to which F is a full matrix
 
 
@@ -89,26 +91,32 @@ class State(NamedTuple):
     s2: Float[Array, "q q"]
     information: Float[Array, "G G"]  # F; its diagonal (G,) where there are many parameters
     missing: Float[Array, "P P"]  # V
-    observed: Float[Array, "P P"]  # J; 0 where there are many parameters
+    observed: Float[Array, "P P"]  # J; none where there are many parameters, and neither of the following
+    complete: Float[Array, "P P"]  # I_c, with F of the last iteration alone
+    scores: Float[Array, "2 N P"]  # mean of S_i over iterations, from one half of the chains and from the other
 
 
 class Step(NamedTuple):
-    """What an iteration is told: the key of its draws, its step size, whether it anneals, whether it smooths."""
+    """What an iteration is told: the random numbers of its chains, its step size, whether it anneals, whether it smooths, what V and the scores learn."""
 
-    key: Array
+    drawn: Draws  # (N, M, ...)
     gamma: Array
     anneal: Array
     smooth: Array
+    learn: Array
 
 
-def begin(parts: Parts, anatomy: Anatomy, u, model: Model, n: int, chains: int, key) -> State:
+def begin(parts: Parts, anatomy: Anatomy, u, model: Model, n: int, chains: int, seed: int) -> State:
     """Chains drawn from the prior at the starting values."""
     omega = anatomy.omega(model)
     q, g, count, p = len(omega.names), len(parts.others), max(1, len(anatomy.subpopulations)), u.shape[0]
-    b = jax.random.normal(key, (n, chains, q))
+    b = np.random.default_rng(seed).normal(size=(n, chains, q))
+    information = np.zeros((p, p) if g <= _DENSE else (0, 0))
+    scores = np.zeros((2, n, p) if g <= _DENSE else (2, 0, 0))
     return State(
-        u, b @ omega.cholesky.T, jnp.full((n, q), 0.5), jnp.zeros((n, count, q)), jnp.full((n, count), 1 / count), omega.matrix,
-        jnp.eye(g) if g <= _DENSE else jnp.ones(g), jnp.zeros((p, p) if g <= _DENSE else (0, 0)), jnp.zeros((p, p) if g <= _DENSE else (0, 0)),
+        np.asarray(u), b @ np.asarray(omega.cholesky).T, np.full((n, q), 0.5), np.zeros((n, count, q)), np.full((n, count), 1 / count),
+        np.asarray(omega.matrix), np.eye(g) if g <= _DENSE else np.ones(g), information, information,
+        information, scores,
     )  # fmt: skip
 
 
@@ -150,13 +158,12 @@ def iterate(
     factor = anatomy.cholesky(current)
     others = np.array(parts.others, int)
 
-    def of_subject(data, eta, scale, around):
+    def of_subject(data, eta, scale, around, drawn):
         def log_likelihood(b):
             return logsumexp(by_subpopulation(current, anatomy, data, b, 0, ode)[1])
 
-        keys = jax.random.split(jax.random.fold_in(step.key, data.number), eta.shape[0])
         b = solve_lower(factor, eta.T).T
-        b, rates, value = jax.vmap(lambda key, b: transitions(log_likelihood, key, b, scale, around))(keys, b)
+        b, rates, value = jax.vmap(lambda drawn, b: transitions(log_likelihood, drawn, b, scale, around))(drawn, b)
         new = b @ factor.T
         w = _membership(b, data)
         score, information = _scores(b, data, w) if len(others) else (jnp.zeros((*w.shape, 0)), state.information)
@@ -178,7 +185,10 @@ def iterate(
             at = inventory.at_unconstrained(model, state.u.at[others].set(v))
             return by_subpopulation(at, anatomy, data, b, 1, ode)[0]
 
-        s = jax.vmap(jax.jacrev(terms), (None, 0))(state.u[others], b)  # (M, K, T + 1, G)
+        # forward, where what differentiates the states allows it, a few parameters cost less than many samples in reverse
+        forward = len(others) <= _FORWARD and (anatomy.linear or not anatomy.states)
+        slopes = (jax.jacfwd if forward else jax.jacrev)(terms)
+        s = jax.vmap(slopes, (None, 0))(state.u[others], b)  # (M, K, T + 1, G)
         # a chain that stands where no derivative exists tells nothing
         s = jnp.where(jnp.all(jnp.isfinite(s), axis=(2, 3), keepdims=True), s, 0.0)
         square = jnp.einsum("mk,mktg,mkth->gh", w, s, s) if len(others) <= _DENSE else jnp.einsum("mk,mktg->g", w, s**2)
@@ -191,17 +201,17 @@ def iterate(
         members = jnp.arange(len(anatomy.subpopulations), dtype=float)
         return jax.vmap(lambda k: shift_of(inventory, model, anatomy, data.belonging(k), state.u, eta)[0])(members)
 
-    found, _ = over_subjects(of_subject, arrays, state.eta, state.scale, around)
+    found, _ = over_subjects(of_subject, arrays, state.eta, state.scale, around, step.drawn)
     eta, w, scale, membership, mean, second, score, information, shift, value = found
     u, gamma, index = state.u, step.gamma, np.array(parts.shifts, int)
     s1 = state.s1 + gamma * (mean - state.s1)
     s2 = state.s2 + gamma * (jnp.mean(second, axis=0) - state.s2)
     r = state.members + gamma * (membership - state.members)
     levels = anatomy.levels(current)
-    precision = inverse_positive(anatomy.omega(current).matrix)
+    precision = _solved(anatomy.omega(current).matrix, jnp.eye(state.eta.shape[2]))
     d = shift[:, :, :, index] if parts.shifts else jnp.zeros((*mean.shape, 0))
     regression = jnp.einsum("nm,nmqk,qr,nmrl->kl", r, d, precision, d)
-    delta = solve_positive(regression + 1e-10 * jnp.eye(len(index)), jnp.einsum("nmqk,qr,nmr->k", d, precision, s1))
+    delta = _solved(regression + 1e-10 * jnp.eye(len(index)), jnp.einsum("nmqk,qr,nmr->k", d, precision, s1))
     move = jnp.zeros_like(u).at[index].set(jnp.clip(delta, -1.0, 1.0))
 
     kept = state.information + gamma * (jnp.sum(information, axis=0) - state.information)
@@ -215,7 +225,7 @@ def iterate(
         pull = pull - slope
         weight = weight + (jnp.diag(jnp.abs(curvature)) if kept.ndim == 2 else jnp.abs(curvature))
     if kept.ndim == 2:
-        free = solve_positive(weight + jnp.diag(1e-8 * jnp.diagonal(weight) + 1e-10), pull)
+        free = _solved(weight + jnp.diag(1e-8 * jnp.diagonal(weight) + 1e-10), pull)
     else:
         free = pull / (weight + 1e-10)
     free = jnp.clip(jnp.where(jnp.isfinite(free), free, 0.0), -LONGEST, LONGEST)
@@ -224,18 +234,25 @@ def iterate(
     move = move.at[others].set(gamma * free)
 
     missing, observed, direction = state.missing, state.observed, move
+    complete, scores = state.complete, state.scores
     newton = kept.ndim == 2
     if newton:
         of_omega, complete = np.array(parts.omega, int), jnp.zeros((len(u), len(u)))
-        by_omega, of_effects = _of_omega(levels, anatomy.occasions, np.array(parts.omega_free, int), eta)
+        by_omega, of_effects = _of_omega(levels, anatomy.occasions, np.array(parts.omega_free, int), eta, precision)
         each = jnp.zeros((*w.shape, len(u))).at[..., others].set(score).at[..., of_omega].set(by_omega[:, :, None])
         each = each.at[..., index].set(jnp.einsum("nkqa,qr,ncr->ncka", d, precision, eta))
         for where, block in ((others, weight), (of_omega, of_effects), (index, regression)):
             complete = complete.at[np.ix_(where, where)].set(block)
-        missing = missing + jnp.minimum(gamma, _MEMORY) * (_missing(w, each) - missing)
+        by_chain = jnp.einsum("nck,ncka->nca", w, each)
+        missing = missing + step.learn * (_missing(w, each, by_chain) - missing)
         observed = _observed(complete, missing)
-        total = (jnp.einsum("nck,ncka->a", w, each) / w.shape[1]).at[others].set(pull)
-        full = solve_positive(observed, total)
+        # a mean over parameters that moved would hide what only vanishes at each of them
+        complete = complete.at[np.ix_(others, others)].add(jnp.sum(information, axis=0) - kept)
+        half = w.shape[1] // 2
+        halves = jnp.stack([jnp.mean(by_chain[:, :half], axis=1), jnp.mean(by_chain[:, half:], axis=1)])
+        scores = scores + step.learn * (halves - scores)
+        total = (jnp.sum(by_chain, axis=(0, 1)) / w.shape[1]).at[others].set(pull)
+        full = _solved(observed, total)
         direction = jnp.where(jnp.isfinite(full), full, 0.0)
         full = jnp.clip(direction, -LONGEST, LONGEST)
         move = jnp.where(step.smooth, gamma * full, move)
@@ -256,12 +273,17 @@ def iterate(
         elements = jnp.concatenate(elements)
         closed = u.at[np.array(parts.omega)].set(elements[np.array(parts.omega_free)])
         u = jnp.where(step.smooth, u, closed) if newton else closed
-    return State(u, eta, scale, s1, r, s2, kept, missing, observed), (u, -2.0 * jnp.sum(value), direction)
+    return State(u, eta, scale, s1, r, s2, kept, missing, observed, complete, scores), (u, -2.0 * jnp.sum(value), direction)
 
 
-def _missing(w: Float[Array, "N M K"], each: Float[Array, "N M K P"]) -> Float[Array, "P P"]:
+def _solved(matrix: Float[Array, "n n"], right: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+    """Solution of a positive definite system; NaN where it is not.  One system for all subjects, which LAPACK solves (``nlme.linalg``
+    writes a batch of small ones out, and the program with them)."""
+    return cho_solve((jnp.linalg.cholesky(matrix), True), right)
+
+
+def _missing(w: Float[Array, "N M K"], each: Float[Array, "N M K P"], by_chain: Float[Array, "N M P"]) -> Float[Array, "P P"]:
     """V of one iteration."""
-    by_chain = jnp.einsum("nck,ncka->nca", w, each)
     apart = by_chain - jnp.mean(by_chain, axis=1, keepdims=True)
     within = each - by_chain[:, :, None]
     between = jnp.einsum("nca,ncb->ab", apart, apart) / (w.shape[1] - 1)
@@ -271,14 +293,14 @@ def _missing(w: Float[Array, "N M K"], each: Float[Array, "N M K P"]) -> Float[A
 def _observed(complete: Float[Array, "P P"], missing: Float[Array, "P P"]) -> Float[Array, "P P"]:
     """J = L (I - L^-1 V L^-T) L', L L' = I_c, the eigenvalues in brackets raised to the least share."""
     size = jnp.sqrt(jnp.diagonal(complete) + 1e-10)
-    factor = cholesky(complete / size[:, None] / size + 1e-8 * jnp.eye(len(size)))
-    inverse = inverse_lower(factor) / size
+    factor = jnp.linalg.cholesky(complete / size[:, None] / size + 1e-8 * jnp.eye(len(size)))
+    inverse = solve_triangular(factor, jnp.eye(len(size)), lower=True) / size
     values, vectors = jnp.linalg.eigh(jnp.eye(len(size)) - inverse @ missing @ inverse.T)
     root = size[:, None] * (factor @ vectors)
     return (root * jnp.maximum(values, _SHOWN)) @ root.T
 
 
-def _of_omega(levels: tuple[Covariance, ...], occasions, free, eta: Float[Array, "N M q"]):
+def _of_omega(levels: tuple[Covariance, ...], occasions, free, eta: Float[Array, "N M q"], precision: Float[Array, "q q"]):
     """Scores (N, M, K) of the free unconstrained elements of Omega, and their information (K, K)."""
     starts = [level.unconstrained() for level in levels]
     start = jnp.concatenate(starts)
@@ -290,7 +312,7 @@ def _of_omega(levels: tuple[Covariance, ...], occasions, free, eta: Float[Array,
         return joined(moved, occasions).matrix
 
     # d log N(eta; 0, Omega) = 1/2 tr(Omega^-1 dOmega (Omega^-1 eta eta' - I))
-    slopes = inverse_positive(matrix(start[free])) @ jnp.moveaxis(jax.jacfwd(matrix)(start[free]), -1, 0)  # (K, q, q)
-    whitened = eta @ inverse_positive(matrix(start[free]))
+    slopes = precision @ jnp.moveaxis(jax.jacfwd(matrix)(start[free]), -1, 0)  # (K, q, q)
+    whitened = eta @ precision
     scores = 0.5 * (jnp.einsum("ncr,krs,ncs->nck", eta, slopes, whitened) - jnp.trace(slopes, axis1=1, axis2=2))
     return scores, 0.5 * len(eta) * jnp.einsum("kij,lji->kl", slopes, slopes)

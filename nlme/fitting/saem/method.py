@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from nlme.errors import ModelError
 from nlme.language.anatomy import Anatomy
-from nlme.marginal.quadrature import ImportanceSampling
+from nlme.marginal.quadrature import HeldDraws, ImportanceSampling
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -64,6 +64,11 @@ class SAEM(ImportanceSampling):
     def require(self, anatomy: Anatomy) -> None:
         if not anatomy.effects:
             raise ModelError("SAEM draws random effects, and this model has none. Use nlme.FOCEI() or nlme.Laplace().")
+
+    @property
+    def sample(self) -> HeldDraws:
+        """What judges the estimate."""
+        return HeldDraws(**{f.name: getattr(self, f.name) for f in dataclasses.fields(HeldDraws)})
 
     def chains_for(self, subjects: int) -> int:
         """Chains of every subject."""

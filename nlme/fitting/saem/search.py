@@ -17,6 +17,9 @@ loss in standard errors.  Asked for is
 
 where the second finds parameters that still drift.  Both forms are quadratic, so that C needs no full rank.
 
+A direction that the data do not determine (``determination``) has no estimate to be precise about: the fit then ends where the
+question is answered, and says which parameters it is.
+
 Sources: Polyak & Juditsky (1992), doi:10.1137/0330046 (the mean and its error); Jones, Haran, Caffo & Neath (2006),
 doi:10.1198/016214506000000492 (stopping at a width found by batch means).
 
@@ -28,6 +31,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -35,8 +39,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, ModelError
+from nlme.fitting.saem.chains import Draws, draws
 from nlme.fitting.saem.checkpoint import arrays_of, progress_from
-from nlme.fitting.saem.iteration import Parts, State, Step, advance, begin
+from nlme.fitting.saem.determination import doubtful, undetermined
+from nlme.fitting.saem.iteration import MEMORY, Parts, State, Step, advance, begin
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.shifts import shifting
 from nlme.language.anatomy import Anatomy
@@ -50,9 +56,10 @@ from nlme.parameters.inventory import Inventory
 from nlme.search.checkpoint import Checkpoint, fingerprint_of
 from nlme.search.problem import Problem
 from nlme.search.progress import Progress
-from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, SEARCHING
+from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, SEARCHING, UNDETERMINED
 
 BLOCK = 10  # iterations of one call
+HELD = 200  # iterations at held parameters, when it is asked what the data determine
 WINDOW = 50  # iterations looked back on for a drift
 _BATCHES = 30
 _FEW = 25  # subjects up to which ``precision`` is a share of the standard errors of all data, above it of those of so many
@@ -71,6 +78,7 @@ class Progressed:
     elapsed: np.ndarray  # (K,) seconds
     explored: int  # iterations of exploration; -1: not over
     status: int
+    idle: np.ndarray  # (R, P) directions that the data do not determine
 
     @property
     def estimate(self) -> np.ndarray:
@@ -98,30 +106,32 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
         _require_penalty(penalty, parts, inventory, model)
     n = layout.n_subjects
     u = inventory.unconstrained(model)
-    key, empty = jax.random.key(method.seed), np.zeros((0, len(inventory)))
+    empty = np.zeros((0, len(inventory)))
     found = Progressed(
-        begin(parts, layout.anatomy, u, model, n, method.chains_for(n), key),
+        begin(parts, layout.anatomy, u, model, n, method.chains_for(n), method.seed),
         empty,
         np.zeros(0),
         empty,
         np.zeros(0),
         -1,
         SEARCHING,
+        empty,
     )
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, fingerprint_of(problem), every)
         saved = file.read()
         found = found if saved is None else progress_from(found, saved)
+
+    def moved(state, steps):
+        return advance(method.ode, parts, layout.anatomy, inventory, model, layout.arrays, penalty, state, steps)
+
     before = float(found.elapsed[-1]) if len(found.elapsed) else 0.0
     clock = time.perf_counter()
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
         try:
             while found.status == SEARCHING:
-                steps = _steps(method, key, found)
-                state, (path, criterion, direction) = advance(
-                    method.ode, parts, layout.anatomy, inventory, model, layout.arrays, penalty, found.state, steps
-                )
+                state, (path, criterion, direction) = moved(found.state, _steps(method, found))
                 path, criterion, direction = np.asarray(path), np.asarray(criterion), np.asarray(direction)
                 if not np.all(np.isfinite(path)) or not np.all(np.isfinite(criterion)):
                     raise FitError(_no_number(inventory, layout, path, found.state))
@@ -134,8 +144,9 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
                     np.r_[found.elapsed, seconds],
                     found.explored,
                     SEARCHING,
+                    found.idle,
                 )
-                _decide(method, found)
+                _decide(method, found, lambda: _held(method, found, moved))
                 if file is not None and (file.due or found.status != SEARCHING):
                     file.write(arrays_of(found))
                 show(len(found.path), float(criterion[-1]), float(np.max(np.abs(path[-1] - path[0]))))
@@ -220,21 +231,36 @@ def _require_penalty(penalty, parts: Parts, inventory: Inventory, model: Model) 
         )
 
 
-def _steps(method: SAEM, key, found: Progressed) -> Step:
+def _steps(method: SAEM, found: Progressed) -> Step:
     number = len(found.path) + np.arange(1, BLOCK + 1)
     smoothing = number - found.explored
     gamma = np.ones(BLOCK) if found.explored < 0 else (smoothing + 9.0) ** -method.exponent
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(number))
+    *shape, q = found.state.eta.shape
+    # by the number of the iteration, so that a fit taken up again goes on with the same ones
+    drawn = [draws(np.random.default_rng((method.seed, k)), tuple(shape), q) for k in number]
     return Step(
-        keys,
-        jnp.asarray(gamma),
-        jnp.asarray((number <= method.annealing) & (found.explored < 0)),
-        jnp.full(BLOCK, found.explored >= 0),
+        Draws(*(np.stack(x) for x in zip(*drawn, strict=True))),
+        gamma,
+        (number <= method.annealing) & (found.explored < 0),
+        np.full(BLOCK, found.explored >= 0),
+        np.minimum(gamma, MEMORY),
     )
 
 
-def _decide(method: SAEM, found: Progressed) -> None:
-    """Whether a phase is over."""
+def _held(method: SAEM, found: Progressed, moved: Callable) -> State:
+    """The state after ``HELD`` iterations that move the chains and not the parameters, and learn V and the scores anew."""
+    state, (*shape, q) = found.state, found.state.eta.shape
+    for begun in range(0, HELD, BLOCK):
+        number = begun + np.arange(BLOCK)
+        drawn = [draws(np.random.default_rng((method.seed, len(found.path), k)), tuple(shape), q) for k in number]
+        no = np.zeros(BLOCK)
+        steps = Step(Draws(*(np.stack(x) for x in zip(*drawn, strict=True))), no, no > 0, no < 1, 1.0 / (1.0 + number))
+        state, _ = moved(state, steps)
+    return state
+
+
+def _decide(method: SAEM, found: Progressed, held: Callable[[], State]) -> None:
+    """Whether a phase is over; ``held`` goes on at the parameters where the fit stands."""
     done = len(found.path)
     if found.explored < 0:
         least, most = method.exploration
@@ -246,7 +272,11 @@ def _decide(method: SAEM, found: Progressed) -> None:
     kept = done - found.explored
     if kept < least:
         return
-    if _precise(method, found, kept):
+    if kept in (least, 2 * least, 4 * least) and doubtful(found.state):
+        found.idle = undetermined(held())
+    if len(found.idle):
+        found.status = UNDETERMINED
+    elif _precise(method, found, kept):
         found.status = CONVERGED
     elif kept >= most:
         found.status = EVALUATION_LIMIT
