@@ -53,9 +53,7 @@ class IndomethacinUDE(nlme.Model):
     v1: Scalar = nlme.positive(7.60, unit="L", label="Central volume")
     q: Scalar = nlme.positive(6.31, unit="L/h", label="Exchange with the peripheral compartment")
     v2: Scalar = nlme.positive(11.95, unit="L", label="Peripheral volume")
-    net: nlme.MLP = nlme.mlp(
-        inputs=("log_concentration",), outputs=1, width=3, depth=1, key=0, center=-1.1, scale=1.1
-    )
+    net: nlme.MLP = nlme.mlp(inputs=("log_concentration",), outputs=1, width=3, depth=1, key=0, center=-1.1, scale=1.1)
     omega: nlme.Covariance = nlme.covariance(cl=0.034, q=0.12)
     prop: Scalar = nlme.positive(0.144, label="Proportional error")
 

@@ -68,10 +68,7 @@ def phenobarbital(folder: Path) -> str:
     ode = nlme.evaluate(AsODE.from_fit(fit), population, nlme.FOCEI())
     nlme.table(fit).to_csv(folder / "phenobarbital.csv")
     nlme.report(fit, folder / "phenobarbital.html", units={"conc": "mg/L", "time": "h"})
-    return (
-        f"{fit}\n\n{nlme.table(fit)}\n\n"
-        f"Closed form {fit.objective:.6f}, the same dynamics as an ODE {ode.objective:.6f}."
-    )
+    return f"{fit}\n\n{nlme.table(fit)}\n\nClosed form {fit.objective:.6f}, the same dynamics as an ODE {ode.objective:.6f}."
 
 
 def quinidine(folder: Path) -> str:

@@ -202,5 +202,7 @@ def _raised_jvp(least, primals, tangents):
     change = values[:, None] - values[None, :]
     new = jnp.maximum(values, least)
     near = jnp.abs(change) <= 1e-8 * (1.0 + jnp.abs(values[:, None]))
-    slope = jnp.where(near, jnp.where(values[:, None] > least, 1.0, 0.0), (new[:, None] - new[None, :]) / jnp.where(near, 1.0, change))
+    slope = jnp.where(
+        near, jnp.where(values[:, None] > least, 1.0, 0.0), (new[:, None] - new[None, :]) / jnp.where(near, 1.0, change)
+    )
     return (vectors * new) @ vectors.T, vectors @ (slope * (vectors.T @ tangents[0] @ vectors)) @ vectors.T

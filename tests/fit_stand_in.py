@@ -83,7 +83,15 @@ class _Population(list):
 
 
 def _row(name, value, kind="fixed effect", **rest):
-    known = dict(label="", unit="", fixed=False, domain="positive", random_effect=None, transform=None, range=REAL if kind in ("covariance", "weight") else POSITIVE)
+    known = dict(
+        label="",
+        unit="",
+        fixed=False,
+        domain="positive",
+        random_effect=None,
+        transform=None,
+        range=REAL if kind in ("covariance", "weight") else POSITIVE,
+    )
     return SimpleNamespace(name=name, value=value, kind=kind, **{**known, **rest})
 
 

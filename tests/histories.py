@@ -212,7 +212,10 @@ def history(random: np.random.Generator, who: int, varying: bool, ties: bool) ->
     lags = [0.0, 0.4, 1.0, 1.5, 3.0, 4.0, 7.0] if lagged else [0.0]
     columns = dict(k=[1.0, 0.6, 2.0], lag=lags, f=[1.0, 0.7], d=[0.8, 2.0, 5.0, 9.0], r=[3.0, 12.0, 30.0], base=[5.0, 20.0])
     if not ties:
-        columns = {name: [1.0137 * x + (0.0313 if name == "lag" and lagged else 0.0) for x in choices] for name, choices in columns.items()}
+        columns = {
+            name: [1.0137 * x + (0.0313 if name == "lag" and lagged else 0.0) for x in choices]
+            for name, choices in columns.items()
+        }
     return pd.DataFrame(rows).assign(**{name: course(choices) for name, choices in columns.items()})
 
 

@@ -63,7 +63,19 @@ CIRCLES = {
 
 # Heavy packages: where their import may be written, and whether only inside a function (so that it loads on first use).
 DOORS = {
-    "pandas": {"data", "tables", "reporting", "fitting", "posterior", "diagnostics", "uncertainty", "simulation", "selection", "learning", "discovery"},
+    "pandas": {
+        "data",
+        "tables",
+        "reporting",
+        "fitting",
+        "posterior",
+        "diagnostics",
+        "uncertainty",
+        "simulation",
+        "selection",
+        "learning",
+        "discovery",
+    },
     "matplotlib": {"plots"},
     "arviz": {"posterior/nuts", "fitting/monte_carlo"},
     "numpyro.infer": {"posterior/nuts"},
@@ -166,7 +178,11 @@ def _circles(imports: list[Import]) -> set[frozenset[str]]:
 
     knows: dict[str, set[str]] = {file: set() for file in files}
     for entry in imports:
-        if entry.when != "typing" and entry.target.startswith("nlme.") and (found := file_of(entry.target)) not in (None, entry.file):
+        if (
+            entry.when != "typing"
+            and entry.target.startswith("nlme.")
+            and (found := file_of(entry.target)) not in (None, entry.file)
+        ):
             knows[entry.file].add(found)
 
     def reached(start: str) -> set[str]:

@@ -50,7 +50,10 @@ def test_derivatives_to_second_order(n):
     pairs = {
         "log_det": (linalg.log_det, lambda x: jnp.linalg.slogdet(x)[1]),
         "cholesky": (lambda x: jnp.sum(jnp.sin(linalg.cholesky(x))), lambda x: jnp.sum(jnp.sin(jnp.linalg.cholesky(x)))),
-        "solve_positive": (lambda x: jnp.sum(linalg.solve_positive(x, right) ** 2), lambda x: jnp.sum(jnp.linalg.solve(x, right) ** 2)),
+        "solve_positive": (
+            lambda x: jnp.sum(linalg.solve_positive(x, right) ** 2),
+            lambda x: jnp.sum(jnp.linalg.solve(x, right) ** 2),
+        ),
         "solve": (lambda x: jnp.sum(linalg.solve(x, right) ** 2), lambda x: jnp.sum(jnp.linalg.solve(x, right) ** 2)),
     }
     for name, (ours, theirs) in pairs.items():

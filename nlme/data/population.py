@@ -232,7 +232,12 @@ class Population(Sequence):
         endpoint, dv = gather("endpoint", "is_observation"), gather("dv", "is_observation")
         for k, name in enumerate(self.endpoints):
             of = endpoint == k
-            lines.append((f"endpoint {name}", f"{count(int(of.sum()), 'observation')}, {span(dv[of], unit=units.get(name)) or 'no values'}"))
+            lines.append(
+                (
+                    f"endpoint {name}",
+                    f"{count(int(of.sum()), 'observation')}, {span(dv[of], unit=units.get(name)) or 'no values'}",
+                )
+            )
         for name, info in self.covariates.items():
             values = np.concatenate([s.covariates[name] for s in self.subjects]) if len(self) else np.zeros(0)
             if info.categories:

@@ -106,7 +106,9 @@ def guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Exception as error:  # noqa: BLE001
-        return Check(name, UNJUDGED, float("nan"), f"It cannot be judged ({type(error).__name__}: {' '.join(str(error).split())[:200]}).")
+        return Check(
+            name, UNJUDGED, float("nan"), f"It cannot be judged ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+        )
 
 
 def quick_audit(fit: Fit) -> Audit:
@@ -171,7 +173,10 @@ def _range(fit: Fit, name: str) -> Check:
     starts = {row.name: row.value for row in fit.inventory.rows(fit.start)}
     listed = ", ".join(f"{name} (to {values[name]:.3g} from {starts[name]:.3g})" for name in fit.ran_away)
     return Check(
-        name, PROBLEM, float(len(fit.ran_away)), f"Ran away: {listed}; the objective does not depend on it there any more. Try other starting values."
+        name,
+        PROBLEM,
+        float(len(fit.ran_away)),
+        f"Ran away: {listed}; the objective does not depend on it there any more. Try other starting values.",
     )
 
 
@@ -288,7 +293,9 @@ def _density(fit: Fit, name: str) -> Check:
 
 
 def _not_searched(fit: Fit, name: str) -> Check:
-    words = f"{type(fit.method).__name__} needs no modes of the random effects; nlme.audit(fit), or fit.eta, looks for them post hoc."
+    words = (
+        f"{type(fit.method).__name__} needs no modes of the random effects; nlme.audit(fit), or fit.eta, looks for them post hoc."
+    )
     return Check(name, UNJUDGED, float("nan"), words)
 
 

@@ -55,7 +55,9 @@ def audit(fit: Fit, *, starts: int = 5, samples: int = 1000, key=0, penalty=None
     if fit.layout.anatomy.mixture or fit.layout.anatomy.by_site:
         what = f"random effects per {fit.layout.anatomy.above}" if fit.layout.anatomy.by_site else "mixtures of subpopulations"
         words = f"Not for {what}: compare with nlme.AGQ and with fits from other starting values by hand."
-        return assembled(fit, [*checks, *(Check(name, UNJUDGED, float("nan"), words) for name in ("approximation", "several starts"))])
+        return assembled(
+            fit, [*checks, *(Check(name, UNJUDGED, float("nan"), words) for name in ("approximation", "several starts"))]
+        )
     if samples:
         checks.append(guarded("approximation", lambda: _approximation(fit, samples)))
     if starts:
@@ -107,7 +109,9 @@ def _tolerances(fit: Fit) -> Check:
     bad = np.flatnonzero((np.asarray(at.status) != SOLVED) | ~np.isfinite(np.asarray(at.by_subject)))
     if len(bad):
         listed = ", ".join(str(fit.population.ids[i]) for i in bad[:5])
-        return Check(name, PROBLEM, change, f"Under 100 times tighter tolerances {len(bad)} subjects cannot be computed ({listed}).")
+        return Check(
+            name, PROBLEM, change, f"Under 100 times tighter tolerances {len(bad)} subjects cannot be computed ({listed})."
+        )
     size = f"100 times tighter tolerances move the objective by {change:.1g}"
     if abs(change) < 1e-3:
         return Check(name, FINE, change, f"{size}.")

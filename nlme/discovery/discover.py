@@ -98,7 +98,14 @@ class Discovery(Shown):
 
 
 def discover(
-    fit: Fit, network: str | None = None, *, library: Sequence[Term] | None = None, degree: int = 2, most: int = 3, draws: int = 200, seed: int = 0
+    fit: Fit,
+    network: str | None = None,
+    *,
+    library: Sequence[Term] | None = None,
+    degree: int = 2,
+    most: int = 3,
+    draws: int = 200,
+    seed: int = 0,
 ) -> Discovery:
     """The expression of few terms that a network of ``fit`` has learned, over the inputs that the data visited.
 
@@ -125,7 +132,9 @@ def discover(
     require_fit(fit, "discover")
     found = visited(fit, network)
     if len(found) > 1:
-        raise ModelError(f"{type(fit.model).__name__} has the networks {', '.join(found)}: say which, network={next(iter(found))!r}.")
+        raise ModelError(
+            f"{type(fit.model).__name__} has the networks {', '.join(found)}: say which, network={next(iter(found))!r}."
+        )
     ((name, asked),) = found.items()
     net: MLP = networks_of(fit.model)[name]
     rng = np.random.default_rng(seed)
@@ -180,9 +189,13 @@ def _whitened(root: np.ndarray, y: np.ndarray, columns: np.ndarray, functions: n
 
 def _best_sets(terms: Sequence[Term], columns: np.ndarray, targets: np.ndarray, most: int, n: int) -> list[tuple[int, ...]]:
     """The set of columns of lowest BIC for each target."""
-    sets = [s for k in range(1, most + 1) for s in itertools.combinations(range(len(terms)), k) if _sensible([terms[j] for j in s])]
+    sets = [
+        s for k in range(1, most + 1) for s in itertools.combinations(range(len(terms)), k) if _sensible([terms[j] for j in s])
+    ]
     if len(sets) > _MOST_SETS:
-        raise ModelError(f"{len(sets)} sets of up to {most} of {len(terms)} terms are too many: a smaller library=, degree= or most=.")
+        raise ModelError(
+            f"{len(sets)} sets of up to {most} of {len(terms)} terms are too many: a smaller library=, degree= or most=."
+        )
     best, lowest = np.zeros(len(targets), int), np.full(len(targets), np.inf)
     for k, own in enumerate(sets):
         basis, _ = np.linalg.qr(columns[:, own])

@@ -1,7 +1,7 @@
 """Candidate terms of an equation, and a sum of them as a part of a model.
 
-    term(x) = x_1^p_1 .. x_n^p_n,      or      x_k^h / (s^h + x_k^h)      (Hill; h = 1: Michaelis-Menten)
-    expression(x) = sum_j coefficient_j term_j(x)
+term(x) = x_1^p_1 .. x_n^p_n,      or      x_k^h / (s^h + x_k^h)      (Hill; h = 1: Michaelis-Menten)
+expression(x) = sum_j coefficient_j term_j(x)
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Term:
     def at(self, x, half=None):
         """The term at inputs (n,), or (..., n)."""
         if self.saturating < 0:
-            return functools.reduce(operator.mul, (x[..., k] ** p for k, p in enumerate(self.powers) if p), jnp.ones(x.shape[:-1]))
+            return functools.reduce(
+                operator.mul, (x[..., k] ** p for k, p in enumerate(self.powers) if p), jnp.ones(x.shape[:-1])
+            )
         half, value = self.half if half is None else half, x[..., self.saturating] ** self.hill
         return value / (half**self.hill + value)
 

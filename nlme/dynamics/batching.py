@@ -27,7 +27,7 @@ class OfSubject(eqx.Module):
     """
 
     closed: Callable
-    mark: Float[Array, "..."]  # a number of one subject: its shape tells whether there are several
+    mark: Float[Array, ...]  # a number of one subject: its shape tells whether there are several
 
     def __init__(self, function: Callable, *examples):
         self.closed = eqx.filter_closure_convert(function, *examples)

@@ -65,7 +65,9 @@ class Timeline(eqx.Module):
     rest: Int[Array, " E"]
     ahead: Float[Array, " E"]
     source: Int[Array, " E"]  # the record that a dose comes from, for messages
-    doses: Int[Array, " D"]  # the events that bring something in: boluses, starts of infusions, fills (padding: one that does not)
+    doses: Int[
+        Array, " D"
+    ]  # the events that bring something in: boluses, starts of infusions, fills (padding: one that does not)
     sample: Int[Array, " T"]  # event after which sample t is taken
     sample_clock: Float[Array, " T"]  # its time on the clock of the events
     sample_epoch: Int[Array, " T"]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from nlme.dynamics.batching import OfSubject, batch_last
 from nlme.dynamics.dosing import StructureAt, changes_infusions, doses, restarted, rules_allowed
@@ -95,7 +95,7 @@ def _summed(structure) -> bool:
     return isinstance(structure, LinearStructure) and type(structure).start is LinearStructure.start
 
 
-def _ending(states: Float[Array, "... s"]) -> Int[Array, "..."]:
+def _ending(states: Float[Array, "... s"]) -> Int[Array, ...]:
     """How it ended that an exponential gave these states."""
     return jnp.where(jnp.all(jnp.isfinite(states)), SOLVED, NOT_FINITE)
 

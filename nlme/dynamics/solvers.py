@@ -89,15 +89,15 @@ class Pace(NamedTuple):
 class _Walk(NamedTuple):
     """Where an integration stands; of several subjects side by side, each array has a last axis over them."""
 
-    u: Float[Array, "..."]
+    u: Float[Array, ...]
     state: State
     memory: State
-    step: Float[Array, "..."]  # to try next
-    full: Float[Array, "..."]  # the step it would be if the interval went on
-    error: Float[Array, "..."]  # log of the last accepted step's
-    stiff: Float[Array, "..."]
-    count: Int[Array, "..."]
-    status: Int[Array, "..."]
+    step: Float[Array, ...]  # to try next
+    full: Float[Array, ...]  # the step it would be if the interval went on
+    error: Float[Array, ...]  # log of the last accepted step's
+    stiff: Float[Array, ...]
+    count: Int[Array, ...]
+    status: Int[Array, ...]
 
 
 def integrate(

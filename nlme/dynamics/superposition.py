@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from nlme.dynamics.batching import batch_last
 from nlme.dynamics.dosing import Doses, StructureAt, doses, linear_steady_state
@@ -169,7 +169,9 @@ class _Responses:
             begins = [jnp.where(when.kind == FILL, fill, begin) for fill, begin in zip(fills, begins, strict=True)]
         total = structure.advance(tuple(begins), None, since)
         if self.infusions:
-            infused = jnp.where(since < at.length, since, at.length)  # not the minimum, which has half of each derivative at a tie
+            infused = jnp.where(
+                since < at.length, since, at.length
+            )  # not the minimum, which has half of each derivative at a tie
             after = structure.infused(tuple(entering(START, at.rate)), infused, since - infused)
             total = tuple(a + b for a, b in zip(total, after, strict=True))
         return tuple(jnp.where(counts, x, 0.0) for x in total)

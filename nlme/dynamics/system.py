@@ -78,7 +78,7 @@ class System:
 
         return self.materialised(u, slopes)
 
-    def materialised(self, u: Float[Array, "..."], compute: Callable):
+    def materialised(self, u: Float[Array, ...], compute: Callable):
         """``compute()``, arrays, computed once and kept, in a step at ``u``; see ``materialise``."""
         if not self._materialise:
             return compute()

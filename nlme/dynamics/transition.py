@@ -137,14 +137,14 @@ class Stepping(eqx.Module):
         rates: Jet | None,
         begin: Jet,
         end: Jet,
-        row: Int[Array, "..."],
+        row: Int[Array, ...],
         pace: Pace,
         off: Bool[Array, "s ..."] | None = None,
-        going: Bool[Array, "..."] | bool = True,
+        going: Bool[Array, ...] | bool = True,
         given: Bool[Array, "D ..."] | None = None,
-        ahead: Float[Array, "..."] | None = None,
+        ahead: Float[Array, ...] | None = None,
         reversible: bool = False,
-    ) -> tuple[State, Pace, Int[Array, "..."]]:
+    ) -> tuple[State, Pace, Int[Array, ...]]:
         """States at ``end`` from states at ``begin``, the pace to go on with, and how the solve ended.
 
         Nothing happens in a state where ``off`` is True, and none is solved for unless ``going``: after a failure that is in vain.

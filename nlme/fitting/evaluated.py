@@ -286,7 +286,14 @@ class Evaluated:
 
         def evaluated(v, starts, second_order=None) -> Evaluation:
             return evaluate_subjects(
-                self.method, self.layout.anatomy, self.inventory, self.model, self.layout.arrays, v, starts, second_order=second_order
+                self.method,
+                self.layout.anatomy,
+                self.inventory,
+                self.model,
+                self.layout.arrays,
+                v,
+                starts,
+                second_order=second_order,
             )
 
         here = evaluated(u, self.near_modes)

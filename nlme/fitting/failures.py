@@ -50,7 +50,7 @@ def _why_not_finite(model: Model, layout: Layout, i: int) -> str:
     data, records = layout.subject(i)
     zero = jnp.zeros(len(layout.anatomy.effects))
     at = Subject(FOCEI(), layout.anatomy, data, model, zero, 0).moments(model, zero)
-    mean, variance, z = np.asarray(at.mean), np.asarray(at.variance), np.asarray(at.transformed)
+    mean, z = np.asarray(at.mean), np.asarray(at.transformed)
     subject = list(layout.population)[i]
     real = records >= 0
 

@@ -125,7 +125,9 @@ def fit(
             raise FitError("The gradient of the objective is not finite at the starting values; try other values.") from None
     total = time.perf_counter() - clock
     timings = {"first evaluation, with compilation": found.first, "search": total - found.first, "total": total}
-    history = dict(zip(("iteration", "objective", "gradient", "elapsed"), map(np.array, zip(*found.history, strict=True)), strict=True))
+    history = dict(
+        zip(("iteration", "objective", "gradient", "elapsed"), map(np.array, zip(*found.history, strict=True)), strict=True)
+    )
     return _fitted(
         problem,
         found.search.x,
@@ -177,7 +179,7 @@ def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **
 def _approximated(found, problem: Problem, clock) -> Fit:
     """The fit whose parameters SAEM found, with the objective, the modes and the gradient by importance sampling there."""
     searched = time.perf_counter() - clock
-    inventory, model, layout = problem.inventory, problem.model, problem.layout
+    inventory, layout = problem.inventory, problem.layout
     estimate = problem.at(found.estimate)
     starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).sum(axis=1).T).T
     sample = problem.method.sample
@@ -213,5 +215,3 @@ def _penalised(problem: Problem, estimate: Model, inventory: Inventory) -> dict:
         slopes = np.asarray(jax.jit(jax.grad(at))(u)), np.asarray(jax.jit(jax.hessian(at))(u))
     words = penalty.words if isinstance(penalty, MinusTwiceLogPrior) else {}
     return {"penalty": float(at(u)), "penalty_slopes": slopes, "priors": words}
-
-

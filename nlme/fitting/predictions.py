@@ -45,7 +45,9 @@ def prediction_table(method: Method, model: Model, layout: Layout, b) -> dict[st
     """The columns above for every observation, in the order of the data file."""
     full = method if method.interaction else _with_interaction(method)
     zero = jnp.zeros_like(b)
-    zeros, found = (jax.tree.map(np.asarray, threaded(_slopes, layout.arrays, full, layout.anatomy, model, at)) for at in (zero, b))
+    zeros, found = (
+        jax.tree.map(np.asarray, threaded(_slopes, layout.arrays, full, layout.anatomy, model, at)) for at in (zero, b)
+    )
     typical, at, a = zeros["at"], found["at"], found["a"]
     if not method.individuals:
         a = zeros["a"] = np.zeros_like(a)

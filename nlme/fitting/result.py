@@ -28,7 +28,9 @@ class Fit(Evaluated):
     curvature: np.ndarray | None = None  # the Hessian of the (penalised) objective, where the search made it of differences
     ended: dict[str, int] | None = None  # parameters at the lower (-1) or upper (1) end of their line; None: not looked at
     ran_away: tuple[str, ...] = ()  # those for which that is no end of their range
-    undetermined: tuple[tuple[str, ...], ...] = ()  # combinations of parameters, found in the search, that the data do not determine
+    undetermined: tuple[
+        tuple[str, ...], ...
+    ] = ()  # combinations of parameters, found in the search, that the data do not determine
     starts: Starts | None = None  # from where it was searched
     bimodal: tuple = ()  # IDs of subjects in whose densities two modes were found
     validation: tuple[str, ...] = ()  # what cross-validation chose the penalty for, and whether the networks pay, in words
@@ -186,5 +188,9 @@ def require_fit(fit, what: str) -> None:
     """
     if isinstance(fit, Fit):
         return
-    seen = "what nlme.evaluate returned, whose values were given and not estimated" if isinstance(fit, Evaluated) else type(fit).__name__
+    seen = (
+        "what nlme.evaluate returned, whose values were given and not estimated"
+        if isinstance(fit, Evaluated)
+        else type(fit).__name__
+    )
     raise FitError(f"{what} takes a fit (of nlme.fit); got {seen}.")

@@ -80,7 +80,11 @@ class Starts:
         for k in np.argsort(self.objectives):
             height = self.objectives[k] - lowest
             known = [lowest, *(self.objectives[j] for j in found)]
-            if self.valid[k] and 10 * SAME < height < _NEAR and all(abs(self.objectives[k] - other) > 10 * SAME for other in known):
+            if (
+                self.valid[k]
+                and 10 * SAME < height < _NEAR
+                and all(abs(self.objectives[k] - other) > 10 * SAME for other in known)
+            ):
                 found.append(int(k))
         return found
 
@@ -95,10 +99,15 @@ class Starts:
     def __repr__(self) -> str:
         if self.tried == 1:
             return "1 start, the model's own values; the search gave no reason to try others."
-        lines = [f"{self.reached} of {self.tried} starts reached this minimum" + (f" (tried because {self.reason})" if self.reason else "")]
+        lines = [
+            f"{self.reached} of {self.tried} starts reached this minimum"
+            + (f" (tried because {self.reason})" if self.reason else "")
+        ]
         for k in range(self.tried):
             whence = "the model's own values" if k == 0 else f"start {k}"
-            lines.append(f"  {whence}: {self.objectives[k]:.3f}" + ("" if self.valid[k] else f", no minimum: {self.sentences[k]}"))
+            lines.append(
+                f"  {whence}: {self.objectives[k]:.3f}" + ("" if self.valid[k] else f", no minimum: {self.sentences[k]}")
+            )
         return "\n".join(lines)
 
 

@@ -129,7 +129,9 @@ class Chain:
         if name == "select_n" and not carried[0]:
             return [self._selected(bind, *inputs)]
         turns = equation.params.get("length") != 0  # of a scan
-        if name in ("while", "scan") and turns and self.columns.pairs:  # for first derivatives alone it is not worth its compilation
+        if (
+            name in ("while", "scan") and turns and self.columns.pairs
+        ):  # for first derivatives alone it is not worth its compilation
             # what begins as a number is to be carried as an array
             values = [jnp.asarray(x.value, v.aval.dtype) for x, v in zip(inputs, equation.invars, strict=True)]
             inputs = [Sparse(value, x.first, x.second, x.occupied) for value, x in zip(values, inputs, strict=True)]

@@ -65,7 +65,7 @@ class Columns:
         members = np.concatenate([self.left, self.right])
         return np.array([int(np.flatnonzero(members == i)[0]) for i in range(self.directions)])
 
-    def constant(self, value: Float[Array, "..."]) -> Float[Array, "... C"]:
+    def constant(self, value: Float[Array, ...]) -> Float[Array, "... C"]:
         """A packed array whose derivatives are all zero."""
         value = jnp.asarray(value)
         return jnp.concatenate([value[..., None], jnp.zeros((*value.shape, self.count - 1))], axis=-1)
@@ -125,7 +125,7 @@ class Jet(NamedTuple):
     Unlike a packed array its parts are separate, which lets XLA compute each of them as one vectorised loop.
     """
 
-    value: Float[Array, "..."]
+    value: Float[Array, ...]
     first: Float[Array, "D ..."] | None
     second: Float[Array, "P ..."] | None
 
@@ -158,7 +158,7 @@ class Polynomial:
     def __init__(self, columns: Columns, jet: Jet):
         self.columns, self.jet = columns, jet
 
-    def __call__(self, displacement: Float[Array, " D"]) -> Float[Array, "..."]:
+    def __call__(self, displacement: Float[Array, " D"]) -> Float[Array, ...]:
         columns, (total, first, second) = self.columns, self.jet
         if first is not None:
             total = total + _weighted(displacement, first)
@@ -168,5 +168,5 @@ class Polynomial:
         return total
 
 
-def _weighted(weights: Float[Array, " k"], terms: Float[Array, "k ..."]) -> Float[Array, "..."]:
+def _weighted(weights: Float[Array, " k"], terms: Float[Array, "k ..."]) -> Float[Array, ...]:
     return jnp.sum(weights.reshape(-1, *(1,) * (terms.ndim - 1)) * terms, axis=0)

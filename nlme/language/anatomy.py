@@ -112,9 +112,13 @@ class Anatomy:
         ModelError
             A variance is exactly 0.
         """
-        still = [name for level in self.levels(model) for name, sd in zip(level.names, np.asarray(level.sd), strict=True) if sd == 0]
+        still = [
+            name for level in self.levels(model) for name, sd in zip(level.names, np.asarray(level.sd), strict=True) if sd == 0
+        ]
         if still:
-            raise ModelError(f"{who} draws random effects, and that of {', '.join(still)} has variance 0: leave the effect out of the model.")
+            raise ModelError(
+                f"{who} draws random effects, and that of {', '.join(still)} has variance 0: leave the effect out of the model."
+            )
 
     def cholesky(self, model: Model) -> Float[Array, "q q"]:
         """L with L L' = Omega; 0 x 0 without random effects."""
@@ -160,9 +164,7 @@ def individual_row(model: Model, eta: Named, cov: Named) -> dict[str, Any]:
         try:
             value = jnp.asarray(value, dtype=jnp.float64)
         except (TypeError, ValueError):
-            raise ModelError(
-                f"{type(model).__name__}.individual: {name!r} must be a number; got {kind_of(value)}."
-            ) from None
+            raise ModelError(f"{type(model).__name__}.individual: {name!r} must be a number; got {kind_of(value)}.") from None
         if value.shape != ():
             raise ModelError(
                 f"{type(model).__name__}.individual: {name!r} must be one number per subject; got an array of shape {value.shape} "
@@ -218,7 +220,9 @@ def used_parameters(function, arrays, *others) -> list[int]:
     return used
 
 
-def observation_row(model: Model, ind: dict[str, Any], names: tuple[str, ...], state: Float[Array, " s"], t) -> dict[str, Observation]:
+def observation_row(
+    model: Model, ind: dict[str, Any], names: tuple[str, ...], state: Float[Array, " s"], t
+) -> dict[str, Observation]:
     """``model.observe`` for one record, checked: a dict from endpoint to its distribution."""
     with in_method(type(model).__name__, "observe"):
         out = _without_member(model).observe(
@@ -288,9 +292,7 @@ def anatomy_of(model: Model, infos: Mapping[str, CovariateInfo] | None = None) -
     found: dict[str, Any] = {}
 
     def individual(eta, arrays, cov):
-        ind = individual_row(
-            eqx.combine(arrays, rest), named("random effect", effects, eta), Named(cov, "covariate")
-        )
+        ind = individual_row(eqx.combine(arrays, rest), named("random effect", effects, eta), Named(cov, "covariate"))
         found["individual"] = tuple(ind)
         return list(ind.values())
 

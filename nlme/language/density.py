@@ -44,6 +44,7 @@ def moments(
 
     Where one of these is 0, so is the density: a prediction that has no distribution at the random effects they are taken at.
     """
+
     def at(r: Observation, record: Record):
         return r.terms(record), r.carried(), r.prediction()
 

@@ -93,7 +93,11 @@ def _back(order: list[np.ndarray], count: int) -> np.ndarray:
 
 
 def lay_out(
-    model: Model, population: Population, samples: str = "observations", mesh: Mesh | None = None, members: np.ndarray | None = None
+    model: Model,
+    population: Population,
+    samples: str = "observations",
+    mesh: Mesh | None = None,
+    members: np.ndarray | None = None,
 ) -> Layout:
     """The padded arrays of ``population`` for ``model``.
 

@@ -114,7 +114,9 @@ def size_classes(sizes: np.ndarray) -> list[np.ndarray]:
     return found[::-1]
 
 
-def padded_members(members: np.ndarray, longest: int, devices: int, most: int | None = None, threads: int = 1) -> tuple[np.ndarray, int]:
+def padded_members(
+    members: np.ndarray, longest: int, devices: int, most: int | None = None, threads: int = 1
+) -> tuple[np.ndarray, int]:
     """``members`` filled up to equal chunks on every device by repeating the last, and the number of chunks.
 
     ``most``: subjects in a chunk at most.  With several ``threads`` the number of chunks is a multiple of theirs.
@@ -150,7 +152,9 @@ def over_subjects(function: Callable, ragged: Ragged, *rows) -> tuple:
     def widened(part: Part, series):
         if part.places.shape[0] == ragged.samples:
             return series
-        return jax.tree.map(lambda x: jnp.zeros((x.shape[0], ragged.samples, *x.shape[2:]), x.dtype).at[:, part.places].set(x), series)
+        return jax.tree.map(
+            lambda x: jnp.zeros((x.shape[0], ragged.samples, *x.shape[2:]), x.dtype).at[:, part.places].set(x), series
+        )
 
     stacked = [(values, widened(part, series)) for part, (values, series) in zip(ragged.parts, found, strict=True)]
     return jax.tree.map(lambda *pieces: jnp.concatenate(pieces)[ragged.back], *stacked)

@@ -130,7 +130,11 @@ def _clock(subject: Subject) -> np.ndarray:
 
 def _where(subject: Subject, j: int) -> str:
     """Which record: its row in the file, or (one that the library made) its time."""
-    place = f"row {subject.rows[j]}" if subject.rows[j] else f"{'dose' if subject.evid[j] in (1, 4) else 'record'} at time {subject.time[j]:g}"
+    place = (
+        f"row {subject.rows[j]}"
+        if subject.rows[j]
+        else f"{'dose' if subject.evid[j] in (1, 4) else 'record'} at time {subject.time[j]:g}"
+    )
     return f"Subject {subject.id}, {place}"
 
 
@@ -182,8 +186,7 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
         rule = "rate" if rate == -1.0 else "duration"
         if rule not in anatomy.rules:
             raise ModelError(
-                f"{_where(subject, j)}: RATE = {rate:g} asks for a modelled {rule}, "
-                f"but {anatomy.structure} is given no {rule}=."
+                f"{_where(subject, j)}: RATE = {rate:g} asks for a modelled {rule}, but {anatomy.structure} is given no {rule}=."
             )
     if steady and amount == 0.0 and how != GIVEN_RATE:
         raise DataError(f"{_where(subject, j)}: AMT = 0 with SS is a constant infusion, which needs its RATE (> 0) in the data.")

@@ -102,7 +102,9 @@ def _plain(cell) -> int | float | str:
         return int(cell)
     number = float(cell)
     if abs(number) >= EXACT:
-        raise DataError(f"The value {number:g} of a site has been rounded: read the column as text, so that no two sites become one.")
+        raise DataError(
+            f"The value {number:g} of a site has been rounded: read the column as text, so that no two sites become one."
+        )
     return int(number) if number == int(number) else number
 
 

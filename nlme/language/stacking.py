@@ -63,7 +63,9 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
     event = {name: np.zeros((n, n_events), float if name in _REAL else int) for name in _FIELDS}
     event["how"][:] = BOLUS_HOW
     event["row"], event["dose_row"] = np.zeros((2, n, n_events), int)
-    fills = _slots(Fills, [s["fills"] for s in subjects], amount=0.0, given=0.0, how=BOLUS_HOW, compartment=0, interval=1.0, row=0)
+    fills = _slots(
+        Fills, [s["fills"] for s in subjects], amount=0.0, given=0.0, how=BOLUS_HOW, compartment=0, interval=1.0, row=0
+    )
     breaks = _slots(Breaks, [s["breaks"] for s in subjects], number=0, row=0, begin=0.0, end=0.0, ahead=0.0)
     sample, sample_row = np.zeros((2, n, total), int)
     sample_time = np.zeros((n, total))
@@ -102,7 +104,10 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
                 positions[i, t] = record if real else -1
                 if real and np.isfinite(subject.dv[record]):
                     observed[i, t], cens[i, t], limit[i, t] = subject.dv[record], subject.cens[record], subject.limit[record]
-        filled = [*((covariates[name], v) for name, v in s["table"].items()), *((drift[name], v) for name, v in s["drift"].items())]
+        filled = [
+            *((covariates[name], v) for name, v in s["table"].items()),
+            *((drift[name], v) for name, v in s["drift"].items()),
+        ]
         for target, values in [*filled, (anchor, s["anchor"])]:
             target[i, : len(values)], target[i, len(values) :] = values, values[-1]
 

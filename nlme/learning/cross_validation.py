@@ -136,7 +136,10 @@ class CrossValidation(Shown):
 
     def _panels(self) -> list[Panel]:
         title = f"{type(self.model).__name__}, {self.method!r}: cross-validation in {self.folds.max() + 1} folds"
-        notes = ["-2LL of subjects by fits that have not seen them, and of those that they have seen (scaled to all).", *self.messages]
+        notes = [
+            "-2LL of subjects by fits that have not seen them, and of those that they have seen (scaled to all).",
+            *self.messages,
+        ]
         return [numbers_shown(self.table, title, notes)]
 
     def __repr__(self) -> str:
@@ -182,7 +185,9 @@ def cross_validate(
     """
     method = method_of(method)
     if isinstance(method, SAEM):
-        raise ModelError("Cross-validation fits side by side, which SAEM does not; use FOCEI(), Laplace() or ImportanceSampling().")
+        raise ModelError(
+            "Cross-validation fits side by side, which SAEM does not; use FOCEI(), Laplace() or ImportanceSampling()."
+        )
     layout = lay_out(require_model(model), population)
     refuse_sites(layout.anatomy)
     problem = Problem(method, model, layout, Inventory(model, fixed))
@@ -246,7 +251,9 @@ def split(population: Population, fraction: float = 0.2, *, by: str = "subject",
             break
         taken |= groups == kind
     if not taken.any() or taken.all():
-        raise DataError(f"split: {groups.max() + 1} groups by {by!r} cannot be divided into {1 - fraction:g} and {fraction:g} of them.")
+        raise DataError(
+            f"split: {groups.max() + 1} groups by {by!r} cannot be divided into {1 - fraction:g} and {fraction:g} of them."
+        )
     ids = {identity for identity, own in zip(population.ids, taken, strict=True) if own}
     return population.filter(lambda s: s.id not in ids), population.filter(lambda s: s.id in ids)
 

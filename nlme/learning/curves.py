@@ -68,7 +68,9 @@ class Curves:
         ).reset_index(drop=True)
 
 
-def learned_curves(fit: Fit, network: str | None = None, *, bands: str | Bootstrap | None = "laplace", level: float = 0.9, points: int = 60) -> Curves:
+def learned_curves(
+    fit: Fit, network: str | None = None, *, bands: str | Bootstrap | None = "laplace", level: float = 0.9, points: int = 60
+) -> Curves:
     """The learned functions of a fit: every output of its networks over every input, inside the region that the data visited.
 
     Parameters
@@ -126,7 +128,9 @@ def _banded(fit: Fit, name: str, at: np.ndarray, covariance, bands, level: float
     if not isinstance(bands, Bootstrap):
         raise ModelError(f'learned_curves: bands is "laplace", a bootstrap of the fit, or None; got {bands!r}.')
     draws = bands.fits.u[bands.fits.converged]
-    replicates = np.stack([np.asarray(_outputs(fit.inventory, fit.model, name, jnp.asarray(u), jnp.asarray(at))[0]) for u in draws])
+    replicates = np.stack(
+        [np.asarray(_outputs(fit.inventory, fit.model, name, jnp.asarray(u), jnp.asarray(at))[0]) for u in draws]
+    )
     low, high = np.quantile(replicates, [0.5 * (1 - level), 0.5 * (1 + level)], axis=0)
     return y, low, high
 

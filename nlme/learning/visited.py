@@ -93,7 +93,8 @@ def _values(fit: Evaluated, subject: np.ndarray, record: np.ndarray) -> dict[str
     """Covariates, occasion and subpopulation of records."""
     anatomy, subjects = fit.layout.anatomy, list(fit.population)
     found = {
-        name: np.array([subjects[i].covariates[name][j] for i, j in zip(subject, record, strict=True)]) for name in anatomy.covariates
+        name: np.array([subjects[i].covariates[name][j] for i, j in zip(subject, record, strict=True)])
+        for name in anatomy.covariates
     }
     if anatomy.by_occasion:
         place = {value: k for k, value in enumerate(anatomy.occasions)}

@@ -106,9 +106,7 @@ class Method(abc.ABC):
         """-2 log L of one subject without n log 2 pi, given its (differentiable) mode ``b``."""
 
     def __repr__(self) -> str:
-        changed = [
-            f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default
-        ]
+        changed = [f"{f.name}={getattr(self, f.name)!r}" for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
         return f"{type(self).__name__}({', '.join(changed)})"
 
 
@@ -174,7 +172,7 @@ class Subject:
         terms = jnp.square(residual) / moments.variance + log_variance - 2.0 * moments.log_factor
         return 0.5 * self.total(terms) + 0.5 * b @ b
 
-    def total(self, terms: Float[Array, "T ..."]) -> Float[Array, "..."]:
+    def total(self, terms: Float[Array, "T ..."]) -> Float[Array, ...]:
         """Sum over the observations, padding left out."""
         mask = self.data.mask.reshape(self.data.mask.shape + (1,) * (terms.ndim - 1))
         return jnp.sum(jnp.where(mask, terms, 0.0), axis=0)

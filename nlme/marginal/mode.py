@@ -105,7 +105,9 @@ def search_mode(
         at = curvature(state.trial)
         usable = jnp.all(jnp.isfinite(cholesky(at.hessian)))
         hessian = jnp.where(usable, at.hessian, at.expected)
-        finite = (at.status == SOLVED) & jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(hessian))
+        finite = (
+            (at.status == SOLVED) & jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(hessian))
+        )
         # an adaptive solve makes Phi jitter in its last digits: a rise below that noise is no failure
         gain = state.value - at.value
         accept = finite & (gain >= -noise * (1.0 + jnp.abs(state.value)))

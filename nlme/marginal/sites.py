@@ -259,7 +259,9 @@ def _at_nodes(arrays: Ragged, method, anatomy, inventory, model, u, z, starts, s
     def of_subject(data, z, starts, second_order):
         def objective(u, z, start):
             here = inventory.at_unconstrained(model, u)
-            (value, _), mode = one_subject(method, anatomy, here, dataclasses.replace(data, shared=z), start, second_order, tolerance)
+            (value, _), mode = one_subject(
+                method, anatomy, here, dataclasses.replace(data, shared=z), start, second_order, tolerance
+            )
             return value, mode
 
         def of_node(given):

@@ -42,7 +42,9 @@ class Evaluation(NamedTuple):
     status: Int[Array, " N"]
     membership: Float[Array, "N K"]  # probability of each subpopulation given the data; the modes are those of the likeliest
     joint: Float[Array, " N"]  # Phi at the mode; infinite for a method that needs none
-    second_order: Float[Array, "N q q"]  # what second derivatives of the states add to the Hessian at the mode; 0 for closed forms
+    second_order: Float[
+        Array, "N q q"
+    ]  # what second derivatives of the states add to the Hessian at the mode; 0 for closed forms
     motion: Float[Array, "N q P"] | None = None  # of the modes with the unconstrained parameters, where it is worth having
     given: Float[Array, " N"] | None = None  # objective of each subject given its site's effects at their mode
     parts: Float[Array, "N P"] | None = None  # of the sites' gradients, that each subject contributes
@@ -88,7 +90,9 @@ def one_subject(
     """
 
     def alone(data):
-        value, b, mode, after = at_mode(method, anatomy, model, data, begin_mode(start), method.inner_iterations, second_order, tolerance)
+        value, b, mode, after = at_mode(
+            method, anatomy, model, data, begin_mode(start), method.inner_iterations, second_order, tolerance
+        )
         found = mode.decrement <= tolerance
         # states that a failed solve has left half way have a density, too
         value = jnp.where(mode.status == SOLVED, value, jnp.inf)
@@ -180,6 +184,7 @@ def evaluate_each(
     arrays: Ragged, method, anatomy, inventory, model, u, starts, second_order, tolerance, gradient: bool
 ) -> Evaluation:
     """Every subject's objective (and gradient), no subject sharing random effects with another; see ``marginal.objective``."""
+
     def objective(u, data, start, second_order):
         return one_subject(method, anatomy, inventory.at_unconstrained(model, u), data, start, second_order, tolerance)
 

@@ -118,7 +118,9 @@ class Covariance(eqx.Module):
         """
         if isinstance(value, Covariance):
             if value.names != self.names:
-                raise ModelError(f"A covariance of {', '.join(self.names)} cannot be replaced by one of {', '.join(value.names)}.")
+                raise ModelError(
+                    f"A covariance of {', '.join(self.names)} cannot be replaced by one of {', '.join(value.names)}."
+                )
             return dataclasses.replace(value, per=self.per)
         if isinstance(value, Mapping):
             return self._with_elements({_element(key): number for key, number in value.items()})

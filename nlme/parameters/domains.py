@@ -148,7 +148,9 @@ def bounded(value, lower: float, upper: float, *, unit: str = "", label: str = "
         Bounds that are not numbers with ``lower < upper``, or the starting value is not strictly inside.
     """
     if not (is_numeric(lower) and is_numeric(upper) and lower < upper):
-        raise ModelError(f"bounded({value!r}, {lower!r}, {upper!r}): the bounds are two numbers, the lower one below the upper one.")
+        raise ModelError(
+            f"bounded({value!r}, {lower!r}, {upper!r}): the bounds are two numbers, the lower one below the upper one."
+        )
     return _parameter(value, Domain("bounded", float(lower), float(upper)), unit, label)
 
 

@@ -268,6 +268,7 @@ class Inventory:
             return model
         return eqx.tree_at(lambda m: [entry.get(m) for entry in changed], model, new)
 
+
 class _Table:
     """Which parameters there are and which of them are fixed: what compiled programs depend on, compared as a whole."""
 

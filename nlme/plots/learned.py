@@ -13,7 +13,9 @@ _ACROSS = 3  # panels in a row
 
 
 @picture
-def learned(fit, network: str | None = None, *, bands="laplace", level: float = 0.9, labels: dict[str, str] | None = None) -> Figure:
+def learned(
+    fit, network: str | None = None, *, bands="laplace", level: float = 0.9, labels: dict[str, str] | None = None
+) -> Figure:
     """Every output of a fit's networks over each input, the others at their medians; see :func:`nlme.learning.curves.learned_curves`.
 
     A curve is drawn where the data asked for it and nowhere else; ticks are the values visited.

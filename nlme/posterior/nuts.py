@@ -344,7 +344,9 @@ def _messages(kept: _Draws, prior: Priors, wanted: int, max_tree_depth: int, fai
             )
     if chains == 1:
         found.append("One chain cannot show whether others would go elsewhere; run several.")
-    change = np.sum(np.diff(kept.energy, axis=1) ** 2, axis=1) / np.sum((kept.energy - kept.energy.mean(1, keepdims=True)) ** 2, axis=1)
+    change = np.sum(np.diff(kept.energy, axis=1) ** 2, axis=1) / np.sum(
+        (kept.energy - kept.energy.mean(1, keepdims=True)) ** 2, axis=1
+    )
     if np.min(change) < 0.3:
         found.append(f"The energy moves slowly (lowest E-BFMI {np.min(change):.2f}, below 0.3): the tails may be explored badly.")
     full = int((kept.steps >= 2**max_tree_depth - 1).sum())

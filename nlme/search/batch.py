@@ -214,7 +214,9 @@ def run_fits(
         return np.concatenate([getattr(queue, name) for queue in queues])[order]
 
     found = gathered("u")
-    return Fits(found, problem.natural(found), *(gathered(name) for name in ("value", "gradient", "evaluations", "status", "modes")))
+    return Fits(
+        found, problem.natural(found), *(gathered(name) for name in ("value", "gradient", "evaluations", "status", "modes"))
+    )
 
 
 class _Fits:

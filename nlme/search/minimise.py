@@ -208,7 +208,9 @@ def _from_scratch(problem: Problem, best: Evaluation, u) -> tuple[Evaluation, bo
     fresh, again = at(np.zeros(best.b.shape)), at(best.b)
     better = (fresh.joint < again.joint - _APART) & fresh.converged
     two = fresh.converged & again.converged & (np.max(np.abs(fresh.b - again.b), axis=1, initial=0.0) > _OTHER_MODE)
-    if problem.layout.sites is not None:  # a subject's other mode moves its site's effects, and all their subjects' modes with them
+    if (
+        problem.layout.sites is not None
+    ):  # a subject's other mode moves its site's effects, and all their subjects' modes with them
         if not better.any():
             return again, False, two
         other = at(np.where(better[:, None], fresh.b, again.b))

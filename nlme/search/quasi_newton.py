@@ -43,7 +43,9 @@ SENTENCES = {
 _SUFFICIENT = 1e-4  # of the gain promised
 _FAR = 0.02  # gain that the scores promise, of the number of subjects, above which they are the metric
 _AS_TOLD = 2.0  # times what was promised, up or down
-_LONGEST = 1.0  # largest change of one unconstrained (log-scale) parameter in one step; 2 led warfarin's sigmoid to a power of 120
+_LONGEST = (
+    1.0  # largest change of one unconstrained (log-scale) parameter in one step; 2 led warfarin's sigmoid to a power of 120
+)
 _FIRST = 0.5  # in the first, before which nothing is known of how far a direction can be trusted
 _WIDEST = 8.0  # that it becomes where a parameter goes one way with gains as promised
 _SHORTEST = 1e-6  # step, of the box at its full size, from which the metric learns

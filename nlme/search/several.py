@@ -21,7 +21,9 @@ SAME = 0.01  # objectives that differ by less count as one minimum
 _FAR = np.log(3.0)  # from its start, in a logarithm, where the start has told the search little
 _NEAR = np.log(1.5)  # the same where a lag, or another time of sudden change, gives the objective a minimum between samples
 _FAR_REAL = 3.0  # of a real parameter, in units of its starting value
-_OTHERS = 7  # starts tried; of one minimum that all lead to, as many say that there is hardly another (Boender & Rinnooy Kan 1987)
+_OTHERS = (
+    7  # starts tried; of one minimum that all lead to, as many say that there is hardly another (Boender & Rinnooy Kan 1987)
+)
 _AT_LEAST = 4  # where states are solved by steps, and two lead to the lowest
 _CLOSE = 0.1, 0.3  # largest difference in a parameter and in the objective of a search that is on its way to a minimum known
 _LOOSE = 1e-3  # tolerance of searches that are not known yet to lead to the lowest minimum
@@ -172,7 +174,9 @@ def _attempt(problem: Problem, start: np.ndarray, found: Minimum | None) -> Atte
 def ran_away(problem: Problem, found: Minimum) -> list[str]:
     """Names of the parameters that went to an end of their line that is no end of their range."""
     names = []
-    domains = {name: (e.declaration.domain, kind) for e in problem.inventory.entries for name, kind in zip(e.names, e.kinds, strict=True)}
+    domains = {
+        name: (e.declaration.domain, kind) for e in problem.inventory.entries for name, kind in zip(e.names, e.kinds, strict=True)
+    }
     for name, side, x, start, far in zip(
         problem.inventory.names, found.search.ended, found.search.x, problem.start, problem.farthest, strict=True
     ):

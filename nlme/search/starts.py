@@ -131,7 +131,9 @@ class Typical:
         # the criterion's minima are few, and the objective may have others: their counterparts, then good points far from them
         other = [u for u in map(self._flip_flopped, minima) if u is not None]
         if other:
-            minima = self._apart(np.array([v for pair in itertools.zip_longest(minima, other) for v in pair if v is not None]), count)
+            minima = self._apart(
+                np.array([v for pair in itertools.zip_longest(minima, other) for v in pair if v is not None]), count
+            )
         return [self._complete(u) for u in self._apart(np.concatenate([minima, points[good]]), count, _ELSEWHERE, len(minima))]
 
     def _flip_flopped(self, u: np.ndarray) -> np.ndarray | None:
@@ -263,7 +265,9 @@ def _absorption(problem: Problem, u: np.ndarray) -> np.ndarray | None:
     anatomy = problem.layout.anatomy
     if anatomy.structure != OneCompartmentOral.__name__:
         return None
-    return np.asarray(_absorption_of(problem.every, problem.model, anatomy, _covariates(problem), jnp.asarray(problem.among_all(u))))
+    return np.asarray(
+        _absorption_of(problem.every, problem.model, anatomy, _covariates(problem), jnp.asarray(problem.among_all(u)))
+    )
 
 
 @eqx.filter_jit

@@ -199,7 +199,9 @@ def _draw(model: Model, anatomy: Anatomy, endpoints: tuple[str, ...], arrays: Ra
         both = [jax.random.split(key) for key in keys]
         carried = of_each(lambda r: r.carried())
         drives = [link.drive(c, o, course, first) for link, c, o, (first, _) in zip(links, carried, own, both, strict=True)]
-        drawn = of_each(lambda r, drive, key: r.sample(drive, key), drives, [jax.random.split(second, count) for _, second in both])
+        drawn = of_each(
+            lambda r, drive, key: r.sample(drive, key), drives, [jax.random.split(second, count) for _, second in both]
+        )
         return None, jnp.stack(drawn, axis=-1)
 
     return over_subjects(of_subject, arrays, eta, members, states, own, keys)[1]

@@ -138,7 +138,9 @@ def _chosen(model, population, eta) -> np.ndarray:
     if eta != "estimated":
         raise DataError(f"eta must be one of {', '.join(map(repr, CHOICES))}, a DataFrame or an array; got {eta!r}.")
     if not isinstance(model, Evaluated):
-        raise DataError("eta='estimated' needs a fit, whose subjects have estimated random effects; a model has none. Use eta='new'.")
+        raise DataError(
+            "eta='estimated' needs a fit, whose subjects have estimated random effects; a model has none. Use eta='new'."
+        )
     return effects_of(model, population, None)
 
 

@@ -67,9 +67,7 @@ class Linear(LinearStructure):
 
     looped = True
 
-    def __init__(
-        self, states, flows, drives=None, *, lag=None, bioavailability=None, duration=None, rate=None
-    ):
+    def __init__(self, states, flows, drives=None, *, lag=None, bioavailability=None, duration=None, rate=None):
         if isinstance(states, str) or not all(isinstance(s, str) for s in states):
             raise ModelError(f"nlme.pk.Linear: states is a tuple of names such as ('depot', 'central'); got {states!r}.")
         if len(set(states)) != len(states):

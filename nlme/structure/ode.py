@@ -31,9 +31,7 @@ class ODE(Structure):
     names: tuple[str, ...] = eqx.field(static=True)
     initial: Any = None
 
-    def __init__(
-        self, rhs, states, initial=None, *, lag=None, bioavailability=None, duration=None, rate=None, event_times=()
-    ):
+    def __init__(self, rhs, states, initial=None, *, lag=None, bioavailability=None, duration=None, rate=None, event_times=()):
         if isinstance(states, str) or not all(isinstance(s, str) for s in states):
             raise ModelError(f"nlme.ODE: states is a tuple of names such as ('depot', 'central'); got {states!r}.")
         if len(set(states)) != len(states):
@@ -45,7 +43,9 @@ class ODE(Structure):
                 raise ModelError("nlme.ODE, initial: " + name_error("state", name, states, "The ODE"))
         self.rhs, self.names, self.initial = rhs, tuple(states), initial
         if not isinstance(event_times, (tuple, list)):
-            raise ModelError(f"nlme.ODE: event_times is a tuple of times such as (ind.switch,); got {type(event_times).__name__}.")
+            raise ModelError(
+                f"nlme.ODE: event_times is a tuple of times such as (ind.switch,); got {type(event_times).__name__}."
+            )
         self.event_times = tuple(event_times)
         self.lag, self.bioavailability, self.duration, self.rate = lag, bioavailability, duration, rate
 
@@ -69,10 +69,14 @@ class ODE(Structure):
         if isinstance(out, Named):
             out = dict(out.items())
         if not isinstance(out, Mapping):
-            raise ModelError(f"nlme.ODE: rhs must return a dict of rates for {', '.join(self.names)}; it returned {type(out).__name__}.")
+            raise ModelError(
+                f"nlme.ODE: rhs must return a dict of rates for {', '.join(self.names)}; it returned {type(out).__name__}."
+            )
         missing = [s for s in self.names if s not in out]
         if missing:
-            raise ModelError(f"nlme.ODE: rhs returns no rate for {', '.join(missing)}; it returned {', '.join(out) or 'nothing'}.")
+            raise ModelError(
+                f"nlme.ODE: rhs returns no rate for {', '.join(missing)}; it returned {', '.join(out) or 'nothing'}."
+            )
         for name in out:
             if name not in self.names:
                 raise ModelError("nlme.ODE, rhs: " + name_error("state", name, self.names, "The ODE"))

@@ -103,9 +103,7 @@ def indirect_response(
     return driven(pk, ("response",), rhs, {"response": kin / kout}, who)
 
 
-def transduction(
-    pk: Structure, effect: Effect, tau: Scalar, n: int = 3, concentration: Concentration | None = None
-) -> Structure:
+def transduction(pk: Structure, effect: Effect, tau: Scalar, n: int = 3, concentration: Concentration | None = None) -> Structure:
     """Transit compartments of signal transduction; states ``signal1`` .. ``signal<n>``, all 0 without drug.
 
         d signal1/dt = (E(C) - signal1) / tau,    d signal<k>/dt = (signal<k-1> - signal<k>) / tau

@@ -53,7 +53,10 @@ class Comparison(Shown):
 
     def _panels(self) -> list[Panel]:
         criteria = [
-            [str(name), *(str(int(value)) if column == "parameters" else fixed_point(float(value), 3) for column, value in row.items())]
+            [
+                str(name),
+                *(str(int(value)) if column == "parameters" else fixed_point(float(value), 3) for column, value in row.items()),
+            ]
             for name, row in self.table.iterrows()
         ]
         panels = [Panel("Comparison of fits", ["Fit", *map(str, self.table.columns)], criteria, self.messages)]
@@ -62,7 +65,9 @@ class Comparison(Shown):
                 [test.smaller, test.larger, fixed_point(test.difference, 3), str(test.df), significant(test.p, 3), test.note]
                 for test in self.tests.itertuples()
             ]
-            panels.append(Panel("Likelihood-ratio tests", ["Smaller", "Larger", "Difference", "df", "p", "Note"], rows, (), (0, 1, 5)))
+            panels.append(
+                Panel("Likelihood-ratio tests", ["Smaller", "Larger", "Difference", "df", "p", "Note"], rows, (), (0, 1, 5))
+            )
         return panels
 
     def __repr__(self) -> str:
@@ -233,5 +238,7 @@ def _messages(named: dict[str, Fit], tests, by: Method | None) -> list[str]:
     if by is not None:
         found.append(f"Evaluated by {by!r} at estimates found otherwise; tests and criteria are approximate.")
     if not len(tests):
-        found.append("No pair is known to be nested, so there is no likelihood-ratio test; name one by nested=[(smaller, larger)].")
+        found.append(
+            "No pair is known to be nested, so there is no likelihood-ratio test; name one by nested=[(smaller, larger)]."
+        )
     return found

@@ -127,9 +127,7 @@ class Resampled(Shown):
         return "\n".join(lines)
 
 
-def sir(
-    fit: Fit, samples: int = 2000, resamples: int = 500, *, key: Any, inflation: float = 1.0, penalty=None
-) -> Resampled:
+def sir(fit: Fit, samples: int = 2000, resamples: int = 500, *, key: Any, inflation: float = 1.0, penalty=None) -> Resampled:
     """Uncertainty of a fit from its likelihood surface, without refitting and without assuming a shape.
 
     Parameters

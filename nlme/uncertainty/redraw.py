@@ -50,7 +50,10 @@ def _drawn(fit: Fit, design: Design, keys) -> np.ndarray:
     """(R, n) DV of every record of a simulated trial for each of ``keys`` (R,); NaN on records that are not observations."""
     effects, errors = jax.vmap(jax.random.split, out_axes=1)(keys)
     shape = (len(fit.population), len(fit.effects))
-    eta = np.asarray(jax.vmap(lambda key: jax.random.normal(key, shape))(effects)) @ np.asarray(design.anatomy.cholesky(fit.model)).T
+    eta = (
+        np.asarray(jax.vmap(lambda key: jax.random.normal(key, shape))(effects))
+        @ np.asarray(design.anatomy.cholesky(fit.model)).T
+    )
     names, endpoint = design.endpoints, design.column("endpoint")
     observed = np.concatenate([s.is_observation for s in fit.population])
     named = np.array([*fit.population.endpoints, ""], dtype=object)[endpoint]

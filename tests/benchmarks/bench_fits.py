@@ -104,7 +104,11 @@ def _two_compartments(count: int):
     begin = time.perf_counter()
     fit = nlme.fit(away, population, nlme.FOCEI(), progress=False)
     title = f"FOCEI, {count} subjects, two-compartment oral ODE, 5 random effects"
-    yield f"{title}: first fit", f"{time.perf_counter() - begin:.1f} s", f"target 60 s, compilation in it; {len(fit.history)} iterations"
+    yield (
+        f"{title}: first fit",
+        f"{time.perf_counter() - begin:.1f} s",
+        f"target 60 s, compilation in it; {len(fit.history)} iterations",
+    )
     begin = time.perf_counter()
     fit.covariance  # noqa: B018
     yield f"{title}: its covariance", f"{time.perf_counter() - begin:.1f} s", ""
@@ -131,7 +135,9 @@ def _calls(model, population, title: str, target: str):
     def call(shift, starts, second_order=None):
         begin = time.perf_counter()
         at = jax.block_until_ready(
-            evaluate_subjects(nlme.FOCEI(), layout.anatomy, inventory, model, layout.arrays, u + shift, starts, second_order=second_order)
+            evaluate_subjects(
+                nlme.FOCEI(), layout.anatomy, inventory, model, layout.arrays, u + shift, starts, second_order=second_order
+            )
         )
         return time.perf_counter() - begin, at
 

@@ -76,7 +76,9 @@ def _endpoints():
         order = np.argsort(time, kind="stable")
         n = 3 * count
         one = dict(time=np.r_[0.0, time[order]], evid=[1] + [0] * n, amt=[100.0] + [0.0] * n, cmt=[1] * (n + 1))
-        one |= dict(endpoint=np.r_[-1, endpoint[order]], dv=np.r_[np.nan, (1 + endpoint[order]) * 3.0 * np.exp(-0.1 * time[order])])
+        one |= dict(
+            endpoint=np.r_[-1, endpoint[order]], dv=np.r_[np.nan, (1 + endpoint[order]) * 3.0 * np.exp(-0.1 * time[order])]
+        )
         names = tuple(f"y{k}" for k in range(count))
         data = nlme.Population(tuple(nlme.Subject(id=i, **one) for i in range(1, 9)), names, {})
         return _cpu(lambda: nlme.evaluate(Several(), data))
@@ -117,7 +119,9 @@ def _first_order():
     seconds = {}
     for words, data in (("one dose", single), ("steady state", steady)):
         model, found = oral(), []
-        seconds[words] = _cpu(lambda model=model, data=data, found=found: found.append(nlme.fit(model, data, nlme.FO(), progress=False)))
+        seconds[words] = _cpu(
+            lambda model=model, data=data, found=found: found.append(nlme.fit(model, data, nlme.FO(), progress=False))
+        )
         after = _cpu(lambda found=found: found[0].eta)
         note = f"{seconds[words] / seconds['one dose']:.1f} times one dose; post hoc effects, when asked for, {after:.1f} s more"
         yield f"first fit by FO, {words}", f"{seconds[words]:.1f} s", note

@@ -131,7 +131,9 @@ def test_long_ids_are_not_rounded(tmp_path):
         population = read_nonmem(source)
         assert population.ids == tuple(LONG)
         assert read_nonmem(population.to_frame()) == population
-    assert read_nonmem(whole.assign(ID=whole.ID.astype(str) + "0" * 9)).ids == tuple(f"{i}000000000" for i in LONG)  # beyond 64 bits
+    assert read_nonmem(whole.assign(ID=whole.ID.astype(str) + "0" * 9)).ids == tuple(
+        f"{i}000000000" for i in LONG
+    )  # beyond 64 bits
     for floats in (whole.astype({"ID": float}), whole.assign(ID=whole.ID.astype(float).astype(object))):
         with pytest.raises(DataError, match=r"(?s)ID holds a number of more digits.*dtype=\{'ID': str\}"):
             read_nonmem(floats)
@@ -270,12 +272,16 @@ def test_endpoints_by_compartment():
         again = read_nonmem(made.to_frame())
         assert again == made
         assert again.hash == made.hash
-    named = read_nonmem(frame(CMT.replace(",2,.", ",central,.").replace(",3,.", ",pd,.")), cmt={"central": "conc", "pd": "effect"})
+    named = read_nonmem(
+        frame(CMT.replace(",2,.", ",central,.").replace(",3,.", ",pd,.")), cmt={"central": "conc", "pd": "effect"}
+    )
     assert list(named[0].endpoint) == [-1, 0, 1, 0]
 
 
 def test_compartments_are_not_taken_for_one_endpoint_silently():
-    with pytest.raises(DataError, match=r"(?s)several compartments.*CMT = 2 in 2 observations, CMT = 3 in 1.*cmt=\{2: 'name', 3: 'name'\}"):
+    with pytest.raises(
+        DataError, match=r"(?s)several compartments.*CMT = 2 in 2 observations, CMT = 3 in 1.*cmt=\{2: 'name', 3: 'name'\}"
+    ):
         read_nonmem(frame(CMT))
     assert read_nonmem(frame(CMT.replace(",3,", ",2,").replace("1,1,80", "1,1.5,80"))).endpoints == ("DV",)
     dvid = CMT.replace("CMT,AMT", "CMT,AMT,DVID").replace("\n", ",1\n") + ",1"

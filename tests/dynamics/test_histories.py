@@ -173,7 +173,9 @@ def test_a_constant_infusion_knows_no_lag_and_no_bioavailability():
         return nlme.pk.OneCompartment(cl=ind.k, v=1.0, lag=ind.lag, bioavailability=ind.f, rate=ind.r)
 
     model = model_of(dict(k=0.3, lag=2.0, f=0.5, r=7.0), dynamics)
-    found, slope = states_of(model, population_of([[dict(time=0.0, rate=given, ss=1)] for given in (7.0, -1.0)], times), order=1)()
+    found, slope = states_of(
+        model, population_of([[dict(time=0.0, rate=given, ss=1)] for given in (7.0, -1.0)], times), order=1
+    )()
     level = 7.0 / 0.3 * np.exp(-0.3 * np.array(times))
     np.testing.assert_allclose(found[..., 0], [level, level], rtol=1e-12)
     by_k = -level * (1.0 + 0.3 * np.array(times))

@@ -192,7 +192,10 @@ def test_derivatives_are_carried_in_the_numbers_that_there_are(monkeypatch, orde
         assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
-REGIMENS = {"many doses": [dict(time=0.0, amt=100.0, addl=9, ii=3.0)], "off": [dict(time=0.0, amt=100.0), dict(time=5.0, evid=2, cmt=-2)]}
+REGIMENS = {
+    "many doses": [dict(time=0.0, amt=100.0, addl=9, ii=3.0)],
+    "off": [dict(time=0.0, amt=100.0), dict(time=5.0, evid=2, cmt=-2)],
+}
 
 
 @pytest.mark.parametrize("regimen", REGIMENS)

@@ -46,9 +46,7 @@ CASES = {"focei_iov": (Warfarin, nlme.FOCEI()), "foce_weighted_iov": (Weighted, 
 def at(name: str, place: str):
     printed = CASE.reference(name)[place]["parameters"]
     cl, v, ka, occasion, _ = printed["OMEGA_diagonal"]
-    return CASES[name][0](
-        *printed["THETA"], {"cl": cl, "v": v, "ka": ka}, {"cl_occ": occasion}, printed["SIGMA_lower"][0][0]
-    )
+    return CASES[name][0](*printed["THETA"], {"cl": cl, "v": v, "ka": ka}, {"cl_occ": occasion}, printed["SIGMA_lower"][0][0])
 
 
 @pytest.fixture(scope="module")

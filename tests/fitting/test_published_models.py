@@ -158,7 +158,9 @@ def test_log_likelihood_of_r_nlme(model, name, log_likelihood, tolerance):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the search stops at 3257.47 unconverged, and says so: modes of some subjects jump; v3 is 11.5 % off")
+@pytest.mark.xfail(
+    strict=True, reason="the search stops at 3257.47 unconverged, and says so: modes of some subjects jump; v3 is 11.5 % off"
+)
 def test_remifentanil():
     """The estimates are those of the paper (Minto 1997, same data): fixed effects within 5 %, most of all clearance.
 

@@ -74,7 +74,9 @@ def both(monkeypatch, what):
     return one, what()
 
 
-@pytest.mark.parametrize("method", [pytest.param(nlme.FO(), marks=pytest.mark.slow), pytest.param(nlme.FOCEI(), marks=pytest.mark.slow)], ids=repr)
+@pytest.mark.parametrize(
+    "method", [pytest.param(nlme.FO(), marks=pytest.mark.slow), pytest.param(nlme.FOCEI(), marks=pytest.mark.slow)], ids=repr
+)
 def test_objective_and_modes(monkeypatch, method):
     one, several = both(monkeypatch, lambda: nlme.evaluate(Infused(), population(), method))
     np.testing.assert_allclose(several.subjects["objective"], one.subjects["objective"], rtol=1e-12)

@@ -71,12 +71,13 @@ def taken(monkeypatch):
     seen = []
     for kind in (solution.Replayed, solution.Expansion):
         begin = kind.__init__
-        monkeypatch.setattr(kind, "__init__", lambda self, *a, begin=begin, kind=kind: (seen.append(kind.__name__), begin(self, *a))[1])
+        monkeypatch.setattr(
+            kind, "__init__", lambda self, *a, begin=begin, kind=kind: (seen.append(kind.__name__), begin(self, *a))[1]
+        )
     return seen
 
 
 CASES = [(nlme.FO, False), (nlme.FOCEI, False), (nlme.FOCEI, True)]
-
 
 
 @pytest.mark.slow

@@ -83,7 +83,12 @@ def test_a_program_in_common_gives_what_each_endpoint_gives_alone():
 
     (Exact without random effects: the endpoints are independent.)
     """
-    kinds = (nlme.proportional, nlme.lognormal, nlme.additive, lambda f, sd: nlme.loglik(lambda y: -jnp.abs(y - f) / sd, prediction=f))
+    kinds = (
+        nlme.proportional,
+        nlme.lognormal,
+        nlme.additive,
+        lambda f, sd: nlme.loglik(lambda y: -jnp.abs(y - f) / sd, prediction=f),
+    )
     model, _ = observing(4, kinds)
     data, names = population(4), ["y0", "y1", "y2", "y3"]
     whole = nlme.evaluate(model, data, nlme.NaivePooled())

@@ -212,7 +212,9 @@ def test_a_slip_in_an_equation(rhs, words):
 def test_the_right_model_is_right():
     """Else the tests above could pass for another reason."""
     assert np.isfinite(nlme.evaluate(Right(), DATA, nlme.FO()).objective)
-    assert np.isfinite(nlme.evaluate(with_rhs(lambda self, ind, t, a: {"central": -ind.cl / ind.v * a.central}), DATA, nlme.FO()).objective)
+    assert np.isfinite(
+        nlme.evaluate(with_rhs(lambda self, ind, t, a: {"central": -ind.cl / ind.v * a.central}), DATA, nlme.FO()).objective
+    )
 
 
 # a model that does not fit its data -------------------------------------------------------------------------------------------
@@ -255,7 +257,10 @@ VALUES = {
     "an array for a scalar": (lambda: Right(cl=[1.0, 2.0]), ["Right", "'cl'", "(2,)"]),
     "a name not there": (lambda: Right(CL=3.0), ["Right", "No parameter named 'CL'", "cl"]),
     "a negative variance": (lambda: nlme.covariance(cl=-0.1), ["'cl'", "positive", "-0.1"]),
-    "a variance to estimate from 0": (lambda: nlme.fit(Right(omega={"cl": 0.0}), DATA), ["omega.cl", "exactly 0", "fixed=['omega.cl']"]),
+    "a variance to estimate from 0": (
+        lambda: nlme.fit(Right(omega={"cl": 0.0}), DATA),
+        ["omega.cl", "exactly 0", "fixed=['omega.cl']"],
+    ),
     "variance of a name not there": (lambda: Right(omega={"ka": 0.1}), ["No random effect named 'ka'", "cl, v"]),
     "a matrix not positive definite": (lambda: nlme.covariance(("a", "b"), [[1, 2], [2, 1]]), ["positive definite", "a, b"]),
     "the class, not the model": (lambda: nlme.fit(Right, DATA), ["Right()", "parentheses"]),
@@ -270,14 +275,20 @@ FIELDS = {
     "no annotation": ("cl = nlme.positive(3.0)", ["W.cl has no annotation", "cl: Scalar ="]),
     "no annotation of a covariance": ("omega = nlme.covariance(cl=0.1)", ["W.omega has no annotation", "omega: nlme.Covariance"]),
     "an annotation alone": ("cl: nlme.Scalar", ["W.cl is declared without a value", "nlme.positive(1.0)"]),
-    "an annotation alone, of a covariance": ("omega: nlme.Covariance", ["W.omega is declared without", "nlme.covariance(cl=0.1)"]),
+    "an annotation alone, of a covariance": (
+        "omega: nlme.Covariance",
+        ["W.omega is declared without", "nlme.covariance(cl=0.1)"],
+    ),
     "behind others": ("v: nlme.Scalar = nlme.positive(1.0)\n    cl: nlme.Scalar", ["W.cl is declared without a value"]),
     "a bare number": ("cl: nlme.Scalar = 3.0", ["W.cl = 3.0 has no domain", "nlme.positive(3.0)", "static=True"]),
     "a bare list": ("b: nlme.Vector = [1.0, 2.0]", ["W.b = [1.0, 2.0] has no domain", "nlme.positive([1.0, 2.0])"]),
     "an array": ("cl: float = jnp.array(3.0)", ["W.cl = 3.0 has no domain"]),
     "nothing": ("cl: nlme.Scalar = None", ["W.cl = None has no domain"]),
     "a dict for a covariance": ("omega: nlme.Covariance = {'cl': 0.1}", ["W.omega", "nlme.covariance(cl=0.1)"]),
-    "a kind without its value": ("cl: nlme.Scalar = nlme.positive", ["nlme.positive has no starting value", "nlme.positive(1.0)"]),
+    "a kind without its value": (
+        "cl: nlme.Scalar = nlme.positive",
+        ["nlme.positive has no starting value", "nlme.positive(1.0)"],
+    ),
 }
 
 
@@ -322,7 +333,9 @@ def test_a_network_called_with_another_number_of_inputs():
         def individual(self, eta, cov):
             return super().individual(eta, cov) | {"cl": self.cl * jnp.exp(self.net(cov.wt)[0] + eta.cl)}
 
-    require(message_of(lambda: nlme.evaluate(Wrong(), DATA)), ["Wrong.individual", "2 inputs", "called with 1", "self.net(cov.wt)"])
+    require(
+        message_of(lambda: nlme.evaluate(Wrong(), DATA)), ["Wrong.individual", "2 inputs", "called with 1", "self.net(cov.wt)"]
+    )
 
 
 def test_a_network_taken_as_a_number():

@@ -40,13 +40,17 @@ def population():
     for i in range(30):
         x, z, eta = rng.normal(), rng.normal(), 0.3 * rng.normal()
         for t in (1.0, 2.0, 3.0):
-            rows.append({"ID": i + 1, "TIME": t, "DV": 1.0 + 1.5 * np.sin(x) + eta + 0.3 * rng.normal(), "x": x, "z": z, "study": i % 6})
+            rows.append(
+                {"ID": i + 1, "TIME": t, "DV": 1.0 + 1.5 * np.sin(x) + eta + 0.3 * rng.normal(), "x": x, "z": z, "study": i % 6}
+            )
     return nlme.read_nonmem(pd.DataFrame(rows), covariates=["x", "z", "study"])
 
 
 @pytest.fixture(scope="module")
 def found(population):
-    return nlme.cross_validate(Curve(), population, penalties=(nlme.L2(1.0), nlme.L2(1e4)), folds=3, progress=False, tolerance=1e-7)
+    return nlme.cross_validate(
+        Curve(), population, penalties=(nlme.L2(1.0), nlme.L2(1e4)), folds=3, progress=False, tolerance=1e-7
+    )
 
 
 def test_scores_are_those_of_fits_to_the_other_folds(found, population):

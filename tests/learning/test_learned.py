@@ -84,7 +84,9 @@ def test_curves_are_the_networks_own_within_the_region_and_bands_are_by_the_delt
 
     slope = np.array([(at(u + 1e-5 * e) - at(u - 1e-5 * e)) / 2e-5 for e in np.eye(len(u))])
     half = 1.6448536269514722 * np.sqrt(slope @ covariance @ slope)
-    assert rate.upper[3] - rate.y[3] == pytest.approx(half, rel=1e-4) and rate.y[3] - rate.lower[3] == pytest.approx(half, rel=1e-4)
+    assert rate.upper[3] - rate.y[3] == pytest.approx(half, rel=1e-4) and rate.y[3] - rate.lower[3] == pytest.approx(
+        half, rel=1e-4
+    )
     assert "confidence" in found.words and "credible" not in found.words
     assert list(found.table.columns) == ["network", "input", "output", "x", "y", "lower", "upper"] and len(found.table) == 14
     assert nlme.learned_curves(fit, bands=None, points=3).curves[0].lower is None

@@ -180,7 +180,9 @@ def test_modes_are_followed_and_searched_by_slopes(method):
     u = np.asarray(inventory.unconstrained(model))
 
     def at(u, starts, second_order=None, method=METHODS[method]):
-        found = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, jnp.asarray(u), starts, second_order=second_order)
+        found = evaluate_subjects(
+            method, layout.anatomy, inventory, model, layout.arrays, jnp.asarray(u), starts, second_order=second_order
+        )
         assert bool(found.converged.all())
         return jax.tree.map(np.asarray, found)
 

@@ -65,9 +65,7 @@ def lines(seed=3):
 
 def decays():
     def subject(i, y):
-        return nlme.Subject(
-            id=i, time=np.r_[0.0, TIMES], evid=[1, 0, 0], amt=[10.0, 0, 0], dv=np.r_[np.nan, y]
-        )
+        return nlme.Subject(id=i, time=np.r_[0.0, TIMES], evid=[1, 0, 0], amt=[10.0, 0, 0], dv=np.r_[np.nan, y])
 
     return nlme.Population((subject(1, [7.0, 3.5]), subject(2, [2.0, 0.3]), subject(3, [9.4, 8.8])))
 

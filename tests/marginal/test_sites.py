@@ -111,6 +111,7 @@ def program(model, population, method):
 
 def differences(at, u, h: float = 1e-3) -> np.ndarray:
     """The gradient by central differences, extrapolated once (Richardson)."""
+
     def by(h):
         return np.array([(at(u + h * e).value.sum() - at(u - h * e).value.sum()) / (2 * h) for e in np.eye(len(u))])
 

@@ -204,7 +204,9 @@ def population(model, certain: bool) -> nlme.Population:
     rows = []
     for who in (1, 2):
         for kind, values in enumerate([(LIMIT, 0.8, 1.0 + 0.3 * who), (0, 0, 1)][: 1 + (model is NotNormal)], 1):
-            rows += [(who, t, y, kind, int(kind == 1 and t == 0)) for t, y in zip((0.0, 0.5, 1.0), values, strict=True) if certain or t]
+            rows += [
+                (who, t, y, kind, int(kind == 1 and t == 0)) for t, y in zip((0.0, 0.5, 1.0), values, strict=True) if certain or t
+            ]
     table = pd.DataFrame(rows, columns=["ID", "TIME", "DV", "DVID", "CENS"]).sort_values(["ID", "TIME"], kind="stable")
     return nlme.read_nonmem(table, dvid={1: "value", 2: "count"} if model is NotNormal else {1: "value"})
 

@@ -153,14 +153,23 @@ def test_elements_by_name():
     assert found.natural().tolist() == pytest.approx([0.36, 0.02, 0.04, 0.1])
     for key in ("b,a", "a,b", ("a", "b")):
         assert start.replace({key: -0.02}).natural().tolist() == pytest.approx([0.09, -0.02, 0.04, 0.3])
-    for wrong, words in {"a,c": "different blocks", "b,a": "positive definite", "a,a": "'cl', or by two", "d": "named 'd'"}.items():
+    for wrong, words in {
+        "a,c": "different blocks",
+        "b,a": "positive definite",
+        "a,a": "'cl', or by two",
+        "d": "named 'd'",
+    }.items():
         with pytest.raises(nlme.ModelError, match=words):
             start.replace({wrong: 5.0})
 
 
 def test_an_effect_without_variance():
     """Its numbers go there and back, and nothing in them is NaN; inside a block it is correlated with nothing."""
-    for value in (build(a=0.0, b=0.04), build(("a", "b"), [[0.0], [0.0, 0.04]]), build(("a", "b"), [[0.09], [0.01, 0.04]]).replace({"a": 0.0})):
+    for value in (
+        build(a=0.0, b=0.04),
+        build(("a", "b"), [[0.0], [0.0, 0.04]]),
+        build(("a", "b"), [[0.09], [0.01, 0.04]]).replace({"a": 0.0}),
+    ):
         assert np.asarray(value.matrix).tolist() == [[0.0, 0.0], [0.0, pytest.approx(0.04)]]
         for again in (value.at_natural(value.natural()), value.at_unconstrained(value.unconstrained())):
             np.testing.assert_allclose(again.matrix, value.matrix, rtol=1e-12)

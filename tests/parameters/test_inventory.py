@@ -111,7 +111,9 @@ def test_values_by_the_names_of_tables():
     found = Inventory(Made())
     model = found.with_values(Made(), {"cl": 2.0, "beta[1]": 7.0, "omega.ka": 0.5, "omega.v,cl": 0.01, "net.biases[0][1]": 3.0})
     values = dict(zip(NAMES, np.asarray(found.natural(model)).tolist(), strict=True))
-    assert [values[n] for n in ("cl", "beta[0]", "beta[1]", "omega.ka", "net.biases[0][1]")] == pytest.approx([2.0, 0.5, 7.0, 0.5, 3.0])
+    assert [values[n] for n in ("cl", "beta[0]", "beta[1]", "omega.ka", "net.biases[0][1]")] == pytest.approx(
+        [2.0, 0.5, 7.0, 0.5, 3.0]
+    )
     assert [values[n] for n in ("omega.cl", "omega.v,cl", "omega.v")] == pytest.approx([0.09, 0.01, 0.04])
     assert found.with_values(Made(), {}) is not None
 

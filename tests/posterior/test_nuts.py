@@ -180,7 +180,10 @@ def test_gradient_of_the_log_density(form):
         return density + jacobian + likelihood
 
     random = np.random.default_rng(2)
-    w = {"population": jnp.asarray(0.5 * random.normal(size=at.u.shape)), "effects": jnp.asarray(0.5 * random.normal(size=at.y.shape))}
+    w = {
+        "population": jnp.asarray(0.5 * random.normal(size=at.u.shape)),
+        "effects": jnp.asarray(0.5 * random.normal(size=at.y.shape)),
+    }
     gradient = jax.jit(jax.grad(log_density))(w)
     value = jax.jit(lambda w: log_density(w, 0))
     h = 1e-4
@@ -232,7 +235,15 @@ def test_a_density_that_is_nowhere_finite_is_said():
 def test_short_runs_say_so():
     with pytest.warns(UserWarning, match="One chain cannot show"):
         found = nlme.sample(
-            Means(), groups(), {"mu": dist.Normal(0.0, 2.0)}, key=1, warmup=20, draws=20, chains=1, fixed=("omega.mu", "sd"), progress=False
+            Means(),
+            groups(),
+            {"mu": dist.Normal(0.0, 2.0)},
+            key=1,
+            warmup=20,
+            draws=20,
+            chains=1,
+            fixed=("omega.mu", "sd"),
+            progress=False,
         )
     assert any("independent ones" in message for message in found.attrs["messages"])
 
@@ -244,11 +255,15 @@ def test_solves_that_fail_are_counted_and_said():
     class Explosive(DecayODE):
         def dynamics(self, ind):
             return nlme.ODE(
-                lambda t, a: {"central": -ind.cl / ind.v * a.central + 1e3 * jnp.maximum(0.13 - ind.cl / ind.v, 0.0) * a.central**2},
+                lambda t, a: {
+                    "central": -ind.cl / ind.v * a.central + 1e3 * jnp.maximum(0.13 - ind.cl / ind.v, 0.0) * a.central**2
+                },
                 ("central",),
             )
 
-    found = quietly(Explosive(), doses(), DECAY, key=1, warmup=60, draws=20, chains=1, ode=nlme.Tolerances(1e-6, 1e-8, max_steps=300))
+    found = quietly(
+        Explosive(), doses(), DECAY, key=1, warmup=60, draws=20, chains=1, ode=nlme.Tolerances(1e-6, 1e-8, max_steps=300)
+    )
     assert found.attrs["failed_solves"] + found.attrs["failed_solves_in_warmup"] > 0
     assert np.isfinite(found.posterior["cl"]).all()
 

@@ -71,9 +71,7 @@ def test_posterior_is_the_exact_one():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         held = ("omega.mu", "sites.mu_site", "sd")
-        found = nlme.sample(
-            Means(), population, prior, key=3, warmup=300, draws=2000, chains=2, fixed=held, progress=False
-        )
+        found = nlme.sample(Means(), population, prior, key=3, warmup=300, draws=2000, chains=2, fixed=held, progress=False)
     draws = found.posterior
     assert list(draws["eta"].random_effect.values) == ["mu", "mu_site"]
     eta, first = draws["eta"].values, [int(np.argmax(SITE == s)) for s in (1, 2, 3)]

@@ -36,7 +36,8 @@ def population(omega, n=40, seed=0):
     rng = np.random.default_rng(seed)
     eta = rng.multivariate_normal([0, 0], omega, n, method="svd")
     subjects = [
-        nlme.Subject(i + 1, T, dv=1.0 + a + (0.5 + b) * T + 0.5 * rng.normal(size=5), evid=np.zeros(5, int)) for i, (a, b) in enumerate(eta)
+        nlme.Subject(i + 1, T, dv=1.0 + a + (0.5 + b) * T + 0.5 * rng.normal(size=5), evid=np.zeros(5, int))
+        for i, (a, b) in enumerate(eta)
     ]
     return nlme.Population(tuple(subjects))
 
@@ -81,9 +82,7 @@ def test_an_edge_that_is_a_minimum_stays():
     z = np.stack([np.ones(5), T], axis=1)
     off = np.eye(5) - z @ np.linalg.solve(z.T @ z, z.T)
     rng = np.random.default_rng(3)
-    subjects = [
-        nlme.Subject(i + 1, T, dv=1.0 + 0.5 * T + off @ rng.normal(size=5), evid=np.zeros(5, int)) for i in range(40)
-    ]
+    subjects = [nlme.Subject(i + 1, T, dv=1.0 + 0.5 * T + off @ rng.normal(size=5), evid=np.zeros(5, int)) for i in range(40)]
     fit = nlme.fit(Line(omega=[[0.05, 0.0], [0.0, 0.05]]), nlme.Population(tuple(subjects)), progress=False)
     assert fit.converged and "omega.level" in fit.at_bounds and "no variability of level" in fit.at_bounds["omega.level"]
     problem = problem_of(fit.model, fit.population)
@@ -96,13 +95,22 @@ def test_an_edge_that_is_a_minimum_stays():
             moved = u.copy()
             moved[k] += side
             assert exact(problem, moved) > exact(problem, u) - 1e-6
-    for raised in ([[1e-3, 0], [0, 1e-12]], [[1e-3, 3e-4], [3e-4, 1e-4]], [[1e-3, -3e-4], [-3e-4, 1e-4]], [[1e-12, 0], [0, 1e-4]]):
+    for raised in (
+        [[1e-3, 0], [0, 1e-12]],
+        [[1e-3, 3e-4], [3e-4, 1e-4]],
+        [[1e-3, -3e-4], [-3e-4, 1e-4]],
+        [[1e-12, 0], [0, 1e-4]],
+    ):
         matrix = np.asarray(fit.model.omega.matrix) + np.array(raised) + 1e-13 * np.eye(2)
-        other = np.asarray(problem.inventory.unconstrained(Line(level=fit.model.level, slope=fit.model.slope, sd=fit.model.sd, omega=matrix)))
+        other = np.asarray(
+            problem.inventory.unconstrained(Line(level=fit.model.level, slope=fit.model.slope, sd=fit.model.sd, omega=matrix))
+        )
         assert exact(problem, other) > exact(problem, u) - 1e-4
 
 
-@pytest.mark.parametrize("start", [[[1e-12, 0.0], [0.0, 1e-12]], [[1e-10, -0.999e-10], [-0.999e-10, 1e-10]], [[50.0, 49.9], [49.9, 50.0]]])
+@pytest.mark.parametrize(
+    "start", [[[1e-12, 0.0], [0.0, 1e-12]], [[1e-10, -0.999e-10], [-0.999e-10, 1e-10]], [[50.0, 49.9], [49.9, 50.0]]]
+)
 def test_from_any_edge_the_search_ends_at_the_same_minimum(start):
     data = population([[0.5, 0.2], [0.2, 0.3]])
     best = minimise(problem_of(Line(), data))

@@ -64,7 +64,9 @@ def test_steps_in_a_box_are_the_same(both):
     rng = np.random.default_rng(6)
     for _ in range(20):
         g, radius, free = 5.0 * rng.normal(size=10), rng.uniform(0.1, 2.0, 10), rng.uniform(size=10) < 0.8
-        np.testing.assert_allclose(boxed_step(factored, g, radius, free), boxed_step(dense, g, radius, free), rtol=1e-7, atol=1e-10)
+        np.testing.assert_allclose(
+            boxed_step(factored, g, radius, free), boxed_step(dense, g, radius, free), rtol=1e-7, atol=1e-10
+        )
 
 
 def test_scores_of_more_subjects_than_columns_keep_their_diagonal_and_leading_directions(monkeypatch):
@@ -107,7 +109,9 @@ def test_a_network_is_fitted_without_a_matrix_of_its_weights(monkeypatch):
     while search.status == SEARCHING:
         u = search.proposal
         value, scores = map(np.asarray, regression(u, x, y))
-        found = Answer(float(value) + penalty * float(u @ u), scores.sum(axis=0) + 2 * penalty * u, scores, np.full(120, 2 * penalty))
+        found = Answer(
+            float(value) + penalty * float(u @ u), scores.sum(axis=0) + 2 * penalty * u, scores, np.full(120, 2 * penalty)
+        )
         absorb(search, found, 1e-7, 400)
     assert search.status == CONVERGED and isinstance(search.metric, Factored)
     assert search.columns.size == 0

@@ -127,7 +127,9 @@ def test_whole_data_sets_keep_every_record_and_can_be_fitted(evaluated):
     long = nlme.simulate(evaluated, key=7, replicates=3, eta="new")
     for replicate in (1, 3):
         one = nlme.read_nonmem(whole[whole["REPLICATE"] == replicate].drop(columns="REPLICATE"))
-        assert [s.amt.tolist() for s in one] == [s.amt.tolist() for s in population] and one.covariates.keys() == population.covariates.keys()
+        assert [s.amt.tolist() for s in one] == [
+            s.amt.tolist() for s in population
+        ] and one.covariates.keys() == population.covariates.keys()
         values = np.concatenate([s.dv[s.is_observation] for s in one])
         np.testing.assert_array_equal(values, long.loc[long["REPLICATE"] == replicate, "DV"])
 
@@ -155,7 +157,9 @@ def test_the_draws_of_a_key_stay_what_they_were(evaluated):
     drawn = frame.groupby(["REPLICATE", "ID"])[["eta.ka", "eta.cl", "eta.v"]].first().to_numpy()
     np.testing.assert_allclose(drawn, np.concatenate(eta), rtol=1e-12)
     sd = np.sqrt(float(evaluated.model.add) ** 2 + (float(evaluated.model.prop) * frame["IPRED"]) ** 2)
-    np.testing.assert_allclose((frame["DV"] - frame["IPRED"]) / sd, np.concatenate(np.concatenate(dv))[np.tile(OBSERVED, 24)], atol=1e-9)
+    np.testing.assert_allclose(
+        (frame["DV"] - frame["IPRED"]) / sd, np.concatenate(np.concatenate(dv))[np.tile(OBSERVED, 24)], atol=1e-9
+    )
 
 
 def test_neither_random_effects_nor_states_are_needed():

@@ -131,4 +131,6 @@ def test_resampled_vectors_in_tables(fit):
     found = nlme.sir(fit, 200, 80, key=1)
     shown = nlme.table(fit, intervals=found)
     np.testing.assert_array_equal(shown[["lower", "upper"]], found.interval())
-    assert "percentiles of 80 of 200 vectors" in " ".join(shown.notes) and "omega.mu" in found.to_html() and "SE" in found.to_csv()
+    assert (
+        "percentiles of 80 of 200 vectors" in " ".join(shown.notes) and "omega.mu" in found.to_html() and "SE" in found.to_csv()
+    )

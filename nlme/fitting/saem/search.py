@@ -182,7 +182,9 @@ def _entries_of_omega(anatomy: Anatomy, inventory: Inventory, model: Model) -> l
     entries = [e for e in inventory.entries if isinstance(e.get(model), Covariance)]
     levels, found = anatomy.levels(model), []
     for level in levels:
-        found += [e for e in entries if e.get(model).names == level.names and np.array_equal(e.get(model).matrix, level.matrix)][:1]
+        found += [e for e in entries if e.get(model).names == level.names and np.array_equal(e.get(model).matrix, level.matrix)][
+            :1
+        ]
     if len(found) != len(levels) or len(entries) != len(levels):
         listed = ", ".join(".".join(e.path) for e in entries) or "none"
         raise ModelError(
