@@ -268,7 +268,7 @@ def _starts(fit: Fit, name: str) -> Check:
             return Check(name, REMARK, 1.0, words)
         return Check(name, FINE, 1.0, "One start; the search ended well and near it.")
     said = f"{starts.reached} of {starts.tried} starts reached this minimum"
-    if networks and starts.reached < 2:
+    if networks and starts.reached < 2 and starts.valid.any():
         return Check(name, REMARK, float(starts.reached), f"{said}: a network has many, and a lower one may be left.")
     if not starts.rivals:
         return Check(name, FINE, float(starts.reached), f"{said}, none a lower one.")
