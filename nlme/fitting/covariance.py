@@ -33,6 +33,7 @@ class CovarianceOfEstimates:
 
     ``information_r`` and ``information_s`` are R and S, ``kind`` says which of the three forms ``matrix`` is.  Parameters that
     stand at a bound (``held``) count as known there: theirs are no errors of estimation, and the others' are those given them.
+    ``kinks`` are the times moved by parameters (``nlme.fitting.kinks``) for whose sake ``kind`` is "S" where that can be had.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,7 @@ class CovarianceOfEstimates:
     information_s: np.ndarray
     kind: str = "sandwich"
     held: tuple[str, ...] = ()
+    kinks: str = ""
 
     def of_kind(self, kind: str) -> CovarianceOfEstimates:
         """The same with another form: "sandwich", "R" or "S"."""
@@ -146,17 +148,29 @@ class CovarianceOfEstimates:
         if len(self.held) == len(self.names):
             return f"No standard errors: every estimate stands at a bound ({', '.join(self.held)})."
         if self.kind == "S" and not self._s_regular:
-            return "The S matrix is singular (fewer subjects than parameters, or parameters without influence)."
+            lost = "No standard errors: the S matrix is singular (fewer subjects than parameters, or parameters without influence)."
+            return lost + self.of_kinks
         if self.kind != "S" and not self._r_positive:
-            return self._flat_sentence()
+            return self._flat_sentence() + self.of_kinks
         condition = self.condition_number
         known = f" {', '.join(self.held)} at a bound: without error, taken as known by the others." if self.held else ""
         if condition > 1000:
             return (
                 f"Obtained ({self.kind}), but the estimates are strongly correlated: condition number {condition:.3g} (> 1000)."
                 + known
+                + self.of_kinks
             )
-        return f"Obtained ({self.kind}); condition number {condition:.3g}.{known}"
+        return f"Obtained ({self.kind}); condition number {condition:.3g}.{known}{self.of_kinks}"
+
+    @property
+    def of_kinks(self) -> str:
+        """What kinks of the likelihood mean for the standard errors, in a sentence with a space before it; nothing without any."""
+        if not self.kinks:
+            return ""
+        bend = f" The likelihood has kinks where {self.kinks} passes a sample, and its second derivatives (R, the sandwich) may mislead there: "
+        if self.kind == "S" and self._s_regular:
+            return bend + "these standard errors come from the scores alone (S); nlme.bootstrap(fit) needs neither."
+        return bend + "nlme.bootstrap(fit) needs none."
 
     def _flat_sentence(self) -> str:
         values = self._scaled_eigenvalues
@@ -197,6 +211,7 @@ def covariance_of_estimates(
     penalty: tuple[np.ndarray, np.ndarray] | None = None,
     kind: str = "sandwich",
     held: tuple[str, ...] = (),
+    kinks: str = "",
 ) -> CovarianceOfEstimates:
     """R and S at ``u``.
 
@@ -226,4 +241,4 @@ def covariance_of_estimates(
     second = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, slope @ inverse))
     information_r = 0.5 * inverse.T @ (hessian - second) @ inverse
     information_s = 0.25 * natural_scores.T @ natural_scores
-    return CovarianceOfEstimates(tuple(inventory.names), information_r, information_s, kind, held)
+    return CovarianceOfEstimates(tuple(inventory.names), information_r, information_s, kind, held, kinks)

@@ -18,6 +18,7 @@ from nlme.errors import FitError, ModelError
 from nlme.fitting.conditional import Conditional, conditional
 from nlme.fitting.covariance import CovarianceOfEstimates, covariance_of_estimates
 from nlme.fitting.failures import require_finite
+from nlme.fitting.kinks import moving_times
 from nlme.fitting.monte_carlo import MonteCarlo, monte_carlo
 from nlme.fitting.predictions import COLUMNS, prediction_table
 from nlme.language.anatomy import MEMBER, OCCASION, rows_of
@@ -273,7 +274,7 @@ class Evaluated:
 
         The sandwich by default; R with priors, where subjects share the random effects of sites, whose scores are too few as a
         rule, and where there are no more subjects than parameters, whose scores do not span them (``of_kind("sandwich")`` takes
-        them all the same).
+        them all the same).  S where parameters move a lag, the end of an infusion or an event time (``nlme.fitting.kinks``).
 
         Raises
         ------
@@ -303,8 +304,9 @@ class Evaluated:
             return np.asarray(evaluated(v, here.followed(np.asarray(v - u)), here.second_order).gradient)
 
         few = len(self.values) <= len(self.inventory)
-        kind = "R" if self.priors or self.layout.sites is not None or few else "sandwich"
-        return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds())
+        kinks = moving_times(self.model, self.layout, self.inventory)
+        kind = "R" if self.priors or self.layout.sites is not None or few else "S" if kinks else "sandwich"
+        return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds(), kinks)
 
     def _at_bounds(self) -> tuple[str, ...]:
         """Free parameters that stand at a bound, where they have no standard error."""

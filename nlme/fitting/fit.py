@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -177,13 +176,16 @@ def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **
 
 
 def _approximated(found, problem: Problem, clock) -> Fit:
-    """The fit whose parameters SAEM found, with the objective, the modes and the gradient by importance sampling there."""
+    """The fit whose parameters SAEM found, with the objective and the modes by importance sampling there."""
     searched = time.perf_counter() - clock
     inventory, layout = problem.inventory, problem.layout
     estimate = problem.at(found.estimate)
     starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).sum(axis=1).T).T
-    sample = problem.method.sample
-    at = dataclasses.replace(problem, method=sample).evaluate(found.estimate, starts)
+    scores = np.asarray(found.state.scores).mean(axis=0)
+    learned = len(scores) == layout.n_subjects
+    at = problem.evaluate(found.estimate, starts, gradient=not learned)
+    if learned:  # by the chains: what importance sampling would differentiate takes longer to compile than the fit
+        at = at._replace(gradient=-2.0 * scores)
     require_finite(np.asarray(at.value), np.asarray(at.status), layout, estimate, "at the estimate", problem.method.ode)
     moved = np.abs(np.diff(found.path, axis=0, prepend=problem.start[None]))
     count = np.arange(1, len(found.path) + 1)
@@ -196,7 +198,7 @@ def _approximated(found, problem: Problem, clock) -> Fit:
         **dict(zip(inventory.names, problem.natural(found.path).T, strict=True)),
     }
     timings = {"search": searched, "total": time.perf_counter() - clock}
-    gradient = np.sum(at.gradient, axis=0)
+    gradient = np.sum(at.gradient, axis=0) + problem.penalised(found.estimate)[1]
     how = {"search_status": found.status, "undetermined": combinations(found.idle, inventory.names)}
     return _fitted(problem, found.estimate, at, gradient=gradient, history_columns=history, timings=timings, **how)
 

@@ -223,20 +223,6 @@ class ImportanceSampling(Nodes):
         return at, -math.log(self.samples) - 0.5 * q * math.log(2.0 * math.pi) - log_density
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class HeldDraws(ImportanceSampling):
-    """Importance sampling with the same objective, whose gradient is that of its integrand with the draws where they are.
-
-    By Fisher's identity that is an estimate of the likelihood's gradient as good as the sample is; it is not the derivative of the
-    sample's own objective, by which a search can go, and takes no derivative of modes: half the program.
-    """
-
-    order: ClassVar[int] = 1
-
-    def nodes(self, subject, b, factor):
-        return jax.lax.stop_gradient(super().nodes(subject, b, factor))
-
-
 def _unwhitened(factor: Float[Array, "q q"], x: Float[Array, "K q"]) -> Float[Array, "K q"]:
     """C x of every row, C = factor^-T."""
     return x @ inverse_lower(factor)

@@ -142,7 +142,7 @@ def _words(fit, rows, errors, ends, correlations, how: str, level: float, q: flo
 
 def _source(fit) -> str:
     kind = _KINDS.get(fit.covariance.kind, fit.covariance.kind)
-    return f"SE: from {kind}, natural scale. RSE = 100 SE / |estimate| (of the variance itself for a variance)."
+    return f"SE: from {kind}, natural scale. RSE = 100 SE / |estimate| (of the variance itself for a variance).{fit.covariance.of_kinks}"
 
 
 def _of_refits(fit, found, level: float) -> Intervals:

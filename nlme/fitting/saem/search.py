@@ -146,10 +146,13 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
                     SEARCHING,
                     found.idle,
                 )
-                _decide(method, found, lambda: _held(method, found, moved))
+                _decide(method, found, lambda: _held(method, found.state, len(found.path), moved))
                 if file is not None and (file.due or found.status != SEARCHING):
                     file.write(arrays_of(found))
                 show(len(found.path), float(criterion[-1]), float(np.max(np.abs(path[-1] - path[0]))))
+            if found.state.scores.size:
+                at = found.state._replace(u=found.estimate)
+                found.state = _held(method, at, len(found.path), moved)
         except KeyboardInterrupt:
             if not len(found.path):
                 raise
@@ -249,12 +252,12 @@ def _steps(method: SAEM, found: Progressed) -> Step:
     )
 
 
-def _held(method: SAEM, found: Progressed, moved: Callable) -> State:
+def _held(method: SAEM, state: State, begun: int, moved: Callable) -> State:
     """The state after ``HELD`` iterations that move the chains and not the parameters, and learn V and the scores anew."""
-    state, (*shape, q) = found.state, found.state.eta.shape
-    for begun in range(0, HELD, BLOCK):
-        number = begun + np.arange(BLOCK)
-        drawn = [draws(np.random.default_rng((method.seed, len(found.path), k)), tuple(shape), q) for k in number]
+    *shape, q = state.eta.shape
+    for first in range(0, HELD, BLOCK):
+        number = first + np.arange(BLOCK)
+        drawn = [draws(np.random.default_rng((method.seed, begun, k)), tuple(shape), q) for k in number]
         no = np.zeros(BLOCK)
         steps = Step(Draws(*(np.stack(x) for x in zip(*drawn, strict=True))), no, no > 0, no < 1, 1.0 / (1.0 + number))
         state, _ = moved(state, steps)
