@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import nlme
-from nlme.fitting.saem import search
+from nlme.fitting.saem import iteration, search
 from nlme.language.layout import lay_out
 from nlme.parameters.inventory import Inventory
 
@@ -69,6 +70,7 @@ def test_the_maximum_of_a_linear_model(population):
     exact = nlme.fit(Line(), population)
     fit = nlme.fit(Line(), population, nlme.SAEM(chains=5, smoothing=(300, 300), samples=20))
     assert fit.by(nlme.FOCEI()).objective == pytest.approx(exact.objective, abs=0.1)  # it is exact here
+    assert fit.undetermined == ()
     assert nlme.evaluate(Line(), population).objective > exact.objective + 20
 
 
@@ -128,6 +130,18 @@ def test_occasions(visits):
     inventory, layout = Inventory(Visits()), lay_out(Visits(), visits)
     parts = search.parts_of(nlme.SAEM(), layout, inventory, Visits())
     assert {inventory.names[k] for k in parts.shifts} == {"level", "second", "slope"}
+
+
+def test_both_phases_are_one_program(population, monkeypatch):
+    """Exploration, annealing, smoothing and the end at held parameters differ in numbers; a second fit compiles nothing at all."""
+    traced, real = [], iteration.iterate
+    monkeypatch.setattr(iteration, "iterate", lambda *args: traced.append(1) or real(*args))
+    nlme.fit(Line(sd=1.1), population, nlme.SAEM(chains=3, **QUICK))
+    assert len(traced) == 1
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name) if "compile" in name else None)
+    nlme.fit(Line(sd=1.2), population, nlme.SAEM(chains=3, **QUICK))
+    assert len(traced) == 1 and not [name for name in compiled if "backend_compile" in name]
 
 
 @pytest.mark.slow

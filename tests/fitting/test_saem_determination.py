@@ -105,7 +105,8 @@ def test_typical_values_and_variances_of_a_product():
     assert len(fit.history) < SOON
 
 
-@pytest.mark.parametrize("subjects", [12, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("subjects", [12, 300])
 def test_what_is_hardly_determined_is_not_called_undetermined(subjects):
     """Two observations of each subject, with more residual than random variance: most of the information is missing."""
 

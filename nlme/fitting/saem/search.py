@@ -33,7 +33,6 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,11 +45,8 @@ from nlme.fitting.saem.iteration import MEMORY, Parts, State, Step, advance, beg
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.shifts import shifting
 from nlme.language.anatomy import Anatomy
-from nlme.language.density import moments
 from nlme.language.layout import Layout
 from nlme.language.model import Model
-from nlme.language.ragged import over_subjects
-from nlme.language.solution import expand
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory
 from nlme.search.checkpoint import Checkpoint, fingerprint_of
@@ -105,7 +101,7 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
     if penalty is not None:
         _require_penalty(penalty, parts, inventory, model)
     n = layout.n_subjects
-    u = inventory.unconstrained(model)
+    u = problem.start
     empty = np.zeros((0, len(inventory)))
     found = Progressed(
         begin(parts, layout.anatomy, u, model, n, method.chains_for(n), method.seed),
@@ -170,13 +166,9 @@ def parts_of(method: SAEM, layout: Layout, inventory: Inventory, model: Model) -
     rest = np.ones(len(inventory), bool)
     rest[list(of_omega)] = False
     rest &= np.array([kind != "weight" for kind in inventory.kinds])
-    shifts = (
-        shifting(inventory, model, layout.anatomy, layout.arrays, layout.n_subjects, rest, method.ode) if rest.any() else rest
-    )
+    shifts, spreads = shifting(inventory, model, layout.anatomy, layout.arrays, layout.n_subjects, rest, method.ode)
     others = tuple(k for k in range(len(inventory)) if not shifts[k] and k not in of_omega)
-    residual = tuple(
-        bool(x) for x in np.asarray(_only_variance(method.ode, layout.anatomy, inventory, model, layout.arrays, others))
-    )
+    residual = tuple(bool(spreads[k]) for k in others)
     return Parts(of_omega, free, tuple(int(k) for k in np.flatnonzero(shifts)), others, residual)
 
 
@@ -196,34 +188,6 @@ def _entries_of_omega(anatomy: Anatomy, inventory: Inventory, model: Model) -> l
             "Use nlme.FOCEI() or nlme.Laplace()."
         )
     return found
-
-
-@eqx.filter_jit
-def _only_variance(ode, anatomy, inventory: Inventory, model: Model, arrays, others):
-    """Which of the parameters move the variance of the observations and not their mean, at eta = 0."""
-    index = np.array(others, int)
-    u = inventory.unconstrained(model)
-    zero = jnp.zeros(len(anatomy.effects))
-
-    def belonging(data):
-        def values(v):
-            at = inventory.at_unconstrained(model, u.at[index].set(v))
-            m = moments(at, anatomy, data, expand(at, anatomy, zero, data.covariates, data.timeline, 1, ode)(at, zero))
-            return jnp.where(data.mask, m.mean, 0.0), jnp.where(data.mask, jnp.log(m.variance), 0.0)
-
-        mean, variance = jax.jacrev(values)(u[index])
-        return jnp.any(mean != 0, axis=0), jnp.any(variance != 0, axis=0)
-
-    def of_subject(data):
-        if not anatomy.mixture:
-            return belonging(data), ()
-        members = jnp.arange(len(anatomy.subpopulations), dtype=float)
-        return jax.tree.map(lambda x: jnp.any(x, axis=0), jax.vmap(lambda k: belonging(data.belonging(k)))(members)), ()
-
-    if not len(others):
-        return jnp.zeros(0, bool)
-    (mean, variance), _ = over_subjects(of_subject, arrays)
-    return jnp.any(variance, axis=0) & ~jnp.any(mean, axis=0)
 
 
 def _require_penalty(penalty, parts: Parts, inventory: Inventory, model: Model) -> None:

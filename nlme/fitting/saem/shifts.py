@@ -19,10 +19,11 @@ import numpy as np
 
 from nlme.dynamics.solvers import Tolerances
 from nlme.language.anatomy import Anatomy, rows_of
+from nlme.language.density import effects_from, log_densities, moments
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects
+from nlme.language.solution import expand
 from nlme.linalg import inverse_lower, solve_positive
-from nlme.marginal.joint import pointwise
 from nlme.parameters.inventory import Inventory
 
 _TOLERANCE = 1e-6
@@ -50,19 +51,23 @@ def shift_of(inventory: Inventory, model: Model, anatomy: Anatomy, data, u, eta)
 
 
 @eqx.filter_jit
-def _derivatives(inventory: Inventory, model: Model, anatomy: Anatomy, arrays: Ragged, u, b, tolerances: Tolerances):
-    factor = anatomy.cholesky(inventory.at_unconstrained(model, u))
+def _derivatives(inventory: Inventory, model: Model, anatomy: Anatomy, arrays: Ragged, index: tuple[int, ...], b, tolerances: Tolerances):
+    start, chosen = inventory.unconstrained(model), np.array(index, int)
+    factor = anatomy.cholesky(model)
 
     def belonging(data, b):
-        shift, left, whole = shift_of(inventory, model, anatomy, data, u, factor @ b)
+        shift, left, whole = (x[:, chosen] for x in shift_of(inventory, model, anatomy, data, start, factor @ b))
 
-        def terms(u, b):
-            return pointwise(inventory.at_unconstrained(model, u), anatomy, data, b, 1, tolerances)[0]
+        def terms(v, b):
+            at = inventory.at_unconstrained(model, start.at[chosen].set(v))
+            eta = effects_from(anatomy, at, b)
+            m = moments(at, anatomy, data, expand(at, anatomy, eta, data.covariates, data.timeline, 1, tolerances)(at, eta))
+            return jnp.where(data.mask, jnp.stack([log_densities(m), m.mean, jnp.log(m.variance)]), 0.0)
 
-        by_u, by_b = jax.jacrev(terms, (0, 1))(u, b)
-        by_eta = by_b @ inverse_lower(factor)
-        odd = jnp.max(jnp.abs(by_u - by_eta @ shift), axis=0)
-        return shift, jnp.max(jnp.abs(left), axis=0), jnp.max(jnp.abs(whole), axis=0), odd, jnp.max(jnp.abs(by_u), axis=0)
+        by_u, by_b = jax.jacrev(terms, (0, 1))(start[chosen], b)
+        odd = jnp.max(jnp.abs(by_u[0] - by_b[0] @ inverse_lower(factor) @ shift), axis=0)
+        largest = jnp.max(jnp.abs(by_u), axis=1)
+        return shift, jnp.max(jnp.abs(left), axis=0), jnp.max(jnp.abs(whole), axis=0), odd, *largest
 
     def of_subject(data, b):
         if not anatomy.mixture:
@@ -74,19 +79,25 @@ def _derivatives(inventory: Inventory, model: Model, anatomy: Anatomy, arrays: R
 
 
 def shifting(
-    inventory: Inventory, model: Model, anatomy: Anatomy, arrays: Ragged, n: int, free: np.ndarray, tolerances
-) -> np.ndarray:
-    """(P,) which of the parameters marked ``free`` only shift random effects."""
-    u, q = inventory.unconstrained(model), len(anatomy.effects)
-    random = np.random.default_rng(0)
-    seen = [_derivatives(inventory, model, anatomy, arrays, u, random.normal(size=(n, q)) * 0.5, tolerances) for _ in range(2)]
+    inventory: Inventory, model: Model, anatomy: Anatomy, arrays: Ragged, n: int, asked: np.ndarray, tolerances
+) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) which of the parameters ``asked`` only shift random effects, and which only move the variance of the observations."""
+    shifts, spreads, q = np.zeros(len(asked), bool), np.zeros(len(asked), bool), len(anatomy.effects)
+    random, index = np.random.default_rng(0), tuple(int(k) for k in np.flatnonzero(asked))
+    if not index:
+        return shifts, spreads
+    seen = [_derivatives(inventory, model, anatomy, arrays, index, random.normal(size=(n, q)) * 0.5, tolerances) for _ in range(2)]
     if anatomy.mixture:  # subpopulations side by side, as if they were subjects
         seen = [[x.reshape(-1, *x.shape[2:]) for x in found] for found in seen]
     seen = [[np.asarray(x) for x in found] for found in seen]
     first, second = seen[0][0], seen[1][0]
-    found = free & np.any(np.abs(first) > 0, axis=(0, 1))
+    found = np.any(np.abs(first) > 0, axis=(0, 1))
     found &= np.all(np.abs(first - second) <= _TOLERANCE * (1.0 + np.abs(first)), axis=(0, 1))
-    for _, left, whole, odd, slope in seen:
+    still, wide = np.ones(len(index), bool), np.zeros(len(index), bool)
+    for _, left, whole, odd, slope, mean, variance in seen:
         found &= np.all(left <= _TOLERANCE * np.maximum(whole, 1e-300), axis=0) | (whole.max(axis=0) == 0)
         found &= np.all(np.isfinite(odd)) & (odd.max(axis=0) <= _TOLERANCE * (1.0 + slope.max(axis=0)))
-    return found
+        still &= np.all(mean == 0, axis=0)
+        wide |= np.any(variance != 0, axis=0)
+    shifts[asked], spreads[asked] = found, still & wide
+    return shifts, spreads
