@@ -148,7 +148,9 @@ class CovarianceOfEstimates:
         if len(self.held) == len(self.names):
             return f"No standard errors: every estimate stands at a bound ({', '.join(self.held)})."
         if self.kind == "S" and not self._s_regular:
-            lost = "No standard errors: the S matrix is singular (fewer subjects than parameters, or parameters without influence)."
+            lost = (
+                "No standard errors: the S matrix is singular (fewer subjects than parameters, or parameters without influence)."
+            )
             return lost + self.of_kinks
         if self.kind != "S" and not self._r_positive:
             return self._flat_sentence() + self.of_kinks

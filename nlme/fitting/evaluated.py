@@ -306,7 +306,9 @@ class Evaluated:
         few = len(self.values) <= len(self.inventory)
         kinks = moving_times(self.model, self.layout, self.inventory)
         kind = "R" if self.priors or self.layout.sites is not None or few else "S" if kinks else "sandwich"
-        return covariance_of_estimates(self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds(), kinks)
+        return covariance_of_estimates(
+            self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds(), kinks
+        )
 
     def _at_bounds(self) -> tuple[str, ...]:
         """Free parameters that stand at a bound, where they have no standard error."""

@@ -71,7 +71,9 @@ class Problem:
         """(R, P) natural values of the free parameters at each row of ``u`` (R, P)."""
         return np.asarray(_natural(self.every, self.model, self.among_all(u)))[:, self.inventory.free]
 
-    def evaluate(self, u: np.ndarray, starts, *, second_order=None, tolerance: float | None = None, gradient: bool = True) -> Evaluation:
+    def evaluate(
+        self, u: np.ndarray, starts, *, second_order=None, tolerance: float | None = None, gradient: bool = True
+    ) -> Evaluation:
         """Every subject's objective and gradient at ``u``, see :func:`nlme.marginal.objective.evaluate_subjects`; no penalty."""
         found = evaluate_subjects(
             self.method,

@@ -139,7 +139,9 @@ def test_both_phases_are_one_program(population, monkeypatch):
     nlme.fit(Line(sd=1.1), population, nlme.SAEM(chains=3, **QUICK))
     assert len(traced) == 1
     compiled = []
-    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name) if "compile" in name else None)
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(name) if "compile" in name else None
+    )
     nlme.fit(Line(sd=1.2), population, nlme.SAEM(chains=3, **QUICK))
     assert len(traced) == 1 and not [name for name in compiled if "backend_compile" in name]
 

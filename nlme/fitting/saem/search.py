@@ -34,7 +34,6 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, ModelError

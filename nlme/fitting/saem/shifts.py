@@ -51,7 +51,9 @@ def shift_of(inventory: Inventory, model: Model, anatomy: Anatomy, data, u, eta)
 
 
 @eqx.filter_jit
-def _derivatives(inventory: Inventory, model: Model, anatomy: Anatomy, arrays: Ragged, index: tuple[int, ...], b, tolerances: Tolerances):
+def _derivatives(
+    inventory: Inventory, model: Model, anatomy: Anatomy, arrays: Ragged, index: tuple[int, ...], b, tolerances: Tolerances
+):
     start, chosen = inventory.unconstrained(model), np.array(index, int)
     factor = anatomy.cholesky(model)
 
@@ -86,7 +88,9 @@ def shifting(
     random, index = np.random.default_rng(0), tuple(int(k) for k in np.flatnonzero(asked))
     if not index:
         return shifts, spreads
-    seen = [_derivatives(inventory, model, anatomy, arrays, index, random.normal(size=(n, q)) * 0.5, tolerances) for _ in range(2)]
+    seen = [
+        _derivatives(inventory, model, anatomy, arrays, index, random.normal(size=(n, q)) * 0.5, tolerances) for _ in range(2)
+    ]
     if anatomy.mixture:  # subpopulations side by side, as if they were subjects
         seen = [[x.reshape(-1, *x.shape[2:]) for x in found] for found in seen]
     seen = [[np.asarray(x) for x in found] for found in seen]
