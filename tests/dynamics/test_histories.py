@@ -23,7 +23,7 @@ FORMS = {  # form, tolerances, whether doses are summed
     "steps": ("equations", STEPS, False),
     "stiff": ("equations", STIFF, False),
 }
-OFTEN = {"closed form, summed", "recognised", "steps"}
+OFTEN = {"closed form, summed"}
 
 
 @pytest.fixture
@@ -69,7 +69,8 @@ def test_with_parameters_that_change(name):
     agree(table, histories.predicted(table, form, ode), histories.expected(table))
 
 
-@pytest.mark.parametrize("name", ["steps", pytest.param("stiff", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["steps", "stiff"])
 def test_with_initial_amounts_that_change(name):
     form, ode, _ = FORMS[name]
     table = histories.histories(seed=3, count=60, varying=True)
@@ -148,7 +149,7 @@ def steady_states(lags) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("name", slow_but({"closed form, summed", "recognised", "steps"}))
+@pytest.mark.parametrize("name", slow_but({"recognised"}))
 def test_steady_states_with_every_lag(name, ways):
     form, ode, summed = FORMS[name]
     ways(summed)
@@ -156,7 +157,8 @@ def test_steady_states_with_every_lag(name, ways):
     agree(table, histories.predicted(table, form, ode), histories.expected(table))
 
 
-@pytest.mark.parametrize("name", slow_but({"closed form, summed"}))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMS)
 def test_derivatives_of_steady_states_with_every_lag(name, ways):
     """Lags of whole intervals have derivatives to one side, and are left out."""
     form, ode, summed = FORMS[name]
