@@ -192,7 +192,7 @@ class Square(nlme.Model):
 def test_bad_weights_are_said():
     """The few draws that land in the other mode are most of the sum: the tail of the weights betrays it."""
     one = nlme.Population((nlme.Subject(id=5, time=[0.0, 1.0], dv=[4.0, 4.1]),))
-    found = nlme.evaluate(Square(), one, nlme.ImportanceSampling(500))
+    found = nlme.evaluate(Square(), one, nlme.ImportanceSampling(500, seed=1))
     assert any("Pareto k" in m and "5 (k =" in m for m in found.messages)
 
 
