@@ -80,7 +80,7 @@ def quinidine(folder: Path) -> str:
 
     population = datasets.load("quinidine")
     published = nlme.fit(Quinidine(), population, nlme.FOCEI(), progress=False)
-    deep = nlme.fit(QuinidineDeep(), population, nlme.FOCEI(), penalty=PENALTY, progress=False)
+    deep = nlme.fit(QuinidineDeep(), population, nlme.FOCEI(), penalty=PENALTY, starts=3, progress=False)
     nlme.report(deep, folder / "quinidine_deep.html", units={"conc": "mg/L", "time": "h"}, max_subjects=24)
     weights = sum(row.kind == "weight" for row in deep.parameters)
     return (

@@ -66,13 +66,15 @@ def minimise_from_several(
     """
     bad = first = None
     networks = "weight" in problem.inventory.kinds
+    cut_short = max_evaluations < _EVALUATIONS  # on purpose: a look at the first steps
+    compared = networks and starts != 0 and not (starts is None and cut_short)  # the first search is one of several in any case
+    first_tolerance = max(tolerance, _LOOSE) if compared else tolerance
     try:
-        first = minimise(problem, tolerance=tolerance, max_evaluations=max_evaluations, show=show)
+        first = minimise(problem, tolerance=first_tolerance, max_evaluations=max_evaluations, show=show)
     except BadStart as error:
         bad = error
     reason = "the objective is not finite at the starting values" if first is None else reason_for_others(problem, first)
     attempts = [_attempt(problem, problem.start, first)]
-    cut_short = max_evaluations < _EVALUATIONS  # on purpose: a look at the first steps
     if starts == 0 or (starts is None and (not reason or cut_short)):
         if bad is not None:
             raise bad
@@ -110,7 +112,7 @@ def minimise_from_several(
             raise bad
         return next(m for m in found if m is not None), attempts, reason
     best = min(promising, key=lambda k: attempts[k].objective - (SAME if k == 0 else 0.0))
-    if best == 0:
+    if best == 0 and first_tolerance == tolerance:
         return first, attempts, reason
     tell("the lowest minimum")
     finished = minimise(
