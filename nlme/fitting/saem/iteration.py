@@ -97,7 +97,8 @@ class State(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What an iteration is told: the random numbers of its chains, its step size, whether it anneals, whether it smooths, what V and the scores learn."""
+    """What an iteration is told: its chains' random numbers, its step size, whether it anneals, whether it smooths, the step of V and
+    of the scores."""
 
     drawn: Draws  # (N, M, ...)
     gamma: Array
