@@ -128,6 +128,7 @@ def _covariance(rows, rng, singular):
         correlation=frame(correlation * (np.nan if singular else 1.0)),
         condition_number=np.nan if singular else float(np.linalg.cond(correlation)),
         kind="sandwich",
+        of_kinks="",
         verdict=SINGULAR if singular else "ok",
         missing=SINGULAR if singular else "",
         R=frame(matrix),
