@@ -127,7 +127,7 @@ class Occasions(nlme.Model):
 
 
 class Control5(nlme.Model):
-    """NONMEM's CONTROL5: FO, additive random effects with a full OMEGA."""
+    """NONMEM's CONTROL5: KA = t1 + e1, K = t2 + e2, CL = t3 WT + e3; concentration = amount / (CL / K / WT), as doses are per kg."""
 
     ka: Scalar = nlme.positive(3.0, unit="1/h")
     k: Scalar = nlme.positive(0.08, unit="1/h")

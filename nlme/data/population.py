@@ -6,7 +6,7 @@ Subjects and populations are immutable; every change gives a new one.  Arrays ho
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -265,6 +265,31 @@ class Population(Sequence):
         left = "style='text-align:left'"
         rows = [f"<tr><th {left}>{html.escape(a)}</th><td {left}>{html.escape(b)}</td></tr>" for a, b in self.summary()]
         return f"<table><caption>Population</caption>{''.join(rows)}</table>"
+
+
+def values_by_subject(
+    population: Population, name: str, argument: str, part: str, known: Collection[str] | None = None
+) -> np.ndarray:
+    """(N,) the value of a covariate in every subject, for an ``argument`` by which each subject belongs to one ``part``.
+
+    Raises
+    ------
+    DataError
+        A covariate that is not one of ``known`` (the population's), that changes in time or is missing.
+    """
+    known = population.covariates if known is None else known
+    if name not in population.covariates:
+        raise DataError(f"{argument}=: " + name_error("covariate", name, known, "The population"))
+    values = []
+    for subject in population:
+        own = np.unique(subject.covariates[name])
+        if len(own) != 1 or not np.isfinite(own[0]):
+            seen = "changes in time" if len(own) > 1 else "is missing"
+            raise DataError(
+                f"{argument}={name!r}: the covariate {seen} in subject {subject.id}; a subject belongs to one {part}."
+            )
+        values.append(own[0])
+    return np.array(values)
 
 
 def _varies(info: CovariateInfo) -> str:

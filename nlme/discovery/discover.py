@@ -23,7 +23,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.discovery.terms import Expression, Term, polynomials, saturating
+from nlme.discovery.terms import Expression, Term, names_of, polynomials, saturating
 from nlme.errors import ModelError
 from nlme.fitting.result import Fit, require_fit
 from nlme.language.model import Model
@@ -145,7 +145,7 @@ def discover(
     y, slopes = outputs[:, 0], slopes[:, 0]
     terms = tuple(polynomials(x.shape[1], degree) + saturating(x) if library is None else library)
     columns = np.stack([np.broadcast_to(np.asarray(term.at(x)), len(x)) for term in terms], axis=1)
-    names = [_name(term, net.inputs) for term in terms]
+    names = [term.text(names_of(net), "half") for term in terms]
     root = slopes @ _root(covariance_of(fit))
     functions = np.vstack([y, y + rng.normal(size=(draws, root.shape[1])) @ root.T])
     whitened, targets = _whitened(root, y, columns, functions)
@@ -164,14 +164,6 @@ def discover(
     )
     misfit = float(np.sqrt(np.mean((whitened[:, own] @ coefficients - targets[0]) ** 2)))
     return Discovery(fit, name, terms, probabilities, sets, expression, misfit)
-
-
-def _name(term: Term, inputs: tuple[str, ...]) -> str:
-    names = inputs or tuple(f"x{k + 1}" for k in range(len(term.powers)))
-    if term.saturating < 0:
-        return term.text(names)
-    x = names[term.saturating]
-    return f"{x} / (half + {x})" if term.hill == 1 else f"{x}**{term.hill} / (half**{term.hill} + {x}**{term.hill})"
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -54,14 +54,14 @@ class Term:
         half, value = self.half if half is None else half, x[..., self.saturating] ** self.hill
         return value / (half**self.hill + value)
 
-    def text(self, names: Sequence[str], half: float | None = None) -> str:
-        """As a person would write it in Python."""
+    def text(self, names: Sequence[str], half: str) -> str:
+        """As a person would write it in Python, ``half`` in the place of the half saturation."""
         if self.saturating < 0:
             return " * ".join(f"{n}**{p}" if p > 1 else n for n, p in zip(names, self.powers, strict=True) if p) or "1"
-        name, half = names[self.saturating], self.half if half is None else half
+        name = names[self.saturating]
         if self.hill == 1:
-            return f"{name} / ({half:.4g} + {name})"
-        return f"{name}**{self.hill} / ({half:.4g}**{self.hill} + {name}**{self.hill})"
+            return f"{name} / ({half} + {name})"
+        return f"{name}**{self.hill} / ({half}**{self.hill} + {name}**{self.hill})"
 
 
 def polynomials(n: int, degree: int) -> list[Term]:
@@ -78,6 +78,11 @@ def saturating(visited: Float[np.ndarray, "M n"], hill: Sequence[int] = (1, 2)) 
             halves = np.unique(np.quantile(x[x > 0], _QUARTILES))
             found += [Term((0,) * visited.shape[1], k, float(s), h) for h in hill for s in halves]
     return found
+
+
+def names_of(term: LearnedTerm) -> tuple[str, ...]:
+    """Its inputs' names; x1, x2, .. where they are only counted."""
+    return term.inputs or tuple(f"x{k + 1}" for k in range(term.n_inputs))
 
 
 class Expression(LearnedTerm):
@@ -108,10 +113,10 @@ class Expression(LearnedTerm):
     @property
     def text(self) -> str:
         """The expression with its numbers, as Python."""
-        names, halves = self.inputs or tuple(f"x{k + 1}" for k in range(self.n_inputs)), iter(self.halves)
+        names, halves = names_of(self), iter(self.halves)
         parts = []
         for c, term in zip(self.coefficients, self.terms, strict=True):
-            written = term.text(names, float(next(halves)) if term.saturating >= 0 else None)
+            written = term.text(names, f"{float(next(halves)):.4g}" if term.saturating >= 0 else "")
             parts.append(f"{float(c):.4g}" if written == "1" else f"{float(c):.4g} * {written}")
         return " + ".join(parts).replace("+ -", "- ")
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from nlme.data.population import Population
-from nlme.errors import DataError, FitError, ModelError, name_error
+from nlme.data.population import Population, values_by_subject
+from nlme.errors import DataError, FitError, ModelError
 from nlme.fitting.evaluated import method_of
 from nlme.fitting.saem.method import SAEM
 from nlme.language.layout import lay_out
@@ -207,8 +207,8 @@ def cross_validate(
             strengths[r, place[k]] = 1.0
         if k == len(penalties):
             free[r] = ~weights
-    u, modes = np.repeat(problem.start[None], len(rows), axis=0), np.zeros((len(population), len(layout.anatomy.effects)))
-    u[-folds:] = np.where(weights & ~free[-folds:], _without_correction(problem), u[-folds:])
+    u = np.where(free, problem.start, 0.0)  # weights that are held are zero: networks that correct nothing
+    modes = np.zeros((len(population), len(layout.anatomy.effects)))
     fits = run_fits(
         problem,
         u,
@@ -278,19 +278,5 @@ def _groups(population: Population, by: str) -> np.ndarray:
     """(N,) number of each subject's group."""
     if by == "subject":
         return np.arange(len(population))
-    if by not in population.covariates:
-        raise DataError("by=: " + name_error("covariate", by, [*population.covariates, "subject"], "The population"))
-    values = []
-    for subject in population:
-        own = np.unique(subject.covariates[by])
-        if len(own) != 1 or not np.isfinite(own[0]):
-            seen = "changes in time" if len(own) > 1 else "is missing"
-            raise DataError(f"by={by!r}: the covariate {seen} in subject {subject.id}; a subject belongs to one group.")
-        values.append(own[0])
+    values = values_by_subject(population, by, "by", "group", (*population.covariates, "subject"))
     return np.unique(values, return_inverse=True)[1]
-
-
-def _without_correction(problem: Problem) -> np.ndarray:
-    """(P,) starting values at which the networks correct nothing: the weights of their last layers are zero, as are all here."""
-    weights = np.array([kind == "weight" for kind in problem.inventory.kinds])
-    return np.where(weights, 0.0, problem.start)

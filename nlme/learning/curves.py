@@ -9,6 +9,7 @@ parameters, H half the Hessian of the objective with its penalty; by a bootstrap
 from __future__ import annotations
 
 import dataclasses
+from statistics import NormalDist
 from typing import NamedTuple
 
 import equinox as eqx
@@ -23,7 +24,7 @@ from nlme.learning.visited import networks_of, visited
 from nlme.neural.network import MLP
 from nlme.uncertainty.bootstrap import Bootstrap
 
-_NORMAL = {0.5: 0.6744897501960817, 0.8: 1.2815515655446004, 0.9: 1.6448536269514722, 0.95: 1.959963984540054}
+_LEVELS = 0.5, 0.8, 0.9, 0.95
 
 
 class Curve(NamedTuple):
@@ -93,8 +94,8 @@ def learned_curves(
         Bands by Laplace where nothing is known of the curvature: more parameters than subjects, and no Hessian was made.
     """
     require_fit(fit, "learned_curves")
-    if level not in _NORMAL:
-        raise ModelError(f"learned_curves: level is one of {', '.join(map(str, _NORMAL))}; got {level!r}.")
+    if level not in _LEVELS:
+        raise ModelError(f"learned_curves: level is one of {', '.join(map(str, _LEVELS))}; got {level!r}.")
     asked = visited(fit, network)
     covariance = covariance_of(fit) if bands == "laplace" else None
     found = []
@@ -121,7 +122,9 @@ def _banded(fit: Fit, name: str, at: np.ndarray, covariance, bands, level: float
     """The outputs (points, outputs) at inputs (points, n), and their bands."""
     y, slopes = outputs_of(fit, name, at)
     if covariance is not None:
-        half = _NORMAL[level] * np.sqrt(np.maximum(np.einsum("xop,pq,xoq->xo", slopes, covariance, slopes), 0.0))
+        half = NormalDist().inv_cdf(0.5 + 0.5 * level) * np.sqrt(
+            np.maximum(np.einsum("xop,pq,xoq->xo", slopes, covariance, slopes), 0.0)
+        )
         return y, y - half, y + half
     if bands is None:
         return y, None, None

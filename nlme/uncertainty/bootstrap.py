@@ -20,7 +20,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from nlme.errors import DataError, FitError, name_error
+from nlme.data.population import values_by_subject
+from nlme.errors import DataError, FitError
 from nlme.fitting.result import Fit, require_fit
 from nlme.search.batch import Fits, refuse_sites, run_fits
 from nlme.tables.shown import Panel, Shown, numbers_shown
@@ -254,22 +255,14 @@ def strata(population, name: str) -> list[np.ndarray]:
     DataError
         An unknown covariate, one that changes in time or is missing, or one with hardly fewer values than subjects.
     """
-    if name not in population.covariates:
-        raise DataError("stratify=: " + name_error("covariate", name, population.covariates, "The population"))
-    values = []
-    for subject in population:
-        own = np.unique(subject.covariates[name])
-        if len(own) != 1 or not np.isfinite(own[0]):
-            seen = "changes in time" if len(own) > 1 else "is missing"
-            raise DataError(f"stratify={name!r}: the covariate {seen} in subject {subject.id}; a subject belongs to one stratum.")
-        values.append(own[0])
+    values = values_by_subject(population, name, "stratify", "stratum")
     kinds = np.unique(values)
     if len(kinds) > max(1, len(values) // 2):
         raise DataError(
             f"stratify={name!r}: {len(kinds)} different values in {len(values)} subjects leave almost nothing to resample. "
             f"Stratify by a covariate with few values, or make classes of this one."
         )
-    return [np.flatnonzero(np.asarray(values) == kind) for kind in kinds]
+    return [np.flatnonzero(values == kind) for kind in kinds]
 
 
 def _counts(groups: list[np.ndarray], replicates: int, key) -> np.ndarray:

@@ -6,31 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import case
+from scattered import Occasions
 
 import nlme
 
 CASE = case("iov_warfarin_nonmem")
 
 
-class Warfarin(nlme.Model):
-    cl: nlme.Scalar = nlme.positive(0.2, unit="L/h")
-    v: nlme.Scalar = nlme.positive(10.0, unit="L")
-    ka: nlme.Scalar = nlme.positive(1.5, unit="1/h")
-    omega: nlme.Covariance = nlme.covariance(cl=0.09, v=0.04, ka=0.3)
-    occasion: nlme.Covariance = nlme.covariance(cl_occ=0.01, per="occasion")
-    prop2: nlme.Scalar = nlme.positive(0.04)
-
-    def individual(self, eta, cov):
-        return dict(cl=self.cl * jnp.exp(eta.cl + eta.cl_occ), v=self.v * jnp.exp(eta.v), ka=self.ka * jnp.exp(eta.ka))
-
-    def dynamics(self, ind):
-        return nlme.pk.OneCompartmentOral(cl=ind.cl, v=ind.v, ka=ind.ka)
-
-    def observe(self, ind, state, t):
-        return {"conc": nlme.proportional(state.central / ind.v, jnp.sqrt(self.prop2))}
-
-
-class Weighted(Warfarin):
+class Weighted(Occasions):
     """The occasion's effect divided by the root of the size of its arm."""
 
     covariates = {"narm": ""}
@@ -40,7 +23,7 @@ class Weighted(Warfarin):
         return dict(cl=cl, v=self.v * jnp.exp(eta.v), ka=self.ka * jnp.exp(eta.ka))
 
 
-CASES = {"focei_iov": (Warfarin, nlme.FOCEI()), "foce_weighted_iov": (Weighted, nlme.FOCE())}
+CASES = {"focei_iov": (Occasions, nlme.FOCEI()), "foce_weighted_iov": (Weighted, nlme.FOCE())}
 
 
 def at(name: str, place: str):
@@ -128,11 +111,11 @@ def test_saem_finds_the_optimum_of_quadrature(population):
 
 def test_data_without_occasions(population):
     with pytest.raises(nlme.ModelError, match="column OCC"):
-        nlme.evaluate(Warfarin(), nlme.read_nonmem(CASE.table().drop(columns="OCC"), covariates=["narm"], time_varying=["narm"]))
+        nlme.evaluate(Occasions(), nlme.read_nonmem(CASE.table().drop(columns="OCC"), covariates=["narm"], time_varying=["narm"]))
 
 
 def test_one_name_twice():
-    class Twice(Warfarin):
+    class Twice(Occasions):
         occasion: nlme.Covariance = nlme.covariance(cl=0.01, per="occasion")
 
     with pytest.raises(nlme.ModelError, match="per subject and per occasion"):
@@ -145,7 +128,7 @@ def test_gradient_is_the_central_difference(population):
     from nlme.marginal.objective import evaluate_subjects
     from nlme.parameters.inventory import Inventory
 
-    model = Warfarin()
+    model = Occasions()
     layout, inventory = lay_out(model, population), Inventory(model)
     u, starts = inventory.unconstrained(model), np.zeros((len(population), len(layout.anatomy.effects)))
     for method in (nlme.FOCEI(), nlme.Laplace()):

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import case, lower, lower_elements
+from scattered import Sleep
 
 import nlme
 
 CASE = case("lmm_sleepstudy_lme4")
 ML = CASE.reference("ML")
-
-
-class Sleep(nlme.Model):
-    """Reaction time against days without sleep, a line for each subject."""
-
-    level: nlme.Scalar = nlme.real(250.0, unit="ms")
-    slope: nlme.Scalar = nlme.real(10.0, unit="ms/day")
-    sigma2: nlme.Scalar = nlme.positive(600.0)
-    omega: nlme.Covariance = nlme.covariance(("level", "slope"), [[500.0], [5.0, 30.0]])
-
-    def individual(self, eta, cov):
-        return dict(level=self.level + eta.level, slope=self.slope + eta.slope)
-
-    def observe(self, ind, state, t):
-        return {"reaction": nlme.additive(ind.level + ind.slope * t, jnp.sqrt(self.sigma2))}
 
 
 @pytest.fixture(scope="module")

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import case, lower, lower_elements
+from scattered import Control5
 
 import nlme
 from nlme.fitting import evaluated
 
 CASE = case("theophylline_control5_fo")
 PRINTED = CASE.reference()
-
-
-class Control5(nlme.Model):
-    """KA = t1 + e1, K = t2 + e2, CL = t3 WT + e3; concentration = amount / (CL / K / WT), as doses are per kg."""
-
-    ka: nlme.Scalar = nlme.positive(3.0, unit="1/h")
-    k: nlme.Scalar = nlme.positive(0.08, unit="1/h")
-    cl: nlme.Scalar = nlme.positive(0.04, unit="L/h/kg")
-    add2: nlme.Scalar = nlme.positive(0.4)
-    omega: nlme.Covariance = nlme.covariance(("ka", "k", "cl"), [[6.0], [0.005, 0.0002], [0.3, 0.006, 0.4]])
-    covariates = {"wt": "kg"}
-
-    def individual(self, eta, cov):
-        k, cl = self.k + eta.k, self.cl * cov.wt + eta.cl
-        return dict(ka=self.ka + eta.ka, k=k, cl=cl, scale=cl / k / cov.wt)
-
-    def dynamics(self, ind):
-        return nlme.pk.OneCompartmentOral(cl=ind.cl, v=ind.cl / ind.k, ka=ind.ka)
-
-    def observe(self, ind, state, t):
-        return {"conc": nlme.additive(state.central / ind.scale, jnp.sqrt(self.add2))}
 
 
 def at(printed: dict) -> Control5:
