@@ -24,13 +24,11 @@ class Fit(Evaluated):
     start: Model = None
     search_status: int = CONVERGED
     gradient: np.ndarray = None  # of the (penalised) objective in the unconstrained parameters
-    information: np.ndarray | None = None  # half the scores' outer products, where there are more of them than parameters
+    information: np.ndarray | None = None  # half the scores' outer products, where these or a penalty make it regular
     curvature: np.ndarray | None = None  # the Hessian of the (penalised) objective, where the search made it of differences
     ended: dict[str, int] | None = None  # parameters at the lower (-1) or upper (1) end of their line; None: not looked at
     ran_away: tuple[str, ...] = ()  # those for which that is no end of their range
-    undetermined: tuple[
-        tuple[str, ...], ...
-    ] = ()  # combinations of parameters, found in the search, that the data do not determine
+    undetermined: tuple[tuple[str, ...], ...] = ()  # combinations of parameters that the data leave open, found in the search
     starts: Starts | None = None  # from where it was searched
     bimodal: tuple = ()  # IDs of subjects in whose densities two modes were found
     validation: tuple[str, ...] = ()  # what cross-validation chose the penalty for, and whether the networks pay, in words

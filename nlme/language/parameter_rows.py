@@ -76,8 +76,8 @@ def parameter_rows(
     if anatomy.by_occasion:
         between = {**between, OCCASION: "nocb"}
     names = list(between)
-    known = _told(subject, anatomy)
-    points, told = (clock, known) if subject.course is None else (subject.course.time, _told(subject.course, anatomy))
+    known = told_by(subject, anatomy)
+    points, told = (clock, known) if subject.course is None else (subject.course.time, told_by(subject.course, anatomy))
     marks = np.zeros(0, int) if subject.course is None else _marks(points, told, clock)
     order = np.lexsort((np.repeat([0, 1], [len(marks), len(clock)]), np.r_[points[marks], clock]))
     time, is_record = np.r_[points[marks], clock][order], order >= len(marks)
@@ -94,7 +94,7 @@ def parameter_rows(
     return ParameterRows(time, is_record, number[1::2], number[0::2], table, whole[first, -1], drift)
 
 
-def _told(known, anatomy: Anatomy) -> np.ndarray:
+def told_by(known, anatomy: Anatomy) -> np.ndarray:
     """(m, k) what ``individual`` is told at the records of a subject, or at the points of a course."""
     columns = [np.asarray(known.covariates[name], dtype=float) for name in anatomy.covariates]
     if anatomy.by_occasion:

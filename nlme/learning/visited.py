@@ -12,10 +12,11 @@ import numpy as np
 
 from nlme.errors import ModelError, name_error
 from nlme.fitting.result import Evaluated
-from nlme.language.anatomy import MEMBER, OCCASION, individual_row, observation_row, structure_of
+from nlme.language.anatomy import individual_row, observation_row, structure_of
 from nlme.language.model import Model
+from nlme.language.parameter_rows import told_by
 from nlme.neural.network import MLP
-from nlme.simulation.predict import predict
+from nlme.simulation.records import Design, Records
 from nlme.typing import Named
 
 _MOST = 5000  # records looked at; of more, evenly spaced ones
@@ -59,13 +60,12 @@ def visited(fit: Evaluated, network: str | None = None) -> dict[str, np.ndarray]
         raise ModelError(f"{type(model).__name__} has no network (nlme.mlp) among its fields.")
     if network is not None and network not in found:
         raise ModelError(name_error("network", network, found, type(model).__name__))
-    frame = predict(fit)
-    subject, record = (np.concatenate(parts) for parts in _records(fit.population))
-    rows = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), _MOST)).astype(int))
-    states = frame[list(anatomy.states)].to_numpy()[rows]
-    values = _values(fit, subject[rows], record[rows])
-    eta = fit.eta.to_numpy()[subject[rows]] if anatomy.effects else np.zeros((len(rows), 0))
-    asked = _asked(model, anatomy, eta, values, states, frame["TIME"].to_numpy()[rows])
+    design, eta = Design(model, fit.population), fit.eta.to_numpy()
+    states = Records(design, model, eta[None], fit.method.ode, fit.members[None]).states[0]
+    count = len(design.subject)
+    rows = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(int))
+    values = {name: x[rows] for name, x in _values(fit, design).items()}
+    asked = _asked(model, anatomy, eta[design.subject[rows]], values, states[rows], design.column("time")[rows])
     return {name: np.unique(np.asarray(asked[name]), axis=0) for name in found if name in asked and network in (None, name)}
 
 
@@ -89,24 +89,13 @@ def _asked(model: Model, anatomy, eta, values, states, time):
     return {name: x.reshape(-1, x.shape[-1]) for name, x in found.items()}
 
 
-def _values(fit: Evaluated, subject: np.ndarray, record: np.ndarray) -> dict[str, np.ndarray]:
-    """Covariates, occasion and subpopulation of records."""
-    anatomy, subjects = fit.layout.anatomy, list(fit.population)
-    found = {
-        name: np.array([subjects[i].covariates[name][j] for i, j in zip(subject, record, strict=True)])
-        for name in anatomy.covariates
-    }
-    if anatomy.by_occasion:
-        place = {value: k for k, value in enumerate(anatomy.occasions)}
-        found[OCCASION] = np.array([place[str(subjects[i].occasion[j])] for i, j in zip(subject, record, strict=True)])
+def _values(fit: Evaluated, design: Design) -> dict[str, np.ndarray]:
+    """Covariates, occasion and subpopulation at every record."""
+    anatomy = fit.layout.anatomy
+    told = np.concatenate([told_by(subject, anatomy) for subject in fit.population])
     if anatomy.mixture:
-        found[MEMBER] = fit.members[subject]
-    return found
-
-
-def _records(population):
-    subjects = list(population)
-    return [np.full(len(s.time), i) for i, s in enumerate(subjects)], [np.arange(len(s.time)) for s in subjects]
+        told = np.column_stack([told, fit.members[design.subject]])
+    return dict(zip(anatomy.table, told.T, strict=True))
 
 
 def _is_network(leaf) -> bool:

@@ -104,3 +104,34 @@ def test_models_without_networks_are_refused(population):
     fit = nlme.fit(Theophylline(), nlme.datasets.load("theophylline"), progress=False)
     with pytest.raises(ModelError, match="no network"):
         nlme.learned_curves(fit)
+
+
+class Visits(nlme.Model):
+    """A network of a random effect that changes from occasion to occasion."""
+
+    level: nlme.Scalar = nlme.real(1.0)
+    net: nlme.MLP = nlme.mlp(inputs=("x", "visit"), outputs=1, width=2, depth=1, key=0)
+    omega: nlme.Covariance = nlme.covariance(level=0.2)
+    visits: nlme.Covariance = nlme.covariance(visit=0.3, per="occasion")
+    sd: nlme.Scalar = nlme.positive(0.3)
+    covariates = {"x": ""}
+
+    def individual(self, eta, cov):
+        return dict(level=self.level + self.net(cov.x, eta.visit)[0] + eta.level + eta.visit)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.level, self.sd)}
+
+
+def test_effects_of_occasions_are_those_of_each_record():
+    rng = np.random.default_rng(3)
+    rows = [
+        {"ID": i + 1, "TIME": 10.0 * o + t, "DV": 1.0 + rng.normal(), "OCC": o + 1, "x": float(i)}
+        for i in range(6)
+        for o in (0, 1)
+        for t in (1.0, 2.0)
+    ]
+    fit = nlme.fit(Visits(), nlme.read_nonmem(pd.DataFrame(rows), covariates=["x"]), progress=False, starts=0, max_evaluations=2)
+    asked = visited(fit)["net"]
+    expected = [[float(i), effect] for i, own in enumerate(fit.eta.filter(like="visit").to_numpy()) for effect in own]
+    np.testing.assert_allclose(asked, np.unique(np.array(expected), axis=0), atol=1e-12)
