@@ -90,6 +90,8 @@ _HOMES = {
     "nlme.learning.cross_validation": ("cross_validate", "split"),
     "nlme.learning.curves": ("learned_curves",),
     "nlme.discovery.discover": ("discover",),
+    "nlme.training.aids": ("MultipleShooting", "GrowingHorizon", "PredictionError"),
+    "nlme.training.collocation": ("Collocation",),
     "nlme.uncertainty.importance_resampling": ("sir",),
     "nlme.reporting.table": ("table",),
     "nlme.reporting.page": ("report",),

@@ -26,7 +26,7 @@ FLOORS = [
     ["marginal"],
     ["search"],
     ["fitting", "posterior"],
-    ["uncertainty", "simulation", "diagnostics", "learning", "discovery", "selection", "nca", "design", "exchange"],
+    ["uncertainty", "simulation", "diagnostics", "learning", "training", "discovery", "selection", "nca", "design", "exchange"],
     ["reporting", "plots"],
     ["cli", "demo", "qualify"],
 ]

@@ -47,6 +47,7 @@ def fit(
     max_evaluations: int = 1000,
     progress: bool | None = None,
     starts: int | None = None,
+    shooting=None,
     sharding=None,
     checkpoint: str | None = None,
     checkpoint_every: float = 30.0,
@@ -75,6 +76,9 @@ def fit(
     progress : show a line of progress; by default where the output is a terminal or a notebook
     starts : number of other starts to search from, suggested by the data; by default some if the first search gives a reason to,
         until they agree; 0 for none
+    shooting : how the equations are trained before the fit, where a fit from the model's own values would be lost (oscillations,
+        networks in the equations): ``nlme.MultipleShooting(...)``, ``GrowingHorizon``, ``Collocation`` or ``PredictionError``.  The
+        fit begins where they lead to, and makes no other starts unless ``starts`` asks for some; ``fit.training`` tells their course
     sharding : JAX devices over which the subjects are spread, see :func:`evaluate`
     checkpoint : file in which a fit by SAEM keeps its state; where the file exists the fit goes on from it, to the same result
     checkpoint_every : seconds between two writings of it
@@ -109,9 +113,14 @@ def fit(
         raise ModelError("Every parameter is fixed, so there is nothing to fit; use nlme.evaluate(model, population, method).")
     clock = time.perf_counter()
     problem = Problem(method, model, layout, inventory, penalty)
+    training: tuple[str, ...] = ()
+    if shooting is not None:
+        model, training = _trained(shooting, problem, max_evaluations)
+        problem = Problem(method, model, layout, inventory_of(method, model, fixed), penalty)
+        starts = 0 if starts is None else starts
     if isinstance(method, SAEM):
         found = approximate(problem, progress, checkpoint, checkpoint_every)
-        return dataclasses.replace(_approximated(found, problem, clock), validation=validation)
+        return dataclasses.replace(_approximated(found, problem, clock), validation=validation, training=training)
     if checkpoint is not None:
         raise ModelError(f"checkpoint= is for fits by nlme.SAEM; {method!r} keeps none.")
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
@@ -135,13 +144,14 @@ def fit(
         search_status=found.search.status,
         gradient=found.search.gradient,
         curvature=found.search.hessian,
-        ended={name: int(side) for name, side in zip(inventory.names, found.search.ended, strict=True) if side},
+        ended={name: int(side) for name, side in zip(problem.inventory.names, found.search.ended, strict=True) if side},
         ran_away=tuple(ran_away(problem, found)),
         starts=Starts.of(problem, attempts, reason),
         bimodal=tuple(s.id for s, two in zip(population, found.bimodal, strict=True) if two) if found.bimodal is not None else (),
         history_columns=history,
         timings=timings,
         validation=validation,
+        training=training,
     )
 
 
@@ -154,6 +164,15 @@ def _validated(penalty: str, model, population, method, fixed, progress) -> tupl
     found = cross_validate(model, population, method, fixed=fixed, progress=progress)
     chosen = f"Penalty {found.best!r}, chosen by cross-validation in {found.folds.max() + 1} folds of subjects."
     return found.best, (chosen, *found.messages)
+
+
+def _trained(aid, problem: Problem, iterations: int) -> tuple[Model, tuple[str, ...]]:
+    """The model with the values that a training aid leads to, and its course in words."""
+    if not hasattr(aid, "trained"):
+        raise ModelError(
+            f"shooting is nlme.MultipleShooting(...), GrowingHorizon(...), PredictionError(...) or Collocation(...); got {aid!r}."
+        )
+    return aid.trained(problem, iterations)
 
 
 def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **how) -> Fit:

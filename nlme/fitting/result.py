@@ -31,6 +31,7 @@ class Fit(Evaluated):
     undetermined: tuple[tuple[str, ...], ...] = ()  # combinations of parameters that the data leave open, found in the search
     starts: Starts | None = None  # from where it was searched
     bimodal: tuple = ()  # IDs of subjects in whose densities two modes were found
+    training: tuple[str, ...] = ()  # how the fits of a training aid ended, in words
     validation: tuple[str, ...] = ()  # what cross-validation chose the penalty for, and whether the networks pay, in words
     penalty: float = 0.0  # at the estimate, what was added to the objective in the search
     penalty_slopes: tuple[np.ndarray, np.ndarray] | None = None  # its gradient and Hessian in the unconstrained parameters

@@ -138,7 +138,14 @@ def _where(subject: Subject, j: int) -> str:
     return f"Subject {subject.id}, {place}"
 
 
-def _compartment(subject: Subject, j: int, anatomy: Anatomy, model: str) -> int:
+def compartment_of(subject: Subject, j: int, anatomy: Anatomy, model: str) -> int:
+    """Position of the state that the dose of record ``j`` enters.
+
+    Raises
+    ------
+    ModelError
+        The model has no such state.
+    """
     where = _where(subject, j)
     if not anatomy.states:
         raise ModelError(f"{where}: the data has a dose, but {model}.dynamics gives no structure for it to enter.")
@@ -172,7 +179,7 @@ def _switch(subject, j, t, epoch, anatomy, model, switched, events) -> None:
 
 def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int:
     """Append the events of dose record ``j``; the epoch, one later if the record resets the system."""
-    compartment = _compartment(subject, j, anatomy, model)
+    compartment = compartment_of(subject, j, anatomy, model)
     amount, interval = float(subject.amt[j]), float(subject.ii[j])
     steady, additional = int(subject.ss[j]), int(subject.addl[j])
     given, how = 0.0, BOLUS_HOW
