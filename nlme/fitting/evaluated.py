@@ -64,6 +64,7 @@ def evaluate(model: Model, population, method: Method | None = None, *, fixed: I
     """
     method = method_of(method)
     layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
+    model = layout.model
     require_sites(method, layout.anatomy)
     inventory = inventory_of(method, model, fixed)
     inventory = Inventory(model, inventory.with_blocks([*inventory.fixed, *inventory.without_variance(model)]))

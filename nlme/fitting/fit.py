@@ -94,6 +94,7 @@ def fit(
         method, priors = method.method, method.priors
     method = method_of(method)
     layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
+    model = layout.model
     require_sites(method, layout.anatomy)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     inventory = inventory_of(method, model, fixed)

@@ -130,6 +130,7 @@ def starting_values(model: Model, population, method: Method | None = None, *, f
     """
     method = method_of(method)
     layout = lay_out(require_model(model), population)
+    model = layout.model
     require_sites(method, layout.anatomy)
     problem = Problem(method, model, layout, Inventory(model, (fixed,) if isinstance(fixed, str) else tuple(fixed)))
     found = Typical(problem, [problem.start], seed).starts(1)

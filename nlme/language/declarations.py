@@ -12,7 +12,8 @@ import numpy as np
 from nlme.errors import ModelError
 from nlme.parameters.domains import METADATA, bounded, positive, probability, real
 
-_NUMBERS = ("Scalar", "Vector", "Float[", "Array", "Covariance", "Mixture", "MLP")  # in the annotation of a parameter
+_TERMS = {"MLP": "nlme.mlp(...)", "Splines": "nlme.splines(...)", "Radial": "nlme.radial(...)", "KAN": "nlme.kan(...)"}
+_NUMBERS = ("Scalar", "Vector", "Float[", "Array", "Covariance", "Mixture", *_TERMS)  # in the annotation of a parameter
 
 
 def require_declared(kind: type) -> None:
@@ -92,7 +93,7 @@ def _word(annotation: Any) -> str:
     text = getattr(annotation, "__name__", str(annotation))
     if text.startswith("Float["):
         return "Scalar" if text.endswith("'']") else "Vector"
-    return f"nlme.{text}" if text in ("Covariance", "Mixture", "MLP") else text
+    return f"nlme.{text}" if text in ("Covariance", "Mixture", *_TERMS) else text
 
 
 def _value(annotation: Any, shown: Any = 1.0) -> str:
@@ -102,7 +103,8 @@ def _value(annotation: Any, shown: Any = 1.0) -> str:
         return "nlme.covariance(cl=0.1)"
     if "Mixture" in word:
         return "nlme.mixture(slow=0.3, fast=0.7)"
-    if "MLP" in word:
-        return "nlme.mlp(...)"
+    for name, constructor in _TERMS.items():
+        if name in word:
+            return constructor
     number = shown if isinstance(shown, int | float | list) and not isinstance(shown, bool) else 1.0
     return f"nlme.positive({number!r}) (or nlme.real, bounded, probability)"

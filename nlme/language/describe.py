@@ -15,6 +15,8 @@ from nlme.language.anatomy import Anatomy, anatomy_of, individual_row, named, ob
 from nlme.language.dependence import dependence
 from nlme.language.effects import transforms_at
 from nlme.language.model import Model, covariate_units, documentation
+from nlme.neural.correction import Correction, labels
+from nlme.neural.term import learned_terms
 from nlme.parameters.inventory import Inventory
 from nlme.typing import Named
 
@@ -105,15 +107,14 @@ def _parameters(model: Model):
 
 def _networks(model: Model):
     found = []
-    for field in dataclasses.fields(model):
-        value = getattr(model, field.name)
-        if isinstance(value, eqx.Module) and hasattr(value, "weights") and hasattr(value, "inputs"):
-            inputs, outputs = value.weights[0].shape[1], value.weights[-1].shape[0]
-            hidden = " - ".join(str(w.shape[0]) for w in value.weights[:-1]) or "none"
-            count = sum(int(np.size(leaf)) for leaf in jax.tree.leaves((value.weights, value.biases)))
-            names = ", ".join(map(str, value.inputs)) or f"{inputs} numbers"
-            found.append((field.name, names, hidden, str(outputs), value.activation, str(count)))
-    header = ("name", "inputs", "hidden", "outputs", "activation", "weights")
+    for name, term in learned_terms(model).items():
+        correction = isinstance(term, Correction)
+        inputs = labels(term.inputs, term.n_inputs)
+        shape = (term.output.words(inputs) if correction else "") or "real"
+        standard = (term.standardisation if correction else "") or "-"
+        size = sum(np.size(x) for x in jax.tree.leaves(eqx.filter(term, eqx.is_inexact_array)))
+        found.append((name, ", ".join(inputs), ", ".join(term.outputs) or "-", term.form, shape, standard, str(size)))
+    header = ("name", "inputs", "outputs", "form", "range", "standardised by", "weights")
     return [("Networks", header, tuple(found))] if found else []
 
 

@@ -189,6 +189,7 @@ def cross_validate(
             "Cross-validation fits side by side, which SAEM does not; use FOCEI(), Laplace() or ImportanceSampling()."
         )
     layout = lay_out(require_model(model), population)
+    model = layout.model
     refuse_sites(layout.anatomy)
     problem = Problem(method, model, layout, Inventory(model, fixed))
     weights = np.array([kind == "weight" for kind in problem.inventory.kinds])
