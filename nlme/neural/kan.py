@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.neural.correction import Correction, declared, field_of, seed, whole
-from nlme.neural.natural_splines import FEWEST, Basis, basis_on, even_knots, integrals
+from nlme.neural.natural_splines import FEWEST, basis_on, even_knots, integrals
 from nlme.neural.network import START
 from nlme.neural.term import learned
 
@@ -49,7 +49,7 @@ class KAN(Correction):
     def correction(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         basis, z = basis_on(even_knots(self.knots)), self.output.signs * z
         for w in self._effective:
-            z = jnp.reshape(w, (w.shape[0], -1)) @ jnp.ravel(_curves(basis, z))
+            z = jnp.reshape(w, (w.shape[0], -1)) @ jnp.ravel(integrals(basis, z))
         return z + self.biases
 
     @property
@@ -65,11 +65,6 @@ class KAN(Correction):
     def form(self) -> str:
         widths = [self.n_inputs, *(w.shape[0] for w in self.weights)]
         return "-".join(map(str, widths)) + f" splines on {self.knots} knots"
-
-
-def _curves(basis: Basis, z):
-    """(inputs, K - 1) the basis at every input."""
-    return jnp.stack([integrals(basis, z[i]) for i in range(len(z))])
 
 
 def kan(

@@ -21,7 +21,7 @@ FEWEST = 3  # knots
 
 
 class Basis(NamedTuple):
-    """Knots (K,), coefficients of the truncated cubes (K - 1, K), and constants (K - 1,)."""
+    """Of n inputs, or of one for all: knots (n, K), coefficients of the truncated cubes (n, K - 1, K), constants (n, K - 1)."""
 
     knots: np.ndarray
     cubes: np.ndarray
@@ -29,32 +29,36 @@ class Basis(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def basis_on(knots: tuple[float, ...]) -> Basis:
-    """The basis on knots in ascending order."""
+def basis_on(*knots: tuple[float, ...]) -> Basis:
+    """The basis on these knots of each input, in ascending order."""
+    t = np.array(knots)
+    basis = Basis(t, np.stack([_cubes(own) for own in t]), np.zeros((len(t), t.shape[1] - 1)))
+    return basis._replace(constants=-_integrals(basis, np.zeros(len(t)), np))
+
+
+def _cubes(t: np.ndarray) -> np.ndarray:
+    """(K - 1, K) sixths of the jumps of the second derivative of every M_j at the knots."""
     from scipy.interpolate import BSpline
 
-    t = np.array(knots)
     step = t[[1, -1]] - t[[0, -2]]
     extended = np.r_[t[0] - step[0] * np.array([2.0, 1.0]), t, t[-1] + step[1] * np.array([1.0, 2.0])]
-    count = len(extended) - 3
-    curvature = BSpline(extended, np.eye(count), 2).derivative(2)(0.5 * (t[1:] + t[:-1])).T  # of every piece
+    curvature = BSpline(extended, np.eye(len(extended) - 3), 2).derivative(2)(0.5 * (t[1:] + t[:-1])).T  # of every piece
     merged = np.vstack([curvature[:2].sum(axis=0), curvature[2:-2], curvature[-2:].sum(axis=0)])
-    jumps = np.diff(merged, axis=1, prepend=0.0, append=0.0)
-    basis = Basis(t, jumps / 6.0, np.zeros(len(t) - 1))
-    return basis._replace(constants=-np.asarray(_integrals(basis, np.zeros(()), np)))
+    return np.diff(merged, axis=1, prepend=0.0, append=0.0) / 6.0
 
 
 def integrals(basis: Basis, z):
-    """(K - 1,) the functions I_j at a number."""
+    """(n, K - 1) the functions I_j at n inputs."""
     return _integrals(basis, z, jnp)
 
 
 def _integrals(basis: Basis, z, of):
-    first, last = basis.knots[0], basis.knots[-1]
-    inside = of.minimum(z, last)
-    r = of.maximum(inside - basis.knots, 0.0)
-    ends = np.eye(len(basis.knots) - 1)[[0, -1]]
-    return basis.cubes @ (r * r * r) + ends[0] * (inside - first) + ends[1] * of.maximum(z - last, 0.0) + basis.constants
+    knots, (first, *_, last) = basis.knots, np.eye(basis.knots.shape[1] - 1)
+    inside = of.minimum(z, knots[:, -1])
+    r = of.maximum(inside[:, None] - knots, 0.0)
+    cubic = of.sum(basis.cubes * (r * r * r)[:, None, :], axis=2)
+    straight = (inside - knots[:, 0])[:, None] * first + of.maximum(z - knots[:, -1], 0.0)[:, None] * last
+    return cubic + straight + basis.constants
 
 
 def even_knots(count: int) -> tuple[float, ...]:

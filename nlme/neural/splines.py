@@ -54,7 +54,7 @@ class Splines(Correction):
         return [even_knots(self.count) if k is None else tuple(((np.array(k) - c) / s).tolist()) for k, c, s in pairs]
 
     def correction(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        curves = jnp.stack([integrals(basis_on(knots), z[i]) for i, knots in enumerate(self.standard_knots)])
+        curves = integrals(basis_on(*self.standard_knots), z)
         return jnp.reshape(self._slopes, (len(self.biases), -1)) @ jnp.ravel(curves) + self.biases
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import pickle
@@ -37,6 +38,7 @@ SHAPES = {
 CASES = [
     (term, shape) for term, shape in itertools.product(TERMS, SHAPES) if not (term == "radial" and "monotone" in SHAPES[shape])
 ]
+one_quick = pytest.mark.parametrize("term", [t if t == "splines" else pytest.param(t, marks=pytest.mark.slow) for t in TERMS])
 every_case = pytest.mark.parametrize(("term", "shape"), CASES)
 
 
@@ -74,7 +76,7 @@ def test_its_outputs_keep_their_shape(term, shape):
     if shape in ("positive", "decreasing"):
         assert np.all(out > 0)
     if shape == "increasing":
-        assert np.all(slopes[:, :, 0] > -1e-12) and slopes[:, :, 1].min() < -1e-3 < 1e-3 < slopes[:, :, 1].max()
+        assert np.all(slopes[:, :, 0] > -1e-12) and slopes[:, :, 1].min() < -1e-4 < 1e-4 < slopes[:, :, 1].max()
     if shape == "decreasing":
         assert np.all(slopes < 1e-12)
     if shape == "vanishing":
@@ -110,7 +112,7 @@ def test_inputs_by_order_and_by_name(term):
 def test_natural_splines_by_scipy():
     knots = np.array([-1.0, 0.0, 0.7, 2.0, 4.0])
     net = moved(splines.build(inputs=("x",), outputs=1, knots=knots), 6)
-    assert (net.center, net.scale) == ((1.14,), (1.25,)) and net.knots == (tuple(knots),)
+    assert (net.center, net.scale, net.knots) == ((np.mean(knots),), (1.25,), (tuple(knots),))
     values = np.array([float(net(k)[0]) for k in knots])
     oracle = CubicSpline(knots, values, bc_type="natural")
     inside = np.linspace(-1.0, 4.0, 41)
@@ -135,18 +137,9 @@ def test_radial_bases_by_hand():
 
 def test_edges_of_a_kolmogorov_arnold_network_by_splines():
     net = moved(kan.build(inputs=2, outputs=1, width=2, key=0), 9)
-    layers = [
-        moved(splines.build(inputs=2, outputs=2), 0, 0.0),
-        moved(splines.build(inputs=2, outputs=1), 0, 0.0),
-    ]
-    hidden, last = (jax.tree.map(lambda x: x, own) for own in layers)
-    hidden = splines.Splines(**_fields(hidden) | {"weights": net.weights[0]})
-    last = splines.Splines(**_fields(last) | {"weights": net.weights[1], "biases": net.biases})
+    hidden = dataclasses.replace(splines.build(inputs=2, outputs=2), weights=net.weights[0])
+    last = dataclasses.replace(splines.build(inputs=2, outputs=1), weights=net.weights[1], biases=net.biases)
     np.testing.assert_allclose(net(0.3, -0.8), last(hidden(0.3, -0.8)), rtol=1e-12)
-
-
-def _fields(term) -> dict:
-    return {name: getattr(term, name) for name in term.__dataclass_fields__}
 
 
 class Level(nlme.Model):
@@ -180,6 +173,7 @@ def population(n: int, seed: int = 1) -> nlme.Population:
     return nlme.Population(tuple(subjects))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", TERMS)
 def test_gradient_of_the_objective_in_the_weights(term):
     """Through covariate, random effect and solver, against central differences."""
@@ -220,7 +214,7 @@ class Effect(nlme.Model):
         return {"y": nlme.additive(ind.level * jnp.exp(-0.4 * t), self.add)}
 
 
-@pytest.mark.parametrize("term", TERMS)
+@one_quick
 def test_a_fit_improves_and_comes_back_from_its_file(term, tmp_path):
     start, data = Effect(net=TERMS[term](inputs=("x",), outputs=1, output="positive", init=2.0)), population(12)
     fit = nlme.fit(start, data, penalty=nlme.L2(0.1), progress=False, starts=0, tolerance=1e-3)
