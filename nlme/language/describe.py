@@ -12,6 +12,7 @@ import numpy as np
 
 from nlme.errors import ModelError
 from nlme.language.anatomy import Anatomy, anatomy_of, individual_row, named, observation_row
+from nlme.language.asked import effects_through_terms
 from nlme.language.dependence import dependence
 from nlme.language.effects import transforms_at
 from nlme.language.model import Model, covariate_units, documentation
@@ -120,7 +121,8 @@ def _networks(model: Model):
 
 def _effects(model: Model, anatomy: Anatomy):
     transforms = transforms_at(model, anatomy, dict.fromkeys(anatomy.covariates, 1.0))
-    rows = []
+    through, rows = effects_through_terms(model, anatomy), []
+    transforms |= {name: f"through {' and '.join(terms)} alone (its variance is held in a fit)" for name, terms in through.items()}
     for omega in anatomy.levels(model):
         variances, correlation = np.diagonal(np.asarray(omega.matrix)), np.asarray(omega.correlation)
         for k, name in enumerate(omega.names):

@@ -22,6 +22,7 @@ import numpy as np
 from nlme.data.population import Population, values_by_subject
 from nlme.errors import DataError, FitError, ModelError
 from nlme.fitting.evaluated import method_of
+from nlme.fitting.scales import held_scales
 from nlme.fitting.saem.method import SAEM
 from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
@@ -191,7 +192,8 @@ def cross_validate(
     layout = lay_out(require_model(model), population)
     model = layout.model
     refuse_sites(layout.anatomy)
-    problem = Problem(method, model, layout, Inventory(model, fixed))
+    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    problem = Problem(method, model, layout, Inventory(model, (*fixed, *held_scales(model, layout.anatomy, fixed))))
     weights = np.array([kind == "weight" for kind in problem.inventory.kinds])
     if penalties is None:
         penalties = tuple(L2(s) for s in STRENGTHS) if weights.any() else (None,)
