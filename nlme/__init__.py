@@ -46,6 +46,7 @@ _HOMES = {
     "nlme.data.checks": ("check",),
     "nlme.data.regimen": ("dose",),
     "nlme.structure.ode": ("ODE",),
+    "nlme.structure.fluxes": ("fluxes",),
     "nlme.dynamics.solvers": ("Tolerances",),
     "nlme.observation.residual": (
         "additive",
@@ -67,6 +68,8 @@ _HOMES = {
     "nlme.neural.splines": ("Splines", "splines"),
     "nlme.neural.radial": ("Radial", "radial"),
     "nlme.neural.kan": ("KAN", "kan"),
+    "nlme.neural.module": ("Module", "module"),
+    "nlme.neural.term": ("LearnedTerm",),
     "nlme.neural.standardise": ("standardise",),
     "nlme.neural.penalties": ("L2",),
     "nlme.language.model": ("Model",),

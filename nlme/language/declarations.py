@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -57,6 +58,11 @@ def _require_declaration(kind: type, name: str, annotation: Any, value: Any) -> 
     if value in (positive, real, bounded, probability) if inspect.isfunction(value) else False:
         raise ModelError(
             f"{owner} = nlme.{value.__name__} has no starting value. Write {name}: Scalar = nlme.{value.__name__}(1.0)."
+        )
+    if isinstance(value, eqx.Module) and type(value).__module__.startswith("equinox"):
+        raise ModelError(
+            f"{owner} is an Equinox module, whose numbers have no domain. Its arrays become weights with {name}: nlme.Module = "
+            f"nlme.module({type(value).__name__}(...))."
         )
     numbers = isinstance(value, jax.Array | np.ndarray)
     if numbers or any(word in _word(annotation) for word in _NUMBERS):

@@ -147,8 +147,8 @@ def declared(who: str, o: Mapping) -> tuple[dict, int]:
     ModelError
         A name twice, no input or output, numbers of another length, a scale that is not positive; see :func:`output_of`.
     """
-    names_in, count_in = _names(who, "inputs", o["inputs"])
-    names_out, count_out = _names(who, "outputs", o["outputs"])
+    names_in, count_in = named(who, "inputs", o["inputs"])
+    names_out, count_out = named(who, "outputs", o["outputs"])
     center, scale = (_per_input(who, what, o[what], names_in, count_in) for what in ("center", "scale"))
     pairs = list(zip(center, scale, strict=True))
     # a number for the one makes the other neutral
@@ -191,7 +191,14 @@ def field_of(build, options: Mapping):
     return eqx.field(default_factory=lambda: build(**options))
 
 
-def _names(who: str, what: str, given) -> tuple[tuple[str, ...], int]:
+def named(who: str, what: str, given) -> tuple[tuple[str, ...], int]:
+    """Names of inputs or outputs, () where they are only counted, and how many.
+
+    Raises
+    ------
+    ModelError
+        Neither a number nor names, or a name twice.
+    """
     if isinstance(given, (int, np.integer)) and not isinstance(given, bool) and given > 0:
         return (), int(given)
     if isinstance(given, str) or not isinstance(given, Sequence) or not given or not all(isinstance(n, str) for n in given):
