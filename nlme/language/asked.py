@@ -68,12 +68,14 @@ class Source:
     ----------
     effects : random effects, by their words
     covariates : whether of any
-    other : whether of a parameter, a state, the time, the occasion or the subpopulation
+    other : whether of a parameter, a state, or the time
+    moving : whether of a state or the time
     """
 
     effects: tuple[str, ...]
     covariates: bool
     other: bool
+    moving: bool
 
 
 def sources(model: Model, anatomy: Anatomy) -> dict[str, list[list[Source]]]:
@@ -86,13 +88,29 @@ def sources(model: Model, anatomy: Anatomy) -> dict[str, list[list[Source]]]:
         return [x for calls in found.values() for call in calls for x in call]
 
     args, effects, covariates = _arguments(model, anatomy)
-    reach = iter(dependence(inputs, *args))
+    reach = np.array(dependence(inputs, *args)).reshape(-1, len(jax.tree.leaves(args)))
+    of_covariates = np.isin(np.arange(reach.shape[1]), np.r_[covariates])
+    if np.any(reach[:, of_covariates].any(axis=1) & reach[:, ~of_covariates].any(axis=1)):
+        reach = reach & _moving(inputs, model, args)
+    rows = iter(reach.tolist())
 
     def source(row) -> Source:
         words = tuple(word for word, yes in zip(anatomy.words, row[effects], strict=True) if yes)
-        return Source(words, any(row[covariates]), any(row[: effects.start]) or any(row[covariates.stop :]))
+        moving = any(row[covariates.stop :])
+        return Source(words, any(row[covariates]), moving or any(row[: effects.start]), moving)
 
-    return {name: [[source(next(reach)) for _ in call] for call in calls] for name, calls in shape.items()}
+    return {name: [[source(next(rows)) for _ in call] for call in calls] for name, calls in shape.items()}
+
+
+def _moving(inputs: Callable, model: Model, args) -> np.ndarray:
+    """(inputs, leaves of ``args``) whether an input moves with each, at two points: a vector of numbers is one thing to a trace."""
+    random, found = np.random.default_rng(0), []
+    slopes = jax.jit(jax.jacrev(lambda args: inputs(*args)))
+    for _ in range(2):
+        drawn = jax.tree.map(lambda x: jnp.asarray(random.uniform(0.5, 1.5, x.shape)), args)
+        rows = slopes((jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)), *drawn[1:]))
+        found.append([[bool(np.any(np.asarray(x) != 0.0)) for x in jax.tree.leaves(row)] for row in rows])
+    return np.any(found, axis=0)
 
 
 def effects_through_terms(model: Model, anatomy: Anatomy) -> dict[str, tuple[str, ...]]:

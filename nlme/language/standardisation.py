@@ -20,6 +20,9 @@ from nlme.language.parameter_rows import told_by
 from nlme.neural.correction import Correction, labels
 from nlme.neural.term import learned_terms
 
+_FAR = 5.0  # a mean or standard deviation at which a network saturates
+_RAW = (0.0, 1.0), (None, None)
+
 
 def standardised(model: Model, anatomy: Anatomy, population: Population) -> Model:
     """``model`` with the numbers by which its terms standardise their inputs, those of ``population`` where it has none yet.
@@ -58,9 +61,37 @@ def require_written(model: Model, written: Model) -> None:
             )
 
 
+def far_inputs(model: Model, anatomy: Anatomy, population: Population) -> dict[str, tuple[float, float]]:
+    """"net, input wt" -> mean and standard deviation of an input that no numbers standardise, where these leave [-5, 5].
+
+    Looked at is what can be known without solving the equations: what is asked of subjects without random effects at their first
+    records, states and time apart.
+    """
+    raw = {name: [k for k in range(term.n_inputs) if (term.center[k], term.scale[k]) in _RAW] for name, term in _terms(model).items()}
+    if not any(raw.values()):
+        return {}
+    asked: dict[str, dict[int, list[int]]] = {}
+    for name, calls in sources(model, anatomy).items():
+        found = {k: [c for c, call in enumerate(calls) if call[k].covariates and not call[k].moving] for k in raw.get(name, ())}
+        asked[name] = {k: own for k, own in found.items() if own}
+    if not any(asked.values()):
+        return {}
+    said = {}
+    for name, inputs in _at_first(model, anatomy, population, asked).items():
+        names = labels(_terms(model)[name].inputs, _terms(model)[name].n_inputs)
+        for k, values in inputs.items():
+            mean, sd = float(np.mean(values)), float(np.std(values))
+            if max(abs(mean), sd) > _FAR:
+                said[f"{name}, {names[k]}"] = mean, sd
+    return said
+
+
+def _terms(model: Model) -> dict[str, Correction]:
+    return {name: term for name, term in learned_terms(model).items() if isinstance(term, Correction)}
+
+
 def _unwritten(model: Model) -> dict[str, Correction]:
-    found = learned_terms(model)
-    return {name: term for name, term in found.items() if isinstance(term, Correction) and term.unwritten}
+    return {name: term for name, term in _terms(model).items() if term.unwritten}
 
 
 def _of_covariates(model: Model, anatomy: Anatomy, terms: dict[str, Correction]) -> dict[str, dict[int, list[int]]]:
@@ -76,23 +107,26 @@ def _of_covariates(model: Model, anatomy: Anatomy, terms: dict[str, Correction])
 
 def _seen(model: Model, anatomy: Anatomy, population: Population, wanted) -> dict[str, dict[int, np.ndarray]]:
     """The values of the inputs that are wanted, at first records where these differ."""
-    told = [told_by(subject, anatomy) for subject in population]
-    extra = np.zeros((1, 1 if anatomy.mixture else 0))
-
-    def at(rows):
-        return values_of(model, anatomy, np.hstack([rows, np.repeat(extra, len(rows), axis=0)]), wanted)
-
-    first, every = at(np.stack([own[0] for own in told])), None
+    first, every = _at_first(model, anatomy, population, wanted), None
     for name, inputs in first.items():
         for k, values in inputs.items():
             if not np.all(np.isfinite(values)):
                 _refuse(model, name, k, "is not a finite number for every subject")
             if _alike(values):
-                every = every or at(np.concatenate(told))
+                every = every or _at(model, anatomy, np.concatenate([told_by(s, anatomy) for s in population]), wanted)
                 inputs[k] = every[name][k]
             if _alike(inputs[k]):
                 _refuse(model, name, k, f"is {values[0]:g} in every record, so that it can learn nothing from it")
     return first
+
+
+def _at_first(model: Model, anatomy: Anatomy, population: Population, wanted):
+    return _at(model, anatomy, np.stack([told_by(s, anatomy)[0] for s in population]), wanted)
+
+
+def _at(model: Model, anatomy: Anatomy, told: np.ndarray, wanted):
+    """What is asked of subjects who are ``told`` (m, k) these, of the first subpopulation."""
+    return values_of(model, anatomy, np.hstack([told, np.zeros((len(told), int(bool(anatomy.mixture))))]), wanted)
 
 
 def _alike(values: np.ndarray) -> bool:

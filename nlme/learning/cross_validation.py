@@ -22,8 +22,8 @@ import numpy as np
 from nlme.data.population import Population, values_by_subject
 from nlme.errors import DataError, FitError, ModelError
 from nlme.fitting.evaluated import method_of
-from nlme.fitting.scales import held_scales
 from nlme.fitting.saem.method import SAEM
+from nlme.fitting.scales import held_scales
 from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
@@ -43,7 +43,7 @@ class CrossValidation(Shown):
 
     Attributes
     ----------
-    model, method, population : what was validated
+    model, method, population : what was validated; inputs of networks are standardised by the whole population, in every fold
     penalties : (K,) as they were given; None is no penalty
     folds : (N,) the fold of every subject
     held_out : (K, N) -2 log likelihood of every subject by the fit that has not seen it; NaN where that fit failed

@@ -10,6 +10,7 @@ import pytest
 
 import nlme
 from nlme.language.layout import lay_out
+from nlme.language.standardisation import far_inputs
 from nlme.neural import network, splines
 
 
@@ -74,6 +75,34 @@ def test_inputs_made_of_covariates_alone_are_standardised_by_what_is_asked():
     np.testing.assert_allclose((net.center[0], net.scale[0]), (size.mean(), size.std()), rtol=1e-14)
     assert (net.center[1], net.scale[1]) == (7.0, 1.0)  # as declared
     assert set(zip(net.center[2:], net.scale[2:], strict=True)) == {(0.0, 1.0)}  # a parameter, an effect, a state and the time
+
+
+def test_a_vector_is_looked_at_number_by_number():
+    class Together(Effect):
+        net: nlme.MLP = nlme.mlp(inputs=4, outputs=1, width=2, depth=1, key=1)
+        omega: nlme.Covariance = nlme.covariance(z=1.0)
+        a: nlme.Scalar = nlme.positive(2.0)
+
+        def individual(self, eta, cov):
+            return dict(level=jnp.exp(self.net(jnp.stack([cov.x, eta.z, jnp.log(cov.size), cov.size * self.a]))[0]))
+
+    data = population()
+    net = lay_out(Together(), data).model.net
+    np.testing.assert_allclose(net.center, (values(data, "x").mean(), 0.0, np.log(values(data, "size")).mean(), 0.0))
+
+
+def test_inputs_that_nothing_standardises_are_named():
+    class Scaled(Effect):
+        a: nlme.Scalar = nlme.real(40.0)
+
+        def individual(self, eta, cov):
+            return dict(level=self.net(x=cov.size * self.a)[0] * jnp.exp(eta.level))
+
+    data = population()
+    layout, size = lay_out(Scaled(), data), 40.0 * values(data, "size")
+    assert far_inputs(layout.model, layout.anatomy, data) == {"net, x": pytest.approx((size.mean(), size.std()))}
+    plain = lay_out(Effect(), data)
+    assert far_inputs(plain.model, plain.anatomy, data) == {}
 
 
 def test_knots_stand_at_quantiles():
