@@ -36,16 +36,24 @@ def held_scales(model: Model, anatomy: Anatomy, fixed: Iterable[str], priors: Ma
 def scales(model: Model, anatomy: Anatomy) -> dict[str, tuple[str, ...]]:
     """Name of a variance -> the terms through which alone its random effect reaches the data."""
     through = effects_through_terms(model, anatomy)
-    fields = {".".join(e.path): e.get(model) for e in Inventory(model).entries if isinstance(e.get(model), Covariance)} if through else {}
+    fields = (
+        {".".join(e.path): e.get(model) for e in Inventory(model).entries if isinstance(e.get(model), Covariance)}
+        if through
+        else {}
+    )
     return {f"{at}.{effect}": through[effect] for at, own in fields.items() for effect in own.names if effect in through}
 
 
 def said_of_scales(model: Model, anatomy: Anatomy, inventory: Inventory) -> tuple[list[str], bool]:
     """What there is to say of them, and whether any is free."""
-    values = dict(zip(inventory.all_names, np.concatenate([np.asarray(e.natural(model)) for e in inventory.entries]), strict=True))
+    values = dict(
+        zip(inventory.all_names, np.concatenate([np.asarray(e.natural(model)) for e in inventory.entries]), strict=True)
+    )
     found, free = [], False
     for name, terms in scales(model, anatomy).items():
-        why = f"{name.rpartition('.')[2]} reaches the data through {' and '.join(terms)} alone, whose weights are on the same scale"
+        why = (
+            f"{name.rpartition('.')[2]} reaches the data through {' and '.join(terms)} alone, whose weights are on the same scale"
+        )
         if name in inventory.fixed:
             advice = "" if values[name] == 1.0 else " Declare it as 1, for which starting weights and penalties are made."
             found.append(f"{name} is held at {values[name]:.4g}: {why}.{advice}")

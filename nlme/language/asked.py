@@ -157,7 +157,8 @@ def values_of(
         zero = jnp.zeros(len(anatomy.effects))
         found = asked_at(model, anatomy, zero, values, jnp.zeros(len(anatomy.states)), jnp.asarray(0.0))
         return {
-            name: {k: jnp.stack([found[name][c][k] for c in calls]) for k, calls in inputs.items()} for name, inputs in wanted.items()
+            name: {k: jnp.stack([found[name][c][k] for c in calls]) for k, calls in inputs.items()}
+            for name, inputs in wanted.items()
         }
 
     found = jax.jit(jax.vmap(at))(jnp.asarray(told))

@@ -51,7 +51,9 @@ def require_written(model: Model, written: Model) -> None:
     """
     after = learned_terms(written)
     for name, term in _unwritten(model).items():
-        numbers = [(k, after[name].center[k]) for k in term.unwritten if (after[name].center[k], after[name].scale[k]) != (0.0, 1.0)]
+        numbers = [
+            (k, after[name].center[k]) for k in term.unwritten if (after[name].center[k], after[name].scale[k]) != (0.0, 1.0)
+        ]
         if numbers and term.corrects:
             listed = ", ".join(labels(term.inputs, term.n_inputs)[k] for k, _ in numbers)
             raise ModelError(
@@ -62,12 +64,14 @@ def require_written(model: Model, written: Model) -> None:
 
 
 def far_inputs(model: Model, anatomy: Anatomy, population: Population) -> dict[str, tuple[float, float]]:
-    """"net, input wt" -> mean and standard deviation of an input that no numbers standardise, where these leave [-5, 5].
+    """ "net, input wt" -> mean and standard deviation of an input that no numbers standardise, where these leave [-5, 5].
 
     Looked at is what can be known without solving the equations: what is asked of subjects without random effects at their first
     records, states and time apart.
     """
-    raw = {name: [k for k in range(term.n_inputs) if (term.center[k], term.scale[k]) in _RAW] for name, term in _terms(model).items()}
+    raw = {
+        name: [k for k in range(term.n_inputs) if (term.center[k], term.scale[k]) in _RAW] for name, term in _terms(model).items()
+    }
     if not any(raw.values()):
         return {}
     asked: dict[str, dict[int, list[int]]] = {}

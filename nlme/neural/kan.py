@@ -47,7 +47,7 @@ class KAN(Correction):
         return self.weights[-1], self.biases
 
     def correction(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        basis, z = basis_on(even_knots(self.knots)), self.output.signs * z
+        basis, z = basis_on(even_knots(self.knots)), self.output.turned(z)
         for w in self._effective:
             z = jnp.reshape(w, (w.shape[0], -1)) @ jnp.ravel(integrals(basis, z))
         return z + self.biases

@@ -31,9 +31,7 @@ def kinked(function: Callable, n_inputs: int) -> bool:
 
     shift = 0.37 * lines[::-1]  # not all through the origin, where every hinge without a bias meets
     grid = np.linspace(-_REACH, _REACH, _POINTS)
-    return any(
-        _jumps(lambda s, k=k: np.asarray(along(lines[k], shift[k], s)), grid) for k in range(_LINES)
-    )
+    return any(_jumps(lambda s, k=k: np.asarray(along(lines[k], shift[k], s)), grid) for k in range(_LINES))
 
 
 def _jumps(derivatives: Callable, grid: np.ndarray) -> bool:

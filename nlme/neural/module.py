@@ -130,7 +130,14 @@ def build(
         raise ModelError(f"{_WHO}: an array of shape {shape} has {int(np.prod(shape))} numbers, and there are {count_in} inputs.")
     count = _outputs(given, count_in, shape)
     o = dict(
-        inputs=inputs, outputs=outputs or count, center=center, scale=scale, output=output, init=init, monotone=None, vanishing=vanishing
+        inputs=inputs,
+        outputs=outputs or count,
+        center=center,
+        scale=scale,
+        output=output,
+        init=init,
+        monotone=None,
+        vanishing=vanishing,
     )
     fields, told = declared(_WHO, o)
     if told != count:
@@ -211,6 +218,8 @@ def _is_linear(x) -> bool:
 
 def _suspects(module) -> str:
     """The functions in it, by name."""
-    names = [getattr(leaf, "__name__", "") for leaf in jax.tree.leaves(module) if callable(leaf) and not isinstance(leaf, eqx.Module)]
+    names = [
+        getattr(leaf, "__name__", "") for leaf in jax.tree.leaves(module) if callable(leaf) and not isinstance(leaf, eqx.Module)
+    ]
     found = list(dict.fromkeys(name for name in names if name and name != "<lambda>" and name != "_identity"))
     return f" (its functions: {', '.join(found)})" if found else ""

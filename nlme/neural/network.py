@@ -59,7 +59,7 @@ class MLP(Correction):
         return self.weights[-1], self.biases[-1]
 
     def correction(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        activation, z = ACTIVATIONS[self.activation], self.output.signs * z
+        activation, z = ACTIVATIONS[self.activation], self.output.turned(z)
         for w, b in zip(self._effective[:-1], self.biases[:-1], strict=True):
             z = activation(w @ z + b)
         return self._effective[-1] @ z + self.biases[-1]

@@ -55,7 +55,7 @@ class Output:
     def _inside(self, c):
         init = np.array(self.init)
         if self.domain.scale == "natural":
-            return init + c
+            return init + c if init.any() else c
         if self.domain.scale == "log":
             return init * jnp.exp(c)
         lower, width = self.domain.lower, self.domain.upper - self.domain.lower
@@ -66,10 +66,9 @@ class Output:
     def is_monotone(self) -> bool:
         return any(self.monotone)
 
-    @property
-    def signs(self) -> np.ndarray:
-        """(inputs,) -1 where the outputs fall with an input, else 1."""
-        return np.where(np.array(self.monotone) < 0, -1.0, 1.0)
+    def turned(self, z: Float[Array, " inputs"]) -> Float[Array, " inputs"]:
+        """Inputs with the sign by which the outputs rise with them."""
+        return np.where(np.array(self.monotone) < 0, -1.0, 1.0) * z if self.is_monotone else z
 
     def words(self, inputs: Sequence[str]) -> str:
         """What is not the ordinary: "positive about 5, increasing in wt"."""
@@ -85,7 +84,9 @@ class Output:
         return ", ".join(found)
 
 
-def output_of(who: str, names_in: tuple[str, ...], n_inputs: int, names_out: tuple[str, ...], n_outputs: int, o: Mapping) -> Output:
+def output_of(
+    who: str, names_in: tuple[str, ...], n_inputs: int, names_out: tuple[str, ...], n_outputs: int, o: Mapping
+) -> Output:
     """The output that a declaration's ``output``, ``init``, ``monotone`` and ``vanishing`` describe.
 
     Raises

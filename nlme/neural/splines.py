@@ -145,5 +145,7 @@ def _knots(given, names: tuple[str, ...], n_inputs: int) -> tuple[tuple[tuple[fl
     told = [own for own in listed if own is not None]
     ascending = all(is_numeric(k) and np.ndim(k) == 1 and np.all(np.isfinite(k)) and np.all(np.diff(k) > 0) for k in told)
     if not told or not ascending or len({len(k) for k in told}) > 1 or len(told[0]) < FEWEST:
-        raise ModelError(f"{who}: the knots of an input are at least {FEWEST} ascending numbers, as many for each; got {given!r}.")
+        raise ModelError(
+            f"{who}: the knots of an input are at least {FEWEST} ascending numbers, as many for each; got {given!r}."
+        )
     return tuple(None if own is None else tuple(map(float, own)) for own in listed), len(told[0])

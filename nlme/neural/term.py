@@ -108,7 +108,6 @@ class LearnedTerm(eqx.Module):
         """What it is, in a few words: "2-4-1 tanh"."""
 
 
-
 def learned_terms(model: Any) -> dict[str, LearnedTerm]:
     """The learned terms of a model by field ("net", "terms.net")."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(model, is_leaf=is_term)
@@ -120,5 +119,5 @@ def is_term(leaf) -> bool:
 
 
 def place_of(path) -> str:
-    """"terms.net" of a place in a tree."""
+    """ "terms.net" of a place in a tree."""
     return ".".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path)

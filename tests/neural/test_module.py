@@ -95,7 +95,10 @@ def test_kinks_are_seen(function, kink):
 WRONG = {
     "a kink": (lambda: eqx.nn.MLP(2, 1, 3, 1, key=KEY), "has kinks .*relu"),
     "dropout": (lambda: eqx.nn.Sequential([eqx.nn.Linear(2, 1, key=KEY), eqx.nn.Dropout(0.3)]), r"layers\[1\] is Dropout"),
-    "batch norm": (lambda: eqx.nn.Sequential([eqx.nn.Linear(2, 1, key=KEY), eqx.nn.BatchNorm(1, "batch", mode="ema")]), "BatchNorm"),
+    "batch norm": (
+        lambda: eqx.nn.Sequential([eqx.nn.Linear(2, 1, key=KEY), eqx.nn.BatchNorm(1, "batch", mode="ema")]),
+        "BatchNorm",
+    ),
     "a recurrent cell": (lambda: eqx.nn.GRUCell(2, 1, key=KEY), "GRUCell, which is recurrent"),
     "another recurrent cell": (lambda: eqx.nn.LSTMCell(2, 1, key=KEY), "LSTMCell, which is recurrent"),
     "another number of inputs": (lambda: eqx.nn.MLP(3, 1, 3, 1, jnp.tanh, key=KEY), "cannot be called"),
