@@ -2,8 +2,8 @@
 
     f(w eta),  eta ~ N(0, omega^2)      is      f((w omega) z),  z ~ N(0, 1)
 
-for every omega, so that the likelihood cannot say what omega is, and a penalty on w would drive it to infinity.  Such a variance is
-held where the model has it; 1 is what starting weights and penalties are made for.
+for every omega, so that the likelihood cannot say what omega is, and a penalty on w would drive it to infinity.  Such a variance
+is held where the model has it; 1 is what starting weights and penalties are made for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What the learned terms of a model are asked, and of what their inputs are made: of random effects, covariates, or anything else."""
+"""What the learned terms of a model are asked, and of what their inputs are made: of random effects, covariates, or anything
+else."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def asked_at(model: Model, anatomy: Anatomy, eta, values: dict, state, t) -> dic
 def _run(model: Model, anatomy: Anatomy, seen: Callable, state, t, cut: bool = False) -> tuple[dict[str, list[list]], list]:
     """That, and the numbers on which the likelihood rests.
 
-    ``seen``: what ``individual`` sees, by the model in which the terms are replaced; ``cut``: the terms are blind to what they are asked.
+    ``seen``: what ``individual`` sees, by the model in which the terms are replaced; ``cut``: the terms are blind to what they
+    are asked.
     """
     recorders: dict[str, _Recorder] = {}
 
@@ -103,7 +105,8 @@ def sources(model: Model, anatomy: Anatomy) -> dict[str, list[list[Source]]]:
 
 
 def _moving(inputs: Callable, model: Model, args) -> np.ndarray:
-    """(inputs, leaves of ``args``) whether an input moves with each, at two points: a vector of numbers is one thing to a trace."""
+    """(inputs, leaves of ``args``) whether an input moves with each, at two points: a vector of numbers is one thing to a
+    trace."""
     random, found = np.random.default_rng(0), []
     slopes = jax.jit(jax.jacrev(lambda args: inputs(*args)))
     for _ in range(2):
@@ -114,7 +117,8 @@ def _moving(inputs: Callable, model: Model, args) -> np.ndarray:
 
 
 def effects_through_terms(model: Model, anatomy: Anatomy) -> dict[str, tuple[str, ...]]:
-    """Random effect -> the terms through which alone it reaches the observations: their weights and its variance are one scale."""
+    """Random effect -> the terms through which alone it reaches the observations: their weights and its variance are one
+    scale."""
     if not learned_terms(model) or not anatomy.effects:
         return {}
     asked = sources(model, anatomy)
@@ -149,8 +153,8 @@ def _traced(model: Model, anatomy: Anatomy, given, cut: bool = False):
 def values_of(
     model: Model, anatomy: Anatomy, told: np.ndarray, wanted: dict[str, dict[int, list[int]]]
 ) -> dict[str, dict[int, np.ndarray]]:
-    """Term -> input -> the values that it is asked in the calls ``wanted``, of subjects without random effects who are ``told`` (m, k)
-    what the columns of ``anatomy.table`` say."""
+    """Term -> input -> the values that it is asked in the calls ``wanted``, of subjects without random effects who are ``told``
+    (m, k) what the columns of ``anatomy.table`` say."""
 
     def at(row):
         values = {name: row[k] for k, name in enumerate(anatomy.table)}

@@ -1,9 +1,10 @@
 """Learned terms whose inputs are covariates get their standardisation from the first population that the model meets.
 
-An input counts if every call of the term makes it of covariates alone (as they are, or a function of them: ``jnp.log(cov.wt)``), or
-of nothing at all.  Its center and scale are the mean and standard deviation of the values that the term is asked at the subjects' first
-records; where these are all alike, at all records.  Inputs of random effects, parameters, states or the time stay as they are, and so
-does what the declaration gave.  The numbers are part of the model from then on: another population does not change them.
+An input counts if every call of the term makes it of covariates alone (as they are, or a function of them: ``jnp.log(cov.wt)``),
+or of nothing at all.  Its center and scale are the mean and standard deviation of the values that the term is asked at the
+subjects' first records; where these are all alike, at all records.  Inputs of random effects, parameters, states or the time
+stay as they are, and so does what the declaration gave.  The numbers are part of the model from then on: another population does
+not change them.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def _unwritten(model: Model) -> dict[str, Correction]:
 
 
 def _of_covariates(model: Model, anatomy: Anatomy, terms: dict[str, Correction]) -> dict[str, dict[int, list[int]]]:
-    """Term -> its inputs that are made of covariates alone and have no numbers yet -> the calls that do make them of covariates."""
+    """Term -> its inputs that are made of covariates alone and have no numbers yet -> the calls that do make them of
+    covariates."""
     found = {}
     for name, calls in sources(model, anatomy).items():
         if name in terms:

@@ -73,8 +73,8 @@ class Correction(LearnedTerm):
         return any(np.any(np.asarray(x) != 0.0) for x in jax.tree.leaves(self.last))
 
     def written(self: _Own, seen: Mapping[int, np.ndarray]) -> _Own:
-        """The term standardised for good: by mean and standard deviation of the values (M,) seen of some inputs, the other ones, of
-        which nothing was declared, as they are."""
+        """The term standardised for good: by mean and standard deviation of the values (M,) seen of some inputs, the other ones,
+        of which nothing was declared, as they are."""
         means = {k: (float(np.mean(values)), float(np.std(values))) for k, values in seen.items()}
         found = [means.get(k, (0.0, 1.0)) if c is None else (c, self.scale[k]) for k, c in enumerate(self.center)]
         center, scale = zip(*found, strict=True)
@@ -96,7 +96,7 @@ class Correction(LearnedTerm):
         return np.array([1.0 if s is None else s for s in self.scale])
 
     def __repr__(self) -> str:
-        ins = ", ".join(self.inputs) or f"{self.n_inputs} inputs"
+        ins = ", ".join(self.inputs) or f"{self.n_inputs} input{'s' if self.n_inputs != 1 else ''}"
         outs = f" -> {', '.join(self.outputs)}" if self.outputs else ""
         own = self.form if all(hasattr(x, "shape") for x in jax.tree.leaves(self)) else ""
         said = [own, self.standardisation, self.output.words(labels(self.inputs, self.n_inputs))]

@@ -3,10 +3,11 @@
     h_0 = (x - center) / scale
     h_k,o = sum_i f_koi(h_{k-1,i}),      f(z) = sum_j weight_j I_j(z),      correction = h_last + bias
 
-Every edge is a natural cubic spline on knots from -2 to 2, a straight line beyond them (:mod:`nlme.neural.natural_splines`), which spans
-the straight line too, so that no residual function beside it is needed (Liu et al. 2024, arXiv:2404.19756, have B-splines and a silu).
-The last layer's edges start at zero, no correction; the hidden ones as straight lines of slope N(0, 1 / inputs of the layer), bent a
-little.  Where the outputs rise with inputs, the slopes on the way from these are weight^2, as in :mod:`nlme.neural.network`.
+Every edge is a natural cubic spline on knots from -2 to 2, a straight line beyond them (:mod:`nlme.neural.natural_splines`),
+which spans the straight line too, so that no residual function beside it is needed (Liu et al. 2024, arXiv:2404.19756, have
+B-splines and a silu). The last layer's edges start at zero, no correction; the hidden ones as straight lines of slope N(0, 1 /
+inputs of the layer), bent a little.  Where the outputs rise with inputs, the slopes on the way from these are weight^2, as in
+:mod:`nlme.neural.network`.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def kan(
     monotone=None,
     vanishing=False,
 ):
-    """Field of a Kolmogorov-Arnold network whose slopes are fixed effects: ``net: nlme.KAN = nlme.kan(inputs=("wt", "age"), outputs=1, key=0)``.
+    """Field of a Kolmogorov-Arnold network whose slopes are fixed effects: ``net: nlme.KAN = nlme.kan(inputs=("wt", "age"),
+    outputs=1, key=0)``.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Whether a function has kinks, seen by its values: slopes or curvatures that jump.
 
-Along lines through the origin, first and second derivatives are looked at on a fine grid.  Where neighbours differ most, the place is closed
-in on: in a smooth function the difference vanishes with the distance, a jump stays.
+Along lines through the origin, first and second derivatives are looked at on a fine grid.  Where neighbours differ most, the
+place is closed in on: in a smooth function the difference vanishes with the distance, a jump stays.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ _STAYS = 0.2  # share of the first difference that is left when the distance is 
 
 
 def kinked(function: Callable, n_inputs: int) -> bool:
-    """Whether ``function`` of a vector (n,), with a vector for its value, jumps in its first or second derivative on any of the lines."""
+    """Whether ``function`` of a vector (n,), with a vector for its value, jumps in its first or second derivative on any of the
+    lines."""
     lines = np.random.default_rng(0).normal(size=(_LINES, n_inputs))
     lines *= np.sqrt(n_inputs) / np.linalg.norm(lines, axis=1, keepdims=True)
 

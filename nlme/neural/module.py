@@ -2,9 +2,9 @@
 
     correction = module((x - center) / scale)
 
-The last linear layer starts at zero, so that the module starts as no correction; where there is none, or where something follows it, the
-module starts as it is given.  Refused is what a likelihood cannot have: what draws at random or remembers (dropout, batch norm,
-recurrent cells, states), and kinks, in the output or in its slope.
+The last linear layer starts at zero, so that the module starts as no correction; where there is none, or where something follows
+it, the module starts as it is given.  Refused is what a likelihood cannot have: what draws at random or remembers (dropout,
+batch norm, recurrent cells, states), and kinks, in the output or in its slope.
 """
 
 from __future__ import annotations
@@ -74,11 +74,13 @@ def module(
     init=None,
     vanishing=False,
 ):
-    """Field of an Equinox module whose arrays are fixed effects: ``net: nlme.Module = nlme.module(eqx.nn.MLP(2, 1, 8, 2, jnp.tanh, key=key))``.
+    """Field of an Equinox module whose arrays are fixed effects: ``net: nlme.Module = nlme.module(eqx.nn.MLP(2, 1, 8, 2,
+    jnp.tanh, key=key))``.
 
     Parameters
     ----------
-    module : takes an array and returns a number or a vector; ``eqx.nn.MLP``, ``eqx.nn.Sequential``, a convolutional encoder, your own
+    module : takes an array and returns a number or a vector; ``eqx.nn.MLP``, ``eqx.nn.Sequential``, a convolutional encoder,
+        your own
     inputs : how many, or their names; by default as many as the module says (``in_size``, ``in_features``)
     outputs : their names, or None for a vector
     shape : of the array that the module takes, by default (inputs,); the inputs fill it in order

@@ -2,9 +2,9 @@
 
     f(z) = sum_j s_j I_j(z),      I_j(z) = integral of M_j from 0 to z,      M_j >= 0,      sum_j M_j(z) = 1
 
-The K - 1 functions M_j are quadratic B-splines on the K knots, the outer two on each side added, so that their sum is constant from
-the outer knots on.  f spans the natural cubic splines with f(0) = 0, its slope is an average of the s_j: equal s_j are a straight
-line, positive ones a rising curve (I-splines: Ramsay 1988, doi:10.1214/ss/1177012761).  Evaluated as truncated cubes,
+The K - 1 functions M_j are quadratic B-splines on the K knots, the outer two on each side added, so that their sum is constant
+from the outer knots on.  f spans the natural cubic splines with f(0) = 0, its slope is an average of the s_j: equal s_j are a
+straight line, positive ones a rising curve (I-splines: Ramsay 1988, doi:10.1214/ss/1177012761).  Evaluated as truncated cubes,
 
     I_j(z) = linear_j(z) + sum_k c_jk max(min(z, t_K) - t_k, 0)^3 + constant_j.
 """

@@ -8,9 +8,9 @@ W and b of the last layer start at zero: the network starts as no correction at 
 model without it.  The hidden weights start as N(0, 1 / number of inputs of the layer) (LeCun et al. 1998,
 doi:10.1007/3-540-49430-8_2), the hidden biases at zero.
 
-A network that rises or falls with some inputs has the squares of its weights on the way from these: W = w^2 (Sill 1998, "Monotonic
-networks"; squares instead of exponentials, so that no correction is a point inside, w = 0, to which a penalty leads).  There its
-slope in w is zero, so it starts near it: the last layer's weights sum to 0.01, the hidden biases are N(0, 1).
+A network that rises or falls with some inputs has the squares of its weights on the way from these: W = w^2 (Sill 1998,
+"Monotonic networks"; squares instead of exponentials, so that no correction is a point inside, w = 0, to which a penalty leads).
+There its slope in w is zero, so it starts near it: the last layer's weights sum to 0.01, the hidden biases are N(0, 1).
 """
 
 from __future__ import annotations
@@ -101,19 +101,22 @@ def mlp(
     width, depth : units of each hidden layer, and number of hidden layers (0: a linear map)
     key : seed of the hidden starting weights, an int or a JAX key
     activation : "tanh", "softplus", "swish", "gelu" or "sigmoid"
-    center, scale : standardise the inputs, (x - center) / scale: one number, one per input, or a dict by name.  Inputs that are made
-        of covariates alone and have neither are standardised by the mean and the standard deviation in the first population that
-        the model meets, and the model that comes back (``fit.model``) carries these numbers; random effects and states are left as they are
+    center, scale : standardise the inputs, (x - center) / scale: one number, one per input, or a dict by name.  Inputs that are
+        made of covariates alone and have neither are standardised by the mean and the standard deviation in the first population
+        that the model meets, and the model that comes back (``fit.model``) carries these numbers; random effects and states are
+        left as they are
     initial_scale : 0 starts the last layer at zero (no correction); otherwise it starts like the others, times this
     output : "real", "positive" or two bounds (lower, upper): where the outputs may lie (:mod:`nlme.neural.output`)
     init : outputs where there is no correction, in their own units: one number, one per output, or a dict by name
     monotone : "increasing" or "decreasing" with all inputs, or a dict by input
-    vanishing : the inputs with which the outputs vanish, by name, or True for all: the output is that many times what ``output`` says
+    vanishing : the inputs with which the outputs vanish, by name, or True for all: the output is that many times what ``output``
+        says
 
     Raises
     ------
     ModelError
-        A size that is not a positive whole number, an unknown activation, a scale that is not positive, a start outside its range.
+        A size that is not a positive whole number, an unknown activation, a scale that is not positive, a start outside its
+        range.
     """
     return field_of(build, dict(locals()))
 

@@ -6,8 +6,8 @@
 | "positive"      | init exp(c)                                                  | init, 1          |
 | (lower, upper)  | lower + (upper - lower) / (1 + exp(-c) (upper - init) / (init - lower)) | init, the middle |
 
-All three rise with c, so a correction that rises with an input gives an output that does.  A term that vanishes with an input x_k is
-x_k times this: zero exactly where x_k is, and the table speaks of the output for each unit of x_k.
+All three rise with c, so a correction that rises with an input gives an output that does.  A term that vanishes with an input
+x_k is x_k times this: zero exactly where x_k is, and the table speaks of the output for each unit of x_k.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _monotone(who: str, given, names: tuple[str, ...], count: int) -> tuple[int,
             if name not in names:
                 raise ModelError(f"{who}, monotone: " + name_error("input", name, names, "The term"))
         given = [given.get(name) for name in names]
-    words = [given] * count if given is None or isinstance(given, str) else list(given)
+    words = [given] * count if not isinstance(given, list | tuple) else list(given)
     if len(words) != count or not all(word is None or (isinstance(word, str) and word in _SIGNS) for word in words):
         raise ModelError(
             f'{who}: monotone is "increasing" or "decreasing", or a dict by input such as {{"wt": "increasing"}}; got {given!r}.'
@@ -151,10 +151,10 @@ def _monotone(who: str, given, names: tuple[str, ...], count: int) -> tuple[int,
 def _vanishing(who: str, given, names: tuple[str, ...], count: int) -> tuple[int, ...]:
     if isinstance(given, bool):
         return tuple(range(count)) if given else ()
-    listed = [given] if isinstance(given, str | int) else list(given)
+    listed = list(given) if isinstance(given, list | tuple) else [given]
     for name in listed:
         if isinstance(name, str) and name not in names:
             raise ModelError(f"{who}, vanishing: " + name_error("input", name, names, "The term"))
         if not isinstance(name, str) and (isinstance(name, bool) or not isinstance(name, int) or not 0 <= name < count):
             raise ModelError(f"{who}: vanishing is True, or the inputs with which the term vanishes, by name; got {given!r}.")
-    return tuple(names.index(name) if isinstance(name, str) else name for name in dict.fromkeys(listed))
+    return tuple(dict.fromkeys(names.index(name) if isinstance(name, str) else name for name in listed))

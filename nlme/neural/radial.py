@@ -2,8 +2,8 @@
 
     correction = bias + sum_u weight_u exp(-|z - place_u|^2 / (2 width^2))
 
-Places and width stay: evenly over -2 to 2 for one input, at the normal quantiles of a Halton sequence for several, the width the mean
-distance between neighbours.  Far from all places nothing is left but the bias.
+Places and width stay: evenly over -2 to 2 for one input, at the normal quantiles of a Halton sequence for several, the width the
+mean distance between neighbours.  Far from all places nothing is left but the bias.
 """
 
 from __future__ import annotations
@@ -65,14 +65,15 @@ def radial(
     init=None,
     vanishing=False,
 ):
-    """Field of Gaussian radial bases whose heights are fixed effects: ``effect: nlme.Radial = nlme.radial(inputs=("wt", "age"), outputs=1, units=12)``.
+    """Field of Gaussian radial bases whose heights are fixed effects: ``effect: nlme.Radial = nlme.radial(inputs=("wt", "age"),
+    outputs=1, units=12)``.
 
     Parameters
     ----------
     units : how many
     width : standard deviation of each in standardised inputs; by default the mean distance to the nearest neighbour
-    inputs, outputs, center, scale, output, init, vanishing : as in :func:`nlme.mlp`.  A sum of bumps is not monotone: take splines,
-        :func:`nlme.kan` or :func:`nlme.mlp` for what is
+    inputs, outputs, center, scale, output, init, vanishing : as in :func:`nlme.mlp`.  A sum of bumps is not monotone: take
+        splines, :func:`nlme.kan` or :func:`nlme.mlp` for what is
 
     Raises
     ------

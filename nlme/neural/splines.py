@@ -2,8 +2,9 @@
 
     correction_o = bias_o + sum_i f_oi(z_i),      f_oi(z) = sum_j weight_oij I_j(z)
 
-The weights are the curves' slopes near the knots (:mod:`nlme.neural.natural_splines`): all zero is no correction, all alike is a straight
-line, and a penalty leads from a bent curve to a flat one.  Where the outputs rise with an input, the slopes are weight^2.
+The weights are the curves' slopes near the knots (:mod:`nlme.neural.natural_splines`): all zero is no correction, all alike is a
+straight line, and a penalty leads from a bent curve to a flat one.  Where the outputs rise with an input, the slopes are
+weight^2.
 """
 
 from __future__ import annotations
@@ -85,16 +86,18 @@ def splines(
     monotone=None,
     vanishing=False,
 ):
-    """Field of natural cubic splines whose slopes are fixed effects: ``effect: nlme.Splines = nlme.splines(inputs=("wt",), outputs=1)``.
+    """Field of natural cubic splines whose slopes are fixed effects: ``effect: nlme.Splines = nlme.splines(inputs=("wt",),
+    outputs=1)``.
 
     A curve for each input, added; cubic between the knots, straight beyond them.
 
     Parameters
     ----------
-    knots : how many for each input, or where: a sequence in the units of the only input, or a dict of such by input (the others have as
-        many as the longest).  Where they are only counted they stand at quantiles of the population's values, 5 % to 95 %; of an
-        input that is not made of covariates alone evenly from 2 scales below its center to 2 above
-    inputs, outputs, center, scale, output, init, monotone, vanishing : as in :func:`nlme.mlp`; knots that are given standardise their input
+    knots : how many for each input, or where: a sequence in the units of the only input, or a dict of such by input (the others
+        have as many as the longest).  Where they are only counted they stand at quantiles of the population's values, 5 % to 95
+        %; of an input that is not made of covariates alone evenly from 2 scales below its center to 2 above
+    inputs, outputs, center, scale, output, init, monotone, vanishing : as in :func:`nlme.mlp`; knots that are given standardise
+    their input
 
     Raises
     ------

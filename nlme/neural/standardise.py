@@ -10,8 +10,8 @@ from nlme.errors import ModelError, name_error
 
 
 def standardise(population, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """``center`` and ``scale`` for :func:`nlme.mlp` and the other terms: mean and standard deviation of covariates over the subjects'
-    first records.
+    """``center`` and ``scale`` for :func:`nlme.mlp` and the other terms: mean and standard deviation of covariates over the
+    subjects' first records.
 
     Returns {"center": {name: mean}, "scale": {name: sd}}, so that ``nlme.mlp(inputs=names, **standardise(...), ...)``.
 

@@ -2,8 +2,8 @@
 
     d a_s / dt = sum of the fluxes into s - sum of the fluxes out of s
 
-so that the sum over all states changes by what enters and leaves the system alone, whatever the fluxes are: products of states, or
-learned terms.
+so that the sum over all states changes by what enters and leaves the system alone, whatever the fluxes are: products of states,
+or learned terms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from nlme.typing import Named
 
 
 def fluxes(states: Named, between: Mapping[str, object]) -> dict[str, object]:
-    """What ``rhs`` returns, from fluxes written as arrows: ``nlme.fluxes(a, {"S -> I": infection, "I -> R": self.recovery * a.I})``.
+    """What ``rhs`` returns, from fluxes written as arrows: ``nlme.fluxes(a, {"S -> I": infection, "I -> R": self.recovery *
+    a.I})``.
 
     Parameters
     ----------

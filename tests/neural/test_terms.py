@@ -1,4 +1,5 @@
-"""Every learned term crossed with every law: values by other means, starts, shapes, smoothness, gradients in a model, fits, files."""
+"""Every learned term crossed with every law: values by other means, starts, shapes, smoothness, gradients in a model, fits,
+files."""
 
 from __future__ import annotations
 
@@ -239,6 +240,9 @@ WRONG = {
     "a start at the bound": dict(output=(0.0, 1.0), init=1.0),
     "a start of an unknown output": dict(init={"cl": 1.0}),
     "a start for another number of outputs": dict(init=(1.0, 2.0, 3.0)),
+    "a number for a shape": dict(monotone=3),
+    "a list in the place of a word": dict(monotone=[["increasing"], None]),
+    "half an input": dict(vanishing=2.5),
     "an unknown word of shape": dict(monotone="rising"),
     "a shape of an unknown input": dict(monotone={"y": "increasing"}),
     "vanishing with an unknown input": dict(vanishing="y"),
