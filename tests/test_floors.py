@@ -57,7 +57,7 @@ LAZY_UP = {
 
 # Files that know each other, each for a method of a public object that is written out elsewhere; there are no other circles.
 CIRCLES = {
-    frozenset({"language/model", "language/describe", "language/anatomy", "language/effects"}),  # a model as HTML
+    frozenset({"language/model", "language/describe", "language/anatomy", "language/asked", "language/effects"}),  # a model as HTML
     frozenset({"fitting/result", "fitting/storage", "diagnostics/audit"}),  # Fit.save and Fit.audit
 }
 

@@ -11,6 +11,8 @@ out while a method that needs no modes, FO, has none):
 | modes           | largest Newton decrement left in a subject's search for its mode, and whose                                |
 | information     | smallest eigenvalue of the information scaled to a unit diagonal, and the parameters along that direction   |
 | bounds          | parameters at the end of their range                                                                       |
+| inputs          | means and standard deviations of a network's inputs that nothing standardises                              |
+| scales          | variances that are one scale with the weights of a network                                                 |
 | starts          | how many searches reached this minimum, and how much higher the next one is, if it is near                 |
 | density         | what speaks against the method's approximation of a subject's density                                      |
 | shrinkage       | 100 (1 - sd(eta)/omega) %                                                                                  |
@@ -32,6 +34,9 @@ import numpy as np
 from nlme.dynamics.solvers import SOLVED
 from nlme.fitting.result import Fit
 from nlme.fitting.saem.method import SAEM
+from nlme.fitting.scales import said_of_scales
+from nlme.language.standardisation import far_inputs
+from nlme.neural.term import learned_terms
 from nlme.search.quasi_newton import CONVERGED, SENTENCES
 
 PROBLEM, REMARK, FINE, UNJUDGED = "problem", "remark", "fine", "not judged"
@@ -124,6 +129,7 @@ def quick_checks(fit: Fit) -> list[Check]:
         "modes of the subjects": _modes,
         "information": _information,
         "bounds": _bounds,
+        **({"inputs of the networks": _inputs, "scales of the networks": _scales} if learned_terms(fit.model) else {}),
         "starts": _starts,
         "density of the subjects": _density,
         **({"cross-validation": _validation} if fit.validation else {}),
@@ -255,6 +261,22 @@ def _bounds(fit: Fit, name: str) -> Check:
     if not found:
         return Check(name, FINE, 0.0, "No parameter is at the end of its range.")
     return Check(name, REMARK, float(len(found)), " ".join(found))
+
+
+def _inputs(fit: Fit, name: str) -> Check:
+    found = far_inputs(fit.model, fit.layout.anatomy, fit.population)
+    if not found:
+        return Check(name, FINE, 0.0, "None that is known without the states is far from standardised.")
+    listed = "; ".join(f"{at}: mean {mean:.3g}, sd {sd:.3g}" for at, (mean, sd) in found.items())
+    sentence = f"Not standardised ({listed}): a network on such inputs saturates. Give center= and scale= where it is declared."
+    return Check(name, REMARK, float(len(found)), sentence)
+
+
+def _scales(fit: Fit, name: str) -> Check:
+    found, free = said_of_scales(fit.model, fit.layout.anatomy, fit.inventory)
+    if not found:
+        return Check(name, FINE, 0.0, "No random effect reaches the data through networks alone.")
+    return Check(name, PROBLEM if free and not fit.priors else REMARK, float(len(found)), " ".join(found))
 
 
 def _starts(fit: Fit, name: str) -> Check:

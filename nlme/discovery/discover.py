@@ -28,8 +28,8 @@ from nlme.errors import ModelError
 from nlme.fitting.result import Fit, require_fit
 from nlme.language.model import Model
 from nlme.learning.curves import covariance_of, outputs_of
-from nlme.learning.visited import networks_of, visited
-from nlme.neural.network import MLP
+from nlme.learning.visited import visited
+from nlme.neural.term import learned_terms
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 _POINTS = 60  # at which expressions are compared
@@ -136,7 +136,7 @@ def discover(
             f"{type(fit.model).__name__} has the networks {', '.join(found)}: say which, network={next(iter(found))!r}."
         )
     ((name, asked),) = found.items()
-    net: MLP = networks_of(fit.model)[name]
+    net = learned_terms(fit.model)[name]
     rng = np.random.default_rng(seed)
     x = asked if len(asked) <= _POINTS else asked[np.sort(rng.choice(len(asked), _POINTS, replace=False))]
     outputs, slopes = outputs_of(fit, name, x)

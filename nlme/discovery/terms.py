@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nlme.neural.network import LearnedTerm
+from nlme.neural.term import LearnedTerm
 from nlme.parameters.domains import METADATA, POSITIVE, REAL, Declaration
 
 _QUARTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the values visited, where saturation is tried
@@ -101,6 +101,8 @@ class Expression(LearnedTerm):
     inputs: tuple[str, ...] = eqx.field(static=True)
     outputs: tuple[str, ...] = eqx.field(static=True)
 
+    word = "The expression"
+
     @property
     def n_inputs(self) -> int:
         return len(self.terms[0].powers)
@@ -109,6 +111,10 @@ class Expression(LearnedTerm):
         halves = iter(self.halves)
         values = [term.at(x, next(halves) if term.saturating >= 0 else None) for term in self.terms]
         return jnp.stack([sum(c * v for c, v in zip(self.coefficients, values, strict=True))])
+
+    @property
+    def form(self) -> str:
+        return self.text
 
     @property
     def text(self) -> str:

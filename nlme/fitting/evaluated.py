@@ -21,6 +21,7 @@ from nlme.fitting.failures import require_finite
 from nlme.fitting.kinks import moving_times
 from nlme.fitting.monte_carlo import MonteCarlo, monte_carlo
 from nlme.fitting.predictions import COLUMNS, prediction_table
+from nlme.fitting.scales import held_scales
 from nlme.language.anatomy import MEMBER, OCCASION, rows_of
 from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
@@ -64,8 +65,10 @@ def evaluate(model: Model, population, method: Method | None = None, *, fixed: I
     """
     method = method_of(method)
     layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
+    model = layout.model
     require_sites(method, layout.anatomy)
-    inventory = inventory_of(method, model, fixed)
+    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    inventory = inventory_of(method, model, (*fixed, *held_scales(model, layout.anatomy, fixed)))
     inventory = Inventory(model, inventory.with_blocks([*inventory.fixed, *inventory.without_variance(model)]))
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     at = evaluate_subjects(

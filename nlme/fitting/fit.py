@@ -18,6 +18,7 @@ from nlme.fitting.result import Fit
 from nlme.fitting.saem.determination import combinations
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.search import search as approximate
+from nlme.fitting.scales import held_scales
 from nlme.fitting.starts import Starts
 from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
@@ -65,7 +66,8 @@ def fit(
     population : the data
     method : FO(), FOCE(), FOCEI() (the default), Laplace(), AGQ(), ImportanceSampling(), SAEM() or NaivePooled(); or
         MAP(priors, method)
-    fixed : names of parameters to hold at their starting values: a field ("ka"), one element ("omega.ka"), a group ("omega")
+    fixed : names of parameters to hold at their starting values: a field ("ka"), one element ("omega.ka"), a group ("omega").  The
+        variance of a random effect that reaches the data through networks alone is held in any case (:mod:`nlme.fitting.scales`)
     priors : name -> NumPyro distribution (see :mod:`nlme.parameters.priors`), added to the search as -2 log prior: maximum a
         posteriori estimates (:mod:`nlme.fitting.maximum_posterior`).  Parameters without one have a flat one
     penalty : function of the model added to the objective in the search only (``nlme.L2(...)``); reported figures leave it out.
@@ -98,8 +100,10 @@ def fit(
         method, priors = method.method, method.priors
     method = method_of(method)
     layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
+    model = layout.model
     require_sites(method, layout.anatomy)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    fixed = (*fixed, *held_scales(model, layout.anatomy, fixed, priors))
     inventory = inventory_of(method, model, fixed)
     inventory.require_searchable(model)
     prior = MinusTwiceLogPrior(model, priors, inventory.fixed) if priors else None

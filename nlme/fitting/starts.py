@@ -8,6 +8,7 @@ import numpy as np
 
 from nlme.errors import FitError
 from nlme.fitting.evaluated import method_of
+from nlme.fitting.scales import held_scales
 from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
@@ -130,8 +131,10 @@ def starting_values(model: Model, population, method: Method | None = None, *, f
     """
     method = method_of(method)
     layout = lay_out(require_model(model), population)
+    model = layout.model
     require_sites(method, layout.anatomy)
-    problem = Problem(method, model, layout, Inventory(model, (fixed,) if isinstance(fixed, str) else tuple(fixed)))
+    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    problem = Problem(method, model, layout, Inventory(model, (*fixed, *held_scales(model, layout.anatomy, fixed))))
     found = Typical(problem, [problem.start], seed).starts(1)
     if not found:
         raise FitError(

@@ -48,6 +48,7 @@ from nlme.language.lookup import class_named
 from nlme.language.model import Model
 from nlme.language.source import code_of, source_of
 from nlme.marginal.base import Method
+from nlme.neural.correction import numbers_of, with_numbers
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.domains import METADATA
 from nlme.parameters.inventory import Inventory
@@ -81,6 +82,7 @@ def save(fit: Fit, path) -> None:
             "parameters": inventory.all_names,
             "settings": _settings(fit.model),
             "constants": _constants(fit.model),
+            "standardisation": numbers_of(fit.model),
         },
         "method": {
             "module": type(fit.method).__module__,
@@ -294,6 +296,7 @@ def _template(path: Path, saved: dict, kind: type[Model], model) -> Model:
     template = (
         model if isinstance(model, Model) else _made(path, kind, {name: v for name, v in settings.items() if name in known})
     )
+    template = with_numbers(template, saved.get("standardisation", {}))
     now = _constants(template)
     if now != constants and list(Inventory(template).all_names) == saved["parameters"]:
         changed = [name for name in constants.keys() | now.keys() if constants.get(name) != now.get(name)]

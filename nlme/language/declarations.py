@@ -6,13 +6,15 @@ import dataclasses
 import inspect
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
 from nlme.errors import ModelError
 from nlme.parameters.domains import METADATA, bounded, positive, probability, real
 
-_NUMBERS = ("Scalar", "Vector", "Float[", "Array", "Covariance", "Mixture", "MLP")  # in the annotation of a parameter
+_TERMS = {"MLP": "nlme.mlp(...)", "Splines": "nlme.splines(...)", "Radial": "nlme.radial(...)", "KAN": "nlme.kan(...)"}
+_NUMBERS = ("Scalar", "Vector", "Float[", "Array", "Covariance", "Mixture", *_TERMS)  # in the annotation of a parameter
 
 
 def require_declared(kind: type) -> None:
@@ -57,6 +59,11 @@ def _require_declaration(kind: type, name: str, annotation: Any, value: Any) -> 
         raise ModelError(
             f"{owner} = nlme.{value.__name__} has no starting value. Write {name}: Scalar = nlme.{value.__name__}(1.0)."
         )
+    if isinstance(value, eqx.Module) and type(value).__module__.startswith("equinox"):
+        raise ModelError(
+            f"{owner} is an Equinox module, whose numbers have no domain. Its arrays become weights with {name}: nlme.Module = "
+            f"nlme.module({type(value).__name__}(...))."
+        )
     numbers = isinstance(value, jax.Array | np.ndarray)
     if numbers or any(word in _word(annotation) for word in _NUMBERS):
         shown = np.asarray(value).tolist() if numbers else value
@@ -92,7 +99,7 @@ def _word(annotation: Any) -> str:
     text = getattr(annotation, "__name__", str(annotation))
     if text.startswith("Float["):
         return "Scalar" if text.endswith("'']") else "Vector"
-    return f"nlme.{text}" if text in ("Covariance", "Mixture", "MLP") else text
+    return f"nlme.{text}" if text in ("Covariance", "Mixture", *_TERMS) else text
 
 
 def _value(annotation: Any, shown: Any = 1.0) -> str:
@@ -102,7 +109,8 @@ def _value(annotation: Any, shown: Any = 1.0) -> str:
         return "nlme.covariance(cl=0.1)"
     if "Mixture" in word:
         return "nlme.mixture(slow=0.3, fast=0.7)"
-    if "MLP" in word:
-        return "nlme.mlp(...)"
+    for name, constructor in _TERMS.items():
+        if name in word:
+            return constructor
     number = shown if isinstance(shown, int | float | list) and not isinstance(shown, bool) else 1.0
     return f"nlme.positive({number!r}) (or nlme.real, bounded, probability)"

@@ -12,9 +12,12 @@ import numpy as np
 
 from nlme.errors import ModelError
 from nlme.language.anatomy import Anatomy, anatomy_of, individual_row, named, observation_row
+from nlme.language.asked import effects_through_terms
 from nlme.language.dependence import dependence
 from nlme.language.effects import transforms_at
 from nlme.language.model import Model, covariate_units, documentation
+from nlme.neural.correction import Correction, labels
+from nlme.neural.term import learned_terms
 from nlme.parameters.inventory import Inventory
 from nlme.typing import Named
 
@@ -105,21 +108,21 @@ def _parameters(model: Model):
 
 def _networks(model: Model):
     found = []
-    for field in dataclasses.fields(model):
-        value = getattr(model, field.name)
-        if isinstance(value, eqx.Module) and hasattr(value, "weights") and hasattr(value, "inputs"):
-            inputs, outputs = value.weights[0].shape[1], value.weights[-1].shape[0]
-            hidden = " - ".join(str(w.shape[0]) for w in value.weights[:-1]) or "none"
-            count = sum(int(np.size(leaf)) for leaf in jax.tree.leaves((value.weights, value.biases)))
-            names = ", ".join(map(str, value.inputs)) or f"{inputs} numbers"
-            found.append((field.name, names, hidden, str(outputs), value.activation, str(count)))
-    header = ("name", "inputs", "hidden", "outputs", "activation", "weights")
+    for name, term in learned_terms(model).items():
+        correction = isinstance(term, Correction)
+        inputs = labels(term.inputs, term.n_inputs)
+        shape = (term.output.words(inputs) if correction else "") or "real"
+        standard = (term.standardisation if correction else "") or "-"
+        size = sum(np.size(x) for x in jax.tree.leaves(eqx.filter(term, eqx.is_inexact_array)))
+        found.append((name, ", ".join(inputs), ", ".join(term.outputs) or "-", term.form, shape, standard, str(size)))
+    header = ("name", "inputs", "outputs", "form", "range", "standardised by", "weights")
     return [("Networks", header, tuple(found))] if found else []
 
 
 def _effects(model: Model, anatomy: Anatomy):
     transforms = transforms_at(model, anatomy, dict.fromkeys(anatomy.covariates, 1.0))
-    rows = []
+    through, rows = effects_through_terms(model, anatomy), []
+    transforms |= {name: f"through {' and '.join(terms)} alone (its variance is held in a fit)" for name, terms in through.items()}
     for omega in anatomy.levels(model):
         variances, correlation = np.diagonal(np.asarray(omega.matrix)), np.asarray(omega.correlation)
         for k, name in enumerate(omega.names):

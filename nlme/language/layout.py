@@ -24,17 +24,19 @@ from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, padde
 from nlme.language.records import records_of
 from nlme.language.sites import Sites, sites_of
 from nlme.language.stacking import SubjectData, stack
+from nlme.language.standardisation import standardised
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A model and a population that fit together.
+    """A model and a population that fit together; ``model`` has the numbers by which its learned terms standardise their inputs.
 
     ``arrays`` holds the subjects by size class (see ``nlme.language.ragged``).  In the widest arrangement of samples, where
     endpoint e owns ``spans[e]``, ``positions[i, t]`` is the record of subject i behind sample t (-1: none).  ``sites`` says who
     shares random effects, if anybody does.
     """
 
+    model: Model
     anatomy: Anatomy
     population: Population
     arrays: Ragged
@@ -108,7 +110,7 @@ def lay_out(
     Raises
     ------
     ModelError
-        A covariate or endpoint of the model is not in the data, a covariate has another unit there, a dose goes to a compartment that the structure does not have,
+        A covariate or endpoint of the model is not in the data, an input of a learned term is the same everywhere, a covariate has another unit there, a dose goes to a compartment that the structure does not have,
         a modelled rate or duration is asked for by the data and not given by the model.
     DataError
         An observation cannot come from its endpoint's distribution (``nlme.language.observed``); it is not known which site a
@@ -121,6 +123,7 @@ def lay_out(
         )
     anatomy = anatomy_for(model, population)
     _check_covariates(model, anatomy, population)
+    model = standardised(model, anatomy, population)
     endpoint_of = _match_endpoints(model, anatomy, population)
     if samples == "observations":
         check_observed(population, anatomy, endpoint_of, type(model).__name__)
@@ -156,7 +159,7 @@ def lay_out(
     sites = sites_of(population, anatomy.above) if anatomy.above and samples == "observations" else None
     site_of = None if sites is None else jnp.asarray(sites.of)
     arrays = Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh, threads, site_of)
-    return Layout(anatomy, population, arrays, spans, positions, sites)
+    return Layout(model, anatomy, population, arrays, spans, positions, sites)
 
 
 def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> tuple[int | None, int]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from nlme.errors import ModelError, name_error
 from nlme.language.declarations import require_declared, without_a_value
+from nlme.neural.correction import numbers_of, with_numbers
 from nlme.parameters.covariance import OCCASION, SUBJECT, Covariance
 from nlme.parameters.domains import METADATA, is_concrete
 from nlme.parameters.inventory import Inventory, ParameterRow
@@ -72,7 +73,7 @@ class Model(eqx.Module, metaclass=_Kind):
         """This model, starting from the values of another: a fit, a model, or a dict or Series by parameter name.
 
         Taken is what agrees in name, size, unit and domain; of a covariance the variances and, within the blocks of this model,
-        the covariances.  A warning says what was taken and what was not, unless everything was.  ``values`` are further starting
+        the covariances, and the numbers by which learned terms standardise their inputs.  A warning says what was taken and what was not, unless everything was.  ``values`` are further starting
         values, as for the constructor.
 
         Raises
@@ -83,6 +84,8 @@ class Model(eqx.Module, metaclass=_Kind):
         found = transferred(cls(**values), _rows_of(fit))
         if not found.taken:
             raise ModelError(f"{cls.__name__}.from_fit: no parameter agrees.\n{found.sentence}")
+        if isinstance(source := getattr(fit, "model", fit), Model):
+            found = dataclasses.replace(found, model=with_numbers(found.model, numbers_of(source)))
         kept = {name: why for name, why in found.kept.items() if name.split(".")[0].split("[")[0] not in values}
         found = dataclasses.replace(found, kept=kept)
         if found.sentence:

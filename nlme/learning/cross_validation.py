@@ -23,6 +23,7 @@ from nlme.data.population import Population, values_by_subject
 from nlme.errors import DataError, FitError, ModelError
 from nlme.fitting.evaluated import method_of
 from nlme.fitting.saem.method import SAEM
+from nlme.fitting.scales import held_scales
 from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
@@ -42,7 +43,7 @@ class CrossValidation(Shown):
 
     Attributes
     ----------
-    model, method, population : what was validated
+    model, method, population : what was validated; inputs of networks are standardised by the whole population, in every fold
     penalties : (K,) as they were given; None is no penalty
     folds : (N,) the fold of every subject
     held_out : (K, N) -2 log likelihood of every subject by the fit that has not seen it; NaN where that fit failed
@@ -189,8 +190,10 @@ def cross_validate(
             "Cross-validation fits side by side, which SAEM does not; use FOCEI(), Laplace() or ImportanceSampling()."
         )
     layout = lay_out(require_model(model), population)
+    model = layout.model
     refuse_sites(layout.anatomy)
-    problem = Problem(method, model, layout, Inventory(model, fixed))
+    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    problem = Problem(method, model, layout, Inventory(model, (*fixed, *held_scales(model, layout.anatomy, fixed))))
     weights = np.array([kind == "weight" for kind in problem.inventory.kinds])
     if penalties is None:
         penalties = tuple(L2(s) for s in STRENGTHS) if weights.any() else (None,)

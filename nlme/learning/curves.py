@@ -20,8 +20,9 @@ import numpy as np
 from nlme.diagnostics.audit import information
 from nlme.errors import FitError, ModelError
 from nlme.fitting.result import Fit, require_fit
-from nlme.learning.visited import networks_of, visited
-from nlme.neural.network import MLP
+from nlme.learning.visited import visited
+from nlme.neural.correction import labels
+from nlme.neural.term import learned_terms
 from nlme.uncertainty.bootstrap import Bootstrap
 
 _LEVELS = 0.5, 0.8, 0.9, 0.95
@@ -76,7 +77,7 @@ def learned_curves(
 
     Parameters
     ----------
-    fit : a fit of a model with networks (``nlme.mlp``)
+    fit : a fit of a model with networks or other learned terms
     network : field of one of them; all by default
     bands : "laplace", a bootstrap of the fit, or None
     level : 0.5, 0.8, 0.9 or 0.95, of the bands
@@ -100,13 +101,13 @@ def learned_curves(
     covariance = covariance_of(fit) if bands == "laplace" else None
     found = []
     for name, seen in asked.items():
-        net = networks_of(fit.model)[name]
+        net = learned_terms(fit.model)[name]
         middle = np.median(seen, axis=0)
-        for k, label in enumerate(_labels(net.inputs, seen.shape[1], "input")):
+        for k, label in enumerate(labels(net.inputs, seen.shape[1])):
             x = np.linspace(seen[:, k].min(), seen[:, k].max(), points)
             at = np.where(np.arange(seen.shape[1]) == k, x[:, None], middle)
             y, low, high = _banded(fit, name, at, covariance, bands, level)
-            outputs = _labels(net.outputs, y.shape[1], "output")
+            outputs = labels(net.outputs, y.shape[1], "output")
             found += [Curve(name, label, out, x, y[:, j], _of(low, j), _of(high, j), seen[:, k]) for j, out in enumerate(outputs)]
     return Curves(tuple(found), _words(bands, level))
 
@@ -150,7 +151,7 @@ def _outputs(inventory, model, name: str, u, at):
     """Outputs (points, outputs), and their derivatives in the free parameters (points, outputs, P)."""
 
     def of(u):
-        net: MLP = networks_of(inventory.at_unconstrained(model, u))[name]
+        net = learned_terms(inventory.at_unconstrained(model, u))[name]
         return jax.vmap(net.outputs_at)(at)
 
     return of(u), jax.jacfwd(of)(u)
@@ -165,10 +166,6 @@ def covariance_of(fit: Fit) -> np.ndarray:
             f"give bands=nlme.bootstrap(fit, key=1), or bands=None."
         )
     return 2.0 * np.linalg.pinv(hessian, hermitian=True)
-
-
-def _labels(names: tuple[str, ...], count: int, kind: str) -> tuple[str, ...]:
-    return names or tuple(f"{kind} {k + 1}" for k in range(count))
 
 
 def _of(band, j: int):

@@ -12,35 +12,13 @@ import numpy as np
 
 from nlme.errors import ModelError, name_error
 from nlme.fitting.result import Evaluated
-from nlme.language.anatomy import individual_row, observation_row, structure_of
+from nlme.language.asked import asked_at
 from nlme.language.model import Model
 from nlme.language.parameter_rows import told_by
-from nlme.neural.network import MLP
+from nlme.neural.term import learned_terms
 from nlme.simulation.records import Design, Records
-from nlme.typing import Named
 
 _MOST = 5000  # records looked at; of more, evenly spaced ones
-
-
-class _Recorder:
-    """In a network's place: answers as it does, and keeps what it was asked."""
-
-    def __init__(self, network: MLP):
-        self._network, self.seen = network, []
-
-    def __call__(self, *values, **named):
-        x = self._network.gather(*values, **named)
-        self.seen.append(x)
-        return self._network(x)
-
-    def __getattr__(self, name: str):
-        return getattr(self._network, name)
-
-
-def networks_of(model: Model) -> dict[str, MLP]:
-    """The networks of a model by field ("net", "terms.net")."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(model, is_leaf=_is_network)
-    return {_name(path): leaf for path, leaf in leaves if _is_network(leaf)}
 
 
 def visited(fit: Evaluated, network: str | None = None) -> dict[str, np.ndarray]:
@@ -55,9 +33,9 @@ def visited(fit: Evaluated, network: str | None = None) -> dict[str, np.ndarray]
         The model has no network, or none of that name.
     """
     model, anatomy = fit.model, fit.layout.anatomy
-    found = networks_of(model)
+    found = learned_terms(model)
     if not found:
-        raise ModelError(f"{type(model).__name__} has no network (nlme.mlp) among its fields.")
+        raise ModelError(f"{type(model).__name__} has no network or other learned term (nlme.mlp, nlme.splines, ...) among its fields.")
     if network is not None and network not in found:
         raise ModelError(name_error("network", network, found, type(model).__name__))
     design, eta = Design(model, fit.population), fit.eta.to_numpy()
@@ -72,18 +50,8 @@ def visited(fit: Evaluated, network: str | None = None) -> dict[str, np.ndarray]
 @eqx.filter_jit
 def _asked(model: Model, anatomy, eta, values, states, time):
     def at(eta, values, state, t):
-        recorders: dict[str, _Recorder] = {}
-
-        def recorder(path, leaf):
-            return recorders.setdefault(_name(path), _Recorder(leaf)) if _is_network(leaf) else leaf
-
-        asking = jax.tree_util.tree_map_with_path(recorder, model, is_leaf=_is_network)
-        ind = individual_row(*anatomy.at(asking, eta, values))
-        structure = structure_of(asking, ind)
-        if hasattr(structure, "rhs"):
-            structure.rhs(t, Named(dict(zip(anatomy.states, state, strict=True)), "state", "The ODE"))
-        observation_row(asking, ind, anatomy.states, state, t)
-        return {name: jnp.stack(r.seen) for name, r in recorders.items() if r.seen}
+        found = asked_at(model, anatomy, eta, values, state, t)
+        return {name: jnp.stack([jnp.stack(call) for call in calls]) for name, calls in found.items()}
 
     found = jax.vmap(at)(eta, values, states, time)
     return {name: x.reshape(-1, x.shape[-1]) for name, x in found.items()}
@@ -96,11 +64,3 @@ def _values(fit: Evaluated, design: Design) -> dict[str, np.ndarray]:
     if anatomy.mixture:
         told = np.column_stack([told, fit.members[design.subject]])
     return dict(zip(anatomy.table, told.T, strict=True))
-
-
-def _is_network(leaf) -> bool:
-    return isinstance(leaf, MLP)
-
-
-def _name(path) -> str:
-    return ".".join(str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in path)

@@ -376,6 +376,11 @@ def _walk(module: Any, prefix: tuple[str, ...]) -> Iterator[Entry]:
         elif isinstance(value, eqx.Module):
             yield from _walk(value, path)
         elif not field.metadata.get("static", False) and any(map(eqx.is_inexact_array, jax.tree.leaves(value))):
+            if type(module).__module__.startswith("equinox"):
+                raise ModelError(
+                    f"Field {'.'.join(prefix)!r} is an Equinox module, whose numbers have no domain. Its arrays become weights with "
+                    f"{prefix[0]}: nlme.Module = nlme.module({type(module).__name__}(...))."
+                )
             raise ModelError(
                 f"Field {dotted!r} holds numbers but no domain. Declare it as a parameter, for example "
                 f"{field.name}: Scalar = nlme.positive(1.0), or as a constant with eqx.field(static=True)."

@@ -31,6 +31,7 @@ from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model, require_model
 from nlme.language.ragged import over_subjects
 from nlme.marginal.joint import Failures, log_joint, pointwise, potential
+from nlme.neural.correction import numbers_of, with_numbers
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory
 from nlme.parameters.priors import Priors
@@ -98,10 +99,11 @@ def sample(
     for name, count in (("warmup", warmup), ("draws", draws), ("chains", chains)):
         if not isinstance(count, (int, np.integer)) or count < 1:
             raise ModelError(f"nlme.sample: {name} is a whole number of at least 1; got {count!r}.")
+    layout = lay_out(model, population)
+    model = layout.model
     prior = Priors(model, priors, fixed)
     if not prior.size:
         raise ModelError("Every parameter is fixed, so there is nothing to sample.")
-    layout = lay_out(model, population)
     layout.anatomy.require_variability(model, "nlme.sample")
     if layout.anatomy.mixture:
         raise ModelError("nlme.sample has no mixtures of subpopulations; nlme.fit has: FOCEI, Laplace, AGQ.")
@@ -132,6 +134,7 @@ def sample(
         found = _inference_data(model, prior, layout, ode, kept)
     found.attrs.update(
         model=type(model).__name__,
+        standardisation=json.dumps(numbers_of(model)),
         parameters=_declared(model, population, prior, layout),
         messages=messages,
         failed_solves=failed,
@@ -158,6 +161,7 @@ def posterior_models(model: Model, posterior: InferenceData) -> Model:
         The posterior is of another model: it has no parameter in common with this one.
     """
     draws = posterior.posterior
+    model = with_numbers(model, json.loads(posterior.attrs.get("standardisation", "{}")))
     names, columns = [], []
     inventory = Inventory(model)
     for entry in inventory.entries:

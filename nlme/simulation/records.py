@@ -20,6 +20,7 @@ from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects, threaded
 from nlme.language.solution import Expansion, failure
+from nlme.language.standardisation import require_written
 from nlme.observation.sequence import LINKS, Course
 
 _NUMBERS = 4_000_000  # in the arrays of the subjects of all replicates that are worked off at once
@@ -36,6 +37,7 @@ class Design:
     def __init__(self, model: Model, population):
         self.population = population
         self.layout: Layout = lay_out(model, population, samples="records")
+        require_written(model, self.layout.model)
         lengths = np.array([len(s) for s in population])
         self.subject = np.repeat(np.arange(len(lengths)), lengths)
         starts = np.cumsum(lengths) - lengths

@@ -56,7 +56,7 @@ def found(population):
 def test_scores_are_those_of_fits_to_the_other_folds(found, population):
     fold = 1
     ids = {i for i, f in zip(population.ids, found.folds, strict=True) if f == fold}
-    fit = nlme.fit(Curve(), population.filter(lambda s: s.id not in ids), penalty=nlme.L2(1.0), progress=False)
+    fit = nlme.fit(found.model, population.filter(lambda s: s.id not in ids), penalty=nlme.L2(1.0), progress=False)
     left = nlme.evaluate(fit.model, population.filter(lambda s: s.id in ids))
     assert found.held_out[0][found.folds == fold].sum() == pytest.approx(left.objective, abs=2e-3)
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import special, stats
 
 import nlme
-from nlme.neural.network import ACTIVATIONS, build, standardise
+from nlme.neural.network import ACTIVATIONS, build
+from nlme.neural.standardise import standardise
 from nlme.parameters.inventory import Inventory
 from nlme.typing import Named
 
