@@ -34,6 +34,7 @@ import numpy as np
 from nlme import fitting, marginal
 from nlme.data.course import packed, unpacked
 from nlme.data.covariates import CovariateInfo
+from nlme.data.features import packed_features, unpacked_features
 from nlme.data.population import RECORD_FIELDS, Population, Subject
 from nlme.dynamics.solvers import SENTENCES as SOLVER_SENTENCES
 from nlme.dynamics.solvers import SOLVED
@@ -410,7 +411,7 @@ def _population_out(population: Population) -> tuple[dict, dict[str, np.ndarray]
     arrays |= {f"records/{name}": np.concatenate([getattr(s, name) for s in subjects]) for name in RECORD_FIELDS}
     for name in population.covariates:
         arrays[f"covariates/{name}"] = np.concatenate([s.covariates[name] for s in subjects])
-    return vocabulary, arrays | packed([s.course for s in subjects])
+    return vocabulary, arrays | packed([s.course for s in subjects]) | packed_features([s.features for s in subjects])
 
 
 def _plain(value):
@@ -438,6 +439,7 @@ def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
     if not all(isinstance(name, str | None) for names in saved["cmt_name"] for name in names):
         raise FitError("the names of compartments are no words")
     subjects, courses = [], unpacked(arrays, len(saved["ids"]))
+    features = unpacked_features(arrays, len(saved["ids"]))
     for i, person in enumerate(saved["ids"]):
         if isinstance(person, bool) or not isinstance(person, int | str):
             raise FitError(f"{person!r} is no ID")
@@ -449,6 +451,7 @@ def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
                 covariates={name: arrays[f"covariates/{name}"][part] for name in infos},
                 extra={name: np.array(values[part]) for name, values in saved["extra"].items()},
                 course=courses[i],
+                features=features[i],
                 **{name: arrays[f"records/{name}"][part] for name in RECORD_FIELDS},
             )
         )

@@ -19,6 +19,7 @@ from nlme.neural.network import MLP
 from nlme.simulation.records import Design, Records
 from nlme.typing import Named
 
+_AT_ONCE = 250  # of them
 _MOST = 5000  # records looked at; of more, evenly spaced ones
 
 
@@ -65,13 +66,17 @@ def visited(fit: Evaluated, network: str | None = None) -> dict[str, np.ndarray]
     count = len(design.subject)
     rows = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(int))
     values = {name: x[rows] for name, x in _values(fit, design).items()}
-    asked = _asked(model, anatomy, eta[design.subject[rows]], values, states[rows], design.column("time")[rows])
+    features = {name: np.stack([s.features[name] for s in fit.population]) for name in anatomy.features}
+    who = design.subject[rows]
+    asked = _asked(model, anatomy, features, who, eta[who], values, states[rows], design.column("time")[rows])
     return {name: np.unique(np.asarray(asked[name]), axis=0) for name in found if name in asked and network in (None, name)}
 
 
 @eqx.filter_jit
-def _asked(model: Model, anatomy, eta, values, states, time):
-    def at(eta, values, state, t):
+def _asked(model: Model, anatomy, features, who, eta, values, states, time):
+    def at(record):
+        i, eta, values, state, t = record
+        values = values | {name: x[i] for name, x in features.items()}
         recorders: dict[str, _Recorder] = {}
 
         def recorder(path, leaf):
@@ -85,7 +90,8 @@ def _asked(model: Model, anatomy, eta, values, states, time):
         observation_row(asking, ind, anatomy.states, state, t)
         return {name: jnp.stack(r.seen) for name, r in recorders.items() if r.seen}
 
-    found = jax.vmap(at)(eta, values, states, time)
+    # not all records at once: each of them takes its subject's features
+    found = jax.lax.map(at, (who, eta, values, states, time), batch_size=_AT_ONCE)
     return {name: x.reshape(-1, x.shape[-1]) for name, x in found.items()}
 
 
