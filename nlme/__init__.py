@@ -88,6 +88,7 @@ _HOMES = {
     "nlme.uncertainty.compare": ("compare",),
     "nlme.diagnostics.thorough": ("audit",),
     "nlme.learning.cross_validation": ("cross_validate", "split"),
+    "nlme.learning.augment": ("augment",),
     "nlme.learning.curves": ("learned_curves",),
     "nlme.discovery.discover": ("discover",),
     "nlme.uncertainty.importance_resampling": ("sir",),

@@ -195,7 +195,7 @@ def cross_validate(
     if penalties is None:
         penalties = tuple(L2(s) for s in STRENGTHS) if weights.any() else (None,)
     penalties = tuple(penalties)
-    fold = _folds(population, folds, by, seed)
+    fold = subject_folds(population, folds, by, seed)
     rows = [(k, f) for k in range(len(penalties) + bool(weights.any())) for f in range(folds)]
     seen = np.array([fold != f for _, f in rows], float)
     functions = tuple(p for p in penalties if p is not None)
@@ -258,7 +258,7 @@ def split(population: Population, fraction: float = 0.2, *, by: str = "subject",
     return population.filter(lambda s: s.id not in ids), population.filter(lambda s: s.id in ids)
 
 
-def _folds(population: Population, folds: Any, by: str, seed: int) -> np.ndarray:
+def subject_folds(population: Population, folds: Any, by: str, seed: int) -> np.ndarray:
     """(N,) each subject's fold: whole groups, in random order, each to the fold that has the fewest subjects."""
     groups = _groups(population, by)
     count = groups.max() + 1
