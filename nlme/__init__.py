@@ -89,6 +89,7 @@ _HOMES = {
     "nlme.diagnostics.thorough": ("audit",),
     "nlme.learning.cross_validation": ("cross_validate", "split"),
     "nlme.learning.augment": ("augment",),
+    "nlme.learning.effects": ("covariate_effects", "accumulated_effects"),
     "nlme.learning.curves": ("learned_curves",),
     "nlme.discovery.discover": ("discover",),
     "nlme.uncertainty.importance_resampling": ("sir",),

@@ -34,13 +34,19 @@ class Learned(eqx.Module):
     tree: Any = eqx.field(static=True)
 
     @classmethod
-    def of(cls, module: eqx.Module) -> Learned:
+    def of(cls, module: Any) -> Learned:
         numbers, rest = eqx.partition(module, eqx.is_inexact_array)
         leaves, tree = jax.tree.flatten(jax.tree.map(lambda x: jnp.asarray(x, dtype=jnp.float64), numbers))
         return cls(tuple(leaves), rest, tree)
 
-    def __call__(self, x):
-        return eqx.combine(jax.tree.unflatten(self.tree, self.weights), self.rest)(x)
+    @property
+    def module(self) -> Any:
+        """The module with its numbers."""
+        return eqx.combine(jax.tree.unflatten(self.tree, self.weights), self.rest)
+
+    def outputs_at(self, x):
+        """What the module makes of an input."""
+        return self.module(x)
 
 
 class Shift(eqx.Module):
@@ -55,7 +61,7 @@ class Shift(eqx.Module):
     middle : mean of the term's outputs over the subjects that it was trained on, which is subtracted
     """
 
-    term: LearnedTerm
+    term: LearnedTerm | Learned
     encoders: Encoders
     reading: Reading = eqx.field(static=True)
     outputs: tuple[str, ...] = eqx.field(static=True)
@@ -73,14 +79,19 @@ class Shift(eqx.Module):
         return {name: scale * (out - middle) for name, scale, out, middle in of}
 
 
-class Encoders(eqx.Module):
+class Encoders(Learned):
     """Encoders side by side: the vector, followed by what each makes of its features."""
 
-    each: tuple[Learned, ...]
-    names: tuple[str, ...] = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True, default=())
+
+    @classmethod
+    def of(cls, modules: tuple[eqx.Module, ...] = (), names: tuple[str, ...] = ()) -> Encoders:
+        alone = Learned.of(modules)
+        return cls(alone.weights, alone.rest, alone.tree, names)
 
     def __call__(self, vector, seen):
-        return jnp.concatenate([vector, *(jnp.ravel(one(seen[name])) for name, one in zip(self.names, self.each, strict=True))])
+        found = [jnp.ravel(one(seen[name])) for name, one in zip(self.names, self.module, strict=True)]
+        return jnp.concatenate([vector, *found])
 
 
 class Augmented(Model):
@@ -94,7 +105,12 @@ class Augmented(Model):
 
     def without(self) -> Model:
         """The model without the network, with the same parameters."""
-        return _as(type(self).base, {f.name: getattr(self, f.name) for f in dataclasses.fields(type(self).base)})
+        return _as(written_as(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(written_as(self))})
+
+
+def written_as(model: Model) -> type[Model]:
+    """The class that somebody wrote: that of the model without its network."""
+    return type(model).written if isinstance(model, Augmented) else type(model)
 
 
 def augmented(base: Model, shift: Shift, covariates: Mapping[str, Any]) -> Augmented:
@@ -111,10 +127,11 @@ def augmented_kind(base: type[Model], read: tuple[tuple[str, Any], ...]) -> type
     words = {
         "__annotations__": {FIELD: Shift},
         FIELD: eqx.field(default=None),
-        "__module__": base.__module__,
+        "__module__": __name__,
         "__doc__": base.__doc__,
         "covariates": dict(read) | own,
-        "base": base,
+        "written": base,
+        "read": read,
     }
     return types.new_class(f"{base.__name__}Augmented", (Augmented, base), {}, lambda space: space.update(words))
 

@@ -32,8 +32,8 @@ from nlme.learning.cross_validation import subject_folds
 from nlme.learning.evidence import Evidence, evidence_of
 from nlme.learning.readings import reading_of
 from nlme.learning.regression import Regression, by_subject
-from nlme.learning.relevance import relevant
-from nlme.neural.network import build
+from nlme.learning.relevance import left_over, relevant
+from nlme.neural.network import LearnedTerm, build
 from nlme.neural.quadratic import Quadratic
 from nlme.parameters.covariance import Covariance
 from nlme.tables.shown import Panel, Shown, numbers_shown
@@ -51,14 +51,14 @@ class Augmentation(Shown):
 
     Attributes
     ----------
-    model : the model with the network, its Omega what the network leaves unexplained; ready for :func:`nlme.fit`
+    model : the model with the network, its Omega what the network leaves unexplained (held out); ready for :func:`nlme.fit`
     outputs : the random effects that are shifted
     candidates : (K,) what was tried: (kind of term, strength of its penalty or "by relevance")
     held_out : (K, N) -2 log likelihood of what each subject's data say of its random effects, by terms that have not seen it; NaN
         for penalties so weak that they were not tried any more
-    plain : (N,) the same without a term, Omega estimated without the subject as well
+    plain : (N,) the same without a term
     folds : (N,) the fold of every subject
-    explained : random effect -> share of its variance (without the network) that the network explains
+    explained : random effect -> share of its variance that the network explains in people whom it has not seen
     starts : (S,) objective with penalty that each start of the last training reached
     """
 
@@ -147,11 +147,13 @@ class Augmentation(Shown):
 
 
 class _Best(NamedTuple):
-    """What a kind of term comes to: its scores (K, N), its shift, the Omega beside it (units of the fit) and what its starts reached."""
+    """What a kind of term comes to: its scores (K, N) and the Omega that it leaves (units of the fit), held out; from all subjects its
+    shift, and what its starts reached."""
 
     candidates: tuple[tuple[str, float | str], ...]
     held_out: np.ndarray
-    finish: Callable[[], tuple[Shift, Covariance, np.ndarray]]
+    omega: Covariance
+    finish: Callable[[], tuple[Shift, np.ndarray]]
 
 
 def augment(
@@ -212,11 +214,11 @@ def augment(
     if network != "quadratic":
         tried.append(_network(task, network, strengths, keys))
     held = np.concatenate([one.held_out for one in tried])
-    plain, omega = task.without()
+    plain, omega = task.judged(np.zeros_like(evidence.h))
     best = tried[int(np.argmin([_scores(one.held_out).min() for one in tried]))]
-    shift, spread, reached = best.finish()
-    model = augmented(eqx.tree_at(lambda m: m.random(), fit.model, task.natural(spread)), shift, _declared(fit, reading))
-    shares = {name: 1.0 - float(spread.sd[k] / omega.sd[k]) ** 2 for k, name in enumerate(evidence.names) if name in outputs}
+    shift, reached = best.finish()
+    model = augmented(eqx.tree_at(lambda m: m.random(), fit.model, task.natural(best.omega)), shift, _declared(fit, reading))
+    shares = {name: 1.0 - float(best.omega.sd[k] / omega.sd[k]) ** 2 for k, name in enumerate(evidence.names) if name in outputs}
     candidates = tuple(candidate for one in tried for candidate in one.candidates)
     return Augmentation(model, outputs, candidates, held, plain, fold, shares, reached)
 
@@ -272,14 +274,14 @@ class _Task:
         scale[: self.count] = np.where(spread > 0, spread, 1.0)
         return center, scale
 
-    def without(self) -> tuple[np.ndarray, Covariance]:
-        """(N,) held-out -2 log L without a term, and Omega from all subjects."""
+    def judged(self, f: np.ndarray) -> tuple[np.ndarray, Covariance]:
+        """(N,) -2 log L of every subject by shifts that have not seen it (N, q), and the Omega that they leave.
+
+        Omega is of these very people: one that a network leaves of those that it was trained on would be too small.
+        """
         h, A = self.evidence.h, self.evidence.A
-        nobody = np.zeros((len(h), 0))
-        found = [relevant(h, A, nobody, self.to, self.unit, seen)[2] for seen in (*self.seen, np.ones(len(h), bool))]
-        omegas = [self.unit.replace(omega) for omega in found]
-        values = np.stack([np.asarray(by_subject(np.zeros_like(h), omega, h, A)) for omega in omegas[:-1]])
-        return values[self.own], omegas[-1]
+        omega = left_over(h, A, f, self.unit)
+        return np.asarray(by_subject(jnp.asarray(f), omega, jnp.asarray(h), jnp.asarray(A))), omega
 
 
 def _quadratic(task: _Task) -> _Best:
@@ -291,20 +293,18 @@ def _quadratic(task: _Task) -> _Best:
     h, A = task.evidence.h, task.evidence.A
 
     def of(seen):
-        weights, middle, omega = relevant(h, A, phi, task.to, task.unit, seen)
+        weights, middle = relevant(h, A, phi, task.to, task.unit, seen)
         f = np.zeros_like(h)
         f[:, task.to] = (phi - middle) @ weights
-        return weights, middle, task.unit.replace(omega), f
+        return weights, middle, f
 
-    each = [of(seen) for seen in task.seen]
-    values = np.stack([np.asarray(by_subject(f, omega, h, A)) for _, _, omega, f in each])
+    held, omega = task.judged(np.stack([of(seen)[2] for seen in task.seen])[task.own])
 
     def finish():
-        weights, middle, omega, f = of(np.ones(len(h), bool))
-        made = task.shift(dataclasses.replace(term, weights=jnp.asarray(weights.T)), Encoders((), ()), middle @ weights)
-        return made, omega, np.array([float(np.sum(by_subject(f, omega, h, A)))])
+        weights, middle, _ = of(np.ones(len(h), bool))
+        return task.shift(dataclasses.replace(term, weights=jnp.asarray(weights.T)), Encoders.of(), middle @ weights), np.zeros(1)
 
-    return _Best((("quadratic", RELEVANCE),), values[task.own][None], finish)
+    return _Best((("quadratic", RELEVANCE),), held[None], omega, finish)
 
 
 def _network(task: _Task, network, strengths, keys) -> _Best:
@@ -312,24 +312,23 @@ def _network(task: _Task, network, strengths, keys) -> _Best:
     each = [_begun(task, network, key) for key in keys]
     regression = Regression(task.evidence, each[0], task.told, task.to, Shift.raw)
     begun = np.stack([regression.flat(one) for one in each])
-    held, best, worse = np.full((len(strengths), len(task.fold)), np.nan), np.inf, 0
+    held, omegas, best, worse = np.full((len(strengths), len(task.fold)), np.nan), {}, np.inf, 0
     for k in np.argsort(strengths)[::-1]:
         found = regression.train(np.tile(begun[0], (len(task.seen), 1)), task.seen, strengths[k])
-        held[k] = regression.held_out(found, task.seen)[task.own]
+        held[k], omegas[k] = task.judged(regression.shifted(found, task.seen)[task.own])
         worse = worse + 1 if held[k].sum() > best else 0
         best = min(best, held[k].sum())
         if worse == 2:
             break
+    chosen = int(np.argmin(_scores(held)))
 
     def finish():
-        strength = strengths[int(np.argmin(_scores(held)))]
-        last = regression.train(begun, np.ones((len(begun), len(task.fold))), strength)
-        one = int(np.argmin(last.value))
-        made = regression.at(last.numbers[one])
-        middle = regression.middle(last.numbers[one])
-        return task.shift(made.term, made.encoders, middle), regression.unit.at_unconstrained(last.spread[one]), last.value
+        last = regression.train(begun, np.ones((len(begun), len(task.fold))), strengths[chosen])
+        numbers = last.numbers[int(np.argmin(last.value))]
+        made = regression.at(numbers)
+        return task.shift(made.term, made.encoders, regression.middle(numbers)), last.value
 
-    return _Best(tuple(("network", float(s)) for s in strengths), held, finish)
+    return _Best(tuple(("network", float(s)) for s in strengths), held, omegas[chosen], finish)
 
 
 def _scores(held_out: np.ndarray) -> np.ndarray:
@@ -397,7 +396,7 @@ def _encoded(fit: Evaluated, encoders, inputs) -> dict[str, Any]:
 
 def _encoders(encoders: Mapping[str, Any], key) -> Encoders:
     made = [one if isinstance(one, eqx.Module) else one(k) for one, k in zip(encoders.values(), _keys(key, encoders), strict=True)]
-    return Encoders(tuple(Learned.of(one) for one in made), tuple(encoders))
+    return Encoders.of(tuple(made), tuple(encoders))
 
 
 def _keys(key, of) -> list:
@@ -406,6 +405,7 @@ def _keys(key, of) -> list:
 
 def _term(network, labels, outputs, center, scale, key):
     if callable(network):
-        return network(key)
+        made = network(key)
+        return made if isinstance(made, LearnedTerm) else Learned.of(made)
     options = dict(width=8, depth=1, initial_scale=0.1) | dict(network or {})
     return build(inputs=labels, outputs=outputs, center=center, scale=scale, key=key, **options)

@@ -21,7 +21,6 @@ from nlme.diagnostics.audit import information
 from nlme.errors import FitError, ModelError
 from nlme.fitting.result import Fit, require_fit
 from nlme.learning.visited import networks_of, visited
-from nlme.neural.network import MLP
 from nlme.uncertainty.bootstrap import Bootstrap
 
 _LEVELS = 0.5, 0.8, 0.9, 0.95
@@ -150,7 +149,7 @@ def _outputs(inventory, model, name: str, u, at):
     """Outputs (points, outputs), and their derivatives in the free parameters (points, outputs, P)."""
 
     def of(u):
-        net: MLP = networks_of(inventory.at_unconstrained(model, u))[name]
+        net = networks_of(inventory.at_unconstrained(model, u))[name]
         return jax.vmap(net.outputs_at)(at)
 
     return of(u), jax.jacfwd(of)(u)

@@ -100,10 +100,10 @@ class Regression:
         found = [_search(self._terms, self._given, x, self.spread, own, strength) for x, own in rows]
         return Trained(*map(np.stack, zip(*found, strict=True)))
 
-    def held_out(self, trained: Trained, seen: np.ndarray) -> np.ndarray:
-        """(R, N) -2 log L of every subject by each of the networks, which ``seen`` (R, N) trained."""
-        rows = zip(trained.numbers, trained.spread, np.asarray(seen, float), strict=True)
-        return np.stack([np.asarray(_values(self._terms, self._given, *row)) for row in rows])
+    def shifted(self, trained: Trained, seen: np.ndarray) -> np.ndarray:
+        """(R, N, q) shifts of every subject by each of the networks, which ``seen`` (R, N) trained."""
+        rows = zip(trained.numbers, np.asarray(seen, float), strict=True)
+        return np.stack([np.asarray(_shifts(self.shifts, x, self._given[2], own)) for x, own in rows])
 
     def _terms(self, given, x, spread, seen):
         h, A, inputs = given
@@ -138,5 +138,5 @@ def _objective(terms, given, x, spread, seen, strength):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _values(terms, given, x, spread, seen):
-    return terms(given, x, spread, seen)
+def _shifts(shifts, x, inputs, seen):
+    return shifts(x, inputs, seen)

@@ -5,7 +5,7 @@
 With K_i = (A_i^-1 + Omega)^-1, the information of subject i on its mean, and g_i = (I + A_i Omega)^-1 h_i:
 
     weights      (sum_i phi_i phi_i' x K_i + diag(a)) w = sum_i phi_i x g_i
-    Omega        mean over i of (m_i - f_i)(m_i - f_i)' + C_i,  m_i and C_i the posterior of u_i         (EM)
+    Omega        mean over i of E (u_i - f_i)(u_i - f_i)', over random effects and weights              (EM)
     precisions   a_j = (1 - a_j S_jj) / w_j^2,  S the covariance of the weights                         (MacKay)
 
 in turn. A weight for which the data say nothing gets a precision without bound and is gone: automatic relevance determination. Terms are
@@ -27,8 +27,8 @@ _GONE = 1e6  # precision above which a weight is left out
 
 def relevant(
     h: np.ndarray, A: np.ndarray, phi: np.ndarray, to: np.ndarray, unit: Covariance, seen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(terms, outputs) weights, (terms,) what the terms are centred on, and (q, q) Omega, from the subjects ``seen``.
+) -> tuple[np.ndarray, np.ndarray]:
+    """(terms, outputs) weights, and (terms,) what the terms are centred on, from the subjects ``seen``.
 
     Parameters
     ----------
@@ -37,45 +37,61 @@ def relevant(
     unit : a covariance of all of them, for its blocks and as a start
     """
     h, A, middle = h[seen], A[seen], phi[seen].mean(axis=0)
-    phi, q = phi[seen] - middle, h.shape[1]
-    mask = np.zeros((q, q))
-    for block in unit.blocks:
-        mask[np.ix_(block, block)] = 1.0
-    omega = np.asarray(unit.matrix)
-    shape = phi.shape[1], len(to)
-    weights, precision = np.zeros(shape), np.ones(shape)
+    phi, omega = phi[seen] - middle, np.asarray(unit.matrix)
+    weights, precision = np.zeros((phi.shape[1], len(to))), np.ones((phi.shape[1], len(to)))
     for _ in range(_ROUNDS):
         before = np.append(weights, omega)
-        weights, variances = _weights(h, A, phi, to, omega, precision)
-        f = np.zeros_like(h)
+        weights, variances, doubt = _weights(h, A, phi, to, omega, precision)
+        f, unsure = np.zeros_like(h), np.zeros_like(A)
         f[:, to] = phi @ weights
-        omega = mask * _spread(h, A, f, omega)
-        known = 1.0 - precision * variances
-        precision = np.where(precision < _GONE, np.clip(known, 1e-12, None) / np.maximum(weights**2, 1e-12), np.inf)
+        unsure[np.ix_(np.arange(len(h)), to, to)] = doubt
+        omega = _within(unit, _spread(h, A, f, omega, unsure))
+        kept = precision < _GONE
+        known = 1.0 - np.where(kept, precision, 0.0) * variances  # how far the data determine each
+        precision = np.where(kept, np.clip(known, 1e-12, None) / np.maximum(weights**2, 1e-12), np.inf)
         if np.max(np.abs(np.append(weights, omega) - before)) < _STILL:
             break
-    return weights, middle, omega
+    return weights, middle
 
 
-def _weights(h, A, phi, to, omega, precision) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and their variances at given precisions; zero for those that are gone."""
-    q, used = h.shape[1], precision.ravel() < _GONE
+def left_over(h: np.ndarray, A: np.ndarray, f: np.ndarray, unit: Covariance) -> Covariance:
+    """Omega of what shifts ``f`` (N, q) leave of the random effects: the maximum of the likelihood, by EM."""
+    omega, nothing = np.asarray(unit.matrix), np.zeros_like(A)
+    for _ in range(10 * _ROUNDS):
+        before, omega = omega, _within(unit, _spread(h, A, f, omega, nothing))
+        if np.max(np.abs(omega - before)) < 0.1 * _STILL:
+            break
+    return unit.replace(omega)
+
+
+def _weights(h, A, phi, to, omega, precision) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights and their variances at given precisions, zero for those that are gone; and the covariance of every subject's shifts."""
+    q, used, count = h.shape[1], precision.ravel() < _GONE, len(to)
     inverse = np.linalg.inv(np.eye(q) + A @ omega)
     K, g = (inverse @ A)[:, to][:, :, to], (inverse @ h[:, :, None])[:, to, 0]
-    count = len(to)
     whole = np.array([[phi.T @ (K[:, o, p, None] * phi) for p in range(count)] for o in range(count)])
     whole = whole.transpose(2, 0, 3, 1).reshape(precision.size, precision.size)
     covariance = np.linalg.inv(whole[np.ix_(used, used)] + np.diag(precision.ravel()[used]))
     weights, variances = np.zeros((2, precision.size))
     weights[used] = covariance @ (phi.T @ g).ravel()[used]
     variances[used] = np.diag(covariance)
-    return weights.reshape(precision.shape), variances.reshape(precision.shape)
+    root = np.zeros((precision.size, int(used.sum())))
+    root[used] = np.linalg.cholesky(covariance)
+    spread = np.einsum("na,aok->nok", phi, root.reshape(len(precision), count, -1), optimize=True)
+    return weights.reshape(precision.shape), variances.reshape(precision.shape), spread @ np.swapaxes(spread, 1, 2)
 
 
-def _spread(h, A, f, omega) -> np.ndarray:
-    """The next Omega: the second moment of what is left of every subject's random effects."""
-    q = h.shape[1]
-    C = omega @ np.linalg.inv(np.eye(q) + A @ omega)
+def _spread(h, A, f, omega, unsure) -> np.ndarray:
+    """The next Omega: the second moment of what is left of every subject's random effects by shifts with covariance ``unsure``."""
+    C = omega @ np.linalg.inv(np.eye(h.shape[1]) + A @ omega)
     rest = (C @ (h - np.einsum("nij,nj->ni", A, f))[:, :, None])[:, :, 0]
-    found = np.mean(rest[:, :, None] * rest[:, None, :] + C, axis=0)
-    return 0.5 * (found + found.T) + 1e-12 * np.eye(q)
+    moved = C @ A @ unsure @ np.swapaxes(C @ A, 1, 2)
+    return np.mean(rest[:, :, None] * rest[:, None, :] + C + moved, axis=0)
+
+
+def _within(unit: Covariance, omega: np.ndarray) -> np.ndarray:
+    """The blocks of ``unit`` out of a matrix."""
+    mask = np.zeros(omega.shape)
+    for block in unit.blocks:
+        mask[np.ix_(block, block)] = 1.0
+    return mask * 0.5 * (omega + omega.T) + 1e-12 * np.eye(len(omega))

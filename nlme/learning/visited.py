@@ -15,7 +15,7 @@ from nlme.fitting.result import Evaluated
 from nlme.language.anatomy import individual_row, observation_row, structure_of
 from nlme.language.model import Model
 from nlme.language.parameter_rows import told_by
-from nlme.neural.network import MLP
+from nlme.neural.network import LearnedTerm
 from nlme.simulation.records import Design, Records
 from nlme.typing import Named
 
@@ -26,7 +26,7 @@ _MOST = 5000  # records looked at; of more, evenly spaced ones
 class _Recorder:
     """In a network's place: answers as it does, and keeps what it was asked."""
 
-    def __init__(self, network: MLP):
+    def __init__(self, network: LearnedTerm):
         self._network, self.seen = network, []
 
     def __call__(self, *values, **named):
@@ -34,11 +34,15 @@ class _Recorder:
         self.seen.append(x)
         return self._network(x)
 
+    def outputs_at(self, x):
+        self.seen.append(x)
+        return self._network.outputs_at(x)
+
     def __getattr__(self, name: str):
         return getattr(self._network, name)
 
 
-def networks_of(model: Model) -> dict[str, MLP]:
+def networks_of(model: Model) -> dict[str, LearnedTerm]:
     """The networks of a model by field ("net", "terms.net")."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(model, is_leaf=_is_network)
     return {_name(path): leaf for path, leaf in leaves if _is_network(leaf)}
@@ -105,7 +109,7 @@ def _values(fit: Evaluated, design: Design) -> dict[str, np.ndarray]:
 
 
 def _is_network(leaf) -> bool:
-    return isinstance(leaf, MLP)
+    return isinstance(leaf, LearnedTerm)
 
 
 def _name(path) -> str:

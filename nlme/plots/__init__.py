@@ -1,5 +1,6 @@
 """Pictures of a fit. Every function returns a matplotlib Figure that shows itself in a notebook and saves with ``savefig``."""
 
+from nlme.plots.effects import accumulated, forest
 from nlme.plots.goodness import goodness_of_fit
 from nlme.plots.history import objective_history
 from nlme.plots.individuals import individual_fits
@@ -8,9 +9,11 @@ from nlme.plots.random_effects import eta_covariates, eta_distributions
 from nlme.plots.scenarios import counterfactual
 
 __all__ = [
+    "accumulated",
     "counterfactual",
     "eta_covariates",
     "eta_distributions",
+    "forest",
     "goodness_of_fit",
     "individual_fits",
     "learned",
