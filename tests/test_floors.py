@@ -43,6 +43,7 @@ ARROWS = {
     ("learning", "uncertainty"),  # or by a bootstrap
     ("learning", "simulation"),  # a network in the equations is asked at the predicted states
     ("discovery", "learning"),
+    ("discovery", "simulation"),
     ("reporting", "plots"),  # the page shows the pictures
     ("cli", "demo"),
 }

@@ -9,7 +9,7 @@ import pytest
 
 import nlme
 from nlme.errors import ModelError
-from nlme.learning.visited import visited
+from nlme.simulation.visited import visited
 from nlme.models.theophylline import Theophylline
 
 

@@ -59,7 +59,7 @@ def visited(fit: Evaluated, network: str | None = None) -> dict[str, np.ndarray]
     ModelError
         The model has no network, or none of that name.
     """
-    model, anatomy = fit.model, fit.layout.anatomy
+    model = fit.model
     found = networks_of(model)
     if not found:
         raise ModelError(f"{type(model).__name__} has no network (nlme.mlp) among its fields.")
@@ -69,11 +69,19 @@ def visited(fit: Evaluated, network: str | None = None) -> dict[str, np.ndarray]
     states = Records(design, model, eta[None], fit.method.ode, fit.members[None]).states[0]
     count = len(design.subject)
     rows = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(int))
-    values = {name: x[rows] for name, x in _values(fit, design).items()}
-    features = {name: np.stack([s.features[name] for s in fit.population]) for name in anatomy.features}
-    who = design.subject[rows]
-    asked = _asked(model, anatomy, features, who, eta[who], values, states[rows], design.column("time")[rows])
-    return {name: np.unique(np.asarray(asked[name]), axis=0) for name in found if name in asked and network in (None, name)}
+    asked = asked_at(model, design, eta[design.subject], states, fit.members, rows)
+    asked = {name: x.reshape(-1, x.shape[-1]) for name, x in asked.items()}
+    return {name: np.unique(asked[name], axis=0) for name in found if name in asked and network in (None, name)}
+
+
+def asked_at(model: Model, design: Design, eta, states, members, rows) -> dict[str, np.ndarray]:
+    """Network -> (M, calls, inputs) what it is asked at M of the design's records: ``rows``, with random effects ``eta`` and states of
+    every record (n, ...)."""
+    anatomy = design.anatomy
+    values = {name: x[rows] for name, x in _values(design, members).items()}
+    features = {name: np.stack([s.features[name] for s in design.population]) for name in anatomy.features}
+    given = (design.subject[rows], eta[rows], values, states[rows], design.column("time")[rows])
+    return {name: np.asarray(x) for name, x in _asked(model, anatomy, features, *given).items()}
 
 
 @eqx.filter_jit
@@ -95,16 +103,15 @@ def _asked(model: Model, anatomy, features, who, eta, values, states, time):
         return {name: jnp.stack(r.seen) for name, r in recorders.items() if r.seen}
 
     # not all records at once: each of them takes its subject's features
-    found = jax.lax.map(at, (who, eta, values, states, time), batch_size=_AT_ONCE)
-    return {name: x.reshape(-1, x.shape[-1]) for name, x in found.items()}
+    return jax.lax.map(at, (who, eta, values, states, time), batch_size=_AT_ONCE)
 
 
-def _values(fit: Evaluated, design: Design) -> dict[str, np.ndarray]:
+def _values(design: Design, members: np.ndarray | None) -> dict[str, np.ndarray]:
     """Covariates, occasion and subpopulation at every record."""
-    anatomy = fit.layout.anatomy
-    told = np.concatenate([told_by(subject, anatomy) for subject in fit.population])
+    anatomy = design.anatomy
+    told = np.concatenate([told_by(subject, anatomy) for subject in design.population])
     if anatomy.mixture:
-        told = np.column_stack([told, fit.members[design.subject]])
+        told = np.column_stack([told, np.asarray(members)[design.subject]])
     return dict(zip(anatomy.table, told.T, strict=True))
 
 
