@@ -2,6 +2,7 @@
 
 from nlme.plots.effects import accumulated, forest
 from nlme.plots.goodness import goodness_of_fit
+from nlme.plots.held_out import held_out
 from nlme.plots.history import objective_history
 from nlme.plots.individuals import individual_fits
 from nlme.plots.learned import learned, learned_function
@@ -15,6 +16,7 @@ __all__ = [
     "eta_distributions",
     "forest",
     "goodness_of_fit",
+    "held_out",
     "individual_fits",
     "learned",
     "learned_function",
