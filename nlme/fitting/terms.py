@@ -16,7 +16,7 @@ import numpy as np
 
 from nlme.errors import FitError, ModelError
 from nlme.fitting.encoding import decoded, encoded
-from nlme.language.augmented import Augmented, Encoders, Shift, augmented
+from nlme.language.augmented import Augmented, Shift, augmented
 from nlme.language.model import Model
 from nlme.language.reading import Projection, Reading
 from nlme.neural.network import LearnedTerm
@@ -38,7 +38,7 @@ def shift_out(model: Model, arrays: dict[str, np.ndarray]) -> Any:
         "plain": [list(one) for one in reading.covariates],
         "features": [[name, _projection_out(p, f"shift/{name}", arrays)] for name, p in reading.features],
         "encoded": [list(one) for one in reading.encoded],
-        "term": _term_out(shift.term, arrays) if not shift.encoders.names else None,
+        "term": _term_out(shift.term, arrays) if shift.encoders is None else None,
     }
 
 
@@ -64,7 +64,7 @@ def shift_in(base: Model, saved: dict, arrays: dict[str, np.ndarray]) -> Augment
             tuple((str(name), float(center), float(scale)) for name, center, scale in saved["encoded"]),
         )
         numbers = [tuple(map(float, saved[name])) for name in ("scale", "middle")]
-        shift = Shift(_term_in(saved["term"], arrays), Encoders.of(), reading, tuple(map(str, saved["outputs"])), *numbers)
+        shift = Shift(_term_in(saved["term"], arrays), None, reading, tuple(map(str, saved["outputs"])), *numbers)
         return augmented(base, shift, {name: tuple(what) if isinstance(what, list) else what for name, what in saved["covariates"]})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FitError(f"The network of the model cannot be read ({type(error).__name__}: {error}).") from None

@@ -55,14 +55,14 @@ class Shift(eqx.Module):
     Attributes
     ----------
     term : from the vector (and what the encoders make of their features) to the outputs, in units of ``scale``
-    encoders : one for each of ``reading.encoded``, from an array to a vector
+    encoders : one for each of ``reading.encoded``, from an array to a vector; None without any
     outputs : the random effects that are shifted
     scale : of each, what the standard deviation of its random effect was without the network
     middle : mean of the term's outputs over the subjects that it was trained on, which is subtracted
     """
 
     term: LearnedTerm | Learned
-    encoders: Encoders
+    encoders: Encoders | None
     reading: Reading = eqx.field(static=True)
     outputs: tuple[str, ...] = eqx.field(static=True)
     scale: tuple[float, ...] = eqx.field(static=True)
@@ -70,7 +70,7 @@ class Shift(eqx.Module):
 
     def raw(self, told):
         """The term's outputs for what ``reading.vector`` made of one subject."""
-        return self.term.outputs_at(self.encoders(*told))
+        return self.term.outputs_at(told[0] if self.encoders is None else self.encoders(*told))
 
     def __call__(self, cov: Mapping[str, Any]) -> dict[str, Any]:
         """Random effect -> its shift, for one subject's covariates."""
@@ -85,7 +85,9 @@ class Encoders(Learned):
     names: tuple[str, ...] = eqx.field(static=True, default=())
 
     @classmethod
-    def of(cls, modules: tuple[eqx.Module, ...] = (), names: tuple[str, ...] = ()) -> Encoders:
+    def of(cls, modules: tuple[eqx.Module, ...], names: tuple[str, ...]) -> Encoders | None:
+        if not modules:
+            return None
         alone = Learned.of(modules)
         return cls(alone.weights, alone.rest, alone.tree, names)
 

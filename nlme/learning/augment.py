@@ -39,10 +39,11 @@ from nlme.parameters.covariance import Covariance
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 _MOST_QUADRATIC = 15  # inputs
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+STRENGTHS = (0.1, 0.3, 1.0, 1.8, 3.0, 5.6, 10.0, 18.0, 30.0, 100.0)
 
 
 RELEVANCE = "by relevance"
+LINEAR, QUADRATIC, NETWORK = "linear", "quadratic", "network"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -180,9 +181,9 @@ def augment(
     Parameters
     ----------
     fit : of a model without these covariates, by a method with modes
-    network : "quadratic" (linear, squared and product terms, each as far as it is relevant), options of :func:`nlme.mlp`
-        (``dict(width=16, depth=2)``), or a function of a key that makes a term from the vector of inputs to the outputs. By default both
-        are tried, the network with one hidden layer of 8 units, and cross-validation chooses
+    network : "linear" or "quadratic" (linear, squared and product terms), each term as far as it is relevant; options of
+        :func:`nlme.mlp` (``dict(width=16, depth=2)``); or a function of a key that makes a term or an Equinox module from the vector of
+        inputs to the outputs. By default all three are tried, the network with one hidden layer of 8 units, and cross-validation chooses
     inputs : names of covariates (their value at a subject's first record) and features (``Population.with_features``)
     to : the random effects that the network shifts; all of the subject's by default
     encoders : features -> Equinox module from their array to a vector (a convolutional encoder of images), or a function of a key
@@ -208,10 +209,9 @@ def augment(
     fold = subject_folds(fit.population, folds, by, seed)
     task = _Task(evidence, reading, _told(reading, fit.population), fit.population.features, outputs, encoders, fold)
     keys = jax.random.split(jax.random.key(seed), starts)
-    tried = []
-    if network == "quadratic" or (network is None and not encoders and task.count <= _MOST_QUADRATIC):
-        tried.append(_quadratic(task))
-    if network != "quadratic":
+    kinds = _kinds(network, task)
+    tried = [_by_relevance(task, kind) for kind in kinds if kind != NETWORK]
+    if NETWORK in kinds:
         tried.append(_network(task, network, strengths, keys))
     held = np.concatenate([one.held_out for one in tried])
     plain, omega = task.judged(np.zeros_like(evidence.h))
@@ -263,7 +263,7 @@ class _Task:
         """A covariance in the fit's standard deviations, on the scale of the random effects."""
         return dataclasses.replace(unit, sd=unit.sd * self.evidence.omega.sd, per=self.evidence.omega.per)
 
-    def shift(self, term, within: Encoders, middle) -> Shift:
+    def shift(self, term, within: Encoders | None, middle) -> Shift:
         sd = tuple(float(self.evidence.sd[k]) for k in self.to)
         return Shift(term, within, self.reading, self.outputs, sd, tuple(float(x) for x in middle))
 
@@ -284,12 +284,17 @@ class _Task:
         return np.asarray(by_subject(jnp.asarray(f), omega, jnp.asarray(h), jnp.asarray(A))), omega
 
 
-def _quadratic(task: _Task) -> _Best:
-    """Linear, squared and product terms by their relevance."""
+def _by_relevance(task: _Task, kind: str) -> _Best:
+    """Linear terms, or linear, squared and product terms, by their relevance."""
     labels, (center, scale) = task.reading.labels(task.shapes), task.standard(task.count)
-    blank = jnp.zeros((len(task.outputs), task.count + task.count * (task.count + 1) // 2))
-    term = Quadratic(blank, labels, task.outputs, tuple(center.tolist()), tuple(scale.tolist()))
-    phi = np.asarray(jax.vmap(term.basis)(task.told[0]))
+    if kind == LINEAR:
+        blank = build(inputs=labels, outputs=task.outputs, center=center, scale=scale, key=0, width=1, depth=0)
+        phi = (np.asarray(task.told[0]) - center) / scale
+    else:
+        count = task.count + task.count * (task.count + 1) // 2
+        weights = jnp.zeros((len(task.outputs), count))
+        blank = Quadratic(weights, labels, task.outputs, tuple(center.tolist()), tuple(scale.tolist()))
+        phi = np.asarray(jax.vmap(blank.basis)(task.told[0]))
     h, A = task.evidence.h, task.evidence.A
 
     def of(seen):
@@ -302,9 +307,11 @@ def _quadratic(task: _Task) -> _Best:
 
     def finish():
         weights, middle, _ = of(np.ones(len(h), bool))
-        return task.shift(dataclasses.replace(term, weights=jnp.asarray(weights.T)), Encoders.of(), middle @ weights), np.zeros(1)
+        own = jnp.asarray(weights.T)
+        term = dataclasses.replace(blank, weights=(own,) if kind == LINEAR else own)
+        return task.shift(term, None, middle @ weights), np.zeros(1)
 
-    return _Best((("quadratic", RELEVANCE),), held[None], omega, finish)
+    return _Best(((kind, RELEVANCE),), held[None], omega, finish)
 
 
 def _network(task: _Task, network, strengths, keys) -> _Best:
@@ -328,7 +335,26 @@ def _network(task: _Task, network, strengths, keys) -> _Best:
         made = regression.at(numbers)
         return task.shift(made.term, made.encoders, regression.middle(numbers)), last.value
 
-    return _Best(tuple(("network", float(s)) for s in strengths), held, omegas[chosen], finish)
+    return _Best(tuple((NETWORK, float(s)) for s in strengths), held, omegas[chosen], finish)
+
+
+def _kinds(network, task: _Task) -> tuple[str, ...]:
+    """What is tried.
+
+    Raises
+    ------
+    ModelError
+        A word that is none, terms by relevance with encoders.
+    """
+    if isinstance(network, str):
+        if network not in (LINEAR, QUADRATIC) or task.encoders:
+            raise ModelError(
+                f'augment: network is "linear", "quadratic" (both without encoders), options of nlme.mlp or a function of a key; got {network!r}.'
+            )
+        return (network,)
+    if network is not None or task.encoders:
+        return (NETWORK,)
+    return (LINEAR, QUADRATIC, NETWORK) if task.count <= _MOST_QUADRATIC else (LINEAR, NETWORK)
 
 
 def _scores(held_out: np.ndarray) -> np.ndarray:
@@ -373,7 +399,7 @@ def _begun(task: _Task, network, key) -> Shift:
     """A shift whose numbers are the start that ``key`` gives."""
     first, second = jax.random.split(key)
     within, one = _encoders(task.encoders, second), jax.tree.map(lambda x: x[0], task.told)
-    extra = jax.eval_shape(within, *one).shape[0] - task.count
+    extra = 0 if within is None else jax.eval_shape(within, *one).shape[0] - task.count
     labels = (*task.reading.labels(task.shapes), *(f"encoded_{k + 1}" for k in range(extra)))
     term = _term(network, labels, task.outputs, *task.standard(len(labels)), first)
     made = task.shift(term, within, np.zeros(len(task.outputs)))
@@ -394,7 +420,7 @@ def _encoded(fit: Evaluated, encoders, inputs) -> dict[str, Any]:
     return encoders
 
 
-def _encoders(encoders: Mapping[str, Any], key) -> Encoders:
+def _encoders(encoders: Mapping[str, Any], key) -> Encoders | None:
     made = [one if isinstance(one, eqx.Module) else one(k) for one, k in zip(encoders.values(), _keys(key, encoders), strict=True)]
     return Encoders.of(tuple(made), tuple(encoders))
 
