@@ -39,6 +39,7 @@ from nlme.parameters.covariance import Covariance
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 _MOST_QUADRATIC = 15  # inputs
+_NOTHING = 0.5
 STRENGTHS = (0.1, 0.3, 1.0, 1.8, 3.0, 5.6, 10.0, 18.0, 30.0, 100.0)
 
 
@@ -95,14 +96,15 @@ class Augmentation(Shown):
 
     @property
     def pays(self) -> bool:
-        """Whether the network predicts the random effects of people whom it has not seen better than typical values do."""
-        return self.gain > 0.0
+        """Whether the network predicts the random effects of people whom it has not seen better than typical values do: by more than
+        half a unit of -2 log likelihood, for a network that is penalised away gains nothing and costs nothing."""
+        return self.gain > _NOTHING
 
     @functools.cached_property
     def messages(self) -> list[str]:
         """What there is to say, in words."""
         kind, strength = self.best
-        verdict, better = ("pays", "lower") if self.pays else ("does not pay", "higher")
+        verdict, better = "pays" if self.pays else "does not pay", "lower" if self.gain >= 0 else "higher"
         how = "weights by their relevance" if strength == RELEVANCE else f"a penalty of strength {strength:g}"
         found = [
             f"The network {verdict}: held out, -2 log likelihood of the random effects is {abs(self.gain):.1f} "

@@ -137,14 +137,15 @@ def accumulated_effects(fit: Evaluated, parameters: str | list[str] | None = Non
     subjects, chosen, parts = subjects_of(fit), _parameters(fit, parameters), []
     for name in fit.layout.anatomy.covariates:
         x = subjects.told[name]
-        cuts = np.unique(np.quantile(x, np.linspace(0.0, 1.0, bins + 1)))
+        # cuts are values that somebody has, so that somebody stands in every interval
+        cuts = np.unique(np.quantile(x, np.linspace(0.0, 1.0, bins + 1), method="inverted_cdf"))
         if name in subjects.categories or len(cuts) < 2:
             continue
         bin_of = np.clip(np.searchsorted(cuts, x, side="left"), 1, len(cuts) - 1)
         low, high = (typical_parameters(fit, subjects.told | {name: cuts[bin_of - side]}) for side in (1, 0))
         for parameter in chosen:
             steps = high[parameter] - low[parameter]
-            means = [np.mean(steps[bin_of == k]) if np.any(bin_of == k) else 0.0 for k in range(1, len(cuts))]
+            means = [np.mean(steps[bin_of == k]) for k in range(1, len(cuts))]
             whole = np.r_[0.0, np.cumsum(means)]
             effect = whole - np.mean(np.interp(x, cuts, whole))
             parts.append(pd.DataFrame({"parameter": parameter, "covariate": name, "x": cuts, "effect": effect}))

@@ -62,6 +62,16 @@ def test_accumulated_effects_are_the_function_itself_but_for_a_constant(at):
     np.testing.assert_allclose(table[table.covariate == "age"].effect, 0.0, atol=1e-12)
 
 
+def test_steps_of_repeated_values_are_not_lost():
+    """Few different values, many people: every step is that of the function."""
+    rows = [{"ID": i, "TIME": 1.0, "DV": 1.0, "wt": (50.0, 60.0, 80.0)[i % 3 if i > 40 else 0], "sex": 0, "age": 1.0 + i} for i in range(60)]
+    at = nlme.evaluate(Clearance(), nlme.read_nonmem(pd.DataFrame(rows), covariates=["wt", "sex", "age"]))
+    own = nlme.accumulated_effects(at, "cl").query("covariate == 'wt'")
+    np.testing.assert_array_equal(own.x, [50.0, 60.0, 80.0])
+    expected = 2.0 * (own.x / 70.0) ** 0.75
+    np.testing.assert_allclose(np.diff(own.effect), np.diff(expected), rtol=1e-12)
+
+
 def test_pictures(at):
     assert len(nlme.plots.forest(at).axes) == 1
     assert nlme.plots.accumulated(at).axes[0].get_xlabel() == "wt"
