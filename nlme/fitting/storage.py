@@ -299,7 +299,10 @@ def _template(path: Path, saved: dict, arrays: dict[str, np.ndarray], kind: type
         model if isinstance(model, Model) else _made(path, kind, {name: v for name, v in settings.items() if name in known})
     )
     if saved.get("shift") is not None and not isinstance(template, Augmented):
-        template = shift_in(template, saved["shift"], arrays)
+        try:
+            template = shift_in(template, saved["shift"], arrays)
+        except FitError as error:
+            raise FitError(f"{path} is damaged or was edited: {error}.") from None
     now = _constants(template)
     if now != constants and list(Inventory(template).all_names) == saved["parameters"]:
         changed = [name for name in constants.keys() | now.keys() if constants.get(name) != now.get(name)]

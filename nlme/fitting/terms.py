@@ -52,6 +52,8 @@ def shift_in(base: Model, saved: dict, arrays: dict[str, np.ndarray]) -> Augment
     FitError
         A file that does not hold what it should.
     """
+    if not isinstance(saved, dict) or "term" not in saved:
+        raise FitError(f"what was added to its model is {str(saved)[:60]!r}")
     if saved["term"] is None:
         raise ModelError(
             "The fit's model has a network or an encoder of the user's own, which no file can hold: give the model itself, "
@@ -66,8 +68,8 @@ def shift_in(base: Model, saved: dict, arrays: dict[str, np.ndarray]) -> Augment
         numbers = [tuple(map(float, saved[name])) for name in ("scale", "middle")]
         shift = Shift(_term_in(saved["term"], arrays), None, reading, tuple(map(str, saved["outputs"])), *numbers)
         return augmented(base, shift, {name: tuple(what) if isinstance(what, list) else what for name, what in saved["covariates"]})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FitError(f"The network of the model cannot be read ({type(error).__name__}: {error}).") from None
+    except Exception as error:  # what a damaged document makes Python say
+        raise FitError(f"the network that was added to its model cannot be read ({type(error).__name__}: {error})") from None
 
 
 def _term_out(term: Any, arrays: dict[str, np.ndarray]) -> Any:
