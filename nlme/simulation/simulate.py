@@ -98,7 +98,9 @@ def simulate(
             used, found = eta, at
         parts.append(table.columns(used, found, errors if noise else None, min(size, replicates - begin)))
     frame = table.frame(parts)
-    made = simulated_class()(data_sets(frame, population) if as_data else frame)
+    whole = data_sets(frame, population) if as_data else frame
+    made = simulated_class()(whole)
+    made.attrs.update(whole.attrs)  # units and categories, which reading it again needs
     made.extrapolates = None if watched is None else watched.table(replicates)
     return made
 
