@@ -93,10 +93,14 @@ def test_noise_does_not_pay(fit):
     assert linear.gain < 2.0
 
 
-def test_wide_features_are_projected(fit):
+def test_wide_features_are_projected(fit, tmp_path):
     wide = nlme.augment(fit, "quadratic", inputs=("x", "genes"), to="slope", components=3, folds=4)
     assert wide.pays and wide.explained["slope"] > 0.4 and set(wide.explained) == {"slope"}
     assert wide.model.covariates == {"x": "", "genes": (60,)}
+    refit = nlme.fit(wide.model, fit.population, fixed=["shift"], progress=False, max_evaluations=20)
+    refit.save(tmp_path / "fit.nlme")  # with the directions
+    opened = nlme.load(tmp_path / "fit.nlme", model=Line)
+    assert nlme.evaluate(opened.model, opened.population).objective == pytest.approx(refit.objective, abs=1e-6)
     again = nlme.augment(fit, "quadratic", inputs=("x", "genes"), to="slope", components=3, folds=4, reduce="random")
     assert np.isfinite(again.scores).all()
 
