@@ -95,6 +95,8 @@ _HOMES = {
     "nlme.uncertainty.compare": ("compare",),
     "nlme.diagnostics.thorough": ("audit",),
     "nlme.learning.cross_validation": ("cross_validate", "split"),
+    "nlme.learning.augment": ("augment",),
+    "nlme.learning.effects": ("covariate_effects", "accumulated_effects"),
     "nlme.learning.curves": ("learned_curves",),
     "nlme.discovery.discover": ("discover",),
     "nlme.training.aids": ("MultipleShooting", "GrowingHorizon", "PredictionError"),

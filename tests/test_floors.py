@@ -43,6 +43,7 @@ ARROWS = {
     ("learning", "uncertainty"),  # or by a bootstrap
     ("learning", "simulation"),  # a network in the equations is asked at the predicted states
     ("discovery", "learning"),
+    ("discovery", "simulation"),
     ("reporting", "plots"),  # the page shows the pictures
     ("cli", "demo"),
 }
@@ -57,7 +58,9 @@ LAZY_UP = {
 
 # Files that know each other, each for a method of a public object that is written out elsewhere; there are no other circles.
 CIRCLES = {
-    frozenset({"language/model", "language/describe", "language/anatomy", "language/asked", "language/effects"}),  # a model as HTML
+    frozenset(
+        {"language/model", "language/describe", "language/anatomy", "language/asked", "language/effects"}
+    ),  # a model as HTML
     frozenset({"fitting/result", "fitting/storage", "diagnostics/audit"}),  # Fit.save and Fit.audit
 }
 

@@ -62,6 +62,7 @@ def placed(
         cmt_name=tuple(names[i] for i in order),
         covariates={k: v[order] for k, v in covariates.items()},
         extra={k: v[order] for k, v in extra.items()},
+        features=s.features,
         **{k: v[order] for k, v in columns.items()},
     )
     return made, is_new[order]

@@ -15,6 +15,7 @@ import numpy as np
 
 from nlme.data.covariates import CovariateInfo
 from nlme.data.designs import redesigned
+from nlme.data.features import features_by_subject
 from nlme.data.subject import RECORD_FIELDS, WHOLES, Subject, count, span
 from nlme.errors import DataError, name_error
 
@@ -47,7 +48,7 @@ class Population(Sequence):
     Raises
     ------
     DataError
-        Two subjects with the same ID, or a covariate that one of them lacks.
+        Two subjects with the same ID, or a covariate or features that one of them lacks.
     """
 
     subjects: tuple[Subject, ...]
@@ -75,6 +76,11 @@ class Population(Sequence):
             missing = [n for n in self.covariates if n not in s.covariates]
             if missing:
                 raise DataError(f"Subject {s.id!r} has no covariate {missing[0]!r}; it has: {', '.join(s.covariates) or 'none'}.")
+            shapes = {name: values.shape for name, values in s.features.items()}
+            if shapes != self.features:
+                raise DataError(
+                    f"Subject {s.id!r} has the features {shapes or 'none'}, and subject {self.ids[0]!r} has {self.features}."
+                )
 
     def _is_constant(self, name: str) -> bool:
         known = (s.history.covariates[name] for s in self.subjects if name in s.covariates and len(s))
@@ -116,6 +122,11 @@ class Population(Sequence):
         return tuple(s.id for s in self.subjects)
 
     @property
+    def features(self) -> dict[str, tuple[int, ...]]:
+        """name -> shape of what is known of every subject once, see :meth:`with_features`."""
+        return {name: values.shape for name, values in self.subjects[0].features.items()} if self.subjects else {}
+
+    @property
     def n_observations(self) -> int:
         return sum(s.n_observations for s in self.subjects)
 
@@ -147,6 +158,8 @@ class Population(Sequence):
             if course is not None:
                 digest.update(repr((i, len(course))).encode())
                 digest.update(b"".join(_bytes([v], "<i8" if v.dtype.kind == "i" else "<f8") for v in course.columns().values()))
+        for name, shape in sorted(self.features.items()):
+            digest.update(repr((name, shape)).encode() + _bytes([s.features[name].ravel() for s in self.subjects], "<f8"))
         return digest.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -157,6 +170,31 @@ class Population(Sequence):
 
     def __hash__(self) -> int:
         return hash(self.hash)
+
+    # -- features ---------------------------------------------------------------------------------------------------
+
+    def with_features(self, name: str, values: Any) -> Population:
+        """The same data with an array of any shape for each subject: gene expressions (G,), an image (H, W), an embedding.
+
+        A model declares it with its shape, ``covariates = {"wt": "kg", "mri": (32, 32)}``, and reads it as ``cov.mri``.  It is
+        held once for each subject, whatever the number of records, and goes where the subject goes: ``filter``, ``split``,
+        ``cross_validate``, ``bootstrap``, ``with_doses``, ``simulate``, a saved fit.  A NONMEM table (:meth:`to_frame`) has no
+        place for it.
+
+        Parameters
+        ----------
+        name : what the model calls it; features of the same name are replaced
+        values : (N, ...), one row for each subject in the order of ``ids``, or a dict, Series or DataFrame by ID
+
+        Raises
+        ------
+        DataError
+            The name of a covariate, another number of rows, a subject without values, missing or infinite numbers, arrays of
+            different shapes.
+        """
+        own = features_by_subject(name, values, self.ids, self.covariates)
+        told = zip(self.subjects, own, strict=True)
+        return replace(self, subjects=tuple(replace(s, features={**s.features, name: row}) for s, row in told))
 
     # -- other designs ---------------------------------------------------------------------------------------------
 
@@ -206,7 +244,7 @@ class Population(Sequence):
     # -- tables and print ------------------------------------------------------------------------------------------
 
     def to_frame(self) -> pd.DataFrame:
-        """The data as a NONMEM table, one row per record; ``read_nonmem`` of it gives an equal population.
+        """The data as a NONMEM table, one row per record; ``read_nonmem`` of it gives an equal population but for its features.
 
         Units, categories and endpoint names travel in ``frame.attrs["nlme"]``; once saved as CSV they have to be given again.
         """
@@ -246,6 +284,8 @@ class Population(Sequence):
             else:
                 text = span(values, unit=info.unit)
             lines.append((f"covariate {name}", text + ("" if info.constant else _varies(info))))
+        for name, shape in self.features.items():
+            lines.append((f"features {name}", f"{' x '.join(map(str, shape))} numbers per subject"))
         return lines
 
     def _per_subject(self, counts: list[int]) -> str:

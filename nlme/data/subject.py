@@ -42,6 +42,8 @@ class Subject:
     course
         What covariates and occasion are in time, where the records alone do not say it: records that are gone said when they
         change.  None: as the records say.
+    features
+        name -> array of any shape, what is known of the subject once (``Population.with_features``).
     """
 
     id: int | str
@@ -65,6 +67,7 @@ class Subject:
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     rows: np.ndarray = None
     course: Course | None = None
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self):
         def put(name, value):
@@ -86,6 +89,7 @@ class Subject:
             put("endpoint", frozen(np.where(self.is_observation, 0, -1), np.int64))
         put("cmt_name", (None,) * n if self.cmt_name is None else tuple(self.cmt_name))
         put("covariates", {k: frozen(np.broadcast_to(v, (n,)), np.float64) for k, v in self.covariates.items()})
+        put("features", {k: v if not v.flags.writeable else frozen(v, np.float64) for k, v in self.features.items()})
         put("extra", {k: frozen(v, np.asarray(v).dtype) for k, v in self.extra.items()})
         for name in (*RECORD_FIELDS, "cmt_name"):
             if len(getattr(self, name)) != n:
@@ -133,6 +137,9 @@ class Subject:
         pairs = [(getattr(self, f), getattr(other, f)) for f in RECORD_FIELDS if f != "rows"]
         pairs += [(self.covariates[k], other.covariates[k]) for k in self.covariates]
         pairs += [(self.extra[k], other.extra[k]) for k in self.extra]
+        if self.features.keys() != other.features.keys():
+            return False
+        pairs += [(self.features[k], other.features[k]) for k in self.features]
         return all(_same(a, b) for a, b in pairs)
 
     def __hash__(self) -> int:

@@ -28,8 +28,8 @@ from nlme.errors import ModelError
 from nlme.fitting.result import Fit, require_fit
 from nlme.language.model import Model
 from nlme.learning.curves import covariance_of, outputs_of
-from nlme.learning.visited import visited
 from nlme.neural.term import learned_terms
+from nlme.simulation.visited import visited
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 _POINTS = 60  # at which expressions are compared

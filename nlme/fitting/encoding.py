@@ -134,7 +134,7 @@ def of_kind(value: Any, default: Any) -> bool:
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, int | float):
         whole = isinstance(value, int) or isinstance(default, float)
-        return isinstance(value, int | float) and whole and math.isfinite(value)
+        return isinstance(value, int | float) and whole and (math.isfinite(value) or math.isinf(default))
     if isinstance(default, tuple) and default and not hasattr(default, "_fields"):
         return isinstance(value, tuple) and all(of_kind(one, default[0]) for one in value)
     return isinstance(value, type(default))

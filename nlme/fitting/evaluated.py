@@ -359,7 +359,8 @@ class Evaluated:
         rows = [(i, 0) for i in range(len(population))]
         if anatomy.by_occasion:
             rows = [(i, j) for i, s in enumerate(population) for j in np.unique(s.occasion, return_index=True)[1]]
-        cov = {name: np.array([[population[i].covariates[name][j]] for i, j in rows], float) for name in anatomy.covariates}
+        told = [anatomy.told_at(population[i], j) for i, j in rows]
+        cov = {name: np.stack([one[name][None] for one in told]) for name in told[0]}
         index = pd.Index([population[i].id for i, _ in rows], name="ID")
         if anatomy.by_occasion:
             occasions = [str(population[i].occasion[j]) for i, j in rows]

@@ -34,6 +34,7 @@ import numpy as np
 from nlme import fitting, marginal
 from nlme.data.course import packed, unpacked
 from nlme.data.covariates import CovariateInfo
+from nlme.data.features import packed_features, unpacked_features
 from nlme.data.population import RECORD_FIELDS, Population, Subject
 from nlme.dynamics.solvers import SENTENCES as SOLVER_SENTENCES
 from nlme.dynamics.solvers import SOLVED
@@ -42,7 +43,9 @@ from nlme.fitting.archive import read, write
 from nlme.fitting.covariance import KINDS, CovarianceOfEstimates
 from nlme.fitting.encoding import decoded, encoded, fields_encoded, record_decoded, record_of
 from nlme.fitting.result import Fit
+from nlme.fitting.terms import shift_in, shift_out
 from nlme.language.anatomy import Anatomy, anatomy_of
+from nlme.language.augmented import Augmented, written_as
 from nlme.language.files import load_model
 from nlme.language.lookup import class_named
 from nlme.language.model import Model
@@ -69,7 +72,7 @@ def save(fit: Fit, path) -> None:
         The place cannot be written to, or the fit holds something that a file cannot (an option of a method of your own).
     """
     arrays: dict[str, np.ndarray] = {}
-    kind, inventory = type(fit.model), Inventory(fit.model)
+    kind, inventory = written_as(fit.model), Inventory(fit.model)
     computed = fit.__dict__.get("covariance")
     vocabulary, records = _population_out(fit.population)
     document = {
@@ -83,6 +86,7 @@ def save(fit: Fit, path) -> None:
             "settings": _settings(fit.model),
             "constants": _constants(fit.model),
             "standardisation": numbers_of(fit.model),
+            "shift": shift_out(fit.model, arrays),
         },
         "method": {
             "module": type(fit.method).__module__,
@@ -134,7 +138,7 @@ def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
         saved, parameters, module, name = {}, None, "", ""
     if not isinstance(parameters, list) or not all(isinstance(one, str) for one in parameters):
         raise FitError(f"{path} is damaged: it does not say which model it holds.")
-    template = _template(path, saved, _kind_of(path, module, name, model), model)
+    template = _template(path, saved, arrays, _kind_of(path, module, name, model), model)
     inventory = Inventory(template)
     if inventory.all_names != parameters:
         raise ModelError(
@@ -142,7 +146,12 @@ def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
             f"  saved: {', '.join(map(str, parameters))}\n  now:   {', '.join(inventory.all_names)}"
         )
     anatomy_of(template)  # what is wrong with the model itself is said before the file is blamed
-    if source.strip() and not source.startswith("#") and (now := source_of(type(template))) and code_of(now) != code_of(source):
+    if (
+        source.strip()
+        and not source.startswith("#")
+        and (now := source_of(written_as(template)))
+        and code_of(now) != code_of(source)
+    ):
         warnings.warn(
             f"{path}: the text of {type(template).__name__} has changed since the fit was saved; its estimates and objective are of the model "
             f"as it was then (model.py in the file), and what is computed anew is of the model as it is now.",
@@ -287,8 +296,8 @@ def _kind_of(path: Path, module: str, name: str, model) -> type[Model]:
     return found
 
 
-def _template(path: Path, saved: dict, kind: type[Model], model) -> Model:
-    """A model of this class with the constants of the saved one."""
+def _template(path: Path, saved: dict, arrays: dict[str, np.ndarray], kind: type[Model], model) -> Model:
+    """A model of this class with the constants of the saved one, and with the network that was added to it."""
     settings, constants = saved.get("settings"), saved.get("constants")
     if not isinstance(settings, dict) or not isinstance(constants, dict):
         raise FitError(f"{path} is damaged: the constants of its model are missing.")
@@ -296,6 +305,11 @@ def _template(path: Path, saved: dict, kind: type[Model], model) -> Model:
     template = (
         model if isinstance(model, Model) else _made(path, kind, {name: v for name, v in settings.items() if name in known})
     )
+    if saved.get("shift") is not None and not isinstance(template, Augmented):
+        try:
+            template = shift_in(template, saved["shift"], arrays)
+        except FitError as error:
+            raise FitError(f"{path} is damaged or was edited: {error}.") from None
     template = with_numbers(template, saved.get("standardisation", {}))
     now = _constants(template)
     if now != constants and list(Inventory(template).all_names) == saved["parameters"]:
@@ -413,7 +427,7 @@ def _population_out(population: Population) -> tuple[dict, dict[str, np.ndarray]
     arrays |= {f"records/{name}": np.concatenate([getattr(s, name) for s in subjects]) for name in RECORD_FIELDS}
     for name in population.covariates:
         arrays[f"covariates/{name}"] = np.concatenate([s.covariates[name] for s in subjects])
-    return vocabulary, arrays | packed([s.course for s in subjects])
+    return vocabulary, arrays | packed([s.course for s in subjects]) | packed_features([s.features for s in subjects])
 
 
 def _plain(value):
@@ -441,6 +455,7 @@ def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
     if not all(isinstance(name, str | None) for names in saved["cmt_name"] for name in names):
         raise FitError("the names of compartments are no words")
     subjects, courses = [], unpacked(arrays, len(saved["ids"]))
+    features = unpacked_features(arrays, len(saved["ids"]))
     for i, person in enumerate(saved["ids"]):
         if isinstance(person, bool) or not isinstance(person, int | str):
             raise FitError(f"{person!r} is no ID")
@@ -452,6 +467,7 @@ def _population_in(saved: dict, arrays: dict[str, np.ndarray]) -> Population:
                 covariates={name: arrays[f"covariates/{name}"][part] for name in infos},
                 extra={name: np.array(values[part]) for name, values in saved["extra"].items()},
                 course=courses[i],
+                features=features[i],
                 **{name: arrays[f"records/{name}"][part] for name in RECORD_FIELDS},
             )
         )

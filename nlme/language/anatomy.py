@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +17,7 @@ from nlme.dynamics.recognition import flows_of
 from nlme.errors import ModelError
 from nlme.language.dependence import dependence
 from nlme.language.mistakes import in_method, kind_of
-from nlme.language.model import Model, covariate_units
+from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.told import Told, comparisons_refused, covariate_holds, told
 from nlme.observation.base import Law, Observation
 from nlme.parameters.covariance import Covariance, joined
@@ -35,7 +35,7 @@ class Anatomy:
     effects: tuple[str, ...]  # all that reach a subject, its site's last: "cl", "v", "cl_occ[1]", "cl_occ[2]", "cl_site"
     words: tuple[str, ...]  # what individual() sees of them: "cl", "v", "cl_occ", "cl_site"
     by_occasion: int  # how many of these differ between occasions
-    covariates: tuple[str, ...]
+    covariates: tuple[str, ...]  # numbers that may change in time
     individual: tuple[str, ...]
     states: tuple[str, ...]
     endpoints: tuple[str, ...]
@@ -55,6 +55,8 @@ class Anatomy:
     by_site: int = 0  # how many these are, the last
     mixture: str = ""  # field with the shares of subpopulations
     subpopulations: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()  # arrays that a subject has once; among the covariates they have one row
+    shapes: tuple[tuple[int, ...], ...] = ()  # of these
 
     @property
     def plain(self) -> bool:
@@ -133,10 +135,25 @@ class Anatomy:
             # a sum, not a product with 0 and 1: what does not belong here must not reach here as NaN either
             seen += list(jnp.sum(jnp.where(here[:, None], table, 0.0), axis=0))
         seen += [eta[k] for k in range(self.inner, len(self.effects))]
-        cov = {name: values[name] for name in self.covariates}
+        cov = {name: values[name] for name in (*self.covariates, *self.features)}
         if self.mixture:
             model = eqx.tree_at(lambda m: getattr(m, self.mixture).member, model, values[MEMBER].astype(int))
         return model, named("random effect", self.words, seen), Named(cov, "covariate")
+
+    def row(self, covariates: Mapping[str, Any], k) -> dict[str, Any]:
+        """The k-th row (a number or a traced one) of what is told in every row, with the features, which are the same in all."""
+        return {name: value[0 if name in self.features else k] for name, value in covariates.items()}
+
+    def blank(self, made: Callable[[tuple[int, ...]], Any]) -> dict[str, Any]:
+        """Covariates and features by name, each what ``made`` makes of its shape."""
+        return {name: made(()) for name in self.covariates} | {
+            name: made(shape) for name, shape in zip(self.features, self.shapes, strict=True)
+        }
+
+    def told_at(self, subject, record: int = 0) -> dict[str, np.ndarray]:
+        """Covariates of a subject at one of its records, and its features."""
+        told = {name: np.asarray(subject.covariates[name][record], dtype=float) for name in self.covariates}
+        return told | {name: subject.features[name] for name in self.features}
 
     @property
     def table(self) -> tuple[str, ...]:
@@ -203,8 +220,9 @@ def rows_of(model: Model, anatomy: Anatomy, eta: Float[Array, " q"], covariates:
         return individual_row(*anatomy.at(model, eta, values))
 
     if rows == 1:
-        return jax.tree.map(lambda x: x[None], of_row({k: v[0] for k, v in covariates.items()}))
-    return jax.vmap(of_row)(covariates)
+        return jax.tree.map(lambda x: x[None], of_row(anatomy.row(covariates, 0)))
+    once = {name: covariates[name][0] for name in anatomy.features}
+    return jax.vmap(lambda values: of_row(values | once))({k: v for k, v in covariates.items() if k not in once})
 
 
 def used_parameters(function, arrays, *others) -> list[int]:
@@ -256,7 +274,7 @@ def anatomy_of(model: Model, infos: Mapping[str, CovariateInfo] | None = None) -
     ModelError
         Any of the methods is missing, misspells a name, takes a number for a word or returns something of the wrong form.
     """
-    covariates = tuple(covariate_units(model))
+    covariates, shapes = tuple(covariate_units(model)), feature_shapes(model)
     with in_method(type(model).__name__, "random"):
         omega = model.random()
     with in_method(type(model).__name__, "between_occasions"):
@@ -298,9 +316,11 @@ def anatomy_of(model: Model, infos: Mapping[str, CovariateInfo] | None = None) -
 
     effect_holds = "a random effect, zero on average"
     with comparisons_refused():
-        words = told("eta", effects, lambda _: effect_holds), told("cov", covariates, covariate_holds(infos))
+        cov = told("cov", covariates, covariate_holds(infos)) | {name: np.ones(shape) for name, shape in shapes.items()}
+        words = told("eta", effects, lambda _: effect_holds), cov
         jax.eval_shape(lambda arrays: individual(list(words[0].values()), arrays, words[1]), arrays)
     etas, cov = [scalar] * len(effects), {name: scalar for name in covariates}
+    cov |= {name: jax.ShapeDtypeStruct(shape, jnp.float64) for name, shape in shapes.items()}
     reach = dependence(individual, etas, arrays, cov)
     names = found["individual"]
     carries = {name: any(row[: len(effects)]) for name, row in zip(names, reach, strict=True)}
@@ -384,4 +404,6 @@ def anatomy_of(model: Model, infos: Mapping[str, CovariateInfo] | None = None) -
         laws=found["laws"],
         mixture=mixtures[0] if mixtures else "",
         subpopulations=getattr(model, mixtures[0]).names if mixtures else (),
+        features=tuple(shapes),
+        shapes=tuple(shapes.values()),
     )

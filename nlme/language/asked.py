@@ -29,11 +29,15 @@ class _Recorder:
         self.seen.append(x)
         return self._term(jnp.zeros(len(x)) if self._cut else jnp.stack(x))
 
+    def outputs_at(self, x):
+        self.seen.append(list(x))
+        return self._term.outputs_at(jnp.zeros(len(x)) if self._cut else x)
+
     def __getattr__(self, name: str):
         return getattr(self._term, name)
 
 
-def asked_at(model: Model, anatomy: Anatomy, eta, values: dict, state, t) -> dict[str, list[list]]:
+def calls_at(model: Model, anatomy: Anatomy, eta, values: dict, state, t) -> dict[str, list[list]]:
     """Term -> calls of its inputs, by every method of the model at one record."""
     return _run(model, anatomy, lambda asking: anatomy.at(asking, eta, values), state, t)[0]
 
@@ -137,7 +141,8 @@ def _arguments(model: Model, anatomy: Anatomy) -> tuple[tuple, slice, slice]:
     """Shapes of everything that a model is told, parameters first, and where effects and covariates stand among their leaves."""
     scalar = jax.ShapeDtypeStruct((), jnp.float64)
     arrays = [jax.ShapeDtypeStruct(x.shape, jnp.float64) for x in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))]
-    etas, cov, rest = ([scalar] * count for count in (len(anatomy.words), len(anatomy.covariates), len(anatomy.states) + 1))
+    etas, rest = ([scalar] * count for count in (len(anatomy.words), len(anatomy.states) + 1))
+    cov = list(anatomy.blank(lambda shape: jax.ShapeDtypeStruct(shape, jnp.float64)).values())
     a, b, c = len(arrays), len(arrays) + len(etas), len(arrays) + len(etas) + len(cov)
     return (arrays, etas, cov, rest), slice(a, b), slice(b, c)
 
@@ -146,24 +151,24 @@ def _traced(model: Model, anatomy: Anatomy, given, cut: bool = False):
     arrays, etas, cov, (*state, t) = given
     own, others = eqx.partition(model, eqx.is_inexact_array)
     model = eqx.combine(jax.tree.unflatten(jax.tree.structure(own), arrays), others)
-    eta, cov = named("random effect", anatomy.words, etas), named("covariate", anatomy.covariates, cov)
+    eta, cov = named("random effect", anatomy.words, etas), named("covariate", (*anatomy.covariates, *anatomy.features), cov)
     return _run(model, anatomy, lambda asking: (asking, eta, cov), state, t, cut)
 
 
 def values_of(
-    model: Model, anatomy: Anatomy, told: np.ndarray, wanted: dict[str, dict[int, list[int]]]
+    model: Model, anatomy: Anatomy, told: np.ndarray, features: dict[str, np.ndarray], wanted: dict[str, dict[int, list[int]]]
 ) -> dict[str, dict[int, np.ndarray]]:
     """Term -> input -> the values that it is asked in the calls ``wanted``, of subjects without random effects who are ``told``
-    (m, k) what the columns of ``anatomy.table`` say."""
+    (m, k) what the columns of ``anatomy.table`` say, and have ``features`` (m, ...)."""
 
-    def at(row):
-        values = {name: row[k] for k, name in enumerate(anatomy.table)}
+    def at(row, own):
+        values = {name: row[k] for k, name in enumerate(anatomy.table)} | own
         zero = jnp.zeros(len(anatomy.effects))
-        found = asked_at(model, anatomy, zero, values, jnp.zeros(len(anatomy.states)), jnp.asarray(0.0))
+        found = calls_at(model, anatomy, zero, values, jnp.zeros(len(anatomy.states)), jnp.asarray(0.0))
         return {
             name: {k: jnp.stack([found[name][c][k] for c in calls]) for k, calls in inputs.items()}
             for name, inputs in wanted.items()
         }
 
-    found = jax.jit(jax.vmap(at))(jnp.asarray(told))
+    found = jax.jit(jax.vmap(at))(jnp.asarray(told), features)
     return {name: {k: np.ravel(x) for k, x in inputs.items()} for name, inputs in found.items()}

@@ -15,7 +15,7 @@ from nlme.language.anatomy import Anatomy, anatomy_of, individual_row, named, ob
 from nlme.language.asked import effects_through_terms
 from nlme.language.dependence import dependence
 from nlme.language.effects import transforms_at
-from nlme.language.model import Model, covariate_units, documentation
+from nlme.language.model import Model, covariate_units, documentation, feature_shapes
 from nlme.neural.correction import Correction, labels
 from nlme.neural.term import learned_terms
 from nlme.parameters.inventory import Inventory
@@ -82,9 +82,9 @@ def describe(model: Model | type[Model]) -> Description:
     sections = [_parameters(model), *_networks(model)]
     if anatomy.effects:
         sections.append(_effects(model, anatomy))
-    if anatomy.covariates:
-        units = covariate_units(model)
-        rows = tuple((name, units[name] or "-") for name in anatomy.covariates)
+    if anatomy.covariates or anatomy.features:
+        told = covariate_units(model) | {name: f"array {shape}" for name, shape in feature_shapes(model).items()}
+        rows = tuple((name, unit or "-") for name, unit in told.items())
         sections.append(("Covariates", ("name", "unit"), rows))
     sections.append(_individual(model, anatomy))
     if anatomy.states:
@@ -120,9 +120,11 @@ def _networks(model: Model):
 
 
 def _effects(model: Model, anatomy: Anatomy):
-    transforms = transforms_at(model, anatomy, dict.fromkeys(anatomy.covariates, 1.0))
+    transforms = transforms_at(model, anatomy, anatomy.blank(np.ones))
     through, rows = effects_through_terms(model, anatomy), []
-    transforms |= {name: f"through {' and '.join(terms)} alone (its variance is held in a fit)" for name, terms in through.items()}
+    transforms |= {
+        name: f"through {' and '.join(terms)} alone (its variance is held in a fit)" for name, terms in through.items()
+    }
     for omega in anatomy.levels(model):
         variances, correlation = np.diagonal(np.asarray(omega.matrix)), np.asarray(omega.correlation)
         for k, name in enumerate(omega.names):
@@ -141,9 +143,9 @@ def _individual(model: Model, anatomy: Anatomy):
         own = eqx.combine(jax.tree.unflatten(pieces.tree, leaves), pieces.rest)
         return list(individual_row(own, named("random effect", anatomy.words, etas), Named(cov, "covariate")).values())
 
-    etas, cov = [scalar] * len(anatomy.words), {name: scalar for name in anatomy.covariates}
+    etas, cov = [scalar] * len(anatomy.words), anatomy.blank(lambda shape: jax.ShapeDtypeStruct(shape, jnp.float64))
     reach = dependence(individual, etas, cov, pieces.shapes)
-    words = [*(f"eta.{n}" for n in anatomy.words), *(f"cov.{n}" for n in sorted(anatomy.covariates)), *labels]
+    words = [*(f"eta.{n}" for n in anatomy.words), *(f"cov.{n}" for n in sorted(cov)), *labels]
     rows = tuple((name, _listed(words, row)) for name, row in zip(anatomy.individual, reach, strict=True))
     return "Individual parameters", ("name", "depends on"), rows
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +22,12 @@ def effect_transforms(model: Model, population, anatomy: Anatomy) -> dict[str, s
     Decides whether a table may show a variance as a coefficient of variation.
     """
     subject = next(iter(population))
-    return transforms_at(model, anatomy, {name: subject.covariates[name][0] for name in anatomy.covariates})
+    return transforms_at(model, anatomy, anatomy.told_at(subject))
 
 
-def transforms_at(model: Model, anatomy: Anatomy, covariates: dict[str, float]) -> dict[str, str]:
+def transforms_at(model: Model, anatomy: Anatomy, covariates: Mapping[str, Any]) -> dict[str, str]:
     """The same at given covariates; "unknown" where the individual parameters are not numbers there."""
-    cov = Named({name: jnp.asarray(float(value)) for name, value in covariates.items()}, "covariate")
+    cov = Named({name: jnp.asarray(value, dtype=jnp.float64) for name, value in covariates.items()}, "covariate")
 
     @jax.jit
     def table(etas):

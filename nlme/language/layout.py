@@ -18,7 +18,7 @@ from nlme.data.units import differ
 from nlme.errors import ModelError, name_error
 from nlme.jets.jet import Columns
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
-from nlme.language.model import Model, covariate_units
+from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.observed import check_observed
 from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, padded_members, size_classes
 from nlme.language.records import records_of
@@ -194,8 +194,14 @@ def _occasions(model: Model, anatomy: Anatomy, population: Population) -> tuple[
 
 
 def _check_covariates(model: Model, anatomy: Anatomy, population: Population) -> None:
+    _check_features(model, population)
     units = covariate_units(model)
     for name in anatomy.covariates:
+        if name in population.features:
+            raise ModelError(
+                f"{type(model).__name__} takes {name!r} for a number, and the data have it as features of shape "
+                f"{population.features[name]}. Declare covariates = {{{name!r}: {population.features[name]}, ...}}."
+            )
         if name not in population.covariates:
             raise ModelError(
                 f"{type(model).__name__} needs covariate {name!r}. "
@@ -208,6 +214,20 @@ def _check_covariates(model: Model, anatomy: Anatomy, population: Population) ->
                 f"{type(model).__name__} takes covariate {name!r} in {units[name]}, and the data have it in {unit}. Convert the "
                 f"column, or write the same unit in both: the model's covariates = {{{name!r}: ...}} and read_nonmem(..., "
                 f"covariates={{{name!r}: ...}})."
+            )
+
+
+def _check_features(model: Model, population: Population) -> None:
+    for name, shape in feature_shapes(model).items():
+        if name not in population.features:
+            raise ModelError(
+                f"{type(model).__name__} needs the features {name!r}. "
+                + name_error("features", name, population.features, "The population")
+                + f" Give them with population.with_features({name!r}, array)."
+            )
+        if population.features[name] != shape:
+            raise ModelError(
+                f"{type(model).__name__} takes features {name!r} of shape {shape}, and the data have shape {population.features[name]}."
             )
 
 

@@ -1,7 +1,7 @@
 """The model class: its fields are the population parameters, its methods the boxes a pharmacometrician draws.
 
     typical values      fields, declared with nlme.positive, real, bounded, probability, covariance, mlp
-    patient data        covariates = {"wt": "kg"}
+    patient data        covariates = {"wt": "kg", "mri": (32, 32)}
     random effects      random(), between_occasions() and between_sites()
     individual params   individual(eta, cov)
     dynamics            dynamics(ind)
@@ -144,7 +144,7 @@ class Model(eqx.Module, metaclass=_Kind):
         return found[0] if found else None
 
     def individual(self, eta, cov) -> dict:
-        """Individual parameters from random effects and covariates (both named scalars)."""
+        """Individual parameters from random effects and covariates (named scalars; features are arrays)."""
         raise ModelError(
             f"{type(self).__name__} has no individual(self, eta, cov) method: it must return a dict of individual parameters."
         )
@@ -227,18 +227,37 @@ def documentation(model: Model) -> str:
 
 
 def covariate_units(model: Model) -> dict[str, str]:
-    """Covariate name -> unit as declared; a tuple of names declares them without units.
+    """Covariate name -> unit as declared, without features; a tuple of names declares them without units.
 
     Raises
     ------
     ModelError
-        ``covariates`` is neither a dict of units nor a sequence of names.
+        ``covariates`` is neither a dict of units (and shapes) nor a sequence of names.
     """
     declared = type(model).covariates
     if isinstance(declared, dict):
-        return {str(k): (v or "") for k, v in declared.items()}
+        return {str(k): (v or "") for k, v in declared.items() if not isinstance(v, tuple)}
     if isinstance(declared, str) or not all(isinstance(name, str) for name in declared):
         raise ModelError(
             f'{type(model).__name__}.covariates must be a dict from name to unit, such as {{"wt": "kg"}}; got {declared!r}.'
         )
     return {name: "" for name in declared}
+
+
+def feature_shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """Features name -> shape as declared, ``covariates = {"mri": (32, 32)}``.
+
+    Raises
+    ------
+    ModelError
+        A shape that is not one of positive whole numbers.
+    """
+    declared = type(model).covariates
+    found = {str(k): v for k, v in declared.items() if isinstance(v, tuple)} if isinstance(declared, dict) else {}
+    for name, shape in found.items():
+        if not shape or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in shape):
+            raise ModelError(
+                f"{type(model).__name__}.covariates: the features {name!r} are declared with the shape of one subject's array, such as "
+                f"(5000,) or (32, 32); got {shape!r}."
+            )
+    return {name: tuple(map(int, shape)) for name, shape in found.items()}

@@ -86,7 +86,7 @@ class _Solver:
         """The structure while covariates change linearly: at time ``t``, or at the row's own."""
         timeline, q = self.timeline, len(self.anatomy.effects)
         model = self._rebuild(self._frozen.at[self._moves].set(z[q:]))
-        values = {name: value[row] for name, value in self.covariates.items()}
+        values = self.anatomy.row(self.covariates, row)
         if t is not None:
             since = t - timeline.anchor[row]
             values |= {name: values[name] + slope[row] * since for name, slope in timeline.drift.items()}

@@ -24,12 +24,13 @@ _noted = operator.attrgetter(*_NOTED)
 class SubjectData(eqx.Module):
     """Arrays of one subject (or, with a leading axis, of all): its timeline, its covariates and its observations.
 
+    Covariates have a value in every row of parameters; features, (1, ...) arrays among them, are the same in all.
     Samples are grouped by endpoint: endpoint e owns ``spans[e][0] : spans[e][1]`` of the T samples.  Where ``mask`` is False a
     sample is padding: a copy of another sample whose observation does not count.
     """
 
     timeline: Timeline
-    covariates: dict[str, Float[Array, " K"]]
+    covariates: dict[str, Float[Array, "K ..."]]
     observed: Float[Array, " T"]
     cens: Float[Array, " T"]  # 0; 1: below ``observed``; -1: above it
     limit: Float[Array, " T"]  # the other end of a censored interval; NaN: none
@@ -133,6 +134,7 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
         restarts=bool(event["ahead"].any()),
         rows=rows,
     )
+    covariates |= {name: np.stack([s["subject"].features[name] for s in subjects])[:, None] for name in anatomy.features}
     arrays = SubjectData(timeline, covariates, observed, cens, limit, positions >= 0, np.zeros(n, int), spans)
     return arrays, positions
 

@@ -119,7 +119,7 @@ def _seen(model: Model, anatomy: Anatomy, population: Population, wanted) -> dic
             if not np.all(np.isfinite(values)):
                 _refuse(model, name, k, "is not a finite number for every subject")
             if _alike(values):
-                every = every or _at(model, anatomy, np.concatenate([told_by(s, anatomy) for s in population]), wanted)
+                every = every or _at(model, anatomy, population, [told_by(s, anatomy) for s in population], wanted)
                 inputs[k] = every[name][k]
             if _alike(inputs[k]):
                 _refuse(model, name, k, f"is {values[0]:g} in every record, so that it can learn nothing from it")
@@ -127,12 +127,16 @@ def _seen(model: Model, anatomy: Anatomy, population: Population, wanted) -> dic
 
 
 def _at_first(model: Model, anatomy: Anatomy, population: Population, wanted):
-    return _at(model, anatomy, np.stack([told_by(s, anatomy)[0] for s in population]), wanted)
+    return _at(model, anatomy, population, [told_by(s, anatomy)[:1] for s in population], wanted)
 
 
-def _at(model: Model, anatomy: Anatomy, told: np.ndarray, wanted):
-    """What is asked of subjects who are ``told`` (m, k) these, of the first subpopulation."""
-    return values_of(model, anatomy, np.hstack([told, np.zeros((len(told), int(bool(anatomy.mixture))))]), wanted)
+def _at(model: Model, anatomy: Anatomy, population: Population, told: list[np.ndarray], wanted):
+    """What is asked of subjects who are ``told`` (m_i, k) these, of the first subpopulation."""
+    rows = np.concatenate(told)
+    owner = np.repeat(np.arange(len(told)), [len(own) for own in told])
+    features = {name: np.stack([s.features[name] for s in population])[owner] for name in anatomy.features}
+    rows = np.hstack([rows, np.zeros((len(rows), int(bool(anatomy.mixture))))])
+    return values_of(model, anatomy, rows, features, wanted)
 
 
 def _alike(values: np.ndarray) -> bool:

@@ -31,6 +31,7 @@ from nlme.neural.penalties import L2
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import Fits, objectives_by_subject, refuse_sites, run_fits
 from nlme.search.problem import Penalty, Problem
+from nlme.simulation.simulate import simulate
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of L2, tried when none are given
@@ -51,6 +52,7 @@ class CrossValidation(Shown):
         fit to everybody
     plain, plain_in_sample : (N,) and one number, the same without the networks; None where the model has none
     fits : the fits, K by F, those without networks last
+    inventory : the parameters whose estimates they are
     """
 
     model: Model
@@ -63,6 +65,7 @@ class CrossValidation(Shown):
     plain: np.ndarray | None
     plain_in_sample: float | None
     fits: Fits
+    inventory: Inventory
 
     @property
     def scores(self) -> np.ndarray:
@@ -92,6 +95,41 @@ class CrossValidation(Shown):
     def pays(self) -> bool | None:
         """Whether the networks predict people whom they have not seen better than the model does without them."""
         return None if self.gain is None else self.gain > 0.0
+
+    def predictions(self, without: bool = False):
+        """Every observation beside its prediction from covariates alone (random effects zero), by the fit that has not seen the subject.
+
+        Parameters
+        ----------
+        without : by the fits without the networks; else by those of the best penalty
+
+        Returns
+        -------
+        DataFrame
+            ID, TIME, ENDPOINT, DV, PRED, in the order of the data
+
+        Raises
+        ------
+        FitError
+            ``without`` of a model that has no networks; a fold whose fit cannot be solved for a subject left out.
+        """
+        import pandas as pd
+
+        if without and self.plain is None:
+            raise FitError(f"{type(self.model).__name__} has no networks to be left out.")
+        kind = len(self.penalties) if without else int(np.argmin(self.scores))
+        count, parts = int(self.folds.max()) + 1, []
+        for f in range(count):
+            own = self.population[np.flatnonzero(self.folds == f)]
+            model = self.inventory.at_unconstrained(self.model, np.asarray(self.fits.u[kind * count + f]))
+            found = simulate(model, own, key=0, eta="typical", noise=False, ode=self.method.ode)
+            found = pd.DataFrame(found.loc[found.MDV == 0, ["ID", "TIME", "ENDPOINT", "IPRED"]])
+            found["DV"] = np.concatenate([subject.dv[subject.is_observation] for subject in own])
+            parts.append(found.rename(columns={"IPRED": "PRED"}))
+        whole = pd.concat(parts)
+        order = {person: k for k, person in enumerate(self.population.ids)}
+        whole = whole.sort_values("ID", key=lambda ids: ids.map(order), kind="stable").reset_index(drop=True)
+        return whole[["ID", "TIME", "ENDPOINT", "DV", "PRED"]]
 
     @functools.cached_property
     def messages(self) -> list[str]:
@@ -198,7 +236,7 @@ def cross_validate(
     if penalties is None:
         penalties = tuple(L2(s) for s in STRENGTHS) if weights.any() else (None,)
     penalties = tuple(penalties)
-    fold = _folds(population, folds, by, seed)
+    fold = subject_folds(population, folds, by, seed)
     rows = [(k, f) for k in range(len(penalties) + bool(weights.any())) for f in range(folds)]
     seen = np.array([fold != f for _, f in rows], float)
     functions = tuple(p for p in penalties if p is not None)
@@ -230,7 +268,9 @@ def cross_validate(
     trained = np.nansum(values * seen.reshape(values.shape), axis=2).mean(axis=1) * folds / (folds - 1)
     count = len(penalties)
     plain = (held[count], float(trained[count])) if weights.any() else (None, None)
-    found = CrossValidation(model, method, population, penalties, fold, held[:count], trained[:count], *plain, fits)
+    found = CrossValidation(
+        model, method, population, penalties, fold, held[:count], trained[:count], *plain, fits, problem.inventory
+    )
     if not np.isfinite(found.scores).any():
         raise FitError(f"No penalty could be judged: {' '.join(found.messages) or 'subjects left out cannot be predicted.'}")
     return found
@@ -261,7 +301,7 @@ def split(population: Population, fraction: float = 0.2, *, by: str = "subject",
     return population.filter(lambda s: s.id not in ids), population.filter(lambda s: s.id in ids)
 
 
-def _folds(population: Population, folds: Any, by: str, seed: int) -> np.ndarray:
+def subject_folds(population: Population, folds: Any, by: str, seed: int) -> np.ndarray:
     """(N,) each subject's fold: whole groups, in random order, each to the fold that has the fewest subjects."""
     groups = _groups(population, by)
     count = groups.max() + 1

@@ -20,9 +20,9 @@ import numpy as np
 from nlme.diagnostics.audit import information
 from nlme.errors import FitError, ModelError
 from nlme.fitting.result import Fit, require_fit
-from nlme.learning.visited import visited
 from nlme.neural.correction import labels
 from nlme.neural.term import learned_terms
+from nlme.simulation.visited import visited
 from nlme.uncertainty.bootstrap import Bootstrap
 
 _LEVELS = 0.5, 0.8, 0.9, 0.95

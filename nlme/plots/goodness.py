@@ -59,9 +59,9 @@ def _row(panels, rows: pd.DataFrame, name: str, units: Mapping[str, str]) -> Non
     unit = units.get(name)
     observed, pred, ipred = rows["DV"], rows["PRED"], rows["IPRED"]
     log = wants_log(observed, pred, ipred)
-    _agreement(panels[0], pred, observed, log)
+    agreement(panels[0], pred, observed, log)
     panels[0].set(xlabel=axis_label("Population prediction", unit), ylabel=axis_label(f"Observed {name}", unit))
-    _agreement(panels[1], ipred, observed, log)
+    agreement(panels[1], ipred, observed, log)
     panels[1].set(xlabel=axis_label("Individual prediction", unit), ylabel=axis_label(f"Observed {name}", unit))
     _residuals(panels[2], rows["TIME"], rows["CWRES"], False)
     panels[2].set(xlabel=axis_label("Time", units.get("time")), ylabel=f"CWRES of {name}")
@@ -69,7 +69,7 @@ def _row(panels, rows: pd.DataFrame, name: str, units: Mapping[str, str]) -> Non
     panels[3].set(xlabel=axis_label("Population prediction", unit), ylabel=f"CWRES of {name}")
 
 
-def _agreement(axes: Axes, predicted: pd.Series, observed: pd.Series, log: bool) -> None:
+def agreement(axes: Axes, predicted: pd.Series, observed: pd.Series, log: bool) -> None:
     """Observations over predictions on equal axes, so that the identity line is the diagonal."""
     axes.plot(predicted, observed, **{**OBSERVED, **dense(len(observed))})
     both = np.concatenate([predicted, observed])

@@ -281,7 +281,7 @@ def _absorption_of(inventory, model, anatomy, cov, u):
 def _covariates(problem: Problem) -> dict:
     """Of the first subject's first record."""
     subject = next(iter(problem.layout.population))
-    return {name: jnp.asarray(float(subject.covariates[name][0])) for name in problem.layout.anatomy.covariates}
+    return {name: jnp.asarray(value) for name, value in problem.layout.anatomy.told_at(subject).items()}
 
 
 @eqx.filter_jit

@@ -16,6 +16,7 @@ from nlme.language.sites import sites_of
 from nlme.simulation.data_sets import data_sets
 from nlme.simulation.predict import effects_of, members_of, model_of
 from nlme.simulation.records import Design, Records
+from nlme.simulation.region import simulated_class, watch
 
 CHOICES = ("estimated", "new", "typical")
 
@@ -57,7 +58,9 @@ def simulate(
     DataFrame
         REPLICATE, ID, TIME, ENDPOINT, IPRED, DV, EVID, MDV (0 where the record is an observation of this endpoint; 1 where a value
         was only asked for: records to predict, for every endpoint), DVID (the data's code of the endpoint, else its name), and the
-        random effects used (one column each, ``eta.NAME``).  ``read_nonmem`` reads one replicate of it, and of ``as_data``
+        random effects used (one column each, ``eta.NAME``).  ``read_nonmem`` reads one replicate of it, and of ``as_data``.  Of a fit
+        with networks its ``extrapolates`` lists the records at which one is asked outside of what the data visited, and ``messages``
+        says so (see :mod:`nlme.simulation.region`)
 
     Raises
     ------
@@ -78,16 +81,28 @@ def simulate(
         eta = _chosen(model, population, eta)[None]
         at = Records(design, own, eta, ode, None if members is None else members[None])
     table, parts, size = _Table(design), [], design.batch(replicates)
+    watched = watch(model, design)
+    drawn = members if members is None else members[None]
+    if watched is not None and at is not None:
+        watched.see(eta, at.states, drawn)
     for begin in range(0, replicates, size):
         key, draws, errors, shares = _keys(key, size, members is not None and at is None)
         if at is None:
             used = drawn_effects(design.anatomy, own, population, draws)
-            found = Records(design, own, used, ode, None if members is None else _drawn_members(own, design, shares))
+            drawn = None if members is None else _drawn_members(own, design, shares)
+            found = Records(design, own, used, ode, drawn)
+            if watched is not None:
+                count = min(size, replicates - begin)
+                watched.see(used[:count], found.states[:count], drawn)
         else:
             used, found = eta, at
         parts.append(table.columns(used, found, errors if noise else None, min(size, replicates - begin)))
     frame = table.frame(parts)
-    return data_sets(frame, population) if as_data else frame
+    whole = data_sets(frame, population) if as_data else frame
+    made = simulated_class()(whole)
+    made.attrs.update(whole.attrs)  # units and categories, which reading it again needs
+    made.extrapolates = None if watched is None else watched.table(replicates)
+    return made
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

@@ -132,7 +132,7 @@ def random_parameters(fit: Fit) -> np.ndarray:
     if not q:
         return omega
     people = list(fit.population)[:_PROBES]
-    covariates = {name: jnp.asarray([s.covariates[name][:1] for s in people], float) for name in anatomy.covariates}
+    covariates = {n: jnp.stack([anatomy.told_at(s)[n][None] for s in people]) for n in anatomy.told_at(people[0])}
     etas = jnp.tile(0.1 * (1.0 + jnp.arange(q)) / q, (len(people), 1))
 
     def table(u, eta, cov):

@@ -168,18 +168,17 @@ def test_derivatives_of_steady_states_with_every_lag(name, ways):
 
 
 def test_a_constant_infusion_knows_no_lag_and_no_bioavailability():
-    """Given or modelled, its rate over the rate constant at the record, and nothing after it."""
+    """Its rate over the rate constant at the record, and nothing after it; one whose rate the model has is refused."""
     times = [0.0, 1.0, 4.0]
 
     def dynamics(ind):
         return nlme.pk.OneCompartment(cl=ind.k, v=1.0, lag=ind.lag, bioavailability=ind.f, rate=ind.r)
 
     model = model_of(dict(k=0.3, lag=2.0, f=0.5, r=7.0), dynamics)
-    found, slope = states_of(
-        model, population_of([[dict(time=0.0, rate=given, ss=1)] for given in (7.0, -1.0)], times), order=1
-    )()
+    found, slope = states_of(model, population_of([[dict(time=0.0, rate=7.0, ss=1)]], times), order=1)()
     level = 7.0 / 0.3 * np.exp(-0.3 * np.array(times))
-    np.testing.assert_allclose(found[..., 0], [level, level], rtol=1e-12)
+    np.testing.assert_allclose(found[0, :, 0], level, rtol=1e-12)
     by_k = -level * (1.0 + 0.3 * np.array(times))
     np.testing.assert_allclose(slope[0, :, 0], np.stack([by_k, *[0.0 * level] * 3], axis=-1), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(slope[1, :, 0], np.stack([by_k, *[0.0 * level] * 2, level], axis=-1), rtol=1e-12, atol=1e-12)
+    with pytest.raises(nlme.DataError, match="needs its RATE"):
+        states_of(model, population_of([[dict(time=0.0, rate=-1.0, ss=1)]], times), order=1)()

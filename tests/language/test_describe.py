@@ -41,7 +41,7 @@ def test_html_escapes_what_the_user_wrote():
 
 
 def test_what_is_not_a_model_is_refused():
-    with pytest.raises(nlme.ModelError, match="a model or its class"):
+    with pytest.raises(nlme.ModelError, match="takes a model, its class or a fit; got int"):
         nlme.describe(3)
 
 

@@ -122,3 +122,19 @@ def test_what_is_no_penalty_is_said(population):
         nlme.cross_validate(Curve(), population, nlme.SAEM())
     with pytest.raises(DataError, match="between 0 and 1"):
         nlme.split(population, 1.5)
+
+
+def test_held_out_predictions_are_those_of_the_fit_that_has_not_seen_the_subject(found, population):
+    fold, table = 1, found.predictions()
+    ids = {i for i, f in zip(population.ids, found.folds, strict=True) if f == fold}
+    fit = nlme.fit(found.model, population.filter(lambda s: s.id not in ids), penalty=found.best, progress=False)
+    part = population.filter(lambda s: s.id in ids)
+    expected = nlme.predict(fit.model, part)
+    own = table[table.ID.isin(ids)]
+    np.testing.assert_allclose(own.PRED.to_numpy(), expected["y"].to_numpy(), atol=1e-3)
+    np.testing.assert_array_equal(table.DV, np.concatenate([s.dv for s in population]))
+    assert list(dict.fromkeys(table.ID)) == list(population.ids)
+    plain = found.predictions(without=True)
+    assert plain.PRED.round(10).nunique() == found.folds.max() + 1  # nothing tells subjects apart
+    picture = nlme.plots.held_out(found, units={"y": "mg/L"})
+    assert [axes.get_title() for axes in picture.axes] == ["held out", "held out, without the networks"]

@@ -9,8 +9,8 @@ import pytest
 
 import nlme
 from nlme.errors import ModelError
-from nlme.learning.visited import visited
 from nlme.models.theophylline import Theophylline
+from nlme.simulation.visited import visited
 
 
 class Both(nlme.Model):

@@ -146,7 +146,9 @@ def swinging(periods: float, points: int, noise: float = 0.03) -> nlme.Populatio
     return nlme.Population((subject,), endpoints=("angle", "speed"))
 
 
-@pytest.mark.parametrize("aid", [MultipleShooting(10), GrowingHorizon(6), PredictionError(), Collocation()], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize(
+    "aid", [MultipleShooting(10), GrowingHorizon(6), PredictionError(), Collocation()], ids=lambda a: type(a).__name__
+)
 def test_force_of_a_pendulum_is_found(aid):
     """Three periods: every aid leads to the sine."""
     population = swinging(3.0, 45)

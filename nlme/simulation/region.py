@@ -1,0 +1,123 @@
+"""Where a simulation asks a network what the data never asked: outside of the region that the fit's data visited.
+
+The region of a network is the box of the inputs that it was asked at the fit's records (``nlme.simulation.visited``); with two or three inputs
+their convex hull, for the corners of a box may be far from any datum. Looked at are the records of the simulation; a network in the
+equations is asked between them as well.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from nlme.fitting.result import Evaluated
+from nlme.neural.term import learned_terms
+from nlme.simulation.records import Design
+from nlme.simulation.visited import asked_at, visited
+
+_HULL = (2, 3)  # inputs
+_EDGE = 1e-6  # of the range, that is no step outside
+
+
+class Region:
+    """The inputs (M, n) that were visited."""
+
+    def __init__(self, points: np.ndarray):
+        self.low, self.high = points.min(axis=0), points.max(axis=0)
+        self._width = np.where(self.high > self.low, self.high - self.low, 1.0)
+        self._hull = None
+        if points.shape[1] in _HULL:
+            self._hull = _hull((points - self.low) / self._width)
+
+    def outside(self, x: np.ndarray) -> np.ndarray:
+        """(...,) which of the inputs x (..., n) lie outside."""
+        z = (x - self.low) / self._width
+        out = np.any((z < -_EDGE) | (z > (self.high - self.low) / self._width + _EDGE), axis=-1)
+        if self._hull is not None:
+            normals, offsets = self._hull[:, :-1], self._hull[:, -1]
+            out |= np.any(z @ normals.T + offsets > _EDGE, axis=-1)
+        return out
+
+
+def _hull(points: np.ndarray) -> np.ndarray | None:
+    """(facets, n + 1) of the inequalities of the hull; None where the points lie in a plane or are too few."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        return ConvexHull(points).equations
+    except (QhullError, ValueError):
+        return None
+
+
+class Watch:
+    """Compares what a simulation asks the networks of a fit with what its data asked; ``rows`` grow with every batch of replicates."""
+
+    def __init__(self, fit: Evaluated, design: Design):
+        self._fit, self._design = fit, design
+        self._regions = {name: Region(points) for name, points in visited(fit).items()}
+        self._found: dict[str, list[np.ndarray]] = {name: [] for name in self._regions}
+
+    def see(self, eta: np.ndarray, states: np.ndarray, members: np.ndarray | None) -> None:
+        """Random effects (R, N, q), states (R, n, s) and subpopulations (R, N) of so many replicates more."""
+        rows = np.arange(len(self._design.subject))
+        for r in range(len(states)):
+            own = None if members is None else members[r]
+            asked = asked_at(self._fit.model, self._design, eta[r][self._design.subject], states[r], own, rows)
+            for name, region in self._regions.items():
+                self._found[name].append(region.outside(asked[name]).any(axis=1))
+
+    def table(self, replicates: int):
+        """DataFrame: REPLICATE, ID, TIME and network, one row where it is asked outside; a replicate that stands for all has them all."""
+        import pandas as pd
+
+        parts = []
+        for name, found in self._found.items():
+            seen = np.stack(found[:replicates])
+            seen = np.broadcast_to(seen, (replicates, seen.shape[1])) if len(seen) == 1 else seen
+            r, k = np.nonzero(seen)
+            ids, time = self._design.ids.take(k), self._design.column("time")[k]
+            parts.append(pd.DataFrame({"REPLICATE": r + 1, "ID": ids, "TIME": time, "network": name}))
+        return pd.concat(parts, ignore_index=True)
+
+
+def watch(model, design: Design) -> Watch | None:
+    """None where there is nothing to compare with: no fit, or no network."""
+    return Watch(model, design) if isinstance(model, Evaluated) and learned_terms(model.model) else None
+
+
+@functools.cache
+def simulated_class() -> type:
+    """The class of simulated tables: a DataFrame that knows where it extrapolates."""
+    import pandas as pd
+
+    class Simulated(pd.DataFrame):
+        """A DataFrame of simulated observations.
+
+        Attributes
+        ----------
+        extrapolates : DataFrame with REPLICATE, ID, TIME and network of the records at which a network of the fit is asked outside
+            of what its data visited; empty where none is, None where there is no network or no fit
+        """
+
+        _metadata = ["extrapolates"]
+        extrapolates = None
+
+        @property
+        def _constructor(self):
+            return pd.DataFrame
+
+        @property
+        def messages(self) -> list[str]:
+            """What there is to say, in words."""
+            out = self.extrapolates
+            if out is None or not len(out):
+                return []
+            people, networks = out.ID.nunique(), ", ".join(dict.fromkeys(out.network))
+            return [
+                f"The simulation asks {networks} outside of what the data visited, for {people} subject{'s' if people > 1 else ''} "
+                f"({out.TIME.min():g} to {out.TIME.max():g}): there it is what its form makes of it, and nothing that was seen. "
+                f".extrapolates lists them."
+            ]
+
+    return Simulated

@@ -1,0 +1,100 @@
+"""Forest and accumulated local effects against what they are in closed form."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import nlme
+from nlme.errors import ModelError
+
+
+class Clearance(nlme.Model):
+    """A power of weight, a factor for a category, and nothing of age."""
+
+    covariates = ("wt", "sex", "age")
+    cl: nlme.Scalar = nlme.positive(2.0)
+    v: nlme.Scalar = nlme.positive(10.0)
+    omega: nlme.Covariance = nlme.covariance(cl=0.1)
+    sd: nlme.Scalar = nlme.positive(0.3)
+
+    def individual(self, eta, cov):
+        cl = self.cl * (cov.wt / 70.0) ** 0.75 * jnp.where(cov.sex == 1, 0.8, 1.0) + 0.0 * cov.age
+        return dict(cl=cl * jnp.exp(eta.cl), v=self.v)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.cl * t / ind.v, self.sd)}
+
+
+@pytest.fixture(scope="module")
+def at():
+    rng = np.random.default_rng(1)
+    wt = rng.uniform(40, 100, 60)
+    rows = [
+        {"ID": i, "TIME": t, "DV": 1.0, "wt": wt[i], "sex": "fm"[i % 3 == 0], "age": 0.5 * wt[i] + (i * 37 % 11)}
+        for i in range(60)
+        for t in (1.0, 2.0)
+    ]
+    return nlme.evaluate(
+        Clearance(), nlme.read_nonmem(pd.DataFrame(rows), covariates=["wt", "sex", "age"], categories={"sex": ["f", "m"]})
+    )
+
+
+def test_ratios_of_the_forest(at):
+    wt = np.array([s.covariates["wt"][0] for s in at.population])
+    table = nlme.covariate_effects(at).set_index(["parameter", "covariate", "level"]).sort_index()
+    assert set(table.index.get_level_values(0)) == {"cl"}
+    low, high = np.quantile(wt, (0.05, 0.95))
+    ratios = table.loc[("cl", "wt")].ratio.to_numpy()
+    np.testing.assert_allclose(np.sort(ratios), [(low / np.median(wt)) ** 0.75, (high / np.median(wt)) ** 0.75], rtol=1e-12)
+    assert table.loc[("cl", "sex", "m")].ratio == pytest.approx(0.8)
+    np.testing.assert_allclose(table.loc[("cl", "age")].ratio, 1.0)
+
+
+def test_accumulated_effects_are_the_function_itself_but_for_a_constant(at):
+    table = nlme.accumulated_effects(at, "cl")
+    own = table[table.covariate == "wt"]
+    sexes = np.array([s.covariates["sex"][0] for s in at.population])
+    factor = np.mean(np.where(sexes == 1, 0.8, 1.0))
+    expected = 2.0 * (own.x / 70.0) ** 0.75
+    slope = np.ptp(own.effect) / np.ptp(expected)
+    assert slope == pytest.approx(factor, rel=0.03)  # which people stand in which interval
+    np.testing.assert_allclose(own.effect - own.effect.mean(), slope * (expected - expected.mean()), atol=0.06)
+    # correlated with weight, age changes nothing and is shown to change nothing
+    np.testing.assert_allclose(table[table.covariate == "age"].effect, 0.0, atol=1e-12)
+
+
+def test_steps_of_repeated_values_are_not_lost():
+    """Few different values, many people: every step is that of the function."""
+    rows = [
+        {"ID": i, "TIME": 1.0, "DV": 1.0, "wt": (50.0, 60.0, 80.0)[i % 3 if i > 40 else 0], "sex": 0, "age": 1.0 + i}
+        for i in range(60)
+    ]
+    at = nlme.evaluate(Clearance(), nlme.read_nonmem(pd.DataFrame(rows), covariates=["wt", "sex", "age"]))
+    own = nlme.accumulated_effects(at, "cl").query("covariate == 'wt'")
+    np.testing.assert_array_equal(own.x, [50.0, 60.0, 80.0])
+    expected = 2.0 * (own.x / 70.0) ** 0.75
+    np.testing.assert_allclose(np.diff(own.effect), np.diff(expected), rtol=1e-12)
+
+
+def test_pictures(at):
+    assert len(nlme.plots.forest(at).axes) == 1
+    assert nlme.plots.accumulated(at).axes[0].get_xlabel() == "wt"
+
+
+def test_refused(at):
+    with pytest.raises(ModelError, match="'ka'"):
+        nlme.covariate_effects(at, "ka")
+    plain = type(
+        "Plain",
+        (Clearance,),
+        {
+            "covariates": (),
+            "individual": lambda self, eta, cov: dict(cl=self.cl * jnp.exp(eta.cl), v=self.v),
+            "__module__": __name__,
+        },
+    )
+    with pytest.raises(ModelError, match="no covariates"):
+        nlme.covariate_effects(nlme.evaluate(plain(), at.population))

@@ -1,0 +1,67 @@
+"""A simulation says where it asks a network what the data never asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import nlme
+from nlme.simulation.region import Region
+
+
+class Curve(nlme.Model):
+    """A level that a network makes of a covariate."""
+
+    covariates = ("x",)
+    level: nlme.Scalar = nlme.real(1.0)
+    net: nlme.MLP = nlme.mlp(inputs=("x",), outputs=1, width=2, depth=1, key=0)
+    omega: nlme.Covariance = nlme.covariance(level=0.2)
+    sd: nlme.Scalar = nlme.positive(0.3)
+
+    def individual(self, eta, cov):
+        return dict(level=self.level + self.net(cov.x)[0] + eta.level)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.level, self.sd)}
+
+
+def data(xs):
+    return nlme.read_nonmem(
+        pd.DataFrame([{"ID": i + 1, "TIME": t, "DV": 1.0 + 0.1 * i, "x": x} for i, x in enumerate(xs) for t in (1.0, 2.0)]),
+        covariates=["x"],
+    )
+
+
+@pytest.fixture(scope="module")
+def at():
+    return nlme.evaluate(Curve(), data([0.0, 1.0, 2.0]))
+
+
+def test_who_asks_outside_is_listed(at):
+    inside = nlme.simulate(at, data([0.5, 2.0]), key=1, eta="new")
+    assert len(inside.extrapolates) == 0 and inside.messages == []
+    out = nlme.simulate(at, data([0.5, 2.5, -1.0]), key=1, eta="new", replicates=3)
+    assert set(zip(out.extrapolates.REPLICATE, out.extrapolates.ID, out.extrapolates.TIME, strict=True)) == {
+        (r, i, t) for r in (1, 2, 3) for i in (2, 3) for t in (1.0, 2.0)
+    }
+    assert "asks net outside" in out.messages[0] and "2 subjects" in out.messages[0]
+    typical = nlme.simulate(at, data([0.5, 2.5]), key=1, eta="typical", replicates=2)
+    assert set(typical.extrapolates.REPLICATE) == {1, 2} and set(typical.extrapolates.ID) == {2}
+
+
+def test_without_a_fit_or_a_network_nothing_is_compared(at):
+    assert nlme.simulate(Curve(), data([5.0]), key=1, eta="new").extrapolates is None
+    table = nlme.simulate(at, data([0.5]), key=1, eta="new")
+    assert type(table[table.MDV == 0]) is pd.DataFrame
+
+
+def test_a_hull_is_tighter_than_a_box():
+    points = np.random.default_rng(0).uniform(size=(200, 2))
+    points = points[points.sum(axis=1) < 1.0]
+    region = Region(points)
+    assert region.outside(np.array([0.9, 0.9])) and not region.outside(np.array([0.3, 0.3]))
+    line = Region(np.stack([np.linspace(0, 1, 5)] * 2, axis=1))  # no hull: the box
+    assert not line.outside(np.array([0.2, 0.8])) and line.outside(np.array([0.2, 1.2]))
+    constant = Region(np.array([[1.0, 2.0], [1.0, 3.0]]))
+    assert constant.outside(np.array([1.1, 2.5])) and not constant.outside(np.array([1.0, 2.5]))
