@@ -68,6 +68,7 @@ def test_pooled_data_have_no_covariance_of_random_effects(population):
     assert at.covariance.names == ("mu", "sd") and np.isfinite(at.covariance.of_kind("S").standard_errors).all()
 
 
+@pytest.mark.slow
 def test_few_subjects_have_no_sandwich(population):
     """The scores of 2 subjects do not span 3 parameters: S is singular and the sandwich is too small; R is what there is."""
     at = nlme.evaluate(one_way.OneWay(), population[:2])

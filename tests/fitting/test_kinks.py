@@ -66,6 +66,7 @@ def test_they_come_from_the_scores_and_say_so(evaluated):
     assert "nlme.bootstrap(fit)" in other and "scores alone" not in other
 
 
+@pytest.mark.slow
 def test_a_fixed_lag_has_none():
     found = nlme.evaluate(Delayed(), drawn(20), fixed=["lag"])
     assert moving_times(found.model, found.layout, found.inventory) == ""
@@ -78,6 +79,7 @@ def test_what_moves_the_lag(model, words):
     assert moving_times(found.model, found.layout, found.inventory) == words
 
 
+@pytest.mark.slow
 def test_too_few_subjects_for_the_scores_are_told_of_the_bootstrap():
     covariance = nlme.evaluate(Delayed(), drawn(4)).covariance
     assert covariance.kind == "R" and "nlme.bootstrap(fit)" in covariance.verdict

@@ -67,6 +67,7 @@ def test_the_exact_likelihood(method, population):
     np.testing.assert_allclose(found.membership[["slow", "fast"]], posterior, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_importance_sampling_and_its_error(population):
     """The error is that of the sum over subpopulations: the subjects' objectives scatter about the exact ones by as much."""
     found = nlme.evaluate(Two(), population, nlme.ImportanceSampling(300))
@@ -157,6 +158,7 @@ def trial():
     return nlme.read_nonmem(pd.DataFrame(rows).sort_values(["ID", "TIME", "EVID"], ascending=[True, True, False]))
 
 
+@pytest.mark.slow
 def test_closed_form_and_ode():
     one, two = (nlme.evaluate(kind(), trial(), nlme.FOCEI()) for kind in (Kinetics, ClosedForm))
     assert one.objective == pytest.approx(two.objective, abs=1e-5)

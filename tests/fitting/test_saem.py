@@ -132,6 +132,7 @@ def test_occasions(visits):
     assert {inventory.names[k] for k in parts.shifts} == {"level", "second", "slope"}
 
 
+@pytest.mark.slow
 def test_both_phases_are_one_program(population, monkeypatch):
     """Exploration, annealing, smoothing and the end at held parameters differ in numbers; a second fit compiles nothing at all."""
     traced, real = [], iteration.iterate
@@ -223,6 +224,7 @@ def test_refusals(population, tmp_path):
         nlme.fit(Line(), population, nlme.SAEM(), checkpoint=tmp_path / "x")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_fit_is_refused(population, tmp_path):
     nlme.fit(Line(), population, nlme.SAEM(**QUICK), checkpoint=tmp_path / "x")
     with pytest.raises(nlme.FitError, match="another fit"):

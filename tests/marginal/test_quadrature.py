@@ -115,6 +115,7 @@ def test_nodes_converge_to_the_integral():
     assert errors[0] > 0.02 and errors[1] < errors[0] / 4 and errors[2] < 1e-5
 
 
+@pytest.mark.slow
 def test_importance_sampling_finds_the_integral():
     found = nlme.evaluate(Decay(), decays(), nlme.ImportanceSampling(20_000))
     assert found.monte_carlo.error < 0.03
@@ -127,7 +128,7 @@ def test_one_node_is_the_conditional_method_with_interaction():
     np.testing.assert_allclose(one, focei, rtol=1e-12)
 
 
-@pytest.mark.parametrize("form", [Decay, DecayODE])
+@pytest.mark.parametrize("form", [Decay, pytest.param(DecayODE, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", [nlme.AGQ, nlme.ImportanceSampling])
 def test_gradient(form, kind):
     """Nodes move with the parameters, and their motion is in the gradient."""
@@ -147,6 +148,7 @@ def test_gradient(form, kind):
         np.testing.assert_allclose(gradient[:, k], expected, rtol=2e-6, atol=1e-6, err_msg=inventory.names[k])
 
 
+@pytest.mark.slow
 def test_draws_of_subjects_are_their_own_and_reproducible():
     from nlme.fitting.monte_carlo import monte_carlo
 
@@ -159,6 +161,7 @@ def test_draws_of_subjects_are_their_own_and_reproducible():
     assert (spread.effective > 1).all() and (spread.effective <= 50).all()
 
 
+@pytest.mark.slow
 def test_importance_sampling_sees_what_the_mode_does_not():
     """Beyond the mode the density is flat (all the drug is gone, and the datum two sd away): most of the integral, out to 20."""
 
@@ -222,6 +225,7 @@ class Blind(nlme.Model):
         }
 
 
+@pytest.mark.slow
 def test_quadrature_of_answers_and_of_values_below_a_limit():
     """15 nodes give the integral, by scipy in both effects apart, and one node its Laplace approximation (no states: exact Hessian)."""
     data = pd.DataFrame(

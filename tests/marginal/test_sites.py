@@ -354,6 +354,7 @@ def test_an_ode_is_the_closed_form(trial):
     np.testing.assert_allclose(b.gradient, a.gradient, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_sites_of_one_subject_are_subjects(trial):
     """An effect per site is one per subject, if every subject is a site; both integrals by quadrature."""
 

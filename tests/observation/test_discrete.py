@@ -97,6 +97,7 @@ def _mixed(seed=5, n=6, **changes):
     return nlme.read_nonmem(table, dvid=kinds)
 
 
+@pytest.mark.slow
 def test_endpoints_of_different_kinds_in_one_model():
     at = nlme.evaluate(Mixed(), _mixed(), nlme.Laplace())
     assert at.subjects.converged.all()

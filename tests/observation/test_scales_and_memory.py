@@ -173,7 +173,11 @@ class Remembering(Scaled):
 @pytest.mark.parametrize("method", ["FOCEI", *(pytest.param(name, marks=pytest.mark.slow) for name in ("FO", "FOCE", "Laplace"))])
 @pytest.mark.parametrize(
     "model",
-    [Scaled(lam=0.3), pytest.param(Scaled(kind="yeojohnson", lam=0.3), marks=pytest.mark.slow), Remembering()],
+    [
+        pytest.param(Scaled(lam=0.3), marks=pytest.mark.slow),
+        pytest.param(Scaled(kind="yeojohnson", lam=0.3), marks=pytest.mark.slow),
+        Remembering(),
+    ],
     ids=["boxcox", "yeojohnson", "ar1"],
 )
 def test_gradients_in_shape_and_decay_are_central_differences(model, method, population):

@@ -83,6 +83,7 @@ def test_everything_arrives():
         np.testing.assert_allclose(states[:, -1, 0], [F * 160.0, F * 60.0], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_whole_numbers_of_transits_are_a_chain():
     """With lag, bioavailability, reset: the compartments of the chain against the function of time, values and derivatives."""
     typical = dict(mtt=2.5, cl=CL, lag=0.3)

@@ -147,7 +147,12 @@ def swinging(periods: float, points: int, noise: float = 0.03) -> nlme.Populatio
 
 
 @pytest.mark.parametrize(
-    "aid", [MultipleShooting(10), GrowingHorizon(6), PredictionError(), Collocation()], ids=lambda a: type(a).__name__
+    "aid",
+    [
+        MultipleShooting(10),
+        *(pytest.param(a, marks=pytest.mark.slow) for a in (GrowingHorizon(6), PredictionError(), Collocation())),
+    ],
+    ids=lambda a: type(a).__name__,
 )
 def test_force_of_a_pendulum_is_found(aid):
     """Three periods: every aid leads to the sine."""

@@ -129,6 +129,7 @@ def phenobarbital():
     return nlme.fit(Phenobarbital(), datasets.load("phenobarbital"), progress=False)
 
 
+@pytest.mark.slow
 def test_a_few_replicates_against_single_fits(phenobarbital):
     boot = nlme.bootstrap(phenobarbital, 12, key=3, tolerance=1e-10)
     _compare_with_loop(phenobarbital, boot, range(3))
