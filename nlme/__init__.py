@@ -99,6 +99,7 @@ _HOMES = {
     "nlme.learning.effects": ("covariate_effects", "accumulated_effects"),
     "nlme.learning.curves": ("learned_curves",),
     "nlme.discovery.discover": ("discover",),
+    "nlme.search.minibatches": ("Minibatches",),
     "nlme.training.aids": ("MultipleShooting", "GrowingHorizon", "PredictionError"),
     "nlme.training.collocation": ("Collocation",),
     "nlme.uncertainty.importance_resampling": ("sir",),

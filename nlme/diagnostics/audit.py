@@ -132,6 +132,7 @@ def quick_checks(fit: Fit) -> list[Check]:
         **({"inputs of the networks": _inputs, "scales of the networks": _scales} if learned_terms(fit.model) else {}),
         "starts": _starts,
         "density of the subjects": _density,
+        **({"effective parameters": _effective} if fit.penalty_slopes is not None else {}),
         **({"cross-validation": _validation} if fit.validation else {}),
     }
     if fit.effects:
@@ -211,10 +212,34 @@ def _validation(fit: Fit, name: str) -> Check:
     return Check(name, REMARK if plain else FINE, float("nan"), " ".join(fit.validation))
 
 
+def effective_parameters(fit: Fit) -> float | None:
+    """tr H^-1 (H - P), H the Hessian of the penalised objective, P that of the penalty or prior: how many parameters the data determine.
+
+    Every free parameter counts 1 without a penalty, and less the more a penalty holds it; None where the curvature is not known.
+    Source: Gray (1992), doi:10.1080/01621459.1992.10476248, section 3; Hastie & Tibshirani (1990), Generalized Additive Models, 3.5.
+    """
+    hessian, _ = information(fit)
+    if hessian is None or not np.all(np.isfinite(hessian)):
+        return None
+    penalty = 0.0 if fit.penalty_slopes is None else fit.penalty_slopes[1]
+    moving = np.array([fit.ended is None or name not in fit.ended for name in fit.inventory.names])
+    own = np.ix_(moving, moving)
+    return float(np.trace(_solution(hessian[own], (hessian - penalty)[own])))
+
+
+def _effective(fit: Fit, name: str) -> Check:
+    found = effective_parameters(fit)
+    if found is None:
+        return Check(name, UNJUDGED, float("nan"), "The curvature of the objective is not known.")
+    of = "prior" if fit.priors else "penalty"
+    return Check(name, FINE, found, f"Of {len(fit.inventory)} free parameters the {of} leaves {found:.1f} to the data.")
+
+
 def _solution(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Least squares in units of the diagonal, so that parameters of any scale count alike."""
     scale = np.sqrt(np.maximum(np.abs(np.diagonal(matrix)), 1e-300))
-    return np.linalg.lstsq(matrix / np.outer(scale, scale), right / scale, rcond=1e-10)[0] / scale
+    unit = scale if right.ndim == 1 else scale[:, None]
+    return np.linalg.lstsq(matrix / np.outer(scale, scale), right / unit, rcond=1e-10)[0] / unit
 
 
 def _modes(fit: Fit, name: str) -> Check:

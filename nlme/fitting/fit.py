@@ -27,6 +27,7 @@ from nlme.marginal.base import Method
 from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation
 from nlme.parameters.inventory import Inventory
+from nlme.search.minibatches import descend, minibatches_of
 from nlme.search.minimise import BadStart
 from nlme.search.problem import Penalty, Problem
 from nlme.search.progress import Progress
@@ -49,6 +50,7 @@ def fit(
     progress: bool | None = None,
     starts: int | None = None,
     shooting=None,
+    optimiser=None,
     sharding=None,
     checkpoint: str | None = None,
     checkpoint_every: float = 30.0,
@@ -81,6 +83,8 @@ def fit(
     shooting : how the equations are trained before the fit, where a fit from the model's own values would be lost (oscillations,
         networks in the equations): ``nlme.MultipleShooting(...)``, ``GrowingHorizon``, ``Collocation`` or ``PredictionError``.  The
         fit begins where they lead to, and makes no other starts unless ``starts`` asks for some; ``fit.training`` tells their course
+    optimiser : stochastic training before the search, for many subjects or weights: ``nlme.Minibatches(...)``, or an optimiser of optax
+        (``optax.adam(0.01)``) for minibatches of 64 subjects.  The search finishes what it leads to
     sharding : JAX devices over which the subjects are spread, see :func:`evaluate`
     checkpoint : file in which a fit by SAEM keeps its state; where the file exists the fit goes on from it, to the same result
     checkpoint_every : seconds between two writings of it
@@ -122,6 +126,9 @@ def fit(
         model, training = _trained(shooting, problem, max_evaluations)
         problem = Problem(method, model, layout, inventory_of(method, model, fixed), penalty)
         starts = 0 if starts is None else starts
+    if optimiser is not None:
+        problem, words = _descended(problem, optimiser, fixed, progress)
+        training, starts = (*training, words), 0 if starts is None else starts
     if isinstance(method, SAEM):
         found = approximate(problem, progress, checkpoint, checkpoint_every)
         return dataclasses.replace(_approximated(found, problem, clock), validation=validation, training=training)
@@ -177,6 +184,16 @@ def _trained(aid, problem: Problem, iterations: int) -> tuple[Model, tuple[str, 
             f"shooting is nlme.MultipleShooting(...), GrowingHorizon(...), PredictionError(...) or Collocation(...); got {aid!r}."
         )
     return aid.trained(problem, iterations)
+
+
+def _descended(problem: Problem, optimiser, fixed, progress) -> tuple[Problem, str]:
+    """The problem that begins where stochastic descent leads, and the descent's course in words."""
+    if isinstance(problem.method, SAEM):
+        raise ModelError("optimiser= is for methods with a gradient to descend; nlme.SAEM is a stochastic search of its own.")
+    with Progress(progress, f"{type(problem.model).__name__}, minibatches") as show:
+        u, words = descend(problem, minibatches_of(optimiser), show)
+    model = problem.at(u)
+    return dataclasses.replace(problem, model=model, inventory=inventory_of(problem.method, model, fixed)), words
 
 
 def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **how) -> Fit:

@@ -70,6 +70,21 @@ class Layout:
                 return data, self.positions[i, np.asarray(part.places)]
         raise IndexError(i)
 
+    def some(self, drawn: list[np.ndarray]) -> Ragged:
+        """The arrays of some subjects, ``drawn`` from every class in turn; rows beside them are in that order."""
+        parts, order, begin = [], [], 0
+        most, _ = _company(self.anatomy, sum(map(len, drawn)), None, 2)
+        for part, chosen in zip(self.arrays.parts, drawn, strict=True):
+            own, first = np.unique(np.asarray(part.members), return_index=True)
+            longest = part.data.timeline.time.shape[1] + part.data.observed.shape[1]
+            filled, chunks = padded_members(np.arange(len(chosen)), longest, 1, most, 1)
+            take = first[np.searchsorted(own, chosen)][filled]
+            data = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[take]), part.data)  # noqa: B023 (used at once)
+            parts.append(Part(data, jnp.asarray(begin + filled), part.places, chunks))
+            order.append(begin + filled)
+            begin += len(chosen)
+        return Ragged(tuple(parts), jnp.asarray(_back(order, begin)), self.arrays.samples, None)
+
     def repeated(self, times: int) -> Ragged:
         """The arrays of so many populations like this one, one after another, for solutions without derivatives."""
         count, parts, order = self.n_subjects, [], []

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import nlme
+from nlme.diagnostics.audit import effective_parameters
 
 RANDOM = np.random.default_rng(5)
 N, PER = 15, 4
@@ -46,6 +47,8 @@ def test_conjugate_normal(population, tmp_path):
     assert float(fit.model.mean) == pytest.approx(expected, abs=1e-6)
     assert fit.covariance.kind == "R"
     assert fit.covariance.standard_errors["mean"] == pytest.approx((information + 1 / spread**2) ** -0.5, rel=1e-6)
+    assert effective_parameters(fit) == pytest.approx(information / (information + 1 / spread**2), rel=1e-6)
+    assert "leaves 0." in fit.audit["effective parameters"].sentence
     assert fit.penalty == pytest.approx(-2 * float(dist.Normal(centre, spread).log_prob(expected)), rel=1e-6)
     assert fit.objective == pytest.approx(nlme.evaluate(fit.model, population).objective, rel=1e-12)
     assert "Priors on mean" in repr(fit)

@@ -1,0 +1,75 @@
+"""Draws of subjects: each one's objective is its own, their weighted gradients average to that of everybody, and a search finishes."""
+
+from __future__ import annotations
+
+import numpy as np
+import optax
+import pytest
+
+import nlme
+from nlme import datasets
+from nlme.errors import ModelError
+from nlme.fitting.evaluated import inventory_of
+from nlme.language.layout import lay_out
+from nlme.marginal.objective import evaluate_subjects
+from nlme.models.phenobarbital import Phenobarbital
+from nlme.search.minibatches import Minibatches, _draws, descend
+from nlme.search.problem import Problem
+
+
+@pytest.fixture(scope="module")
+def problem():
+    model, population, method = Phenobarbital(), datasets.load("phenobarbital"), nlme.FOCEI()
+    return Problem(method, model, lay_out(model, population), inventory_of(method, model))
+
+
+def test_draws_are_an_epoch_of_the_objective(problem):
+    layout = problem.layout
+    everybody = problem.evaluate(problem.start, np.zeros((layout.n_subjects, 2)))
+    seen, gradients = [], []
+    for subjects, weights, arrays in _draws(layout, 20, np.random.default_rng(1)):
+        at = evaluate_subjects(
+            problem.method, layout.anatomy, problem.every, problem.model, arrays, problem.start, np.zeros((len(subjects), 2))
+        )
+        np.testing.assert_allclose(at.value, everybody.value[subjects], rtol=1e-9)
+        np.testing.assert_allclose(at.gradient, everybody.gradient[subjects], rtol=1e-7, atol=1e-9)
+        seen.append(subjects)
+        gradients.append(weights @ np.asarray(at.gradient))
+    seen = np.concatenate(seen)
+    assert len(np.unique(seen)) == len(seen) > 0.8 * layout.n_subjects
+    # the mean over many epochs is the gradient of everybody
+    rng, many = np.random.default_rng(2), []
+    for _ in range(400):
+        for subjects, weights, _ in _draws(layout, 20, rng):
+            many.append(weights @ everybody.gradient[subjects])
+    error = np.std(many, axis=0) / np.sqrt(len(many))
+    assert np.all(np.abs(np.mean(many, axis=0) - everybody.gradient.sum(axis=0)) < 4 * error)
+
+
+def test_descent_comes_near_the_optimum(problem):
+    u, words = descend(problem, Minibatches(optax.adam(0.05), subjects=20, epochs=25))
+    value = problem.evaluate(u, np.zeros((problem.layout.n_subjects, 2)), gradient=False).value.sum()
+    start = problem.evaluate(problem.start, np.zeros((problem.layout.n_subjects, 2)), gradient=False).value.sum()
+    assert value < 586.276 + 0.05 * (start - 586.276) + 2.0, words
+    assert "epochs" in words
+
+
+@pytest.mark.slow
+def test_a_fit_goes_on_from_there(problem):
+    population = problem.layout.population
+    fit = nlme.fit(Phenobarbital(), population, optimiser=optax.adam(0.05), progress=False)
+    assert fit.objective == pytest.approx(586.276, abs=2e-3)
+    assert "Minibatches" in fit.training[0] and fit.converged
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Minibatches(subjects=0), "at least 1"),
+        (lambda: Minibatches(epochs=True), "whole number"),
+        (lambda: Minibatches("adam"), "one of optax's"),
+    ],
+)
+def test_options_out_of_range(make, words):
+    with pytest.raises(ModelError, match=words):
+        make()
