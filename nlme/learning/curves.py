@@ -25,6 +25,7 @@ from nlme.neural.term import learned_terms
 from nlme.simulation.visited import visited
 from nlme.uncertainty.bootstrap import Bootstrap
 
+_MOST_DIFFERENCED = 300  # parameters for which the Hessian is worth its differences
 _LEVELS = 0.5, 0.8, 0.9, 0.95
 
 
@@ -160,6 +161,10 @@ def _outputs(inventory, model, name: str, u, at):
 def covariance_of(fit: Fit) -> np.ndarray:
     """(P, P) in the unconstrained parameters: the inverse of half the Hessian of the objective and its penalty."""
     hessian, _ = information(fit)
+    if fit.curvature is None and len(fit.population) < len(fit.inventory) <= _MOST_DIFFERENCED:
+        # the scores of so few subjects know few directions, and would leave all others to the penalty
+        fit.covariance  # noqa: B018 (makes R, which is then known)
+        hessian, _ = information(fit)
     if hessian is None:
         raise FitError(
             f"Nothing is known of the curvature of {fit.inventory.names[0]} and the others here ({len(fit.inventory)} parameters): "

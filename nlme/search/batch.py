@@ -238,7 +238,12 @@ class _Fits:
     def _next(self, queue: _Queue) -> _Lane:
         task, queue.upcoming = queue.upcoming, queue.upcoming + 1
         free = self.tasks.free[task]
-        return _Lane(task, begin(self.tasks.u[task][free], self.problem.farthest[free]), self.starts, self._fresh)
+        return _Lane(
+            task,
+            begin(self.tasks.u[task][free], self.problem.farthest[free], self.problem.layout.n_subjects),
+            self.starts,
+            self._fresh,
+        )
 
     def advance(self, queue: _Queue, rounds: int, stop: threading.Event) -> None:
         """A few rounds: in each, every lane evaluates once, and lanes that have finished take the next fit."""

@@ -83,7 +83,7 @@ def minimise(
     u = problem.start if u is None else u
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects))) if modes is None else modes
     clock = time.perf_counter()
-    search, second_order = begin(u, problem.farthest), None
+    search, second_order = begin(u, problem.farthest, layout.n_subjects), None
     best: Evaluation | None = None
     loose = 0.0  # inner tolerance of the best
     rounds = _ROUNDS
@@ -96,7 +96,7 @@ def minimise(
                 beyond = None if moved else _off_the_edge(problem, search, best)
                 rounds = rounds - 1 if moved or beyond is not None else 0
                 if rounds:  # other modes, another objective, or a covariance that should be larger: on from here
-                    before, search = search, begin(search.x if beyond is None else beyond, problem.farthest)
+                    before, search = search, begin(search.x if beyond is None else beyond, problem.farthest, layout.n_subjects)
                     search.iterations = before.iterations
                     if beyond is not None:
                         starts, best = best.b, None

@@ -26,7 +26,7 @@ import dataclasses
 
 import numpy as np
 
-from nlme.search.metric import Dense, Metric, metric_from, of_scores, round_metric
+from nlme.search.metric import DENSE, Dense, Metric, metric_from, of_scores, round_metric
 
 SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START, RAN_AWAY, UNDETERMINED = range(7)
 
@@ -57,6 +57,7 @@ _LONG_WAY = 7.0  # a factor of 1000
 _DIFFERENCE = 1e-4  # step of the differences of gradients
 _UNSEEN = 1e-3  # gain that a parameter alone promises, by the scores, above which a search has not arrived
 _MOST_DIFFERENCED = 60  # parameters, above which differences of the gradient cost too much
+_SCARCE = 0.25  # scores to parameters, below which the scores of many parameters say too little
 _METRICS = "information", "metric"
 _DIFFERENCED = 3  # times at most that a metric is made from differences because the search stands still
 
@@ -110,6 +111,11 @@ class Search:
         return self.x + self.step
 
     @property
+    def many(self) -> bool:
+        """Whether there are too many parameters for differences of the gradient."""
+        return not len(self.columns)
+
+    @property
     def exactly(self) -> bool:
         """Whether gradients are about to be subtracted from each other."""
         return self.column >= 0
@@ -160,9 +166,16 @@ class Search:
         return np.where(self.held == 0, np.nan_to_num(gain), 0.0)
 
 
-def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf) -> Search:
+def _too_few(scores: int, size: int) -> bool:
+    """Whether so many scores say too little of how ``size`` parameters go together, and differences of gradients can be had."""
+    return scores < size + 2 if size <= _MOST_DIFFERENCED else size <= DENSE and scores < _SCARCE * size
+
+
+def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf, scores: int | None = None) -> Search:
+    """A search from ``x``, of an objective with so many ``scores``."""
     x = np.asarray(x, float)
     size = len(x)
+    differenced = size <= _MOST_DIFFERENCED or (scores is not None and _too_few(scores, size))
     nothing = np.zeros(size)
     return Search(
         x=x,
@@ -177,7 +190,7 @@ def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf) -> Search:
         step=nothing,
         held=np.zeros(size, int),
         pressed=np.zeros(size, int),
-        columns=np.zeros((size, size) if size <= _MOST_DIFFERENCED else (0, 0)),
+        columns=np.zeros((size, size) if differenced else (0, 0)),
         column=-1,
         evaluations=0,
         iterations=0,
@@ -232,9 +245,7 @@ class Answer:
     @property
     def usable(self) -> np.ndarray | None:
         """The scores where they are enough to say something of how parameters go together, or of that in many."""
-        if self.scores is None or (len(self.scores) < len(self.gradient) + 2 <= _MOST_DIFFERENCED + 2):
-            return None
-        return self.scores
+        return None if self.scores is None or _too_few(len(self.scores), len(self.gradient)) else self.scores
 
     @property
     def curvature(self) -> np.ndarray:
@@ -337,7 +348,7 @@ def _first_metric(search: Search, found: Answer) -> None:
         search.metric = search.information.positive(_ridge(search, found.scores))
         return
     search.metric = round_metric(len(search.x), max(np.linalg.norm(search.gradient), 1.0))
-    if len(search.x) <= _MOST_DIFFERENCED:
+    if not search.many:
         search.column = 0
 
 
@@ -458,10 +469,10 @@ def _hold(search: Search, before: np.ndarray) -> None:
 def _stand_still(search: Search, tolerance: float, noise: float) -> None:
     """No step helps: at the minimum as closely as the objective's digits show it, or by a bad metric."""
     search.failures += 1
-    if len(search.x) <= _MOST_DIFFERENCED and not np.isfinite(search.certified):
+    if not search.many and not np.isfinite(search.certified):
         search.column = 0
         return
-    decrement = min(search.certified, search.decrement) if len(search.x) > _MOST_DIFFERENCED else search.certified
+    decrement = min(search.certified, search.decrement) if search.many else search.certified
     if decrement < max(100.0 * tolerance, 10.0 * noise) and np.max(search.alone, initial=0.0) < _UNSEEN:
         search.status = CONVERGED
     elif search.failures <= 2 and search.information is not None:
@@ -500,11 +511,11 @@ def _judge(search: Search, tolerance: float) -> None:
     certified = np.isfinite(search.certified)
     if search.quiet < 2 and not certified:
         return
-    many, known = len(search.x) > _MOST_DIFFERENCED, search.information is not None
-    seen = max(np.max(search.alone, initial=0.0), search.by_scores) < _UNSEEN if known else many
+    known = search.information is not None
+    seen = max(np.max(search.alone, initial=0.0), search.by_scores) < _UNSEEN if known else search.many
     if certified or seen:
         search.status = CONVERGED
-    elif many:
+    elif search.many:
         _stand_still(search, tolerance, 0.0)
         _aim(search)
     elif search.differenced <= _DIFFERENCED:
