@@ -335,6 +335,7 @@ def test_a_fit_starts_from_the_estimates_of_another(fitted):
     assert given == pytest.approx(fit.estimates.to_dict(), rel=1e-15)
 
 
+@pytest.mark.slow
 def test_bootstrap_of_a_saved_fit(fitted, tmp_path):
     arguments = ["--replicates", "4", "--key", "3", "--out", tmp_path / "boot"]
     result = nlme_command("bootstrap", fitted / "quick_model_of_a_test.py", fitted / "fit", *arguments)

@@ -109,6 +109,7 @@ for _ in range(5):
 """
 
 
+@pytest.mark.slow
 def test_large_batches_come_to_an_end():
     """60,000 systems at once: by LAPACK through jaxlib this waited for ever on two cores, in most runs."""
     subprocess.run([sys.executable, "-c", _MANY], check=True, timeout=240)

@@ -67,6 +67,7 @@ def test_next_value_is_the_default():
     np.testing.assert_array_equal(nlme.predict(Eliminated(), read()), nlme.predict(Eliminated(), read("nocb")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [pytest.param("nocb", marks=pytest.mark.slow), "locf"])
 def test_closed_form_agrees(how):
     ode, closed = (nlme.evaluate(model(), read(how), nlme.FOCEI()).objective for model in (Eliminated, Closed))

@@ -140,7 +140,7 @@ def test_every_way_of_dosing(structure):
 
 
 SUMS = [
-    pytest.param(name, order, marks=[] if (name, order) == ("OneCompartmentOral", 1) else [pytest.mark.slow])
+    pytest.param(name, order, marks=[] if (name, order) == ("OneCompartment", 1) else [pytest.mark.slow])
     for name in STRUCTURES
     for order in range(1, 1 + order_of(name))
 ]

@@ -277,7 +277,7 @@ def test_the_description_says_how_it_is_solved():
     assert "ODE (solved by steps)" in kind(OTHER["quotient"])
 
 
-@pytest.mark.parametrize("kind", ["closed form", "exponential", "explicit", "stiff"])
+@pytest.mark.parametrize("kind", ["closed form", "exponential", "explicit", pytest.param("stiff", marks=pytest.mark.slow)])
 def test_dynamics_that_no_parameter_enters(kind):
     """What they take away from the answers, added to the data instead."""
     rng = np.random.default_rng(0)

@@ -164,6 +164,7 @@ def test_auto_stays_explicit_where_nothing_is_stiff():
     np.testing.assert_array_equal(auto, explicit)
 
 
+@pytest.mark.slow
 def test_subjects_side_by_side_are_each_alone(monkeypatch):
     """Under vmap the explicit solver's arrays have the subjects last; each subject's steps and derivatives stay its own."""
     parameters, times = np.array([[1.5, 1.0, 3.0], [0.4, 0.7, 1.0], [2.5, 1.2, 0.8]]), (0.0, 1.0, 4.0)

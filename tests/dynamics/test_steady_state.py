@@ -68,6 +68,7 @@ def test_a_slow_system_is_found_in_a_few_steps(monkeypatch):
     assert np.log(value) + 1e-3 * value - np.log(value - 1.0) - 1e-3 * (value - 1.0) == pytest.approx(k, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_none_is_said():
     """More is given than the elimination can ever remove."""
 

@@ -111,6 +111,7 @@ def test_one_effect_against_numerical_integration(method):
     assert np.abs(given.eta.k - fit.eta.k).max() > 0.04
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [METHODS[0], *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS[1:])], ids=repr)
 def test_membership_in_doubt(method):
     """A mean over both subpopulations, and a standard deviation that holds the doubt."""

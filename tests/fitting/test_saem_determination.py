@@ -86,6 +86,7 @@ def test_an_idle_parameter_a_sum_and_a_product():
     assert "idle leaves no trace in the data" in fit.messages[0] and "level and other can change together" in fit.messages[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subjects", [10, pytest.param(60, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.slow)])
 def test_a_variance_seen_once_in_every_subject(subjects, tmp_path):
     fit = nlme.fit(Once(), population(subjects, [1], line), nlme.SAEM())

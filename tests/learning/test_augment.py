@@ -96,6 +96,7 @@ def test_noise_does_not_pay(fit):
     assert linear.gain < 2.0
 
 
+@pytest.mark.slow
 def test_wide_features_are_projected(fit, tmp_path):
     wide = nlme.augment(fit, "quadratic", inputs=("x", "genes"), to="slope", components=3, folds=4)
     assert wide.pays and wide.explained["slope"] > 0.4 and set(wide.explained) == {"slope"}
@@ -108,6 +109,7 @@ def test_wide_features_are_projected(fit, tmp_path):
     assert np.isfinite(again.scores).all()
 
 
+@pytest.mark.slow
 def test_an_encoder_of_images_is_trained_with_the_network(fit, tmp_path):
     class Summed(eqx.Module):
         weight: jax.Array

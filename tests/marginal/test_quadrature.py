@@ -129,7 +129,7 @@ def test_one_node_is_the_conditional_method_with_interaction():
 
 
 @pytest.mark.parametrize("form", [Decay, pytest.param(DecayODE, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", [nlme.AGQ, nlme.ImportanceSampling])
+@pytest.mark.parametrize("kind", [nlme.AGQ, pytest.param(nlme.ImportanceSampling, marks=pytest.mark.slow)])
 def test_gradient(form, kind):
     """Nodes move with the parameters, and their motion is in the gradient."""
     tight = dict(inner_tolerance=1e-22, ode=nlme.Tolerances(relative=1e-11, absolute=1e-13, solver="explicit"))

@@ -118,7 +118,9 @@ def differences(at, u, h: float = 1e-3) -> np.ndarray:
     return (4.0 * by(h) - by(2 * h)) / 3.0
 
 
-@pytest.mark.parametrize("method", METHODS, ids=repr)
+@pytest.mark.parametrize(
+    "method", [m if m == nlme.FOCEI() else pytest.param(m, marks=pytest.mark.slow) for m in METHODS], ids=repr
+)
 def test_every_method_is_exact(method, population):
     found = nlme.evaluate(Levels(), population, method)
     np.testing.assert_allclose(found.values, exact(Levels()), rtol=1e-9)
@@ -320,6 +322,7 @@ def trial():
     return oral([1, 1, 1, 2, 2, 3, 3, 3, 3, 4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [nlme.FOCEI, pytest.param(nlme.Laplace, marks=pytest.mark.slow)], ids=lambda m: m.__name__)
 def test_quadrature_against_brute_force(method, trial):
     """The site's effect integrated on a fine grid, its subjects' objectives by the model without sites."""

@@ -166,6 +166,7 @@ def test_m1_is_the_data_without_the_censored_records():
         assert dropped.objective == pytest.approx(nlme.evaluate(Decay(), nlme.read_nonmem(left), method).objective, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_residuals_of_censored_records_are_left_out():
     data = _data()
     at = nlme.evaluate(DecayM3(), nlme.read_nonmem(data), nlme.Laplace())

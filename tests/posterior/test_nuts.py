@@ -165,6 +165,7 @@ def test_posterior_models_hold_the_draws(means):
     np.testing.assert_allclose(twice, 2 * means.posterior["mu"].values.ravel(), rtol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [Decay, pytest.param(DecayODE, marks=pytest.mark.slow)])
 def test_gradient_of_the_log_density(form):
     """In every coordinate of the sampler, against central differences."""

@@ -65,6 +65,7 @@ def exact(population, prior_sd=2.0):
     return covariance @ design.T @ np.array(y) / 0.6**2, np.sqrt(np.diag(covariance))
 
 
+@pytest.mark.slow
 def test_posterior_is_the_exact_one():
     """Means within 4 Monte-Carlo standard errors; spreads within 8 %, about 4 of theirs (zigzagging chains know means better)."""
     population, prior = groups(), {"mu": dist.Normal(0.0, 2.0)}

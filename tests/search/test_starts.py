@@ -141,6 +141,7 @@ def test_starts_that_cannot_be_evaluated_are_no_end():
         nlme.fit(Rooted(km=50.0), one_person(), nlme.NaivePooled(), starts=0, progress=False)
 
 
+@pytest.mark.slow
 def test_a_parameter_that_ran_away_is_named(theophylline):
     """The limit of large ka: the objective no longer depends on it, and the search from there says so."""
 

@@ -51,7 +51,7 @@ def test_who_asks_outside_is_listed(at):
 
 
 def test_without_a_fit_or_a_network_nothing_is_compared(at):
-    assert nlme.simulate(Curve(), data([5.0]), key=1, eta="new").extrapolates is None
+    assert nlme.simulate(at.model, data([5.0]), key=1, eta="new").extrapolates is None
     table = nlme.simulate(at, data([0.5]), key=1, eta="new")
     assert type(table[table.MDV == 0]) is pd.DataFrame
 

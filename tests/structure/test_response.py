@@ -176,6 +176,7 @@ def test_the_engine_against_scipy():
     np.testing.assert_allclose(states[1, times > 8.0], [[0.0, 0.0, 25.0]] * 2, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_derivatives_of_a_response():
     """A response with baseline and Hill coefficient, through the jet of the engine, against fourth-order differences."""
     typical = dict(v=V, kout=0.2, ic50=2.0, hill=1.4)

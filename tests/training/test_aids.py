@@ -146,6 +146,7 @@ def swinging(periods: float, points: int, noise: float = 0.03) -> nlme.Populatio
     return nlme.Population((subject,), endpoints=("angle", "speed"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "aid",
     [

@@ -64,6 +64,7 @@ def test_strata_are_resampled_within(fit):
         assert np.unique(weights[:, arm == value], axis=0).shape[0] > 10  # of 35 multisets of four: they really are resampled
 
 
+@pytest.mark.slow
 def test_parametric_replicates_are_fits_of_simulated_trials(fit):
     boot = nlme.bootstrap(fit, 40, key=5, parametric=True, tolerance=1e-11)
     import jax
