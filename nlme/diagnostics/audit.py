@@ -133,6 +133,7 @@ def quick_checks(fit: Fit) -> list[Check]:
         "starts": _starts,
         "density of the subjects": _density,
         **({"effective parameters": _effective} if fit.penalty_slopes is not None else {}),
+        **({"training": _training} if fit.training else {}),
         **({"cross-validation": _validation} if fit.validation else {}),
     }
     if fit.effects:
@@ -205,6 +206,10 @@ def _gradient(fit: Fit, name: str) -> Check:
         return Check(name, FINE, expected, f"{size}; the objective could fall by {max(expected, 0.0):.1g} more.")
     sentence = f"{size}: the objective is expected to fall by {expected:.3g} more, so the search ended too early."
     return Check(name, REMARK if chance else PROBLEM, expected, sentence)
+
+
+def _training(fit: Fit, name: str) -> Check:
+    return Check(name, FINE, float(len(fit.training)), " ".join(fit.training))
 
 
 def _validation(fit: Fit, name: str) -> Check:

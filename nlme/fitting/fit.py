@@ -123,7 +123,7 @@ def fit(
     problem = Problem(method, model, layout, inventory, penalty)
     training: tuple[str, ...] = ()
     if shooting is not None:
-        model, training = _trained(shooting, problem, max_evaluations)
+        model, training = _trained(shooting, problem, max_evaluations, progress)
         problem = Problem(method, model, layout, inventory_of(method, model, fixed), penalty)
         starts = 0 if starts is None else starts
     if optimiser is not None:
@@ -177,13 +177,14 @@ def _validated(penalty: str, model, population, method, fixed, progress) -> tupl
     return found.best, (chosen, *found.messages)
 
 
-def _trained(aid, problem: Problem, iterations: int) -> tuple[Model, tuple[str, ...]]:
+def _trained(aid, problem: Problem, iterations: int, progress) -> tuple[Model, tuple[str, ...]]:
     """The model with the values that a training aid leads to, and its course in words."""
     if not hasattr(aid, "trained"):
         raise ModelError(
             f"shooting is nlme.MultipleShooting(...), GrowingHorizon(...), PredictionError(...) or Collocation(...); got {aid!r}."
         )
-    return aid.trained(problem, iterations)
+    with Progress(progress, f"{type(problem.model).__name__}, {type(aid).__name__}") as show:
+        return aid.trained(problem, iterations, show)
 
 
 def _descended(problem: Problem, optimiser, fixed, progress) -> tuple[Problem, str]:

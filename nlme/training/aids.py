@@ -18,6 +18,7 @@ import numpy as np
 from nlme.errors import ModelError
 from nlme.language.model import Model
 from nlme.search.problem import Problem
+from nlme.search.progress import Progress
 from nlme.training.descent import descended
 from nlme.training.equations import Equations, Setting, Unknown
 from nlme.training.inversion import states_of_data
@@ -31,9 +32,26 @@ _HELD = ("variance", "covariance", "share")  # kinds of parameters that no aid e
 class TrainingAid(abc.ABC):
     """A way to train the equations of a model before they are fitted; given as ``nlme.fit(..., shooting=...)``.
 
-    All aids take the same iterations of the same search; the variances of random effects are held while they train, and everybody is
-    the typical subject where the fit's method is ``NaivePooled``.
+    The variances of random effects are held while they train, and everybody is the typical subject where the fit's method is
+    ``NaivePooled``.
     """
+
+    @abc.abstractmethod
+    def trained(self, problem: Problem, iterations: int, show: Progress) -> tuple[Model, tuple[str, ...]]:
+        """The problem's model with the values that training leads to, and how each stage ended, in words.
+
+        Ctrl-C ends it with the best values so far.
+
+        Raises
+        ------
+        ModelError
+            The model or data are not of the kind that the aid takes.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class StagedAid(TrainingAid):
+    """One whose stages are settings of one objective; they share the iterations."""
 
     segments = 1
     follows = False
@@ -42,21 +60,17 @@ class TrainingAid(abc.ABC):
     def settings(self, equations: Equations) -> Iterator[tuple[str, Setting]]:
         """The problems in order, each with what it is in words."""
 
-    def trained(self, problem: Problem, iterations: int) -> tuple[Model, tuple[str, ...]]:
-        """The problem's model with the values that training leads to, and how each stage ended, in words.
-
-        ``iterations`` are shared by the stages.
-
-        Raises
-        ------
-        ModelError
-            The model or data are not of the kind that the aid takes.
-        """
+    def trained(self, problem, iterations, show):
+        """See ``TrainingAid.trained``."""
         equations, unknown = self._begun(problem)
         told, stages = [], list(self.settings(equations))
         for words, setting in stages:
-            unknown, value, taken = descended(lambda z: equations.objective(z, setting), unknown, iterations // len(stages))  # noqa: B023
-            told.append(f"{words}: objective {value:.2f} after {taken} iterations.")
+            show.stage(words)
+            end = descended(lambda z: equations.objective(z, setting), unknown, max(iterations // len(stages), 1), show)  # noqa: B023
+            unknown = end.at
+            told.append(f"{words}: {end.sentence}")
+            if end.interrupted:
+                break
         return equations.at(unknown.u), tuple(told)
 
     def _begun(self, problem: Problem) -> tuple[Equations, Unknown]:
@@ -107,7 +121,7 @@ def _setting(weight, gap: float = 1.0, gain: float = 0.0) -> Setting:
 
 
 @dataclasses.dataclass(frozen=True)
-class MultipleShooting(TrainingAid):
+class MultipleShooting(StagedAid):
     """Segments of every subject's time, each solved from a node of its own, the gaps between them closed from stage to stage.
 
     ``nlme.fit(..., shooting=nlme.MultipleShooting(8))``. Nodes begin at the states that the data suggest. Sources: Bock & Plitt (1984),
@@ -134,7 +148,7 @@ class MultipleShooting(TrainingAid):
 
 
 @dataclasses.dataclass(frozen=True)
-class GrowingHorizon(TrainingAid):
+class GrowingHorizon(StagedAid):
     """The beginning of everybody's data first, then more of it: ``nlme.fit(..., shooting=nlme.GrowingHorizon(6))``.
 
     The sensitivity of a solution to what drives it grows with time; over a short time it is nearly linear in it. Source: Rackauckas et
@@ -162,7 +176,7 @@ class GrowingHorizon(TrainingAid):
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictionError(TrainingAid):
+class PredictionError(StagedAid):
     """An observer: the equations are pulled towards the data while they are solved, and let go from stage to stage.
 
         dx/dt = rhs(t, x) + gain sum_e D^2 g_e (y_e(t) - f_e(x)) / (g_e' D^2 g_e)

@@ -11,7 +11,6 @@ import numpy as np
 from nlme.data.subject import Subject
 from nlme.errors import ModelError
 from nlme.language.anatomy import individual_row, structure_of
-from nlme.language.model import Model
 from nlme.language.parameter_rows import told_by
 from nlme.search.problem import Problem
 from nlme.training.aids import TrainingAid, beginning, require_whole
@@ -46,17 +45,15 @@ class Collocation(TrainingAid):
     def __post_init__(self):
         require_whole("Collocation: points", self.points, 5)
 
-    def trained(self, problem: Problem, iterations: int) -> tuple[Model, tuple[str, ...]]:
-        """See ``TrainingAid.trained``; equations that are not solved."""
+    def trained(self, problem, iterations, show):
+        """See ``TrainingAid.trained``."""
         require_equations(problem.layout, problem.model, "Collocation")
         equations, unknown = beginning(problem, segments_of(problem.layout, problem.model, 1), False)
         slopes = _slopes(problem, self.points)
         objective = _regression(equations, *slopes)
-        unknown, value, taken = descended(objective, unknown, iterations)
-        return equations.at(unknown.u), (f"collocation: objective {value:.2f} after {taken} iterations.",)
-
-    def settings(self, equations):
-        return iter(())
+        show.stage("collocation")
+        end = descended(objective, unknown, iterations, show)
+        return equations.at(end.at.u), (f"collocation: {end.sentence}",)
 
 
 def _regression(equations: Equations, owner, time, told, states, rates):

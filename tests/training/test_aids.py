@@ -12,6 +12,7 @@ from nlme.errors import ModelError
 from nlme.fitting.evaluated import inventory_of
 from nlme.language.layout import lay_out
 from nlme.search.problem import Problem
+from nlme.search.progress import Progress
 from nlme.training.aids import GrowingHorizon, MultipleShooting, PredictionError, beginning
 from nlme.training.collocation import Collocation, _slopes
 from nlme.training.segments import segments_of
@@ -159,11 +160,24 @@ def test_force_of_a_pendulum_is_found(aid):
     """Three periods: every aid leads to the sine."""
     population = swinging(3.0, 45)
     whole = problem(Oscillator(), population, nlme.NaivePooled())
-    model, told = aid.trained(whole, 800)
+    model, told = aid.trained(whole, 800, Progress(False, ""))
     angles = np.linspace(-1.1, 1.1, 23)
     force = np.array([float(model.net(jnp.asarray(x))[0]) for x in angles])
     assert np.max(np.abs(force + np.sin(angles))) < 0.15, told
     assert all("objective" in words for words in told)
+
+
+def test_interrupted_training_keeps_the_best():
+    """Ctrl-C in the third iteration: the values so far, and no further stage."""
+    whole = problem(Oscillator(), swinging(1.0, 20), nlme.NaivePooled())
+
+    class Stops(Progress):
+        def __call__(self, iteration, objective, gradient):
+            if iteration == 3:
+                raise KeyboardInterrupt
+
+    model, told = GrowingHorizon(4).trained(whole, 100, Stops(False, ""))
+    assert len(told) == 1 and "interrupted" in told[0] and not np.allclose(model.net.weights[-1], 0.0)
 
 
 def test_slopes_of_the_data():
@@ -175,7 +189,7 @@ def test_slopes_of_the_data():
 
 def test_hidden_state_is_refused_by_collocation():
     with pytest.raises(ModelError, match="one|no dose|every state"):
-        Collocation().trained(problem(Absorbed(), dosed()), 10)
+        Collocation().trained(problem(Absorbed(), dosed()), 10, Progress(False, ""))
 
 
 @pytest.mark.parametrize(
