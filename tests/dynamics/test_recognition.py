@@ -246,6 +246,7 @@ class Weighted(nlme.Model):
         return {"y": nlme.additive(state.y, self.sd)}
 
 
+@pytest.mark.slow
 def test_weights_in_linear_equations_are_differentiated_in_reverse(recognised, monkeypatch):
     """The gradient of the joint density by jets in every weight, by a pass back, and by central differences."""
     model = Weighted()

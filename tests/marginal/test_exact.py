@@ -90,7 +90,7 @@ CASES = [
     pytest.param(form, method, id=f"{form.__name__}-{method.__name__}", marks=[pytest.mark.slow] * slow)
     for form in (Lines, Doses, DosesODE)
     for method in METHODS
-    for slow in [form is DosesODE and method in (nlme.FO, nlme.FOCE, nlme.Laplace)]
+    for slow in [form is DosesODE]
 ]
 
 

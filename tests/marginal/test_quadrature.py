@@ -107,6 +107,7 @@ def test_importance_sampling_of_a_linear_model_is_within_its_error():
     assert found.monte_carlo.pareto_k.max() < 0.7 and not found.messages
 
 
+@pytest.mark.slow
 def test_nodes_converge_to_the_integral():
     exact = integral(Decay(), decays())
     errors = [

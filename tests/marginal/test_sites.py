@@ -127,6 +127,7 @@ def test_every_method_is_exact(method, population):
     np.testing.assert_allclose(found.sites.objective, found.values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [Visits, OnlySites], ids=lambda f: f.__name__)
 def test_other_levels_below_are_exact(form, population):
     np.testing.assert_allclose(nlme.evaluate(form(), population, nlme.FOCEI()).values, exact(form()), rtol=1e-9)
@@ -152,7 +153,13 @@ def test_modes_are_best_linear_predictions(population):
 
 @pytest.mark.parametrize(
     ("form", "method"),
-    [(Levels, nlme.FO()), (Levels, nlme.FOCEI()), (Visits, nlme.FOCEI()), (Levels, nlme.Laplace()), (Levels, nlme.AGQ(points=3))],
+    [
+        (Levels, nlme.FOCEI()),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in ((Levels, nlme.FO()), (Visits, nlme.FOCEI()), (Levels, nlme.Laplace()), (Levels, nlme.AGQ(points=3)))
+        ),
+    ],
     ids=lambda x: getattr(x, "__name__", repr(x)),
 )
 def test_gradient_is_the_central_difference(form, method, population):
@@ -343,6 +350,7 @@ def test_quadrature_against_brute_force(method, trial):
         assert 1e-6 < abs(fewer - more) < 1e-2 and abs(found.objective - more) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [nlme.FOCEI(), pytest.param(nlme.Laplace(), marks=pytest.mark.slow)], ids=repr)
 def test_gradient_of_a_nonlinear_model(method, trial):
     at, u = program(Oral(), trial, method)

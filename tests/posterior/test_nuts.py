@@ -195,6 +195,7 @@ def test_gradient_of_the_log_density(form):
             np.testing.assert_allclose(found[index], (up - down) / (2 * h), rtol=1e-5, atol=1e-6, err_msg=f"{name}{index}")
 
 
+@pytest.mark.slow
 def test_coordinates_keep_the_density():
     """log |db/dy| is that of the map, and b of a fully centred effect is eta / sd."""
     model, population = Decay(), doses()
@@ -233,6 +234,7 @@ def test_a_density_that_is_nowhere_finite_is_said():
         quietly(Broken(), groups(), {"mu": dist.Normal(0.0, 2.0)}, key=0, warmup=5, draws=5, chains=1, fixed=("omega.mu", "sd"))
 
 
+@pytest.mark.slow
 def test_short_runs_say_so():
     with pytest.warns(UserWarning, match="One chain cannot show"):
         found = nlme.sample(

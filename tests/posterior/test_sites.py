@@ -86,6 +86,7 @@ def test_posterior_is_the_exact_one():
     np.testing.assert_allclose(columns.std((0, 1)), spread, rtol=0.08)
 
 
+@pytest.mark.slow
 def test_log_density_and_its_gradient():
     """The density in the sampler's coordinates: its gradient by central differences, its value from normal densities."""
     model, population = Means(), groups()
