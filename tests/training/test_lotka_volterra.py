@@ -1,4 +1,4 @@
-"""A learned interaction of predator and prey, seen over two and a half periods with 5 % noise: lost by one solution, found by segments."""
+"""A learned interaction of predator and prey, seen over two and a half periods with 5 % noise: found by segments, and true beyond the data."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def fitted(population, shooting):
         population,
         nlme.NaivePooled(),
         fixed=("growth", "death"),
-        penalty=nlme.L2(0.1),
+        penalty=nlme.L2(1.0),
         shooting=shooting,
         starts=0,
-        max_evaluations=2000,
+        max_evaluations=1200,
         progress=False,
     )
 
@@ -95,9 +95,3 @@ def fitted(population, shooting):
 def test_segments_find_it(population):
     inside, beyond = misses(fitted(population, nlme.MultipleShooting(12)).model)
     assert inside < 0.1 and beyond < 0.1
-
-
-@pytest.mark.slow
-def test_one_solution_is_lost(population):
-    fit = fitted(population, None)
-    assert misses(fit.model)[0] > 0.5 and not fit.converged
