@@ -157,6 +157,12 @@ def information(fit: Fit) -> tuple[np.ndarray | None, str]:
     return fit.information + penalty, "scores of the subjects"
 
 
+def few_scores(fit: Fit) -> bool:
+    """Whether what is known of the curvature without work are scores of fewer subjects than parameters: it is nothing in most directions,
+    and a penalty would seem to leave nothing there to the data."""
+    return information(fit)[1] == "scores of the subjects" and len(fit.population) < len(fit.inventory)
+
+
 def _search(fit: Fit, name: str) -> Check:
     good = fit.search_status == CONVERGED
     return Check(name, FINE if good else PROBLEM, float(len(fit.history)), SENTENCES[fit.search_status] + _idle(fit.undetermined))
@@ -224,7 +230,7 @@ def effective_parameters(fit: Fit) -> float | None:
     Source: Gray (1992), doi:10.1080/01621459.1992.10476248, section 3; Hastie & Tibshirani (1990), Generalized Additive Models, 3.5.
     """
     hessian, _ = information(fit)
-    if hessian is None or not np.all(np.isfinite(hessian)):
+    if hessian is None or not np.all(np.isfinite(hessian)) or few_scores(fit):
         return None
     penalty = 0.0 if fit.penalty_slopes is None else fit.penalty_slopes[1]
     moving = np.array([fit.ended is None or name not in fit.ended for name in fit.inventory.names])
@@ -235,7 +241,7 @@ def effective_parameters(fit: Fit) -> float | None:
 def _effective(fit: Fit, name: str) -> Check:
     found = effective_parameters(fit)
     if found is None:
-        return Check(name, UNJUDGED, float("nan"), "The curvature of the objective is not known.")
+        return Check(name, UNJUDGED, float("nan"), "The curvature is not known; fit.covariance makes it.")
     of = "prior" if fit.priors else "penalty"
     return Check(name, FINE, found, f"Of {len(fit.inventory)} free parameters the {of} leaves {found:.1f} to the data.")
 

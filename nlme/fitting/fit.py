@@ -123,11 +123,10 @@ def fit(
     problem = Problem(method, model, layout, inventory, penalty)
     training: tuple[str, ...] = ()
     if shooting is not None:
-        model, training = _trained(shooting, problem, max_evaluations, progress)
-        problem = Problem(method, model, layout, inventory_of(method, model, fixed), penalty)
+        problem, training = _trained(shooting, problem, max_evaluations, progress)
         starts = 0 if starts is None else starts
     if optimiser is not None:
-        problem, words = _descended(problem, optimiser, fixed, progress)
+        problem, words = _descended(problem, optimiser, progress)
         training, starts = (*training, words), 0 if starts is None else starts
     if isinstance(method, SAEM):
         found = approximate(problem, progress, checkpoint, checkpoint_every)
@@ -141,7 +140,7 @@ def fit(
             )
         except BadStart as bad:
             values, status = np.asarray(bad.at.by_subject), np.asarray(bad.at.status)
-            require_finite(values, status, layout, model, "at the starting values", method.ode)
+            require_finite(values, status, layout, problem.model, "at the starting values", method.ode)
             raise FitError("The gradient of the objective is not finite at the starting values; try other values.") from None
     total = time.perf_counter() - clock
     timings = {"first evaluation, with compilation": found.first, "search": total - found.first, "total": total}
@@ -177,24 +176,29 @@ def _validated(penalty: str, model, population, method, fixed, progress) -> tupl
     return found.best, (chosen, *found.messages)
 
 
-def _trained(aid, problem: Problem, iterations: int, progress) -> tuple[Model, tuple[str, ...]]:
-    """The model with the values that a training aid leads to, and its course in words."""
+def _trained(aid, problem: Problem, iterations: int, progress) -> tuple[Problem, tuple[str, ...]]:
+    """The problem that begins where a training aid leads, and its course in words."""
     if not hasattr(aid, "trained"):
         raise ModelError(
             f"shooting is nlme.MultipleShooting(...), GrowingHorizon(...), PredictionError(...) or Collocation(...); got {aid!r}."
         )
     with Progress(progress, f"{type(problem.model).__name__}, {type(aid).__name__}") as show:
-        return aid.trained(problem, iterations, show)
+        model, words = aid.trained(problem, iterations, show)
+    return _from(model, problem), words
 
 
-def _descended(problem: Problem, optimiser, fixed, progress) -> tuple[Problem, str]:
+def _from(model: Model, problem: Problem) -> Problem:
+    """The problem that begins at the values of ``model``."""
+    return dataclasses.replace(problem, model=model, inventory=Inventory(model, problem.inventory.fixed))
+
+
+def _descended(problem: Problem, optimiser, progress) -> tuple[Problem, str]:
     """The problem that begins where stochastic descent leads, and the descent's course in words."""
     if isinstance(problem.method, SAEM):
         raise ModelError("optimiser= is for methods with a gradient to descend; nlme.SAEM is a stochastic search of its own.")
     with Progress(progress, f"{type(problem.model).__name__}, minibatches") as show:
         u, words = descend(problem, minibatches_of(optimiser), show)
-    model = problem.at(u)
-    return dataclasses.replace(problem, model=model, inventory=inventory_of(problem.method, model, fixed)), words
+    return _from(problem.at(u), problem), words
 
 
 def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **how) -> Fit:

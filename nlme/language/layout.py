@@ -72,33 +72,27 @@ class Layout:
 
     def some(self, drawn: list[np.ndarray]) -> Ragged:
         """The arrays of some subjects, ``drawn`` from every class in turn; rows beside them are in that order."""
-        parts, order, begin = [], [], 0
-        most, _ = _company(self.anatomy, sum(map(len, drawn)), None, 2)
-        for part, chosen in zip(self.arrays.parts, drawn, strict=True):
-            own, first = np.unique(np.asarray(part.members), return_index=True)
-            longest = part.data.timeline.time.shape[1] + part.data.observed.shape[1]
-            filled, chunks = padded_members(np.arange(len(chosen)), longest, 1, most, 1)
-            take = first[np.searchsorted(own, chosen)][filled]
-            data = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[take]), part.data)  # noqa: B023 (used at once)
-            parts.append(Part(data, jnp.asarray(begin + filled), part.places, chunks))
-            order.append(begin + filled)
-            begin += len(chosen)
-        return Ragged(tuple(parts), jnp.asarray(_back(order, begin)), self.arrays.samples, None)
+        edges = np.cumsum([0, *map(len, drawn)])
+        placed = [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return self._gathered(drawn, placed, _company(self.anatomy, int(edges[-1]), None, 2)[0], 1)
 
     def repeated(self, times: int) -> Ragged:
         """The arrays of so many populations like this one, one after another, for solutions without derivatives."""
-        count, parts, order = self.n_subjects, [], []
-        most, threads = _company(self.anatomy, times * count, None, 0)
-        for part in self.arrays.parts:
-            own = np.unique(np.asarray(part.members))
+        count = self.n_subjects
+        placed = [(np.unique(part.members) + count * np.arange(times)[:, None]).ravel() for part in self.arrays.parts]
+        return self._gathered([own % count for own in placed], placed, *_company(self.anatomy, times * count, None, 0))
+
+    def _gathered(self, subjects: list[np.ndarray], placed: list[np.ndarray], most: int | None, threads: int) -> Ragged:
+        """The arrays of ``subjects`` of every class, which stand at ``placed`` among all of these."""
+        parts, order = [], []
+        for part, own, at in zip(self.arrays.parts, subjects, placed, strict=True):
             longest = part.data.timeline.time.shape[1] + part.data.observed.shape[1]
-            members = (own + count * np.arange(times)[:, None]).ravel()
-            filled, chunks = padded_members(members, longest, 1, most, threads)
-            take = np.searchsorted(own, filled % count)
+            filled, chunks = padded_members(np.arange(len(own)), longest, 1, most, threads)
+            take = np.searchsorted(np.unique(part.members), own[filled])
             data = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[take]), part.data)  # noqa: B023 (used at once)
-            parts.append(Part(data, jnp.asarray(filled), part.places, chunks))
-            order.append(filled)
-        return Ragged(tuple(parts), jnp.asarray(_back(order, times * count)), self.arrays.samples, None, threads)
+            parts.append(Part(data, jnp.asarray(at[filled]), part.places, chunks))
+            order.append(at[filled])
+        return Ragged(tuple(parts), jnp.asarray(_back(order, sum(map(len, placed)))), self.arrays.samples, None, threads)
 
 
 def _back(order: list[np.ndarray], count: int) -> np.ndarray:
@@ -139,7 +133,7 @@ def lay_out(
     anatomy = anatomy_for(model, population)
     _check_covariates(model, anatomy, population)
     model = standardised(model, anatomy, population)
-    endpoint_of = _match_endpoints(model, anatomy, population)
+    endpoint_of = match_endpoints(model, anatomy, population)
     if samples == "observations":
         check_observed(population, anatomy, endpoint_of, type(model).__name__)
     between = {name: population.covariates[name].interpolation for name in anatomy.covariates}
@@ -246,7 +240,7 @@ def _check_features(model: Model, population: Population) -> None:
             )
 
 
-def _match_endpoints(model: Model, anatomy: Anatomy, population: Population) -> list[int]:
+def match_endpoints(model: Model, anatomy: Anatomy, population: Population) -> list[int]:
     """Position among the model's endpoints of each of the population's."""
     if len(population.endpoints) == 1 and len(anatomy.endpoints) == 1:
         return [0]  # one of each: the names need not agree

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.diagnostics.audit import information
+from nlme.diagnostics.audit import few_scores, information
 from nlme.errors import FitError, ModelError
 from nlme.fitting.result import Fit, require_fit
 from nlme.neural.correction import labels
@@ -161,8 +161,7 @@ def _outputs(inventory, model, name: str, u, at):
 def covariance_of(fit: Fit) -> np.ndarray:
     """(P, P) in the unconstrained parameters: the inverse of half the Hessian of the objective and its penalty."""
     hessian, _ = information(fit)
-    if fit.curvature is None and len(fit.population) < len(fit.inventory) <= _MOST_DIFFERENCED:
-        # the scores of so few subjects know few directions, and would leave all others to the penalty
+    if len(fit.inventory) <= _MOST_DIFFERENCED and few_scores(fit):
         fit.covariance  # noqa: B018 (makes R, which is then known)
         hessian, _ = information(fit)
     if hessian is None:

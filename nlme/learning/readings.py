@@ -15,6 +15,7 @@ import numpy as np
 from nlme.data.population import Population
 from nlme.errors import ModelError, name_error
 from nlme.language.reading import LOG, PLAIN, Projection, Reading
+from nlme.parameters.domains import require_whole
 
 REDUCTIONS = ("pca", "random", None)
 _FACTOR = 2.0
@@ -82,8 +83,7 @@ def _projection(population: Population, name: str, reduce: str | None, component
     x = np.stack([subject.features[name].ravel() for subject in population])
     if reduce is None or x.shape[1] <= components:
         return None
-    if isinstance(components, bool) or not isinstance(components, int | np.integer) or components < 1:
-        raise ModelError(f"augment: components is a whole number of at least 1; got {components!r}.")
+    require_whole("augment", "components", components, 1)
     center, spread = x.mean(axis=0), x.std(axis=0)
     scale = np.where(spread > 0, spread, np.inf)  # what does not vary says nothing
     if reduce == "random":

@@ -43,6 +43,7 @@ from nlme.language.model import Model
 from nlme.language.stacking import SubjectData
 from nlme.linalg import cholesky, inverse_lower
 from nlme.marginal.base import Method, Subject
+from nlme.parameters.domains import require_whole
 
 _MOST_NODES = 20_000
 _SHARES = 0.2, 0.3, 0.5  # of an importance sample: from the random effects' own distribution, wide and close around the mode
@@ -133,8 +134,7 @@ class AGQ(Nodes):
     title: ClassVar[str] = "Adaptive Gauss-Hermite quadrature"
 
     def __post_init__(self):
-        if not isinstance(self.points, int) or self.points < 1:
-            raise ModelError(f"nlme.AGQ: points is a whole number of at least 1; got {self.points!r}.")
+        require_whole("nlme.AGQ", "points", self.points, 1)
 
     def require(self, anatomy) -> None:
         q = anatomy.inner
@@ -181,8 +181,7 @@ class ImportanceSampling(Nodes):
     sites: ClassVar[bool] = False
 
     def __post_init__(self):
-        if not isinstance(self.samples, int) or self.samples < 2:
-            raise ModelError(f"nlme.ImportanceSampling: samples is a whole number of at least 2; got {self.samples!r}.")
+        require_whole("nlme.ImportanceSampling", "samples", self.samples, 2)
         if not self.degrees > 0:
             raise ModelError(f"nlme.ImportanceSampling: degrees of freedom are positive; got {self.degrees!r}.")
 

@@ -160,18 +160,6 @@ def declared(who: str, o: Mapping) -> tuple[dict, int]:
     return dict(inputs=names_in, outputs=names_out, center=center, scale=scale, output=output), count_out
 
 
-def whole(who: str, what: str, value, least: int) -> None:
-    """Refuse what is no whole number of at least ``least``.
-
-    Raises
-    ------
-    ModelError
-        It is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ModelError(f"{who}: {what} is a whole number of at least {least}; got {value!r}.")
-
-
 def seed(who: str, key):
     """A JAX key of a declaration's ``key``.
 

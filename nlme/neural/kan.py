@@ -18,13 +18,13 @@ from collections.abc import Mapping, Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from nlme.neural.correction import Correction, declared, field_of, seed, whole
+from nlme.neural.correction import Correction, declared, field_of, seed
 from nlme.neural.natural_splines import FEWEST, basis_on, even_knots, integrals
 from nlme.neural.network import START
 from nlme.neural.term import learned
+from nlme.parameters.domains import require_whole
 
 _BENT = 0.3  # spread of a hidden edge's slopes about their mean, in units of that
 
@@ -49,18 +49,9 @@ class KAN(Correction):
 
     def correction(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         basis, z = basis_on(even_knots(self.knots)), self.output.turned(z)
-        for w in self._effective:
+        for w in self.output.rising(self.weights):
             z = jnp.reshape(w, (w.shape[0], -1)) @ jnp.ravel(integrals(basis, z))
         return z + self.biases
-
-    @property
-    def _effective(self):
-        """The slopes that the inputs meet."""
-        if not self.output.is_monotone:
-            return self.weights
-        first, *others = self.weights
-        rising = np.array(self.output.monotone)[:, None] != 0
-        return jnp.where(rising, first * first, first), *(w * w for w in others)
 
     @property
     def form(self) -> str:
@@ -118,9 +109,9 @@ def build(
 ) -> KAN:
     """The network that :func:`kan` would declare, as a value."""
     fields, n_out = declared("nlme.kan", locals())
-    whole("nlme.kan", "width", width, 1)
-    whole("nlme.kan", "depth", depth, 0)
-    whole("nlme.kan", "knots", knots, FEWEST)
+    require_whole("nlme.kan", "width", width, 1)
+    require_whole("nlme.kan", "depth", depth, 0)
+    require_whole("nlme.kan", "knots", knots, FEWEST)
     sizes = [len(fields["center"]), *[width] * depth, n_out]
     edges = [(b, a) for a, b in zip(sizes[:-2], sizes[1:-1], strict=True)]
     drawn = jax.random.normal(seed("nlme.kan", key), (sum(a * b for a, b in edges), knots), dtype=jnp.float64)

@@ -21,12 +21,12 @@ from collections.abc import Mapping, Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError, name_error
-from nlme.neural.correction import Correction, declared, field_of, seed, whole
+from nlme.neural.correction import Correction, declared, field_of, seed
 from nlme.neural.term import learned
+from nlme.parameters.domains import require_whole
 
 #: Smooth ones only: the likelihood takes second derivatives of a network, which a kink does not have.
 ACTIVATIONS = {
@@ -60,17 +60,10 @@ class MLP(Correction):
 
     def correction(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         activation, z = ACTIVATIONS[self.activation], self.output.turned(z)
-        for w, b in zip(self._effective[:-1], self.biases[:-1], strict=True):
+        *hidden, last = self.output.rising(self.weights)
+        for w, b in zip(hidden, self.biases[:-1], strict=True):
             z = activation(w @ z + b)
-        return self._effective[-1] @ z + self.biases[-1]
-
-    @property
-    def _effective(self):
-        """The matrices that the inputs meet."""
-        if not self.output.is_monotone:
-            return self.weights
-        first, *others = self.weights
-        return jnp.where(np.array(self.output.monotone) != 0, first * first, first), *(w * w for w in others)
+        return last @ z + self.biases[-1]
 
     @property
     def form(self) -> str:
@@ -139,8 +132,8 @@ def build(
 ) -> MLP:
     """The network that :func:`mlp` would declare, as a value."""
     fields, count = declared("nlme.mlp", locals())
-    whole("nlme.mlp", "width", width, 1)
-    whole("nlme.mlp", "depth", depth, 0)
+    require_whole("nlme.mlp", "width", width, 1)
+    require_whole("nlme.mlp", "depth", depth, 0)
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ModelError(name_error("activation", str(activation), ACTIVATIONS, "nlme.mlp"))
     rising = fields["output"].is_monotone

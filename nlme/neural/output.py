@@ -66,6 +66,14 @@ class Output:
     def is_monotone(self) -> bool:
         return any(self.monotone)
 
+    def rising(self, weights: tuple) -> tuple:
+        """The weights of layers, (out, in, ...) each, that the inputs meet: squares on the way from monotone inputs, so that none falls."""
+        if not self.is_monotone:
+            return weights
+        first, *others = weights
+        own = np.reshape(self.monotone, (-1, *(1,) * (first.ndim - 2))) != 0
+        return jnp.where(own, first * first, first), *(w * w for w in others)
+
     def turned(self, z: Float[Array, " inputs"]) -> Float[Array, " inputs"]:
         """Inputs with the sign by which the outputs rise with them."""
         return np.where(np.array(self.monotone) < 0, -1.0, 1.0) * z if self.is_monotone else z

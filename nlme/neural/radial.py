@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
-from nlme.neural.correction import Correction, declared, field_of, whole
+from nlme.neural.correction import Correction, declared, field_of
 from nlme.neural.natural_splines import even_knots
 from nlme.neural.term import learned
-from nlme.parameters.domains import is_numeric
+from nlme.parameters.domains import is_numeric, require_whole
 
 
 class Radial(Correction):
@@ -86,7 +86,7 @@ def radial(
 def build(*, inputs, outputs, units, width=None, center=None, scale=None, output="real", init=None, vanishing=False) -> Radial:
     """The radial bases that :func:`radial` would declare, as a value."""
     fields, n_out = declared("nlme.radial", dict(locals(), monotone=None))
-    whole("nlme.radial", "units", units, 1)
+    require_whole("nlme.radial", "units", units, 1)
     places = _places(units, len(fields["center"]))
     if width is None:
         width = _spacing(places)

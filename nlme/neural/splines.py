@@ -18,11 +18,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError, name_error
-from nlme.neural.correction import Correction, declared, field_of, whole
+from nlme.neural.correction import Correction, declared, field_of
 from nlme.neural.natural_splines import FEWEST, basis_on, even_knots, integrals
 from nlme.neural.network import START
 from nlme.neural.term import learned
-from nlme.parameters.domains import is_numeric
+from nlme.parameters.domains import is_numeric, require_whole
 
 
 class Splines(Correction):
@@ -134,7 +134,7 @@ def _knots(given, names: tuple[str, ...], n_inputs: int) -> tuple[tuple[tuple[fl
     """Knots of every input, None where they are only counted, and how many."""
     who = "nlme.splines"
     if isinstance(given, (int, np.integer)):
-        whole(who, "knots", given, FEWEST)
+        require_whole(who, "knots", given, FEWEST)
         return (None,) * n_inputs, int(given)
     if isinstance(given, Mapping):
         for name in given:

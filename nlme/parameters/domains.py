@@ -159,6 +159,18 @@ def probability(value, *, unit: str = "", label: str = ""):
     return _parameter(value, PROBABILITY, unit, label)
 
 
+def require_whole(who: str, what: str, value, least: int) -> None:
+    """Refuse what is no whole number of at least ``least``.
+
+    Raises
+    ------
+    ModelError
+        It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ModelError(f"{who}: {what} is a whole number of at least {least}; got {value!r}.")
+
+
 def is_numeric(value) -> bool:
     """Whether ``value`` is made of real numbers."""
     try:

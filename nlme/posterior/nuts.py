@@ -33,6 +33,7 @@ from nlme.language.ragged import over_subjects
 from nlme.marginal.joint import Failures, log_joint, pointwise, potential
 from nlme.neural.correction import numbers_of, with_numbers
 from nlme.parameters.covariance import Covariance
+from nlme.parameters.domains import require_whole
 from nlme.parameters.inventory import Inventory
 from nlme.parameters.priors import Priors
 from nlme.posterior.coordinates import Coordinates, coordinates
@@ -97,8 +98,7 @@ def sample(
     """
     model = require_model(model)
     for name, count in (("warmup", warmup), ("draws", draws), ("chains", chains)):
-        if not isinstance(count, (int, np.integer)) or count < 1:
-            raise ModelError(f"nlme.sample: {name} is a whole number of at least 1; got {count!r}.")
+        require_whole("nlme.sample", name, count, 1)
     layout = lay_out(model, population)
     model = layout.model
     prior = Priors(model, priors, fixed)

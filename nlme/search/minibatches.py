@@ -18,6 +18,7 @@ import numpy as np
 from nlme.errors import FitError, ModelError
 from nlme.language.layout import Layout
 from nlme.marginal.objective import evaluate_subjects
+from nlme.parameters.domains import require_whole
 from nlme.search.problem import Problem
 
 _PATIENCE = 5  # epochs without a lower objective
@@ -43,9 +44,7 @@ class Minibatches:
 
     def __post_init__(self):
         for name in ("subjects", "epochs"):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise ModelError(f"Minibatches: {name} is a whole number of at least 1; got {value!r}.")
+            require_whole("Minibatches", name, getattr(self, name), 1)
         if self.optimiser is not None and not (hasattr(self.optimiser, "init") and hasattr(self.optimiser, "update")):
             raise ModelError(f"optimiser is one of optax's, such as optax.adam(0.01); got {self.optimiser!r}.")
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from nlme.errors import ModelError
 from nlme.language.model import Model
+from nlme.parameters.domains import require_whole
 from nlme.search.problem import Problem
 from nlme.search.progress import Progress
 from nlme.training.descent import descended
@@ -137,7 +138,7 @@ class MultipleShooting(StagedAid):
     gaps: tuple[float, ...] = (10.0, 1.0, 0.1, 0.01)
 
     def __post_init__(self):
-        require_whole("MultipleShooting: segments", self.segments, 2)
+        require_whole("MultipleShooting", "segments", self.segments, 2)
         require_falling("MultipleShooting: gaps", self.gaps, "such as (10, 1, 0.1)")
 
     def settings(self, equations):
@@ -162,7 +163,7 @@ class GrowingHorizon(StagedAid):
     stages: int = 8
 
     def __post_init__(self):
-        require_whole("GrowingHorizon: stages", self.stages, 2)
+        require_whole("GrowingHorizon", "stages", self.stages, 2)
 
     def settings(self, equations):
         segments = equations.segments
@@ -205,11 +206,6 @@ class PredictionError(StagedAid):
         unit = float(np.median(step[step > 0]))
         for gain in self.gains:
             yield f"prediction error, gain {gain:g}", _setting(_everything(equations), gain=gain / unit)
-
-
-def require_whole(name: str, value, least: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ModelError(f"{name} is a whole number of at least {least}; got {value!r}.")
 
 
 def require_falling(name: str, values, words: str) -> None:

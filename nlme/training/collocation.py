@@ -10,14 +10,16 @@ import numpy as np
 
 from nlme.data.subject import Subject
 from nlme.errors import ModelError
-from nlme.language.anatomy import individual_row, structure_of
+from nlme.language.anatomy import structure_of
+from nlme.language.layout import match_endpoints
 from nlme.language.parameter_rows import told_by
+from nlme.parameters.domains import require_whole
 from nlme.search.problem import Problem
-from nlme.training.aids import TrainingAid, beginning, require_whole
+from nlme.training.aids import TrainingAid, beginning
 from nlme.training.descent import descended
 from nlme.training.equations import Equations
-from nlme.training.inversion import states_of_data
-from nlme.training.segments import endpoints_of, require_equations, segments_of
+from nlme.training.inversion import individual_of, states_of_data
+from nlme.training.segments import averaged, require_equations, segments_of
 
 _FEWEST = 5  # observations of an endpoint that a smoothing spline needs
 _TOLD = 0.5  # share of a state that the data have to determine
@@ -43,7 +45,7 @@ class Collocation(TrainingAid):
     points: int = 60
 
     def __post_init__(self):
-        require_whole("Collocation: points", self.points, 5)
+        require_whole("Collocation", "points", self.points, 5)
 
     def trained(self, problem, iterations, show):
         """See ``TrainingAid.trained``."""
@@ -65,9 +67,7 @@ def _regression(equations: Equations, owner, time, told, states, rates):
         model = equations.at(unknown.u)
 
         def of_place(i, t, told, x, rate):
-            b = unknown.b[i]
-            eta = anatomy.cholesky(model) @ b if len(b) else jnp.zeros(len(anatomy.effects))
-            ind = individual_row(*anatomy.at(model, eta, dict(zip(anatomy.table, told, strict=True))))
+            ind = individual_of(model, anatomy, unknown.b[i], told)
             return jnp.sum(jnp.square((jnp.stack(structure_of(model, ind).flow(t, tuple(x))) - rate) / scale))
 
         total = jnp.sum(jax.vmap(of_place)(owner, time, told, states, rates)) + jnp.sum(jnp.square(unknown.b))
@@ -79,7 +79,7 @@ def _regression(equations: Equations, owner, time, told, states, rates):
 def _slopes(problem: Problem, points: int):
     """Arrays over all places: subject, time, covariates, states (M, s) and their rates of change (M, s)."""
     anatomy, population = problem.layout.anatomy, problem.layout.population
-    order = endpoints_of(population, anatomy)
+    order = match_endpoints(problem.model, anatomy, population)
     owner, times, told, curves = [], [], [], []
     for i, subject in enumerate(population):
         smooth = _smoothed(subject, points, order, len(anatomy.endpoints))
@@ -123,11 +123,9 @@ def _smoothed(subject: Subject, points: int, order: list[int], endpoints: int):
         return None
     times, curves = np.linspace(begin, end, points), np.full((points, endpoints), np.nan)
     for position, endpoint in enumerate(order):
-        own = observed & (subject.endpoint == position)
-        t, place = np.unique(subject.time[own], return_inverse=True)
+        t, y = averaged(subject, position)
         if len(t) < _FEWEST:
             continue
-        y = np.bincount(place, subject.dv[own]) / np.bincount(place)
         above = bool(np.all(y > 0))  # smoothed in the logarithm, where a peak is no wider than a valley
         curve = make_smoothing_spline(t, np.log(y) if above else y)(times)
         curves[:, endpoint] = np.exp(curve) if above else curve

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from nlme.language.anatomy import Anatomy, individual_row, observation_row, structure_of
+from nlme.language.anatomy import Anatomy, observation_row, structure_of
 from nlme.language.layout import Layout
 from nlme.language.model import Model
 from nlme.observation.base import Record, log_density
 from nlme.parameters.inventory import Inventory
+from nlme.training.inversion import individual_of
 from nlme.training.segments import Segments
 
 _RESOLUTION = 200  # fixed steps in the longest time of a subject, at least
@@ -120,13 +121,7 @@ class Equations:
 
     def _solved(self, model: Model, own: Segments, b, nodes, gain):
         """(R, s) states at the stops of one segment, and the individual parameters there."""
-        anatomy = self.anatomy
-        eta = anatomy.cholesky(model) @ b if len(b) else jnp.zeros(len(anatomy.effects))
-
-        def of_row(told):
-            return individual_row(*anatomy.at(model, eta, dict(zip(anatomy.table, told, strict=True))))
-
-        ind = jax.vmap(of_row)(own.told)
+        ind = jax.vmap(lambda told: individual_of(model, self.anatomy, b, told))(own.told)
 
         def begun(ind):
             return jnp.stack(structure_of(model, ind).start())

@@ -16,13 +16,20 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.language.anatomy import Anatomy, individual_row, observation_row
+from nlme.language.density import effects_from
 from nlme.language.model import Model
 
 _RIDGE = 1e-4
 _STEPS = 30
 
 
-def sizes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def individual_of(model: Model, anatomy: Anatomy, b: Float[Array, " q"], told: Float[Array, " k"]):
+    """Individual parameters of a row in which ``individual`` is ``told`` this, with eta = L b; of the typical subject where b is empty."""
+    eta = effects_from(anatomy, model, b) if len(b) else jnp.zeros(len(anatomy.effects))
+    return individual_row(*anatomy.at(model, eta, dict(zip(anatomy.table, told, strict=True))))
+
+
+def _sizes(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(M, s) states as far as they are numbers of a sensible size, else 0, and (s,) the size of each, 1 where nothing tells."""
     finite = np.where(np.isfinite(states), np.abs(states), np.nan)
     with np.errstate(all="ignore"):
@@ -43,17 +50,15 @@ def states_of_data(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(M, s) states of the typical subject at each place, and (M, s) how far the data tell them, from 0 to 1; ``y`` NaN: unknown."""
     spread = np.nanmax(np.abs(y), axis=0, initial=0.0)
-    states, size = sizes(known)
+    states, size = _sizes(known)
     found = _inverted(model, anatomy, told, states, size, time, y, np.where(spread > 0, spread, 1.0))
     return tuple(np.asarray(x) for x in found)
 
 
 @eqx.filter_jit
 def _inverted(model: Model, anatomy: Anatomy, told, known, size, time, y, spread):
-    eta = jnp.zeros(len(anatomy.effects))
-
     def at(told, start, t, y):
-        ind = individual_row(*anatomy.at(model, eta, dict(zip(anatomy.table, told, strict=True))))
+        ind = individual_of(model, anatomy, jnp.zeros(0), told)
 
         def misfit(scaled) -> Float[Array, " E"]:
             out = observation_row(model, ind, anatomy.states, start + scaled * size, t)

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nlme.data.population import Population
 from nlme.data.subject import Subject
 from nlme.errors import ModelError
 from nlme.language.anatomy import Anatomy
-from nlme.language.layout import Layout
+from nlme.language.layout import Layout, match_endpoints
 from nlme.language.parameter_rows import told_by
 from nlme.language.records import compartment_of
 
@@ -91,7 +90,7 @@ def require_equations(layout: Layout, model, what: str) -> None:
 def segments_of(layout: Layout, model, parts: int) -> Segments:
     """The population's segments: of every subject ``parts``, if its observations allow that many."""
     anatomy, found = layout.anatomy, []
-    order = endpoints_of(layout.population, anatomy)
+    order = match_endpoints(model, anatomy, layout.population)
     for i, subject in enumerate(layout.population):
         stops = _stops(subject, anatomy, type(model).__name__, order)
         cuts = _cuts(stops, parts)
@@ -99,17 +98,8 @@ def segments_of(layout: Layout, model, parts: int) -> Segments:
         for a, b in zip(np.r_[0, cuts], np.r_[cuts, len(stops.time)], strict=True):
             own = {f.name: getattr(stops, f.name)[a:b] for f in dataclasses.fields(_Stops)}
             own["step"] = np.diff(stops.time[a:b], prepend=begin if a == 0 else stops.time[a - 1])
-            if a and b > a and order:  # a segment's data begin at the one before
-                own["course"][0, :, 0] = stops.course[a - 1, :, 1]
             found.append((i, a > 0, b < len(stops.time), own))
     return _padded(found)
-
-
-def endpoints_of(population: Population, anatomy: Anatomy) -> list[int]:
-    """Position among the model's endpoints of each of the population's."""
-    if len(population.endpoints) == 1 and len(anatomy.endpoints) == 1:
-        return [0]
-    return [anatomy.endpoints.index(name) for name in population.endpoints]
 
 
 def _stops(subject: Subject, anatomy: Anatomy, model: str, order: list[int]) -> _Stops:
@@ -146,22 +136,19 @@ def _stops(subject: Subject, anatomy: Anatomy, model: str, order: list[int]) -> 
     endpoint[own] = np.where(taken, np.array(order)[np.maximum(subject.endpoint, 0)], -1)[record[own]]
     reset[own] = np.isin(subject.evid, (3, 4))[record[own]]
     for position, model_endpoint in enumerate(order):
-        values = observed_course(subject, position, time)
-        if np.isfinite(values).all():
+        t, y = averaged(subject, position)
+        if len(t):
+            values = np.interp(time, t, y)
             course[:, model_endpoint] = np.stack([np.r_[values[:1], values[:-1]], values], axis=1)
-            t = subject.time[taken & (subject.endpoint == position) & (subject.cens == 0)]
-            known_at[:, model_endpoint] = (time > t.min()) & (time <= t.max())
+            known_at[:, model_endpoint] = (time > t[0]) & (time <= t[-1])
     return _Stops(time, told, rate, reset, amount, observed, endpoint, course, known_at)
 
 
-def observed_course(subject: Subject, endpoint: int, at: np.ndarray) -> np.ndarray:
-    """(m,) the data of an endpoint on straight lines between uncensored observations; NaN where the subject has none."""
+def averaged(subject: Subject, endpoint: int) -> tuple[np.ndarray, np.ndarray]:
+    """The times of an endpoint's uncensored observations, and the mean of those at each."""
     own = subject.is_observation & (subject.endpoint == endpoint) & (subject.cens == 0)
-    if not own.any():
-        return np.full(len(at), np.nan)
     times, place = np.unique(subject.time[own], return_inverse=True)
-    values = np.bincount(place, subject.dv[own]) / np.bincount(place)
-    return np.interp(at, times, values)
+    return times, np.bincount(place, subject.dv[own]) / np.bincount(place)
 
 
 def _doses(subject: Subject, anatomy: Anatomy, model: str) -> dict[str, list]:
