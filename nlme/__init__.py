@@ -99,6 +99,7 @@ _HOMES = {
     "nlme.learning.effects": ("covariate_effects", "accumulated_effects"),
     "nlme.learning.curves": ("learned_curves",),
     "nlme.discovery.discover": ("discover",),
+    "nlme.selection.scm": ("scm",),
     "nlme.search.minibatches": ("Minibatches",),
     "nlme.training.aids": ("MultipleShooting", "GrowingHorizon", "PredictionError"),
     "nlme.training.collocation": ("Collocation",),

@@ -64,7 +64,8 @@ def propagate(
     if exponential_at is not None:
         jet = superpose(exponential_at, packed, columns, timeline, reversible, occupied)
         return jet, jnp.maximum(begun, _ending(jet.value))
-    if _summed(structure_at(packed[:, 0], 0)) and worthwhile(timeline):
+    structure = structure_at(packed[:, 0], 0)
+    if _summed(structure) and worthwhile(timeline, structure):
         return superpose(structure_at, packed, columns, timeline, reversible, occupied), begun
     course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied, begun)
     at = course.where[timeline.sample]
@@ -78,7 +79,7 @@ def propagate(
 
 def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerances: Tolerances) -> StructureAt | None:
     """The matrix exponentials by which equations are to be solved: linear ones, where it costs less and no solver is asked for."""
-    if tolerances.solver is not None or not worthwhile(timeline, stepped=True):
+    if tolerances.solver is not None or not worthwhile(timeline):
         return None
     found = flows_of(structure_at(inputs, 0))
     return None if found is None else lambda z, row: as_exponential(structure_at(z, row), found)

@@ -7,7 +7,7 @@ it; the likelihood floors only see the answer.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -69,6 +69,11 @@ class LinearStructure(Structure):
     """A structure whose states move linearly between events, with a known solution (closed form or matrix exponential)."""
 
     looped = False  # whether that solution is a loop
+
+    def modes(self, dosed: tuple[bool, ...]) -> Iterator[tuple[Any, Callable]] | None:
+        """(rate l_i, projection x -> P_i x) of every mode of exp(K t) = sum_i exp(-l_i t) P_i, which moves what enters the states
+        that are ``dosed``; None where the solution is not known as such a sum."""
+        return None
 
     @abc.abstractmethod
     def advance(self, amounts: tuple, rates: tuple | None, dt) -> tuple:

@@ -112,6 +112,12 @@ class _Mammillary(LinearStructure):
         total = [0.0, *total] if self._absorbed else total
         return tuple(jnp.broadcast_to(t, jnp.shape(after)) for t in total)
 
+    def modes(self, dosed):
+        if not self._absorbed:
+            return self._modes()
+        # what is absorbed moves by a convolution of two modes
+        return None if dosed[0] else ((slow, lambda x, p=project: [0.0, *p(x[1:])]) for slow, project in self._modes())
+
     def _modes(self):
         """(eigenvalue l_i, projection x -> P_i x) of every mode of the disposition."""
         k10, exchange, eigenvalues = self._disposition()

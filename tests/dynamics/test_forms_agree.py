@@ -16,7 +16,7 @@ import pytest
 from structures import STRUCTURES
 
 import nlme
-from nlme.dynamics import propagate
+from nlme.dynamics import propagate, superposition
 from nlme.language.anatomy import anatomy_of
 from nlme.language.layout import lay_out
 from nlme.language.solution import Expansion
@@ -85,9 +85,9 @@ def model_of(structure: str, form: str, rules: bool) -> nlme.Model:
     return Everything()
 
 
-def derivatives(structure: str, form: str, ways, order: int = 2):
+def derivatives(structure: str, form: str, ways, order: int = 2, rules: bool | None = None):
     """Values (N, T, s), first (.., q) and second (.., q, q) derivatives of the states in the random effects, at eta = 0."""
-    model = model_of(structure, form, rules=tuple(ways) != PLAIN)
+    model = model_of(structure, form, rules=tuple(ways) != PLAIN if rules is None else rules)
     layout = lay_out(model, population(structure, ways))
     anatomy = anatomy_of(model)
     zero = jnp.zeros(len(anatomy.effects))
@@ -152,11 +152,36 @@ def test_sum_over_doses_is_the_scan_over_events(structure, order, monkeypatch):
     taken = []
     superpose = propagate.superpose
     monkeypatch.setattr(propagate, "superpose", lambda *a: taken.append(1) or superpose(*a))
-    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, **_: timeline.rows == 1)
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, *_: timeline.rows == 1)
     fast = derivatives(structure, "closed", DOSING, order)
     assert taken
-    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, **_: False)
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, *_: False)
     taken.clear()
     slow = derivatives(structure, "closed", DOSING, order)
+    assert not taken
+    agree(fast, slow, 1e-9)
+
+
+UNMOVED = ("bolus", "infusion", "overlapping infusions", "additional doses", "reset and dose")  # doses that no parameter moves
+
+
+@pytest.mark.parametrize(
+    ("structure", "order"),
+    [
+        ("OneCompartment", 2),
+        pytest.param("TwoCompartment", 2, marks=pytest.mark.slow),
+        pytest.param("ThreeCompartment", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_sum_by_modes_is_the_scan_over_events(structure, order, monkeypatch):
+    taken = []
+    modes = superposition.Modes
+    monkeypatch.setattr(superposition, "Modes", lambda *a: taken.append(1) or modes(*a))
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, *_: timeline.rows == 1)
+    fast = derivatives(structure, "closed", UNMOVED, order, rules=False)
+    assert taken
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, *_: False)
+    taken.clear()
+    slow = derivatives(structure, "closed", UNMOVED, order, rules=False)
     assert not taken
     agree(fast, slow, 1e-9)

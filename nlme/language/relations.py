@@ -1,0 +1,247 @@
+"""Covariates on individual parameters, added to a model that somebody else wrote.
+
+Each relation multiplies an individual parameter p by a factor that is 1 where its coefficients are 0, with c the covariate's median
+(or, of categories, the most common one, for which nothing changes):
+
+    linear          1 + theta (x - c)
+    exponential     exp(theta (x - c))
+    power           (x / c) ^ theta
+    hockey-stick    1 + theta_below (x - c) where x <= c, 1 + theta_above (x - c) where x > c
+    categories      1 + theta_k in category k
+
+as in Jonsson & Karlsson (1998), Pharm Res 15:1463, doi:10.1023/A:1011970125687, and PsN's scm.  The coefficients of those that begin with 1 + are
+bounded, so that no subject's factor can be negative.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.errors import ModelError, name_error
+from nlme.language.model import Model
+from nlme.parameters.domains import bounded, real
+from nlme.typing import Scalar
+
+CONTINUOUS = ("linear", "exponential", "power", "hockey-stick")
+SHAPES = (*CONTINUOUS, "categories")
+_MOST = 1e3  # how much a category can multiply by
+
+
+@dataclasses.dataclass(frozen=True)
+class Relation:
+    """One covariate on one individual parameter.
+
+    Attributes
+    ----------
+    parameter, covariate, shape : what acts on what, and how (one of ``SHAPES``)
+    center : where the factor is 1: the median, or the code of the commonest category
+    range : lowest and highest value in the data
+    codes : the other categories' codes
+    words : what these are called
+    """
+
+    parameter: str
+    covariate: str
+    shape: str
+    center: float
+    range: tuple[float, float]
+    codes: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.parameter, self.covariate
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        """Names of its coefficients, as fields of the model."""
+        own = f"{self.covariate}_on_{self.parameter}"
+        if self.shape == "hockey-stick":
+            return f"{own}_below", f"{own}_above"
+        if self.shape == "categories":
+            return tuple(f"{own}_{word}" for word in self.words)
+        return (f"{own}_{self.shape}",)
+
+    @property
+    def declarations(self) -> tuple:
+        """The field of each coefficient, 0 to begin with."""
+        low, high = self.range
+        below, above = low - self.center, high - self.center  # at most, at least 0
+
+        def between(smallest: float, largest: float, label: str):
+            """Of theta for which 1 + theta d is positive for all d between these."""
+            lower = -1.0 / largest if largest > 0 else -1.0 / max(-smallest, 1e-300)
+            upper = -1.0 / smallest if smallest < 0 else 1.0 / max(largest, 1e-300)
+            return bounded(0.0, lower, upper, label=label)
+
+        label = f"{self.covariate} on {self.parameter}"
+        if self.shape == "linear":
+            return (between(below, above, label),)
+        if self.shape == "hockey-stick":
+            sides = ((below, 0.0, "below"), (0.0, above, "above"))
+            return tuple(between(a, b, f"{label}, {side} {self.center:.4g}") for a, b, side in sides)
+        if self.shape == "categories":
+            return tuple(bounded(0.0, -1.0, _MOST, label=f"{label}: {word}") for word in self.words)
+        return (real(0.0, label=f"{label} ({self.shape})"),)
+
+    def factor(self, thetas: tuple, x):
+        """What multiplies the parameter at the covariate's value ``x``."""
+        if self.shape == "power":
+            return (x / self.center) ** thetas[0]
+        if self.shape == "exponential":
+            return jnp.exp(thetas[0] * (x - self.center))
+        if self.shape == "linear":
+            return 1.0 + thetas[0] * (x - self.center)
+        if self.shape == "hockey-stick":
+            return 1.0 + jnp.where(x <= self.center, thetas[0], thetas[1]) * (x - self.center)
+        return 1.0 + sum(theta * (x == code) for theta, code in zip(thetas, self.codes, strict=True))
+
+    @property
+    def text(self) -> str:
+        """The factor as Python, in a method of the model."""
+        names, x, c = [f"self.{name}" for name in self.coefficients], f"cov.{self.covariate}", f"{self.center:.6g}"
+        if self.shape == "power":
+            return f"({x} / {c}) ** {names[0]}"
+        if self.shape == "exponential":
+            return f"jnp.exp({names[0]} * ({x} - {c}))"
+        if self.shape == "linear":
+            return f"(1.0 + {names[0]} * ({x} - {c}))"
+        if self.shape == "hockey-stick":
+            return f"(1.0 + jnp.where({x} <= {c}, {names[0]}, {names[1]}) * ({x} - {c}))"
+        return "(1.0 + " + " + ".join(f"{name} * ({x} == {code:g})" for name, code in zip(names, self.codes, strict=True)) + ")"
+
+    def __str__(self) -> str:
+        return f"{self.covariate} on {self.parameter}, {self.shape}"
+
+
+class WithRelations(Model):
+    """What the classes of models with added relations have in common."""
+
+    def individual(self, eta, cov):
+        """As the model without them, each parameter times the factors of its covariates."""
+        found = dict(self.written.individual(self, eta, cov))
+        for relation in self.relations:
+            thetas = tuple(getattr(self, name) for name in relation.coefficients)
+            found[relation.parameter] = found[relation.parameter] * relation.factor(thetas, getattr(cov, relation.covariate))
+        return found
+
+
+def with_relations(base: Model, relations: tuple[Relation, ...], units: Mapping[str, str]) -> WithRelations:
+    """``base`` with ``relations`` whose coefficients are 0; ``units`` of their covariates.
+
+    Raises
+    ------
+    ModelError
+        A coefficient that has the name of one of the model's own fields.
+    """
+    kind = _kind(type(base), relations, tuple(sorted(units.items())))
+    made = object.__new__(kind)
+    values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    for relation in relations:
+        for name in relation.coefficients:
+            object.__setattr__(made, name, jnp.zeros(()))
+    return made
+
+
+@functools.cache
+def _kind(base: type[Model], relations: tuple[Relation, ...], units: tuple[tuple[str, str], ...]) -> type[WithRelations]:
+    own = {f.name for f in dataclasses.fields(base)}
+    fields: dict[str, Any] = {}
+    for relation in relations:
+        for name, declared in zip(relation.coefficients, relation.declarations, strict=True):
+            if name in own or name in fields:
+                raise ModelError(
+                    f"{relation}: its coefficient would be called {name!r}, which {base.__name__} has already; rename that field."
+                )
+            fields[name] = declared
+    known = base.covariates if isinstance(base.covariates, dict) else dict.fromkeys(_names(base.covariates), "")
+    words = {
+        "__annotations__": dict.fromkeys(fields, Scalar),
+        "__module__": __name__,
+        "__doc__": base.__doc__,
+        "covariates": dict(units) | known,
+        "written": base,
+        "relations": relations,
+        **fields,
+    }
+    return types.new_class(f"{base.__name__}WithCovariates", (WithRelations, base), {}, lambda space: space.update(words))
+
+
+def source_with(base: type[Model], relations: tuple[Relation, ...], values: Mapping[str, float]) -> str:
+    """The text of a class that adds ``relations`` to ``base``, with these values of their coefficients."""
+    name = f"{base.__name__}WithCovariates"
+    lines = [f"class {name}({base.__name__}):", f'    """{base.__name__} with {"; ".join(map(str, relations))}."""', ""]
+    for relation in relations:
+        for coefficient, declared in zip(relation.coefficients, relation.declarations, strict=True):
+            lines.append(f"    {coefficient}: Scalar = {_written(declared, values[coefficient])}")
+    known = base.covariates if isinstance(base.covariates, dict) else dict.fromkeys(_names(base.covariates), "")
+    lines += ["", f"    covariates = {known | {r.covariate: known.get(r.covariate, '') for r in relations}!r}"]
+    lines += ["", "    def individual(self, eta, cov):", "        ind = dict(super().individual(eta, cov))"]
+    for relation in relations:
+        lines.append(f'        ind["{relation.parameter}"] = ind["{relation.parameter}"] * {relation.text}')
+    return "\n".join([*lines, "        return ind", ""])
+
+
+def _written(declared, value: float) -> str:
+    domain = declared.metadata["nlme"].domain
+    label = declared.metadata["nlme"].label
+    if np.isfinite(domain.lower):
+        return f"nlme.bounded({value:.6g}, {domain.lower:.6g}, {domain.upper:.6g}, label={label!r})"
+    return f"nlme.real({value:.6g}, label={label!r})"
+
+
+def _names(declared) -> tuple[str, ...]:
+    return (declared,) if isinstance(declared, str) else tuple(declared)
+
+
+def relation(parameter: str, covariate: str, shape: str, values: np.ndarray, categories: tuple[str, ...] | None) -> Relation:
+    """The relation of a covariate with these ``values``, one for each subject.
+
+    Raises
+    ------
+    ModelError
+        An unknown shape; one that the covariate cannot have (a power of values that are not positive, a line through
+        categories, categories of a continuous covariate); a covariate with one value.
+    """
+    where = f"{covariate} on {parameter}"
+    if shape not in SHAPES:
+        raise ModelError(f"{where}: " + name_error("shape", shape, SHAPES, "A relation"))
+    known = np.unique(values)
+    if len(known) < 2:
+        raise ModelError(f"{where}: the covariate is {known[0]:g} in every subject, so that nothing can be learned of it.")
+    if shape == "categories":
+        if categories is None and len(known) > 10:
+            raise ModelError(
+                f"{where}: the covariate has {len(known)} values and no categories. Use one of {', '.join(CONTINUOUS)}."
+            )
+        codes, counts = np.unique(values, return_counts=True)
+        center = float(codes[np.argmax(counts)])
+        others = tuple(float(code) for code in codes if code != center)
+        words = tuple(_word(categories[int(code)] if categories else f"{code:g}") for code in others)
+        return Relation(parameter, covariate, shape, center, (float(codes[0]), float(codes[-1])), others, words)
+    if categories is not None and len(categories) > 2:
+        raise ModelError(
+            f"{where}: {covariate} has categories ({', '.join(categories)}); its shape is 'categories', not {shape!r}."
+        )
+    center = float(np.median(values))
+    if shape == "power" and known[0] <= 0:
+        raise ModelError(
+            f"{where}: a power needs positive values, and the lowest is {known[0]:g}. Use 'linear' or 'exponential'."
+        )
+    if shape == "hockey-stick" and not known[0] < center < known[-1]:
+        raise ModelError(f"{where}: a hockey stick needs values on both sides of its median, {center:g}.")
+    return Relation(parameter, covariate, shape, center, (float(known[0]), float(known[-1])))
+
+
+def _word(text: str) -> str:
+    """A category as a part of a Python name."""
+    return "".join(c if c.isalnum() else "_" for c in text.lower())

@@ -1,0 +1,1 @@
+"""Which covariates belong into a model."""

@@ -1,0 +1,154 @@
+"""The covariate search: its fits are those made one by one, it finds the truth, and what it found is an ordinary model."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2
+
+import nlme
+from nlme.errors import DataError, FitError, ModelError
+from nlme.language.relations import relation
+from nlme.typing import Named
+
+
+class Level(nlme.Model):
+    """A level for each subject, seen three times, and a slope in time."""
+
+    level: nlme.Scalar = nlme.positive(2.0)
+    slope: nlme.Scalar = nlme.positive(0.5)
+    omega: nlme.Covariance = nlme.covariance(level=0.05)
+    sd: nlme.Scalar = nlme.positive(0.2)
+
+    def individual(self, eta, cov):
+        return dict(level=self.level * jnp.exp(eta.level), slope=self.slope)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.level + ind.slope * t, self.sd)}
+
+
+def data(count: int = 40, seed: int = 2):
+    rng, rows = np.random.default_rng(seed), []
+    for i in range(count):
+        wt, age, sex, arm = rng.uniform(50, 100), rng.uniform(20, 80), rng.choice(["f", "m"]), rng.choice(["a", "b", "c"])
+        level = 2.0 * (wt / 75) ** 0.75 * (1.3 if arm == "b" else 1.0) * np.exp(0.15 * rng.normal())
+        for t in (0.0, 1.0, 3.0):
+            y = level + 0.5 * t + 0.15 * rng.normal()
+            rows.append({"ID": i + 1, "TIME": t, "DV": y, "wt": wt, "age": age, "sex": sex, "arm": arm})
+    return nlme.read_nonmem(
+        pd.DataFrame(rows), covariates=["wt", "age", "sex", "arm"], categories={"sex": ["f", "m"], "arm": ["a", "b", "c"]}
+    )
+
+
+CANDIDATES = {"level": {"wt": ("linear", "power"), "age": None, "sex": None, "arm": None}, "slope": ["wt", "age"]}
+
+
+@pytest.fixture(scope="module")
+def base():
+    return nlme.fit(Level(), data(), progress=False)
+
+
+@pytest.fixture(scope="module")
+def found(base):
+    return nlme.scm(base, CANDIDATES, progress=False)
+
+
+def test_the_truth_is_found(found):
+    chosen = {(r.parameter, r.covariate) for r in found.relations}
+    assert {("level", "wt"), ("level", "arm")} <= chosen
+    assert sum(r.covariate == "wt" and r.parameter == "level" for r in found.relations) == 1  # one shape of several
+
+
+def test_the_objective_is_that_of_the_chosen_model_fitted_alone(base, found):
+    alone = nlme.fit(found.model, base.population, progress=False)
+    assert nlme.evaluate(found.model, base.population).objective == pytest.approx(found.objective, abs=1e-6)
+    assert alone.objective == pytest.approx(found.objective, abs=2e-3)
+
+
+def test_every_row_of_the_first_step_is_a_likelihood_ratio_test(base, found):
+    first = found.steps[found.steps.step == 1]
+    assert len(first) == 7
+    np.testing.assert_allclose(first.change, first.objective - base.objective)
+    np.testing.assert_allclose(first.p, chi2.sf(np.maximum(-first.change, 0.0), first.df), rtol=1e-8, atol=1e-300)
+    assert first.chosen.sum() == 1 and first.loc[first.chosen, "p"].item() == first.p.min()
+    assert (first.change <= 0.01).all()
+
+
+def test_one_candidate_written_by_hand_has_the_same_objective(base, found):
+    class ByHand(Level):
+        exponent: nlme.Scalar = nlme.real(0.0)
+        covariates = {"wt": ""}
+
+        def individual(self, eta, cov):
+            return dict(level=self.level * (cov.wt / center) ** self.exponent * jnp.exp(eta.level), slope=self.slope)
+
+    center = float(np.median([s.covariates["wt"][0] for s in base.population]))
+    fit = nlme.fit(ByHand(), base.population, progress=False)
+    row = found.steps[(found.steps.step == 1) & (found.steps.relation == "wt on level, power")]
+    assert row.objective.item() == pytest.approx(fit.objective, abs=2e-3)
+
+
+def test_the_text_is_the_model(base, found):
+    space = {"nlme": nlme, "jnp": jnp, "Level": Level, "Scalar": nlme.Scalar}
+    text = found.source
+    exec(text[text.rindex("class LevelWithCovariates") :], space)
+    written = space["LevelWithCovariates"]()
+    assert set(written.__dataclass_fields__) == set(found.model.__dataclass_fields__)
+    added = [name for one in found.relations for name in one.coefficients]
+    assert added
+    for name in added:
+        assert float(getattr(written, name)) == pytest.approx(float(getattr(found.model, name)), rel=1e-5)
+    eta, cov = Named({"level": 0.1}), Named({"wt": 60.0, "age": 33.0, "sex": 1.0, "arm": 2.0})
+    same = eqx.tree_at(lambda m: [m.level, m.slope], written, [found.model.level, found.model.slope])
+    for name, value in found.model.individual(eta, cov).items():
+        assert float(same.individual(eta, cov)[name]) == pytest.approx(float(value), rel=1e-4)
+
+
+def test_bic_and_cross_validation_leave_noise_out(base):
+    few = {"level": {"wt": "power", "age": "linear"}}
+    bic = nlme.scm(base, few, criterion="bic", progress=False)
+    assert [str(r) for r in bic.relations] == ["wt on level, power"]
+    held = nlme.scm(base, few, criterion="cross-validation", folds=4, progress=False)
+    assert "wt on level, power" in [str(r) for r in held.relations]
+
+
+def test_a_search_goes_on_from_its_steps(base, tmp_path, found):
+    first = nlme.scm(base, CANDIDATES, progress=False, checkpoint=tmp_path / "scm")
+    again = nlme.scm(base, CANDIDATES, progress=False, checkpoint=tmp_path / "scm")
+    pd.testing.assert_frame_equal(first.steps, again.steps)
+    assert first.relations == found.relations
+
+
+@pytest.mark.parametrize("shape", ["linear", "exponential", "power", "hockey-stick"])
+def test_shapes_are_one_at_their_center_and_at_zero(shape):
+    values = np.array([40.0, 60.0, 70.0, 90.0, 120.0])
+    one = relation("cl", "wt", shape, values, None)
+    nothing = tuple(0.0 for _ in one.coefficients)
+    np.testing.assert_allclose([one.factor(nothing, x) for x in values], 1.0)
+    assert float(one.factor(tuple(0.01 for _ in nothing), 70.0)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("shape, side", [("linear", 0), ("linear", 1), ("hockey-stick", 0), ("hockey-stick", 1)])
+def test_no_coefficient_within_its_bounds_makes_a_factor_negative(shape, side):
+    values = np.array([40.0, 60.0, 70.0, 90.0, 120.0])
+    one = relation("cl", "wt", shape, values, None)
+    domains = [declared.metadata["nlme"].domain for declared in one.declarations]
+    thetas = tuple((0.999 * d.lower, 0.999 * d.upper)[side] for d in domains)
+    factors = [float(one.factor(thetas, x)) for x in values]
+    assert min(factors) > 0.0 and min(factors) < 0.01
+
+
+def test_what_cannot_be_is_refused(base):
+    with pytest.raises(ModelError, match="No individual parameter named 'vl'"):
+        nlme.scm(base, {"vl": ["wt"]})
+    with pytest.raises(DataError, match="No covariate named 'weight'"):
+        nlme.scm(base, {"level": ["weight"]})
+    with pytest.raises(ModelError, match="its shape is 'categories'"):
+        nlme.scm(base, {"level": {"arm": "linear"}})
+    with pytest.raises(ModelError, match="No shape named 'quadratic'"):
+        nlme.scm(base, {"level": {"wt": "quadratic"}})
+    with pytest.raises(FitError, match="forward=5"):
+        nlme.scm(base, {"level": ["wt"]}, forward=5)
