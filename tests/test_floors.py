@@ -46,6 +46,7 @@ ARROWS = {
     ("discovery", "simulation"),
     ("reporting", "plots"),  # the page shows the pictures
     ("cli", "demo"),
+    ("cli", "qualify"),
 }
 
 # Fit is one public object: its covariance, predictions and table are computed on first use by rooms above it. Such an
@@ -78,6 +79,7 @@ DOORS = {
         "selection",
         "learning",
         "discovery",
+        "qualify",
     },
     "matplotlib": {"plots"},
     "arviz": {"posterior/nuts", "fitting/monte_carlo"},

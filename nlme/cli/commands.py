@@ -73,6 +73,27 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for tables, pictures and
 
 @app.command()
 @reported
+def qualify(
+    out: Annotated[Path, typer.Option(help="Folder for qualification.html and .json.")] = Path("nlme-qualification"),
+    full: Annotated[bool, typer.Option("--full", help="The cases that take minutes too.")] = False,
+    cases: Annotated[
+        Path, typer.Option(help="A folder with a case of your own (case.json, case.py, data.csv), or with several.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Names of the cases wanted: steady-state,censored")] = "",
+) -> None:
+    """Run cases with known answers on this machine and write the page about it; exit code 1 where one fails."""
+    from nlme.qualify import qualify as run
+
+    require_writable(out)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    found = run(out, full=full, cases=cases, only=names, shown=lambda outcome: typer.echo(str(outcome)))
+    typer.echo(f"\n{found.verdict}\nWritten to {out}: qualification.html, qualification.json")
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+@reported
 @reads_data
 def check(data: Data, *, reading: dict) -> None:
     """List everything that is wrong with a data set, with row numbers and remedies."""
