@@ -103,6 +103,7 @@ _HOMES = {
     "nlme.training.aids": ("MultipleShooting", "GrowingHorizon", "PredictionError"),
     "nlme.training.collocation": ("Collocation",),
     "nlme.uncertainty.importance_resampling": ("sir",),
+    "nlme.noncompartmental.analysis": ("nca",),
     "nlme.reporting.table": ("table",),
     "nlme.reporting.page": ("report",),
 }
