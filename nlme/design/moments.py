@@ -186,12 +186,12 @@ def _program(anatomy, inventory, model, p, arrays, etas):
 def _require_solved(status: np.ndarray, layout: Layout) -> None:
     for i in np.flatnonzero(status != SOLVED):
         words = SENTENCES.get(int(status[i]), "")
-        raise ModelError(f"{layout.population.ids[i]}: the model's equations could not be solved for this design. {words}")
+        raise ModelError(f"The model's equations could not be solved for {layout.population.ids[i]}: {words}.")
 
 
 def _require_distribution(known: np.ndarray, layout: Layout, i: int, records: np.ndarray) -> None:
     for j in records[~known]:
         raise ModelError(
-            f"{layout.population.ids[i]}: the sample at {layout.population[i].time[j]:g} has no distribution: its residual variance is 0 "
-            "(a proportional error and a prediction of 0). Leave it out, sample later, or add an additive error."
+            f"The sample at time {layout.population[i].time[j]:g} of {layout.population.ids[i]} has no distribution: its residual "
+            "variance is 0 (a proportional error and a prediction of 0). Leave it out, sample later, or add an additive error."
         )

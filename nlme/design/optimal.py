@@ -172,6 +172,7 @@ def _search(criterion: Criterion, feasible: _Feasible, begin: np.ndarray) -> tup
 
 def _bounds(design: Design, windows: Any) -> list[tuple[float, float]]:
     """A window for every sample, group by group, endpoint by endpoint."""
+    windows = _by_text(windows)
     names = {group.name for group in design.groups} | {name for group in design.groups for name in group.times}
     for key in _keys(windows):
         if key not in names:
@@ -185,6 +186,13 @@ def _bounds(design: Design, windows: Any) -> list[tuple[float, float]]:
                     found = found.get(part, found if part == group.name else None)
             out += [(t, t) for t in times] if found is None or isinstance(found, Mapping) else _pairs(found, len(times), group.name)
     return out
+
+
+def _by_text(windows: Any) -> Any:
+    """Names as text: a group without a name is called "1"."""
+    if not isinstance(windows, Mapping):
+        return windows
+    return {str(name): _by_text(inner) for name, inner in windows.items()}
 
 
 def _keys(windows: Any) -> list:
