@@ -80,7 +80,8 @@ def spans(text: str, option: str) -> list[tuple[float, float]]:
         try:
             found.append((float(match[1]), float(match[2])))
         except (TypeError, ValueError):
-            raise typer.BadParameter(f"expected from-to pairs separated by commas, 0-12,0-24; got {part!r}", param_hint=option) from None
+            words = f"expected from-to pairs separated by commas, 0-12,0-24; got {part!r}"
+            raise typer.BadParameter(words, param_hint=option) from None
     return found
 
 
@@ -89,7 +90,8 @@ def terminal_points(text: str) -> Any:
     if "=" not in text:
         found = spans(text, "--lambda-z")
         if len(found) > 1:
-            raise typer.BadParameter(f"one from-to pair, or one for each ID, 1=8-24,7=6-24; got {text!r}", param_hint="--lambda-z")
+            words = f"one from-to pair, or one for each ID, 1=8-24,7=6-24; got {text!r}"
+            raise typer.BadParameter(words, param_hint="--lambda-z")
         return found[0] if found else None
     return {identity: spans(span, "--lambda-z")[0] for identity, span in pairs(text, "--lambda-z").items()}
 

@@ -40,7 +40,8 @@ class Spline(eqx.Module):
 class Criterion:
     """log det M / P of the times of all samples, group by group, endpoint by endpoint.
 
-    ``splines[g][m][e]`` holds group g at linearisation m and endpoint e; ``counts[g][e]`` is the number of its samples.
+    ``splines[g][m][e]`` holds group g at linearisation m and endpoint e; ``counts[g][e]`` is the number of its samples, ``mean`` says
+    which parameters move the mean, ``scale`` (P,) divides rows and columns of M.
     """
 
     splines: tuple
@@ -52,13 +53,15 @@ class Criterion:
     scale: np.ndarray
 
     def value(self, times: np.ndarray) -> float:
-        return float(_value(self.splines, jnp.asarray(times), self.counts, self.sizes, self.effects, self.mean, self.reduced, self.scale))
+        return float(_value(self.splines, jnp.asarray(times), *self._rest))
 
     def value_and_slope(self, times: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope = _slope(
-            self.splines, jnp.asarray(times), self.counts, self.sizes, self.effects, self.mean, self.reduced, self.scale
-        )
+        value, slope = _slope(self.splines, jnp.asarray(times), *self._rest)
         return float(value), np.asarray(slope)
+
+    @property
+    def _rest(self) -> tuple:
+        return self.counts, self.sizes, self.effects, self.mean, self.reduced, self.scale
 
 
 def criterion_of(
@@ -169,6 +172,6 @@ def _information(columns, effects: int, mean: tuple[bool, ...], reduced: bool):
     return d_mean.T @ inverse @ d_mean + 0.5 * jnp.einsum("ijk,jil->kl", turned, turned)
 
 
-_STATIC = ("counts", "sizes", "effects", "mean", "reduced")
-_value = jax.jit(_log_det, static_argnames=_STATIC)
-_slope = jax.jit(jax.value_and_grad(_log_det, argnums=1), static_argnames=_STATIC)
+_STATIC = (2, 3, 4, 5, 6)
+_value = jax.jit(_log_det, static_argnums=_STATIC)
+_slope = jax.jit(jax.value_and_grad(_log_det, argnums=1), static_argnums=_STATIC)

@@ -145,7 +145,8 @@ def _representative(group: Group, endpoints: Sequence[str], placeholder: float) 
     for name, values in group.times.items():
         if name == "" and len(endpoints) > 1:
             raise DataError(
-                f"Group {group.name!r}: which endpoint is sampled? times={{{endpoints[0]!r}: [...]}}; the model has {', '.join(endpoints)}."
+                f"Group {group.name!r}: which endpoint is sampled? times={{{endpoints[0]!r}: [...]}}; the model has "
+                f"{', '.join(endpoints)}."
             )
         if name and name not in endpoints:
             raise DataError(f"Group {group.name!r}: the model has no endpoint {name!r}; it has {', '.join(endpoints)}.")

@@ -4,13 +4,13 @@ Of a group of n subjects with mean E (n_s) and variance V (n_s, n_s), linearised
 
     M_kl = n [ dE/dp_k' V^-1 dE/dp_l  +  1/2 tr( V^-1 dV/dp_k V^-1 dV/dp_l ) ]                       (full)
 
-over the parameters p on their natural scale; "reduced" (block diagonal) takes dV/dp for zero where dE/dp is not, so that fixed effects and
-variances are learned from different things.  Groups add up.  The reduced form is the closer to what estimation gives in simulations
-(Nyberg et al. 2015).
+over the parameters p on their natural scale; "reduced" (block diagonal) takes dV/dp for zero where dE/dp is not, so that fixed
+effects and variances are learned from different things.  Groups add up.  The reduced form is the closer to what estimation gives
+in simulations (Nyberg et al. 2015).
 
-Sources: Mentre, Mallet & Baccar (1997), Biometrika 84:429; Retout & Mentre (2003), J Biopharm Stat 13:209, doi:10.1081/BIP-120019267;
-Foracchia, Hooker, Vicini & Ruggeri (2004), Comput Methods Programs Biomed 74:29 (PopED); Nyberg et al. (2015), Br J Clin Pharmacol
-79:6, doi:10.1111/bcp.12352 (software compared).
+Sources: Mentre, Mallet & Baccar (1997), Biometrika 84:429; Retout & Mentre (2003), J Biopharm Stat 13:209,
+doi:10.1081/BIP-120019267; Foracchia, Hooker, Vicini & Ruggeri (2004), Comput Methods Programs Biomed 74:29 (PopED); Nyberg et al.
+(2015), Br J Clin Pharmacol 79:6, doi:10.1111/bcp.12352 (software compared).
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Information(Shown):
         """
         mine, theirs = (self.names, self.form, self.linearisation), (other.names, other.form, other.linearisation)
         if mine != theirs or not np.allclose(self.asked.values, other.asked.values):
-            raise ModelError("Efficiency compares designs for the same parameters at the same values, by the same form and linearisation.")
+            raise ModelError("Efficiency compares designs at the same parameters and values, by the same form and linearisation.")
         if other._null is not None:
             raise ModelError(f"The other design has no efficiency to compare with: {other.messages[0]}")
         return float(np.exp((self.log_det - other.log_det) / len(self.names)))
@@ -170,7 +170,8 @@ class Information(Shown):
             for name, row in zip(self.names, self.table.itertuples(), strict=True)
         ]
         title = f"Expected standard errors, {self.form} information matrix, {self.linearisation} linearisation"
-        notes = [*repr(self.design).splitlines()] if isinstance(self.design, Design) else [f"{len(self.design)} subjects of a data set"]
+        of_groups = isinstance(self.design, Design)
+        notes = repr(self.design).splitlines() if of_groups else [f"{len(self.design)} subjects of a data set."]
         if self._null is None:
             notes.append(f"log det {self.log_det:.3f}, D-criterion {significant(self.d_criterion)}.")
         notes.append("RSE = 100 SE / |value|, of the variance itself for a variance, of a residual error as the model has it.")

@@ -255,7 +255,7 @@ class _Feasible:
             step = float(round_to)
             if not step > 0:
                 raise DataError(f"round_to: a step above 0, or a list of times; got {round_to!r}.")
-            found = step * np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1)
+            found = step * np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) + 0.0  # no -0
         else:
             found = np.unique(np.asarray(round_to, dtype=float))
             found = found[(found >= low) & (found <= high)]

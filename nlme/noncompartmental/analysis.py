@@ -175,8 +175,8 @@ def nca(
 ) -> NCA:
     """Non-compartmental analysis of every profile: areas, terminal slope, clearance, volumes, residence times, accumulation.
 
-    A profile is what was sampled from one dose to the next (``nlme.noncompartmental.profiles``); formulas stand in ``nlme.noncompartmental.parameters``,
-    ``nlme.noncompartmental.areas`` and ``nlme.noncompartmental.terminal``.  Results are those of Phoenix WinNonlin under its names.
+    A profile is what was sampled from one dose to the next; results are those of Phoenix WinNonlin under its names.  Formulas stand
+    in ``nlme.noncompartmental``: ``profiles``, ``parameters``, ``areas``, ``terminal``.
 
     Parameters
     ----------

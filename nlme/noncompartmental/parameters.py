@@ -231,8 +231,8 @@ def _terminal(out: Analysed) -> None:
         return
     out.values.update(
         Lambda_z=line.lambda_z, HL_Lambda_z=line.half_life, No_points_lambda_z=line.points, Lambda_z_lower=line.lower,
-        Lambda_z_upper=line.upper, Rsq=line.r2, Rsq_adjusted=line.adjusted, Corr_XY=-float(np.sqrt(line.r2)), Span=(line.upper - line.lower) / line.half_life,
-        Clast_pred=float(line.at(out.values["Tlast"])),
+        Lambda_z_upper=line.upper, Rsq=line.r2, Rsq_adjusted=line.adjusted, Corr_XY=-float(np.sqrt(line.r2)),
+        Span=(line.upper - line.lower) / line.half_life, Clast_pred=float(line.at(out.values["Tlast"])),
     )  # fmt: skip
 
 
@@ -262,15 +262,15 @@ def _to_infinity(out: Analysed, inserted, factor: float) -> None:
         out.reasons.append(
             (
                 f"Cl{f}, Vz{f} and MRTINF",
-                "earlier doses may still be there, and nothing says that it is a steady state (SS, steady_state=) or a new beginning "
-                "(EVID 4, a sample before the dose)",
+                "earlier doses may still be there, and nothing says that it is a steady state (SS, steady_state=) or a new "
+                "beginning (EVID 4, a sample before the dose)",
             )
         )
 
 
 def _over_interval(out: Analysed, factor: float) -> None:
     """What holds over a dosing interval, and at steady state clearance, volumes and mean residence time."""
-    tau, put, dose = float(out.profile.interval), out.values, out.profile.dose
+    tau, put = float(out.profile.interval), out.values
     curve = _reaching(out, 0.0, tau)
     if isinstance(curve, str):
         out.reasons.append(("AUC_TAU and what it is needed for", curve))

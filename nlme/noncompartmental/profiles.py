@@ -1,8 +1,9 @@
 """Profiles: what a subject's records say of the time after each of its doses.
 
 A profile begins with a dose and ends with the next one (a sample at the time of the next dose ends it and begins the next; one
-without a concentration only begins the next, which may come weeks later); the last one ends with the records.  A reset (EVID 3 or 4) begins a subject's history anew.  Additional doses (ADDL, II) are doses; after a dose
-at steady state (SS) nothing of the time before it is known.
+without a concentration only begins the next, which may come weeks later); the last one ends with the records.  A reset (EVID 3
+or 4) begins a subject's history anew.  Additional doses (ADDL, II) are doses; after a dose at steady state (SS) nothing of the time
+before it is known.
 """
 
 from __future__ import annotations

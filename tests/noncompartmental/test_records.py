@@ -81,8 +81,8 @@ def test_routes_by_compartment():
 
 
 BELOW = [
-    dose(0), *samples([(0, 0.5)], CENS=1), *samples([(1, 4.0)]), *samples([(2, 0.5)], CENS=1), *samples([(3, 3.0), (4, 2.0), (6, 1.0)]),
-    *samples([(8, 0.5), (12, 0.5)], CENS=1),
+    dose(0), *samples([(0, 0.5)], CENS=1), *samples([(1, 4.0)]), *samples([(2, 0.5)], CENS=1),
+    *samples([(3, 3.0), (4, 2.0), (6, 1.0)]), *samples([(8, 0.5), (12, 0.5)], CENS=1),
 ]  # fmt: skip
 
 
