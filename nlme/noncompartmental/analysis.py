@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _FAR = 20.0  # per cent extrapolated, above which an area says more of the terminal line than of the data
 _POOR = 0.8  # adjusted R2
+_PANELS = 4  # groups of the summary that are printed
 _ALIKE = 0.02  # two intervals, taken from actual times
 
 
@@ -141,15 +142,24 @@ class NCA(Shown):
 
     def _panels(self) -> list[Panel]:
         frame = self.summary()
-        unit = [f" ({u})" if u else "" for u in frame["unit"]]
-        group = [f", dose {p}" for p in frame["PROFILE"]] if "PROFILE" in frame else [""] * len(frame)
+        title = f"Non-compartmental analysis of {self.endpoint}: {len(self.table)} profiles of {len(self.population)} subjects"
+        notes = [f"Areas: {RULES[self.settings.rule]}.", *self.messages]
+        if "PROFILE" not in frame:
+            return [self._panel(frame, title, notes)]
+        numbers = sorted(frame["PROFILE"].unique())
+        shown = [self._panel(frame[frame["PROFILE"] == n], f"After dose {n}", []) for n in numbers[:_PANELS]]
+        if len(numbers) > _PANELS:
+            notes.insert(0, f"Of {len(numbers)} dose numbers with a profile the first {_PANELS} are shown; summary() has them all.")
+        return [shown[0]._replace(title=f"{title}\n{shown[0].title}"), *shown[1:-1], shown[-1]._replace(notes=notes)]
+
+    def _panel(self, frame: pd.DataFrame, title: str, notes: list[str]) -> Panel:
+        """The parameters that somebody has."""
+        frame = frame[frame["n"] > 0]
         shown = frame[["n", "mean", "sd", "cv", "median", "min", "max", "geomean", "geocv"]]
         shown = shown.assign(n=shown["n"].astype(str), **{c: [_percent(v) for v in shown[c]] for c in ("cv", "geocv")})
-        shown.index = [a + b + c for a, b, c in zip(frame["parameter"], unit, group, strict=True)]
+        shown.index = [name + (f" ({unit})" if unit else "") for name, unit in zip(frame["parameter"], frame["unit"], strict=True)]
         shown.columns = ["n", "Mean", "SD", "CV %", "Median", "Min", "Max", "Geo mean", "Geo CV %"]
-        title = f"Non-compartmental analysis of {self.endpoint}: {len(self.table)} profiles of {len(self.population)} subjects"
-        panel = numbers_shown(shown, title, [f"Areas: {RULES[self.settings.rule]}.", *self.messages])
-        return [panel]
+        return numbers_shown(shown, title, notes)
 
     def _exact(self) -> pd.DataFrame:
         return self.table.set_index("ID")

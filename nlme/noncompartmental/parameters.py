@@ -88,6 +88,7 @@ PARAMETERS: dict[str, tuple[str, str]] = {
 class Analysed:
     """A profile, its curve and terminal line, its parameters, and why others are missing.
 
+    ``measured`` marks the points of the curve that were measured and are above zero.
     ``reasons`` are (what is missing, sentence), ``notes`` sentences on numbers that are there.
     """
 
@@ -95,6 +96,7 @@ class Analysed:
     kind: str
     curve: Curve | None = None
     line: Line | None = None
+    measured: Any = None
     values: dict[str, float] = field(default_factory=dict)
     reasons: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -134,7 +136,7 @@ def analysed(profile: Profile, settings: Settings) -> Analysed:
         out.reasons.append(("all", f"no measured concentration above zero within the dosing interval of {tau:g}"))
         return out
     peak = int(np.flatnonzero(within)[np.argmax(conc[within])])
-    out.curve = Curve(time, conc, settings.rule, float(time[peak]))
+    out.curve, out.measured = Curve(time, conc, settings.rule, float(time[peak])), measured
     out.line = _line(out, measured, peak, settings)
     _observed(out, measured, peak)
     _terminal(out)
@@ -171,6 +173,8 @@ def _with_start(out: Analysed, time, conc, measured):
         if profile.dose.bolus:
             out.values["C0"] = float(conc[0])
         return time, conc, measured, inserted
+    if len(time) == 1 and (profile.dose.bolus or out.kind != "single"):
+        return time, conc, measured, inserted  # one concentration says nothing of that at the dose
     if profile.dose.bolus:
         start = out.values["C0"] = _back(out, time, conc, measured)
     elif out.kind == "single":
@@ -200,13 +204,16 @@ def _observed(out: Analysed, measured, peak: int) -> None:
         put["Tlag"] = float(curve.time[max(first - 1, 0)])
     put |= {"Tmax": float(curve.time[peak]), "Cmax": float(curve.conc[peak])}
     put |= {"Tlast": float(curve.time[last]), "Clast": float(curve.conc[last])}
+    put["Cmax_D"] = put["Cmax"] / dose.amount
+    if len(curve.time) == 1:
+        out.reasons.append(("areas", "a single concentration, and none at the dose"))
+        return
     to_last = curve.between(curve.time[0], curve.time[last])
     put |= {"AUClast": to_last.auc, "AUCall": curve.auc, "AUMClast": to_last.aumc}
     if put["AUClast"] > 0:
         put["MRTlast"] = put["AUMClast"] / put["AUClast"] - 0.5 * dose.duration
     else:
         out.reasons.append(("MRTlast", "AUClast is 0"))
-    put["Cmax_D"] = put["Cmax"] / dose.amount
 
 
 def _line(out: Analysed, measured, peak: int, settings: Settings) -> Line | None:
@@ -318,6 +325,8 @@ def _reaching(out: Analysed, start: float, end: float) -> Curve | str:
     """The curve from ``start`` to ``end``, or why there is none; after the last measured concentration it falls by lambda_z, so that
     an area to a late time is that to infinity (obs)."""
     last = out.values["Tlast"]
+    if start < out.curve.time[0]:
+        return f"there is no concentration before {out.curve.time[0]:g}"
     tail = 1e-9 * max(1.0, end)
     if end <= out.curve.time[-1] + tail:
         return out.curve.between(start, min(end, float(out.curve.time[-1])))

@@ -36,7 +36,8 @@ def nca(analysis: NCA, columns: int = 4, max_profiles: int = 12, subjects: Seque
     """One panel per profile: concentrations on a logarithmic axis in time after the dose, joined; the points of the terminal line
     filled, the line through them solid and on to the end of the panel dashed, its half-life in the corner.
 
-    Concentrations of zero cannot be drawn there; panels of profiles without a terminal line say so.
+    The curve also goes through what was put in (C0 of a bolus, values below the limit), without a point.  Concentrations of zero
+    cannot be drawn there; panels of profiles without a terminal line say so.
 
     Parameters
     ----------
@@ -83,10 +84,10 @@ def nca(analysis: NCA, columns: int = 4, max_profiles: int = 12, subjects: Seque
 
 def _panel(axes: Axes, found: Analysed, unit: str, several: bool) -> None:
     curve, line = found.curve, found.line
-    shown = curve.conc > 0
+    shown, seen = curve.conc > 0, found.measured
     axes.plot(curve.time[shown], curve.conc[shown], **_CURVE, zorder=2)
     used = np.zeros(len(shown), dtype=bool) if line is None else line.used
-    axes.plot(curve.time[shown & ~used], curve.conc[shown & ~used], **OBSERVED, zorder=4)
+    axes.plot(curve.time[seen & ~used], curve.conc[seen & ~used], **OBSERVED, zorder=4)
     title = subject_title(found.profile.id) + (f", dose {found.profile.number}" if several else "")
     axes.set_title(title, loc="left", pad=3)
     corner = dict(transform=axes.transAxes, ha="right", va="top", fontsize=7.5)

@@ -130,6 +130,16 @@ def test_what_cannot_be_computed_says_why(pairs, missing, why):
     assert summary.loc["Cl_F_obs", ["n", "missing"]].tolist() == [1, 1]
 
 
+def test_a_single_concentration_has_no_area_unless_the_dose_gives_another():
+    for rows, options in (
+        ([dose(0), *samples([(2, 3.0)])], dict(route="intravenous")),
+        ([dose(0, SS=1, II=12.0), *samples([(2, 3.0)])], {}),
+    ):
+        row = analysis(rows, partial=[(0, 2)], **options).table.iloc[0]
+        assert row["Cmax"] == 3.0 and np.isnan(row["AUC_0_2"]) and "AUClast" not in row and "single concentration" in row["REASON"]
+    assert analysis([dose(0), *samples([(2, 3.0)])]).table["AUClast"][0] == 3.0
+
+
 def test_a_subject_without_a_dose_is_named():
     found = analysis([dose(0), *samples(FALLING), *samples(FALLING, identity=2)])
     assert found.without == (2,) and "Subject 2: no dose with a sample after it." in found.messages
