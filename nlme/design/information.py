@@ -28,7 +28,7 @@ from nlme.design.groups import Design, Group
 from nlme.design.moments import Question, Rows, blank_records, laid_out, question, rows_of
 from nlme.errors import DataError, ModelError
 from nlme.language.anatomy import anatomy_of
-from nlme.language.model import covariate_units, require_model
+from nlme.language.model import Model, covariate_units, require_model
 from nlme.tables.numbers import fixed_point, significant
 from nlme.tables.shown import Panel, Shown
 
@@ -234,7 +234,7 @@ def information(
         A design that is none, an endpoint that the model does not have.
     """
     require_form(form)
-    model = getattr(model, "model", model)
+    model = model_in(model)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     if isinstance(design, Group):
         design = Design([design])
@@ -248,6 +248,11 @@ def information(
     each = [np.mean([information_of(rows, form) for rows in points], axis=0) for points in rows_of(asked, layout)]
     matrix = np.tensordot(sizes, each, axes=1)
     return Information(design, asked, matrix, form, linearisation)
+
+
+def model_in(given: Any) -> Any:
+    """The model of a fit, or the model itself."""
+    return given if isinstance(given, Model) else getattr(given, "model", given)
 
 
 def layout_of(model: Any, design: Design):

@@ -169,3 +169,47 @@ def test_refusals(model, design, options, words):
 def test_designs_that_are_none(make, words):
     with pytest.raises(DataError, match=words):
         make()
+
+
+class Decay(nlme.Model):
+    """100 / v exp(-k t) with k log-normal."""
+
+    k: Scalar = nlme.positive(0.25)
+    v: Scalar = nlme.positive(10.0)
+    omega: nlme.Covariance = nlme.covariance(k=0.2)
+    prop: Scalar = nlme.positive(0.1)
+
+    def individual(self, eta, cov):
+        return dict(k=self.k * jnp.exp(eta.k), v=self.v)
+
+    def observe(self, ind, state, t):
+        return {"conc": nlme.proportional(100 / ind.v * jnp.exp(-ind.k * t), self.prop)}
+
+
+@pytest.mark.parametrize("form", ["reduced", "full"])
+@pytest.mark.parametrize("options", [{}, dict(linearisation="FOCE", draws=4, key=3)])
+def test_a_nonlinear_model_by_central_differences(form, options):
+    """Mean and variance written out: E = f(eta^) - f'(eta^) eta^, V = f' w f' + diag((prop f)^2), at eta^ held."""
+    times = np.array([0.5, 2.0, 7.0])
+    found = nlme.information(Decay(), nlme.Group(7, times), form=form, **options)
+
+    def moments(p, eta):
+        k, v, w, prop = p
+        f = 100 / v * np.exp(-k * np.exp(eta) * times)
+        slope = -k * np.exp(eta) * times * f
+        return f - slope * eta, w * np.outer(slope, slope) + np.diag((prop * f) ** 2)
+
+    p = np.array([0.25, 10.0, 0.2, 0.1])
+    exact = np.zeros((4, 4))
+    for (eta,) in found.asked.etas:
+        steps = 1e-5 * np.diag(p)
+        pairs = [(moments(p + h, eta), moments(p - h, eta), 2 * h.sum()) for h in steps]
+        d_e = [(up[0] - down[0]) / size for up, down, size in pairs]
+        d_v = [(up[1] - down[1]) / size * (form == "full" or k > 1) for k, (up, down, size) in enumerate(pairs)]
+        inverse = np.linalg.inv(moments(p, eta)[1])
+        for a in range(4):
+            for b in range(4):
+                exact[a, b] += d_e[a] @ inverse @ d_e[b] + 0.5 * np.trace(inverse @ d_v[a] @ inverse @ d_v[b])
+    exact *= 7 / len(found.asked.etas)
+    scale = np.sqrt(np.diagonal(exact))
+    assert np.allclose(found.values / np.outer(scale, scale), exact / np.outer(scale, scale), atol=1e-7)

@@ -98,6 +98,7 @@ def test_windows_rounding_and_distance():
     assert np.all((rich >= 0.5) & (rich <= 10)) and np.allclose(rich % 0.5, 0) and np.all(np.diff(rich) >= 1.0)
     assert 0.9 < found.rounding <= 1.0 + 1e-9 and found.efficiency > 1
     assert found.efficiency == pytest.approx(found.information.efficiency(found.initial))
+    assert found.error < 1e-6 and not any("splines" in line for line in found.messages)
     assert "rich" in repr(found) and "D-efficiency" in repr(found) and len(found.to_csv().splitlines()) == 6
     allowed = nlme.optimal_design(Varying(), design, {"rich": (0.3, 10)}, round_to=[1, 5, 9], starts=2)
     assert set(allowed.design.groups[0].times[""]) <= {1.0, 5.0, 9.0}
