@@ -104,6 +104,10 @@ _HOMES = {
     "nlme.training.aids": ("MultipleShooting", "GrowingHorizon", "PredictionError"),
     "nlme.training.collocation": ("Collocation",),
     "nlme.uncertainty.importance_resampling": ("sir",),
+    "nlme.noncompartmental.analysis": ("nca",),
+    "nlme.design.groups": ("Group", "Design"),
+    "nlme.design.information": ("information",),
+    "nlme.design.optimal": ("optimal_design",),
     "nlme.reporting.table": ("table",),
     "nlme.reporting.page": ("report",),
 }

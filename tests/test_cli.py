@@ -396,3 +396,22 @@ def test_the_console_script_gives_its_exit_code_to_the_shell(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.strip().startswith("Model error") and done.stdout == ""
     assert subprocess.run([*command[:3], "fit"], capture_output=True).returncode == 2
+
+
+def test_nca_writes_tables_summary_reasons_and_a_picture(tmp_path):
+    out = tmp_path / "out"
+    result = nlme_command(
+        "nca", datasets.path("theophylline"), "--route", "extravascular", "--units", "time=h,conc=mg/L,dose=mg", "--partial", "0-12",
+        "--lambda-z", "1=5-25", "--below", "before=zero,after=half", "--covariates", "wt=kg", "--out", out,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "Cl_F_obs (L/h)" in result.stdout and "AUC_0_12 (h·mg/L)" in result.stdout
+    table = pd.read_csv(out / "nca.csv", index_col="ID")
+    assert len(table) == 12 and table.loc[1, "Lambda_z_lower"] == 5.1
+    assert {"nca.md", "nca.rtf", "nca_summary.csv", "nca_reasons.csv", "nca_profiles.png"} <= {p.name for p in out.iterdir()}
+
+
+def test_nca_asks_for_the_route(tmp_path):
+    assert_one_block(nlme_command("nca", datasets.path("theophylline"), "--out", tmp_path / "out"), "Subject 1", "route=")
+    assert nlme_command("nca", datasets.path("theophylline"), "--partial", "0:12").exit_code == 2
+    assert not (tmp_path / "out").exists()

@@ -26,7 +26,8 @@ FLOORS = [
     ["marginal"],
     ["search"],
     ["fitting", "posterior"],
-    ["uncertainty", "simulation", "diagnostics", "learning", "training", "discovery", "selection", "nca", "design", "exchange"],
+    ["uncertainty", "simulation", "diagnostics", "learning", "training", "discovery", "selection", "exchange"]
+    + ["noncompartmental", "design"],
     ["reporting", "plots"],
     ["cli", "demo", "qualify"],
 ]
@@ -78,6 +79,8 @@ DOORS = {
         "selection",
         "learning",
         "discovery",
+        "noncompartmental",
+        "design",
     },
     "matplotlib": {"plots"},
     "arviz": {"posterior/nuts", "fitting/monte_carlo"},

@@ -6,6 +6,7 @@ from nlme.plots.held_out import held_out
 from nlme.plots.history import objective_history
 from nlme.plots.individuals import individual_fits
 from nlme.plots.learned import learned, learned_function
+from nlme.plots.noncompartmental import nca
 from nlme.plots.random_effects import eta_covariates, eta_distributions
 from nlme.plots.scenarios import counterfactual
 
@@ -20,5 +21,6 @@ __all__ = [
     "individual_fits",
     "learned",
     "learned_function",
+    "nca",
     "objective_history",
 ]
