@@ -26,7 +26,7 @@ _RELATIONS = {
     "<": ast.Lt, ".LE.": ast.LtE, "<=": ast.LtE, ".GT.": ast.Gt, ">": ast.Gt, ".GE.": ast.GtE, ">=": ast.GtE,
 }  # fmt: skip
 _ARRAYS = ("THETA", "ETA", "EPS", "ERR", "A", "DADT", "A_0", "P", "COM", "OMEGA", "SIGMA", "MTIME", "MNEXT", "MPAST", "MIXP")
-_ICALL = 2  # what ICALL is while a model is estimated
+_WHILE_ESTIMATED = {"ICALL": 2, "A_0FLG": 1, "NPDE_MODE": 0}  # what these are while a model is estimated, and at its start
 UNSET = "<unset>"
 
 
@@ -131,8 +131,9 @@ class _Reader:
             return [Other(text.strip(), number)]
         if re.match(r"EXIT(\d.*)?$", plain):
             return [Other("EXIT", number)]
-        if re.match(r"\(.*\)$", plain) or re.match(r"(CALLFL|COMRES|NOABORT|PROTECT)\b", plain):
-            return [Other(text.strip(), number)] if "=" in plain and "CALLFL" in plain else []
+        if re.match(r"\(.*\)$", plain) or re.match(r"(CALLFL|COMRES)=", plain):
+            # when the code is called: at every event (the default) or at doses between records too, which use the next record's values
+            return [Other(text.strip(), number)] if re.search(r"CALLFL=(0|1)|ONCE|ADDITIONAL|NEWTIME", plain) else []
         match = re.match(r"\s*IF\s*\(", text, re.IGNORECASE)
         if match:
             return [self._condition(number, text, match.end() - 1)]
@@ -418,7 +419,7 @@ def _inlined(assignments: list[Assignment]) -> dict[str, tuple[ast.expr, int]]:
 
 
 def _constants(node: ast.expr) -> ast.expr:
-    return ex.replaced(node, {"ICALL": ex.number(_ICALL), "A_0FLG": ex.number(1)})
+    return ex.replaced(node, {name: ex.number(value) for name, value in _WHILE_ESTIMATED.items()})
 
 
 def folded(node: ast.expr) -> ast.expr:

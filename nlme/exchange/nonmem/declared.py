@@ -176,6 +176,8 @@ def _blocks(record: Record, before: list[Block]) -> list[Block]:
     if whole:
         size = size or 1
         need = size * (size + 1) // 2
+        if re.search(r"\bVALUES\b", text, re.IGNORECASE) and len(values) == 2 < need:
+            values = [values[0] if i == j else values[1] for i in range(size) for j in range(i + 1)]
         if len(values) != need:
             raise record.refuse(f"BLOCK({size}) needs {need} values; there are {len(values)}.")
         comments = tuple(values[k * (k + 1) // 2 + k][2] for k in range(size))
@@ -215,8 +217,9 @@ def _parsed(record: Record):
             if not bare and expect == "SAME":
                 same, expect = int(inside), ""
                 continue
-            if not bare and expect == "VALUES" and "," in inside:
-                raise record.refuse("VALUES(diagonal, off-diagonal) is not imported; write the block's triangle.", line.number)
+            if not bare and expect == "VALUES":
+                values.extend(v for part in re.split(r"[\s,]+", inside.strip()) for v in _valued(record, part, None, line))
+                continue
             expect = "" if bare else expect
             if word in _FLAGS:
                 if values and len(values) > before and _FLAGS[word] == "FIX" and not size:

@@ -271,6 +271,8 @@ def _compare(imported: Imported, program: Program, messages: list[str]) -> None:
         return
     if imported.agrees:
         return
+    if imported.results is not None and not any(name.lower().endswith(".ext") for name in imported.results.files):
+        messages.append("There is no .ext file: the estimates are those of the listing, which has three digits of each.")
     difference = imported.objective - imported.reference
     messages.insert(0, f"The objective is {imported.objective:.4f} and NONMEM's {imported.reference:.4f}: they differ by {difference:.4f}.")
     frame = imported.subjects

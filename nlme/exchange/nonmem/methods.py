@@ -45,7 +45,7 @@ class Writer:
         self.program, self.symbols, self.out = program, symbols, Written()
         early, self.later = self._split()
         self.aliases = _aliases(early)
-        self.main = _without_aliases(early)
+        self.main = _merged(_without_aliases(early))
         self.main_targets = {a.target for a in self.main}
         self.wanted: dict[str, None] = {}  # variables of the individual that later methods read
         self.passed: dict[str, str] = {}  # further entries: name -> value in the individual's own terms
@@ -232,7 +232,7 @@ class Writer:
         missing = [k for k in range(1, len(states) + 1) if f"DADT({k})" not in des.targets]
         if missing:
             raise des.refuse(f"DADT({missing[0]}) is not set.")
-        kept = _alive(_without_aliases(des.assignments), {f"DADT({k})" for k in range(1, len(states) + 1)})
+        kept = _alive(_merged(_without_aliases(des.assignments)), {f"DADT({k})" for k in range(1, len(states) + 1)})
 
         def lookup(name: str):
             match = re.fullmatch(r"A\((\d+)\)", name)
@@ -288,9 +288,11 @@ class _Observed:
         self.writer, self.program, self.endpoint = writer, writer.program, endpoint
         self.code = self.program.error or self.program.main
         later = {a.target for a in writer.later}
-        own = [a for a in endpoint.code if a.target in later]
-        self.assignments = _without_aliases(self._with_prediction(own), keep=("Y",))
+        own = [a for a in endpoint.code if a.target in later and not (isinstance(a.value, ast.Name) and a.value.id == a.target)]
+        alive = _alive(self._with_prediction(own), {"Y"})
+        self.assignments = _merged(_without_aliases(alive, keep=("Y",)))
         self.errors: dict[str, dict[int, ast.expr]] = {}  # variable -> its slopes in the residual errors
+        self.constants: dict[str, ast.expr] = {}  # variable -> what stands in its place
         self.renamed: dict[str, str] = {}
 
     def _with_prediction(self, own: list[Assignment]) -> list[Assignment]:
@@ -318,6 +320,10 @@ class _Observed:
         for a in alive[:-1]:
             mean, slopes = self._linear(a)
             self.errors[a.target] = slopes
+            self.constants.pop(a.target, None)
+            if ex.is_number(mean) or likelihood and "DV" in ex.names_in(mean):
+                self.constants[a.target] = mean  # what depends on the observation stands inside its density
+                continue
             name = self._local_name(a.target)
             text = ast.unparse(ex.replaced(mean, self._lookup(local)))
             if name in before and before[name] != text:
@@ -351,6 +357,8 @@ class _Observed:
         states = self.program.compartments.states
 
         def lookup(name: str):
+            if name.startswith("self."):
+                return None
             match = re.fullmatch(r"A\((\d+)\)", name)
             if match:
                 if not 1 <= int(match[1]) <= len(states):
@@ -370,7 +378,7 @@ class _Observed:
 
     def _linear(self, a: Assignment) -> tuple[ast.expr, dict[int, ast.expr]]:
         """(value without residual errors, number of an error -> slope there)."""
-        mean = ex.simplified(ex.replaced(a.value, lambda n: ex.number(0.0) if n.startswith("EPS(") else None))
+        mean = ex.simplified(ex.replaced(a.value, lambda n: ex.number(0.0) if n.startswith("EPS(") else self.constants.get(n)))
         numbers = {int(n[4:-1]) for n in ex.names_in(a.value) if n.startswith("EPS(")}
         numbers |= {k for n in ex.names_in(a.value) for k in self.errors.get(n, {})}
         slopes = {}
@@ -385,7 +393,7 @@ class _Observed:
                 found = ex.derivative(a.value, slope)
             except ValueError as error:
                 raise self.code.refuse(f"the residual error stands inside {error}, which is not imported.", a.line) from None
-            zero = ex.simplified(ex.replaced(found, lambda n: ex.number(0.0) if n.startswith("EPS(") else None))
+            zero = ex.simplified(ex.replaced(found, lambda n: ex.number(0.0) if n.startswith("EPS(") else self.constants.get(n)))
             if not ex.is_number(zero, 0):
                 slopes[k] = zero
         return mean, slopes
@@ -539,7 +547,9 @@ def _aliases(assignments: list[Assignment]) -> dict[str, str]:
     return {
         a.target: a.value.id
         for a in assignments
-        if isinstance(a.value, ast.Name) and counts[a.target] == 1 and counts.get(a.value.id, 0) == 1
+        if isinstance(a.value, ast.Name)
+        and counts[a.target] == 1
+        and (counts.get(a.value.id, 0) == 1 or a.value.id.startswith(("THETA(", "ETA(", "A(")))
     }
 
 
@@ -553,3 +563,17 @@ def _without_aliases(assignments: list[Assignment], keep: tuple[str, ...] = ()) 
     aliases = {n: o for n, o in _aliases(assignments).items() if n not in keep}
     by = {n: ex.name(_resolved(aliases, n)) for n in aliases}
     return [Assignment(a.target, ex.replaced(a.value, by), a.line) for a in assignments if a.target not in aliases]
+
+
+def _merged(assignments: list[Assignment]) -> list[Assignment]:
+    """X = 0 and, next, IF (..) X = 1 as one assignment."""
+    out: list[Assignment] = []
+    for a in assignments:
+        before = out[-1] if out else None
+        if before is not None and before.target == a.target and isinstance(a.value, ast.Call) and a.value.func.id == ex.WHERE:
+            once = sum(isinstance(n, ast.Name) and n.id == a.target for n in ast.walk(a.value)) == 1
+            if once and before.target not in ex.names_in(before.value) and not isinstance(before.value, ast.Call):
+                out[-1] = Assignment(a.target, ex.replaced(a.value, {a.target: before.value}), a.line)
+                continue
+        out.append(a)
+    return out

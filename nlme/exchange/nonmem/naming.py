@@ -50,13 +50,17 @@ def label_of(comment: str) -> str:
     """The comment as a label: without numbering, bars and its unit."""
     text = _UNIT.sub(lambda m: "" if _UNITS.fullmatch(m[1].replace(" ", "")) else m[0], comment)
     text = re.sub(r"^\s*[\d.#;:)\]\s-]+(?=\D)", "", text)
-    return " ".join(re.sub(r"[;|]+", " ", text).split()).strip(" -:,").replace('"', "'")
+    plain = " ".join(re.sub(r"[;|]+", " ", text).split()).strip(" -:,").replace('"', "'")
+    whole = re.fullmatch(r"[\[({](.*)[\])}]", plain)
+    plain = whole[1].strip() if whole else plain
+    return plain if len(re.findall(r"[A-Za-z]", plain)) > 1 else ""
 
 
 def _word(comment: str) -> str:
     """The identifier that a comment is or begins with; "" if it is a sentence."""
     text = re.split(r"[;:,|=]|\s-\s", label_of(comment))[0].strip()
-    text = re.sub(r"\(.*\)$", "", text).strip()
+    if re.fullmatch(r"(MU|THETA|LN|LOG|P|F)_?\d*", text, re.IGNORECASE):
+        return ""
     return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]{0,14}", text) else ""
 
 

@@ -66,12 +66,12 @@ class Record:
 
 
 def records_of(text: str, file: str) -> list[Record]:
-    """The records of a control stream's first problem.
+    """The records of a control stream's first problem; those of further problems (a simulation, mostly) are left out.
 
     Raises
     ------
     ModelError
-        No record, an unknown one, one that has no counterpart here, or more than one problem.
+        No record, an unknown one, one that has no counterpart here.
     """
     found: list[tuple[str, list[Line]]] = []
     for number, raw in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
@@ -86,9 +86,8 @@ def records_of(text: str, file: str) -> list[Record]:
     records = [Record(name, tuple(lines), file) for name, lines in found]
     if not records:
         raise ModelError(f"{file} is no control stream: it has no record such as $PROBLEM.")
-    if sum(record.name == "PROBLEM" for record in records) > 1:
-        second = [record for record in records if record.name == "PROBLEM"][1]
-        raise second.refuse("a second problem; write each problem into a file of its own.")
+    later = [k for k, record in enumerate(records) if record.name == "PROBLEM"][1:]
+    records = records[: later[0]] if later else records
     for record in records:
         if record.name in REFUSED or record.name in _REFUSED_WITH_PRIOR:
             raise record.refuse(f"{REFUSED.get(record.name, REFUSED['PRIOR'])} is not imported.")

@@ -108,11 +108,13 @@ def _beside(path: Path, kind: str) -> Path | None:
 
 
 def _tables(path: Path):
-    """(number, title, header, rows of text) of every table."""
+    """(number, title, header, rows of text) of every table of the first problem."""
     number, title, header, rows = 0, "", None, []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         match = re.match(r"\s*TABLE NO\.?\s*(\d+)\s*:?\s*(.*)", line)
         if match:
+            if (problem := re.search(r"Problem=(\d+)", line)) and problem[1] != "1":
+                break
             if header:
                 yield number, title, header, rows
             number, title, header, rows = int(match[1]), match[2].split(": Goal Function")[0].split(": Problem")[0].strip(), None, []

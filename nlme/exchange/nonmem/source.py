@@ -181,7 +181,13 @@ def _omegas(program: Program, symbols: Symbols, written: Written, values, fixed:
                 diagonal.append(f"{names[0]}={float(matrix[0, 0])!r}")
             else:
                 rows = ", ".join("[" + ", ".join(repr(float(v)) for v in row[: i + 1]) + "]" for i, row in enumerate(matrix))
-                parts.append(f"(({', '.join(repr(n) for n in names)}), [{rows}])".replace("'", '"'))
+                listed = ", ".join(f'"{n}"' for n in names)
+                whole = f"(({listed}), [{rows}])"
+                if len(whole) > _WIDTH - 8:
+                    whole = f"(\n            ({listed}),\n            [\n"
+                    whole += "".join(f"                [{row}],\n" for row in rows[1:-1].split("], ["))
+                    whole += "            ],\n        )"
+                parts.append(whole)
             if block.fixed:
                 fixed += [f"{field_}.{n}" for n in names]
         inside = parts + diagonal + ([f'per="{per}"'] if per else [])

@@ -99,6 +99,12 @@ def _lone(first: dict[str, tuple[str, ast.expr]], symbol: str, kind: str) -> str
     if symbol not in first:
         return ""
     target, value = first[symbol]
+    if isinstance(value, ast.Name) and target in first:
+        # MU_1 = THETA(1), CL = EXP(MU_1 + ETA(1)): the logarithm of a clearance
+        owner, expression = first[target]
+        inside = isinstance(expression, ast.Call) and expression.func.id == "jnp.exp"
+        if sum(n.startswith(("MU_", kind)) for n in ex.names_in(expression)) == 1:
+            return f"LOG_{owner}" if inside and kind == "THETA(" else owner
     alone = sum(name.startswith(kind) for name in ex.names_in(value)) == 1
     return target if alone and re.fullmatch(r"\w+", target) and not target.endswith("_BEFORE") else ""
 
