@@ -26,9 +26,9 @@ def values_of(parameters: dict) -> list[tuple[str, float]]:
 
 
 def write_run(folder: Path, case: Case, stream: str, parameters: dict, objective: float) -> Path:
-    """run.mod and run.ext in ``folder``; DATA stands for the case's data file."""
+    """run.mod and run.ext in ``folder``; @FILE stands for the case's data file."""
     values = values_of(parameters)
-    (folder / "run.mod").write_text(stream.replace("DATA", str(case.folder / "data.csv")))
+    (folder / "run.mod").write_text(stream.replace("@FILE", str(case.folder / "data.csv")))
     names, numbers = " ".join(n for n, _ in values), " ".join(repr(v) for _, v in values)
     (folder / "run.ext").write_text(EXT.format(title="Estimation", names=names, values=numbers, objective=objective))
     return folder / "run.mod"
@@ -36,7 +36,7 @@ def write_run(folder: Path, case: Case, stream: str, parameters: dict, objective
 
 THEOPHYLLINE = """$PROBLEM Theophylline
 $INPUT ID TIME DV WT DOSE
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $PRED
   KA = THETA(1)*EXP(ETA(1))
   V  = THETA(2)*EXP(ETA(2))
@@ -58,7 +58,7 @@ $ESTIMATION METHOD
 
 CONTROL5 = """$PROB THEOPHYLLINE POPULATION DATA
 $INPUT ID TIME AMT DV EVID MDV WT
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $SUBR ADVAN2
 $PK
   CALLFL=-2
@@ -76,7 +76,7 @@ $EST MAXEVAL=450 PRINT=5
 
 PHENOBARBITAL = """$PROBLEM Phenobarbital
 $INPUT ID TIME AMT DV EVID MDV WGT APGR
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $SUBROUTINES ADVAN1 TRANS2
 $PK
   TVCL = THETA(1)*WGT
@@ -98,7 +98,7 @@ $EST METHOD=COND INTER
 
 IOV = """$PROBLEM Warfarin with occasions
 $INPUT ID TIME DV EVID AMT CMT RATE MDV OCC NARM
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $SUBROUTINES ADVAN2 TRANS2
 $PK
   KAPPA = ETA(4)
@@ -125,7 +125,7 @@ IOV_WEIGHTED = (
 
 WANG = """$PROBLEM Wang 2007
 $INPUT ID TIME EVID MDV AMT DV
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $SUBROUTINES ADVAN1 TRANS1
 $PK
   K = 0.5*EXP(ETA(1))
@@ -140,7 +140,7 @@ $EST METHOD
 
 BLQ = """$PROBLEM Below the limit of quantification
 $INPUT ID TIME AMT RATE EVID MDV CMT DV CENS
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $SUBROUTINES ADVAN3 TRANS4
 $PK
   MU_1 = THETA(1)
@@ -169,7 +169,7 @@ $EST METHOD=COND INTERACTION LAPLACE NUMERICAL SLOW
 
 INFUSION = """$PROBLEM Infusion
 $INPUT ID TIME DV AMT RATE WT AGE SEX EVID MDV
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $SUBROUTINES ADVAN1 TRANS2
 $PK
   LTVCL = THETA(1) + THETA(3)*LOG(WT/70) + THETA(5)*LOG(AGE/50) + THETA(7)*SEX
@@ -189,7 +189,7 @@ $EST METHOD=1 INTER
 
 WEIBULL = """$PROBLEM Time to event
 $INPUT ID TIME DV EVID
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $PRED
   SCALE = EXP(THETA(1))
   SHAPE = EXP(THETA(2)FRAILTY)
@@ -204,7 +204,7 @@ $EST METHOD=COND LAPLACE LIKE
 
 DOSING = """$PROBLEM Dosing
 $INPUT ID TIME EVID AMT CMT SS II ADDL RATE LAGT MODE DUR2 RAT2 BIOAV DV
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $SUBROUTINES ADVAN2 TRANS2
 $PK
   CL = THETA(1)*EXP(ETA(1))
@@ -224,7 +224,7 @@ $EST METHOD=0
 
 VARYING = """$PROBLEM Weight that changes
 $INPUT ID TIME EVID AMT CMT SS II ADDL RATE WT CLN=DROP DV
-$DATA DATA IGNORE=@
+$DATA @FILE IGNORE=@
 $SUBROUTINES ADVAN2 TRANS2
 $PK
   CL = THETA(1)*(WT/70)**0.75*EXP(ETA(1))

@@ -117,7 +117,7 @@ def _predicted(found) -> np.ndarray:
                                                          ("timevarying_covariate_nonmem", VARYING, "CP_NONMEM")])  # fmt: skip
 def test_predictions(tmp_path, name, stream, column):
     oracle = case(name)
-    (tmp_path / "run.mod").write_text(stream.replace("DATA", str(oracle.folder / "data.csv")))
+    (tmp_path / "run.mod").write_text(stream.replace("@FILE", str(oracle.folder / "data.csv")))
     found = nlme.from_nonmem(tmp_path / "run.mod", evaluate=False)
     table = oracle.table()
     theirs = table.loc[table["EVID"] == 0, column].to_numpy()

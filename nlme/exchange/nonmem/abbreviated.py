@@ -27,7 +27,13 @@ _RELATIONS = {
 }  # fmt: skip
 _ARRAYS = ("THETA", "ETA", "EPS", "ERR", "A", "DADT", "A_0", "P", "COM", "OMEGA", "SIGMA", "MTIME", "MNEXT", "MPAST", "MIXP")
 _WHILE_ESTIMATED = {"ICALL": 2, "A_0FLG": 1, "NPDE_MODE": 0}  # what these are while a model is estimated, and at its start
-UNSET = "<unset>"
+_UNSET = "<unset>"  # before the name of a variable that no branch has set
+_BEFORE = "_BEFORE"  # behind the name of a variable as it was before a block
+
+
+def unset(name: str) -> str | None:
+    """The variable of which this is the marker that no branch has set it; None for any other name."""
+    return name.removeprefix(_UNSET) if name.startswith(_UNSET) else None
 
 
 @dataclass(frozen=True)
@@ -125,15 +131,15 @@ class _Reader:
     def _statement(self, number: int, text: str, plain: str) -> list:
         if not plain:
             return []
+        if re.match(r"\(.*\)$", plain) or re.match(r"(CALLFL|COMRES)=", plain):
+            # when the code is called: at every event (the default) or at doses between records too, which use the next record's values
+            return [Other(text.strip(), number)] if re.search(r"CALLFL=(0|1)|ONCE|ADDITIONAL|NEWTIME", plain) else []
         if text.lstrip().startswith('"') or re.match(r"(CALL[A-Z]|DOWHILE|ENDDO|RETURN|WRITE|PRINT|OPEN|CLOSE|REWIND)", plain):
             if re.match(r"DOWHILE", plain):
                 return [Other(text.strip(), number), *self._loop()]
             return [Other(text.strip(), number)]
         if re.match(r"EXIT(\d.*)?$", plain):
             return [Other("EXIT", number)]
-        if re.match(r"\(.*\)$", plain) or re.match(r"(CALLFL|COMRES)=", plain):
-            # when the code is called: at every event (the default) or at doses between records too, which use the next record's values
-            return [Other(text.strip(), number)] if re.search(r"CALLFL=(0|1)|ONCE|ADDITIONAL|NEWTIME", plain) else []
         match = re.match(r"\s*IF\s*\(", text, re.IGNORECASE)
         if match:
             return [self._condition(number, text, match.end() - 1)]
@@ -385,20 +391,21 @@ def _flatten_condition(statement: Condition, code: Code, out: list[Assignment], 
         for target, (value, line) in blocks[0][1].items():
             _append(out, known, target, value, line)
         return
-    targets = list(dict.fromkeys(t for _, values in blocks for t in values))
+    targets = list(dict.fromkeys(t for _, values in blocks for t in values if not t.endswith(_BEFORE)))
     used = set().union(*(ex.names_in(test) for test, _ in blocks if test is not None))
     used |= set().union(*(ex.names_in(v) for _, values in blocks for v, _ in values.values()), set())
     renamed = {}
     if len(targets) > 1:
         for target in targets:
             if target in used and target in known:
-                renamed[target] = ex.name(f"{target}_BEFORE")
-                out.append(Assignment(f"{target}_BEFORE", ex.name(target), statement.line))
-                known.add(f"{target}_BEFORE")
+                renamed[target] = ex.name(target + _BEFORE)
+                out.append(Assignment(target + _BEFORE, ex.name(target), statement.line))
+                known.add(target + _BEFORE)
     for target in targets:
-        value: ast.expr = ex.name(target) if target in known else ex.name(UNSET)
+        earlier = ex.name(target if target in known else _UNSET + target)
+        value: ast.expr = earlier
         for test, values in reversed(blocks):
-            here = values[target][0] if target in values else (ex.name(target) if target in known else ex.name(UNSET))
+            here = values[target][0] if target in values else earlier
             value = here if test is None else ex.where(test, here, value)
         # the target's own earlier value is still there while it is assigned
         others = {n: e for n, e in renamed.items() if n != target}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import types
 import warnings
@@ -137,8 +138,8 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
     symbols = symbols_of(program)
     written = Writer(program, symbols).write()
     results = _results(path)
-    messages = list(program.messages)
-    step, method = _compared(program, results, messages)
+    messages = _exits(program)
+    step, method = _compared(program, written, results, messages)
     values = step.values if step is not None else {}
     origin = f"Values are NONMEM's estimates ({step.title})." if values else "Values are the initial ones of the control stream."
     source = source_of(program, symbols, written, values, origin)
@@ -154,9 +155,15 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
         model, population, method, source.fixed, source.text, path.name, None if done is None else float(done.objective),
         reference if done is not None else None, done, results, (),
     )  # fmt: skip
+    _count(imported, program, messages)
     _compare(imported, program, messages)
     object.__setattr__(imported, "messages", tuple(messages))
     return imported
+
+
+def _exits(program: Program) -> list[str]:
+    codes = [c for c in (program.main, program.des, program.error) if c is not None and c.exits]
+    return [f"{program.file}, line {line}: EXIT is left out." for code in codes for line in code.exits]
 
 
 def _results(path: Path) -> NonmemResults | None:
@@ -171,7 +178,7 @@ def _results(path: Path) -> NonmemResults | None:
 _METHODS = {"FO": lambda inter: FO(), "FOCE": lambda inter: FOCEI() if inter else FOCE(), "LAPLACE": lambda inter: Laplace()}
 
 
-def _compared(program: Program, results: NonmemResults | None, messages: list[str]) -> tuple[Step | None, Method]:
+def _compared(program: Program, written: Written, results: NonmemResults | None, messages: list[str]) -> tuple[Step | None, Method]:
     """The step whose objective can be compared (the last whose method exists here), and its method."""
     records = of_name(program.records, "ESTIMATION")
     kinds = []
@@ -188,12 +195,13 @@ def _compared(program: Program, results: NonmemResults | None, messages: list[st
     pairs = list(zip(kinds, steps, strict=False)) or [(kind, None) for kind in kinds]
     for (method, inter), step in reversed(pairs):
         if method in _METHODS and (step is None or step.objective is not None):
-            if method == "LAPLACE" and not inter and _gaussian(program):
-                messages.append("LAPLACE without INTERACTION takes the residual variance at eta = 0; Laplace() here is with interaction.")
-                if not _same_variance(program):
-                    return _without_objective(step), Laplace()
+            if method == "LAPLACE" and not inter and not _constant_variance(written):
+                messages.append(
+                    "LAPLACE without INTERACTION takes the residual variance at eta = 0, and Laplace() here where eta is: not compared."
+                )
+                return _without_objective(step), Laplace()
             if method == "FO" and inter:
-                messages.append("FO with INTERACTION is not computed here; FO() is without.")
+                messages.append("FO with INTERACTION is not computed here, FO() is without: not compared.")
                 return _without_objective(step), FO()
             return step, _METHODS[method](inter)
     (method, _), step = pairs[-1]
@@ -208,12 +216,10 @@ def _without_objective(step: Step | None) -> Step | None:
     return None if step is None else Step(step.number, step.title, step.values, None, step.errors, step.column)
 
 
-def _gaussian(program: Program) -> bool:
-    return any(e.likelihood == 0 for e in program.endpoints)
-
-
-def _same_variance(program: Program) -> bool:
-    return False
+def _constant_variance(written: Written) -> bool:
+    """Whether no residual variance depends on anything."""
+    texts = written.endpoints.values()
+    return all(t.startswith("nlme.loglik(") or re.fullmatch(r"nlme\.additive\(.*, self\.\w+\)", t) for t in texts)
 
 
 def _instance(source: Source) -> Model:
@@ -234,6 +240,8 @@ def _population(program: Program, symbols: Symbols, written: Written) -> Populat
     for e in program.endpoints:
         endpoint[e.records] = e.name
     names = {symbols.covariate[item]: item for item in written.covariates}
+    if written.clock and (early := np.flatnonzero(items.time < 0)).size:
+        raise DataError(f"{program.file}: the code uses TIME, which is negative on {items.where(int(early[0]))}; that is not imported.")
     frame = population_frame(
         items, program.compartments if program.predpp else None, names, program.occasion, endpoint, program.held
     )
@@ -261,6 +269,19 @@ def _theirs(results: NonmemResults | None, population: Population) -> np.ndarray
     if "OBJ" in frame and len(frame) == len(out):
         out = frame["OBJ"].to_numpy(dtype=float)
     return out
+
+
+def _count(imported: Imported, program: Program, messages: list[str]) -> None:
+    """Say where NONMEM counted other data than were read here."""
+    if imported.results is None or imported.results.observations is None:
+        return
+    theirs = imported.results.observations, imported.results.individuals
+    ours = int(program.items.observed.sum()), len(program.items.labels)
+    if theirs != ours:
+        messages.append(
+            f"NONMEM's listing counts {theirs[0]} observations of {theirs[1]} individuals, and the data as read here have {ours[0]} of "
+            f"{ours[1]}: these are not the data of that run, or they were read otherwise."
+        )
 
 
 def _compare(imported: Imported, program: Program, messages: list[str]) -> None:

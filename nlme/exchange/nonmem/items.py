@@ -168,8 +168,7 @@ def population_frame(items: Items, compartments, covariates: dict[str, str], occ
     if compartments:
         frame |= {"AMT": np.where(dose, items.amt, 0.0), "RATE": np.where(dose, items.column("RATE"), 0.0)}
         ii, addl, ss = (np.where(dose, items.column(c), 0.0) for c in ("II", "ADDL", "SS"))
-        addl = np.maximum(addl, 0.0)
-        frame |= {"II": np.where((addl > 0) | (ss > 0), ii, 0.0), "ADDL": addl, "SS": ss}
+        frame |= {"II": np.where((addl != 0) | (ss != 0), ii, 0.0), "ADDL": addl, "SS": ss}
         frame["EVID"] = items.evid.astype(int)
         cmt = items.column("CMT")
         given = np.where(cmt == 0, compartments.dose, cmt)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import Assignment, Code
+from nlme.exchange.nonmem.abbreviated import Assignment, Code, unset
 from nlme.exchange.nonmem.program import Endpoint, Program
 from nlme.exchange.nonmem.structure import GENERAL, flows_of
 from nlme.exchange.nonmem.symbols import Symbols
@@ -36,6 +36,7 @@ class Written:
     sigmas: set[int] = field(default_factory=set)
     mixture: bool = False
     groups: int = 0
+    clock: bool = False  # whether the time itself has a part in the equations
 
 
 class Writer:
@@ -49,7 +50,6 @@ class Writer:
         self.main_targets = {a.target for a in self.main}
         self.wanted: dict[str, None] = {}  # variables of the individual that later methods read
         self.passed: dict[str, str] = {}  # further entries: name -> value in the individual's own terms
-        self.times = False
 
     def write(self) -> Written:
         self._dynamics()
@@ -241,8 +241,9 @@ class Writer:
                     raise des.refuse(f"{name} is no compartment of $MODEL.")
                 return ex.name(f"a.{states[int(match[1]) - 1]}")
             if name == "T":
+                self.out.clock = True
                 return ex.name("t")
-            if name == "<unset>":
+            if unset(name) is not None:
                 return ex.number(0.0)
             return ex.name(self.symbols.variable[name]) if name in local else self._from_individual(des, name)
 
@@ -367,6 +368,7 @@ class _Observed:
             if name in local:
                 return ex.name(self._local_name(name))
             if name in _CLOCK and name not in self.program.main.targets:
+                self.writer.out.clock = True
                 return ex.name("t")
             if name == "DV":
                 if self.endpoint.likelihood:

@@ -53,13 +53,13 @@ def label_of(comment: str) -> str:
     plain = " ".join(re.sub(r"[;|]+", " ", text).split()).strip(" -:,").replace('"', "'")
     whole = re.fullmatch(r"[\[({](.*)[\])}]", plain)
     plain = whole[1].strip() if whole else plain
-    return plain if len(re.findall(r"[A-Za-z]", plain)) > 1 else ""
+    return "" if whole and len(plain) == 1 else plain
 
 
 def _word(comment: str) -> str:
     """The identifier that a comment is or begins with; "" if it is a sentence."""
     text = re.split(r"[;:,|=]|\s-\s", label_of(comment))[0].strip()
-    if re.fullmatch(r"(MU|THETA|LN|LOG|P|F)_?\d*", text, re.IGNORECASE):
+    if re.fullmatch(r"(MU|THETA|LN|LOG)_?\d*", text, re.IGNORECASE):
         return ""
     return text if re.fullmatch(r"[A-Za-z][A-Za-z0-9_.]{0,14}", text) else ""
 

@@ -58,7 +58,6 @@ class Program:
     endpoints: list[Endpoint] = field(default_factory=list)
     occasion: np.ndarray | None = None
     occasional: dict[int, int] = field(default_factory=dict)  # number of an eta -> that of the first occasion's
-    messages: list[str] = field(default_factory=list)
 
     @property
     def predpp(self) -> bool:
@@ -349,5 +348,6 @@ def estimation_of(record: Record) -> tuple[str, bool]:
     if method in ("0", "ZERO", "FO"):
         return "FO", inter
     if method in ("1", "CONDITIONAL", "COND", "FOCE") or "CONDITIONAL".startswith(method):
-        return ("HYBRID", inter) if has_word(text, "HYBRID") else ("FOCE", inter)
+        other = next((w for w in ("HYBRID", "CENTERING") if re.search(rf"(?<!NO)\b{w}", text)), None)
+        return other or "FOCE", inter
     return method, inter

@@ -52,11 +52,14 @@ class NonmemResults:
     steps : the estimation steps in order
     phi : number of the step -> a frame with one row for each subject: ID, ETA(n) or PHI(n), ETC(n,m), OBJ
     files : what was read
+    observations, individuals : how many NONMEM counted, of the listing; None without one
     """
 
     steps: tuple[Step, ...]
     phi: dict[int, pd.DataFrame]
     files: tuple[str, ...]
+    observations: int | None = None
+    individuals: int | None = None
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -97,7 +100,16 @@ def read_nonmem_results(path: str | os.PathLike) -> NonmemResults:
     files += [p for p in (listing, found.get("phi")) if p is not None]
     if not files:
         raise DataError(f"Beside {path} there is no {path.stem}.ext, {path.stem}.lst or {path.stem}.phi.")
-    return NonmemResults(tuple(steps), phi, tuple(p.name for p in files))
+    counts = _counts(listing) if listing is not None else (None, None)
+    return NonmemResults(tuple(steps), phi, tuple(p.name for p in files), *counts)
+
+
+def _counts(listing: Path) -> tuple[int | None, int | None]:
+    """Observations and individuals of the first problem."""
+    text = listing.read_text(encoding="utf-8", errors="replace")
+    found = (re.search(rf"TOT\. NO\. OF {what}:\s*(\d+)", text) for what in ("OBS RECS", "INDIVIDUALS"))
+    observations, individuals = (None if m is None else int(m[1]) for m in found)
+    return observations, individuals
 
 
 def _beside(path: Path, kind: str) -> Path | None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import UNSET, Assignment, Code
+from nlme.exchange.nonmem.abbreviated import Assignment, Code, unset
 
 
 class Value(NamedTuple):
@@ -62,25 +62,25 @@ class _Walk:
         self.outcomes: dict[int, dict[int, bool]] = {}
         self.alias: dict[str, str] = {}
 
-    def value(self, node: ast.expr, target: str) -> Value:
+    def value(self, node: ast.expr) -> Value:
         if isinstance(node, ast.Constant):
             return Value(float(node.value))
         if isinstance(node, ast.Name):
-            return self._name(node.id, target)
+            return self._name(node.id)
         if isinstance(node, ast.UnaryOp):
-            inner = self.value(node.operand, target)
+            inner = self.value(node.operand)
             return Value(None if inner.number is None else -inner.number, inner.depends, inner.stale)
         if isinstance(node, ast.BinOp):
-            return self._operation(node, target)
+            return self._operation(node)
         if isinstance(node, ast.Compare):
-            return self._computed(lambda a, b: float(_COMPARED[type(node.ops[0])](a, b)), [node.left, node.comparators[0]], target)
+            return self._computed(lambda a, b: float(_COMPARED[type(node.ops[0])](a, b)), [node.left, node.comparators[0]])
         if node.func.id == ex.WHERE:
-            return self._where(node, target)
-        return self._computed(_NUMERIC.get(node.func.id), node.args, target)
+            return self._where(node)
+        return self._computed(_NUMERIC.get(node.func.id), node.args)
 
-    def _name(self, name: str, target: str) -> Value:
-        if name == UNSET:
-            name = target
+    def _name(self, name: str) -> Value:
+        if (variable := unset(name)) is not None:
+            name = variable
         elif (given := self.row_value(name, self.record)) is not None:
             return Value(given)
         if name in self.now:
@@ -91,24 +91,24 @@ class _Walk:
             return earlier if earlier.number is not None else earlier._replace(stale=True)
         return Value(None, frozenset((self.alias.get(name, name),)))
 
-    def _operation(self, node: ast.BinOp, target: str) -> Value:
-        a, b = self.value(node.left, target), self.value(node.right, target)
+    def _operation(self, node: ast.BinOp) -> Value:
+        a, b = self.value(node.left), self.value(node.right)
         if isinstance(node.op, ast.Mult) and (a.number == 0 or b.number == 0):
             return _ZERO
         if isinstance(node.op, ast.Div) and a.number == 0:
             return _ZERO
         return _combined(_OPERATIONS[type(node.op)], [a, b])
 
-    def _computed(self, function, arguments: Iterable[ast.expr], target: str) -> Value:
-        values = [self.value(a, target) for a in arguments]
+    def _computed(self, function, arguments: Iterable[ast.expr]) -> Value:
+        values = [self.value(a) for a in arguments]
         return _combined(function, values)
 
-    def _where(self, node: ast.Call, target: str) -> Value:
-        condition = self.value(node.args[0], target)
+    def _where(self, node: ast.Call) -> Value:
+        condition = self.value(node.args[0])
         if condition.number is not None:
             self.outcomes.setdefault(id(node), {})[self.record] = bool(condition.number)
-            return self.value(node.args[1 if condition.number else 2], target)
-        yes, no = self.value(node.args[1], target), self.value(node.args[2], target)
+            return self.value(node.args[1 if condition.number else 2])
+        yes, no = self.value(node.args[1]), self.value(node.args[2])
         return Value(None, condition.depends | yes.depends | no.depends, condition.stale or yes.stale or no.stale)
 
 
@@ -160,7 +160,7 @@ def walk(
         for c, code in enumerate(codes):
             for k, a in enumerate(code.assignments):
                 state.remembered = False
-                state.now[a.target] = value = state.value(a.value, a.target)
+                state.now[a.target] = value = state.value(a.value)
                 direct.setdefault((c, k), []).append(value)
                 if state.remembered:
                     memory.add((c, k))
@@ -190,6 +190,6 @@ def with_memories(codes: Sequence[Code], walked: Walked, taken: set[str]) -> tup
                 columns[name] = walked.memories[c, k]
                 assignments.append(Assignment(a.target, ex.name(name), a.line))
             else:
-                assignments.append(Assignment(a.target, ex.replaced(a.value, {UNSET: ex.number(0.0)}), a.line))
+                assignments.append(Assignment(a.target, ex.replaced(a.value, lambda n: None if unset(n) is None else ex.number(0.0)), a.line))
         out.append(Code(code.record, assignments, code.exits, code.texts))
     return out, columns
