@@ -15,6 +15,7 @@ from nlme.exchange.nonmem.symbols import Symbols
 
 Line = tuple[str, str]  # name, value
 _CLOCK = ("TIME", "T")
+_LEAVES = ("THETA(", "ETA(", "A(")
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Writer:
         self.program, self.symbols, self.out = program, symbols, Written()
         early, self.later = self._split()
         self.aliases = _aliases(early)
-        self.main = _merged(_without_aliases(early))
+        self.main = _merged(_without_aliases(early, later=False))
         self.main_targets = {a.target for a in self.main}
         self.wanted: dict[str, None] = {}  # variables of the individual that later methods read
         self.passed: dict[str, str] = {}  # further entries: name -> value in the individual's own terms
@@ -291,7 +292,7 @@ class _Observed:
         later = {a.target for a in writer.later}
         own = [a for a in endpoint.code if a.target in later and not (isinstance(a.value, ast.Name) and a.value.id == a.target)]
         alive = _alive(self._with_prediction(own), {"Y"})
-        self.assignments = _merged(_without_aliases(alive, keep=("Y",)))
+        self.assignments = _merged(_without_aliases(alive))
         self.errors: dict[str, dict[int, ast.expr]] = {}  # variable -> its slopes in the residual errors
         self.constants: dict[str, ast.expr] = {}  # variable -> what stands in its place
         self.renamed: dict[str, str] = {}
@@ -541,8 +542,8 @@ def _alive(assignments: Iterable[Assignment], wanted: set[str]) -> list[Assignme
     return kept[::-1]
 
 
-def _aliases(assignments: list[Assignment]) -> dict[str, str]:
-    """V = VC, where neither changes afterwards."""
+def _aliases(assignments: list[Assignment], later: bool = False) -> dict[str, str]:
+    """V = VC, where neither changes afterwards; ``later``, behind the individual, SD = THETA(3) and CP = A(2) too."""
     counts: dict[str, int] = {}
     for a in assignments:
         counts[a.target] = counts.get(a.target, 0) + 1
@@ -551,7 +552,7 @@ def _aliases(assignments: list[Assignment]) -> dict[str, str]:
         for a in assignments
         if isinstance(a.value, ast.Name)
         and counts[a.target] == 1
-        and (counts.get(a.value.id, 0) == 1 or a.value.id.startswith(("THETA(", "ETA(", "A(")))
+        and (counts.get(a.value.id, 0) == 1 or a.value.id.startswith(_LEAVES) and (later or a.target.startswith("MU_")))
     }
 
 
@@ -561,8 +562,8 @@ def _resolved(aliases: dict[str, str], name: str) -> str:
     return name
 
 
-def _without_aliases(assignments: list[Assignment], keep: tuple[str, ...] = ()) -> list[Assignment]:
-    aliases = {n: o for n, o in _aliases(assignments).items() if n not in keep}
+def _without_aliases(assignments: list[Assignment], later: bool = True) -> list[Assignment]:
+    aliases = {n: o for n, o in _aliases(assignments, later).items() if n != "Y"}
     by = {n: ex.name(_resolved(aliases, n)) for n in aliases}
     return [Assignment(a.target, ex.replaced(a.value, by), a.line) for a in assignments if a.target not in aliases]
 
