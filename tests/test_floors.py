@@ -78,6 +78,7 @@ DOORS = {
         "selection",
         "learning",
         "discovery",
+        "exchange",
     },
     "matplotlib": {"plots"},
     "arviz": {"posterior/nuts", "fitting/monte_carlo"},

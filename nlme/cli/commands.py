@@ -232,7 +232,8 @@ def import_(
     found.write(folder)
     typer.echo(repr(found))
     fixed = f" --fixed {','.join(found.fixed)}" if found.fixed else ""
-    typer.echo(f"\nWritten to {folder}: model.py, data.csv. To fit: nlme fit {folder}/model.py {folder}/data.csv --time-varying auto{fixed}")
+    typer.echo(f"\nWritten to {folder}: model.py, data.csv. To fit:")
+    typer.echo(f"nlme fit {folder}/model.py {folder}/data.csv --time-varying auto{fixed}")
     if found.agrees is False:
         raise typer.Exit(DISAGREES)
 

@@ -101,7 +101,9 @@ def test_continuation_comment_and_abbreviation():
 
 
 def test_what_never_holds_while_estimating_is_left_out():
-    assert code("IF (ICALL.EQ.4) THEN\n CALL RANDOM(2, R)\n X = 1\nENDIF\nIF (ICALL==4) CALL SIMETA(ETA)\nCL = 1").targets == {"CL"}
+    assert code("IF (ICALL.EQ.4) THEN\n CALL RANDOM(2, R)\n X = 1\nENDIF\nIF (ICALL==4) CALL SIMETA(ETA)\nCL = 1").targets == {
+        "CL"
+    }
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,17 @@ def test_omegas_as_covariances(text, expected):
 
 
 def test_fixed_and_same():
-    found = blocks_of(records_of("$OMEGA 0.1 FIX 0.2\n$OMEGA BLOCK(1) FIX 0.3\n$OMEGA BLOCK(1) SAME(2)\n$OMEGA BLOCK SAME", "r"), "OMEGA")
+    found = blocks_of(
+        records_of("$OMEGA 0.1 FIX 0.2\n$OMEGA BLOCK(1) FIX 0.3\n$OMEGA BLOCK(1) SAME(2)\n$OMEGA BLOCK SAME", "r"), "OMEGA"
+    )
     assert [b.fixed for b in found] == [True, False, True, True, True, True]
     assert [b.first for b in found] == [1, 2, 3, 4, 5, 6]
     assert [b.same for b in found] == [0, 0, 0, 3, 3, 3]
 
 
-@pytest.mark.parametrize("text", ["$THETA (0,1", "$THETA (1,2,3,4)", "$THETA CL", "$OMEGA BLOCK(2) 0.1 0.2", "$OMEGA BLOCK SAME", "$OMEGA x"])
+@pytest.mark.parametrize(
+    "text", ["$THETA (0,1", "$THETA (1,2,3,4)", "$THETA CL", "$OMEGA BLOCK(2) 0.1 0.2", "$OMEGA BLOCK SAME", "$OMEGA x"]
+)
 def test_refused(text):
     records = records_of(text, "run.mod")
     with pytest.raises(ModelError, match=r"run\.mod, line 1"):

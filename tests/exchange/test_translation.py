@@ -100,7 +100,9 @@ def test_rows(tmp_path, options, observations):
 def test_items_that_nonmem_makes(tmp_path):
     """Without EVID and MDV an amount is a dose; an ID that comes back is another individual; blanks and points are 0."""
     data = "1 0 100 .\n1 1 . 5\n2,0,100,\n2 , 1 , , 6\n1 0 100 0\n1 1 0 7\n"
-    stream = ONE.replace("$INPUT ID TIME AMT DV EVID MDV WT OCC DVID NOTE", "$INPUT ID TIME DOSE=AMT CONC=DV").replace("(WT/70)**0.75", "1")
+    stream = ONE.replace("$INPUT ID TIME AMT DV EVID MDV WT OCC DVID NOTE", "$INPUT ID TIME DOSE=AMT CONC=DV").replace(
+        "(WT/70)**0.75", "1"
+    )
     found = imported(tmp_path, stream, data)
     assert list(found.population.ids) == ["1", "2", "1_2"]
     assert [float(v) for s in found.population.subjects for v in s.dv[np.isfinite(s.dv)]] == [5.0, 6.0, 7.0]
@@ -108,7 +110,9 @@ def test_items_that_nonmem_makes(tmp_path):
 
 def test_clock_times_and_dates(tmp_path):
     data = "1,2/27/2020,22:30,100,.\n1,2/28/2020,1:00,.,5\n1,3/1/2020,1:00,.,4\n"
-    stream = ONE.replace("$INPUT ID TIME AMT DV EVID MDV WT OCC DVID NOTE", "$INPUT ID DATE=DROP TIME AMT DV").replace("(WT/70)**0.75", "1")
+    stream = ONE.replace("$INPUT ID TIME AMT DV EVID MDV WT OCC DVID NOTE", "$INPUT ID DATE=DROP TIME AMT DV").replace(
+        "(WT/70)**0.75", "1"
+    )
     found = imported(tmp_path, stream, data)
     assert found.population.to_frame()["TIME"].tolist() == [0.0, 2.5, 50.5]
 
@@ -130,7 +134,9 @@ def test_a_memory_of_parameters_is_refused(tmp_path):
 
 
 def test_endpoints_by_dvid(tmp_path):
-    error = "  IF (DVID.EQ.2) THEN\n    W = 1\n    Y = F**2 + W*EPS(2)\n  ELSE\n    W = THETA(3)\n    Y = F + F*W*EPS(1)\n  ENDIF\n"
+    error = (
+        "  IF (DVID.EQ.2) THEN\n    W = 1\n    Y = F**2 + W*EPS(2)\n  ELSE\n    W = THETA(3)\n    Y = F + F*W*EPS(1)\n  ENDIF\n"
+    )
     start, end = ONE.index("  IPRED = F"), ONE.index("$THETA")
     stream = ONE[:start] + error + ONE[end:].replace("(0, 20)", "(0, 20) (0, 1)")
     found = imported(tmp_path, stream)
@@ -179,7 +185,12 @@ def test_general_linear_and_nonlinear(tmp_path):
     linear = ONE.replace("ADVAN1 TRANS2", "ADVAN5").replace("$PK", model).replace("  S1 = V", "  S2 = V\n  K12 = 1\n  K20 = CL/V")
     assert '("gut", "central"): ind.k12' in imported(tmp_path, linear).source
     des = "$DES\n  C = A(2)/V\n  DADT(1) = -A(1)\n  DADT(2) = A(1) - CL*C\n$ERROR"
-    ode = ONE.replace("ADVAN1 TRANS2", "ADVAN13 TOL=9").replace("$PK", model).replace("$ERROR", des).replace("S1 = V", "S2 = V\n  A_0(2) = 3")
+    ode = (
+        ONE.replace("ADVAN1 TRANS2", "ADVAN13 TOL=9")
+        .replace("$PK", model)
+        .replace("$ERROR", des)
+        .replace("S1 = V", "S2 = V\n  A_0(2) = 3")
+    )
     text = imported(tmp_path, ode).source
     assert "c = a.central / ind.v" in text and "gut=-a.gut" in text and 'initial={"central": ind.central_start}' in text
 

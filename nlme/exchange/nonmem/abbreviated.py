@@ -132,7 +132,7 @@ class _Reader:
         if not plain:
             return []
         if re.match(r"\(.*\)$", plain) or re.match(r"(CALLFL|COMRES)=", plain):
-            # when the code is called: at every event (the default) or at doses between records too, which use the next record's values
+            # when the code is called: at every event, or at doses between records too, which use the next record's values
             return [Other(text.strip(), number)] if re.search(r"CALLFL=(0|1)|ONCE|ADDITIONAL|NEWTIME", plain) else []
         if text.lstrip().startswith('"') or re.match(r"(CALL[A-Z]|DOWHILE|ENDDO|RETURN|WRITE|PRINT|OPEN|CLOSE|REWIND)", plain):
             if re.match(r"DOWHILE", plain):

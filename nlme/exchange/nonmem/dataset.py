@@ -69,8 +69,8 @@ def columns_of(records: list[Record]) -> list[Column]:
 
 
 def read_data(records: list[Record], columns: list[Column], folder: Path) -> pd.DataFrame:
-    """The rows that NONMEM would use, as a frame: the columns that are not dropped as numbers (DATE and clock times as they stand),
-    and ``row``, the line of the file.
+    """The rows that NONMEM would use, as a frame: the columns that are not dropped, as numbers (DATE and clock times as they
+    stand), and ``row``, the line of the file.
 
     Raises
     ------
@@ -93,8 +93,6 @@ def read_data(records: list[Record], columns: list[Column], folder: Path) -> pd.
         if not line.strip() or reading.skips(line):
             continue
         parts = _cells(line)
-        if len(parts) < len([c for c in columns if not c.dropped]) and not _droppable(parts, columns):
-            parts = parts + [""] * (len(columns) - len(parts))
         parts = (parts + [""] * len(columns))[: len(columns)]
         if reading.keeps(record, parts, columns, path, number):
             cells.append(parts)
@@ -108,10 +106,6 @@ def read_data(records: list[Record], columns: list[Column], folder: Path) -> pd.
         if not column.dropped:
             frame[column.name] = _numbers([row[k] for row in cells], rows, column.name, path.name, reading.null)
     return pd.DataFrame(frame | {"row": rows})
-
-
-def _droppable(parts: list[str], columns: list[Column]) -> bool:
-    return len(parts) >= len(columns)
 
 
 @dataclass(frozen=True)
@@ -152,7 +146,9 @@ class _Rows:
             return (cell == value) == (kind == "EQ")
         a, b = _number_or_none(cell if cell not in ("", ".") else "0"), _number_or_none(value)
         if a is None or b is None:
-            raise DataError(f"{path.name}, line {number}: {cell!r} of {name} is no number, and {record.file} asks {test.strip()}.")
+            raise DataError(
+                f"{path.name}, line {number}: {cell!r} of {name} is no number, and {record.file} asks {test.strip()}."
+            )
         return bool(eval(f"a {_TESTS[kind]} b", {"a": a, "b": b}))
 
 
@@ -165,7 +161,9 @@ def _file(record: Record, folder: Path) -> tuple[Path, str]:
     for path in (folder / given, folder / given.name):
         if path.is_file():
             return path, match[2]
-    raise DataError(f"{record.file}, line {record.line}: the data file {name} is neither at {folder / given} nor beside {record.file}.")
+    raise DataError(
+        f"{record.file}, line {record.line}: the data file {name} is neither at {folder / given} nor beside {record.file}."
+    )
 
 
 def _text(path: Path) -> str:
@@ -228,6 +226,8 @@ def _numbers(cells: list[str], rows: list[int], name: str, file: str, null: floa
     for k, cell in enumerate(cells):
         value = null if cell in ("", ".") else _number_or_none(cell)
         if value is None:
-            raise DataError(f"{file}, line {rows[k]}: {cell!r} of {name} is no number. NONMEM reads numbers; drop the column ({name}=DROP) if it is text.")
+            raise DataError(
+                f"{file}, line {rows[k]}: {cell!r} of {name} is no number. If the column is text, drop it: {name}=DROP."
+            )
         out[k] = value
     return out

@@ -10,7 +10,7 @@ import types
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from nlme.data.readers import read_nonmem
 from nlme.data.violations import DataWarning
 from nlme.errors import DataError, FitError, ModelError, NLMEError
 from nlme.exchange.nonmem.items import population_frame
-from nlme.exchange.nonmem.methods import Written, Writer
+from nlme.exchange.nonmem.methods import Writer, Written
 from nlme.exchange.nonmem.program import Program, estimation_of, program_of
 from nlme.exchange.nonmem.records import of_name
 from nlme.exchange.nonmem.results import NonmemResults, Step, read_nonmem_results
@@ -87,7 +87,9 @@ class Imported:
             raise FitError("The model was not evaluated: " + " ".join(self.messages))
         theirs = _theirs(self.results, self.population)
         ours = np.asarray(self.evaluated.values, dtype=float)
-        return pd.DataFrame({"objective": ours, "reference": theirs, "difference": ours - theirs}, index=list(self.population.ids))
+        return pd.DataFrame(
+            {"objective": ours, "reference": theirs, "difference": ours - theirs}, index=list(self.population.ids)
+        )
 
     def write(self, folder: str | os.PathLike) -> Path:
         """Write ``model.py`` and ``data.csv`` into a folder; ``nlme fit model.py data.csv`` takes them.
@@ -103,7 +105,9 @@ class Imported:
     def __repr__(self) -> str:
         lines = [f"{type(self.model).__name__} from {self.file}: {len(self.population.ids)} subjects, {self.method!r}"]
         if self.objective is not None:
-            lines.append(f"objective {self.objective:.4f}" + (f", NONMEM's {self.reference:.4f}" if self.reference is not None else ""))
+            lines.append(
+                f"objective {self.objective:.4f}" + (f", NONMEM's {self.reference:.4f}" if self.reference is not None else "")
+            )
         lines.append({True: "agrees", False: "DOES NOT AGREE", None: "not compared"}[self.agrees])
         return "\n".join([*lines, *self.messages])
 
@@ -178,7 +182,9 @@ def _results(path: Path) -> NonmemResults | None:
 _METHODS = {"FO": lambda inter: FO(), "FOCE": lambda inter: FOCEI() if inter else FOCE(), "LAPLACE": lambda inter: Laplace()}
 
 
-def _compared(program: Program, written: Written, results: NonmemResults | None, messages: list[str]) -> tuple[Step | None, Method]:
+def _compared(
+    program: Program, written: Written, results: NonmemResults | None, messages: list[str]
+) -> tuple[Step | None, Method]:
     """The step whose objective can be compared (the last whose method exists here), and its method."""
     records = of_name(program.records, "ESTIMATION")
     kinds = []
@@ -206,9 +212,13 @@ def _compared(program: Program, written: Written, results: NonmemResults | None,
             return step, _METHODS[method](inter)
     (method, _), step = pairs[-1]
     if method in _MONTE_CARLO:
-        messages.append(f"METHOD={method} is a Monte-Carlo estimate of the objective; compare it with a tolerance of its own error.")
+        messages.append(
+            f"METHOD={method} is a Monte-Carlo estimate of the objective; compare it with a tolerance of its own error."
+        )
         return step, ImportanceSampling()
-    messages.append(f"METHOD={method}: its objective is not the marginal likelihood's, so it is not compared; the method here is FOCEI.")
+    messages.append(
+        f"METHOD={method}: its objective is not the marginal likelihood's, so it is not compared; the method here is FOCEI."
+    )
     return _without_objective(step), FOCEI()
 
 
@@ -237,13 +247,17 @@ def _instance(source: Source) -> Model:
 def _population(program: Program, symbols: Symbols, written: Written) -> Population:
     items = program.items
     endpoint = np.full(len(items), None, dtype=object)
+    below = np.zeros(len(items), dtype=bool)
     for e in program.endpoints:
-        endpoint[e.records] = e.name
+        endpoint[e.records] = written.censored.get(e.name, e.name)
+        below[e.records] = e.name in written.censored
     names = {symbols.covariate[item]: item for item in written.covariates}
     if written.clock and (early := np.flatnonzero(items.time < 0)).size:
-        raise DataError(f"{program.file}: the code uses TIME, which is negative on {items.where(int(early[0]))}; that is not imported.")
+        raise DataError(
+            f"{program.file}: the code uses TIME, which is negative on {items.where(int(early[0]))}; that is not imported."
+        )
     frame = population_frame(
-        items, program.compartments if program.predpp else None, names, program.occasion, endpoint, program.held
+        items, program.compartments if program.predpp else None, names, program.occasion, endpoint, below, program.held
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
@@ -295,7 +309,9 @@ def _compare(imported: Imported, program: Program, messages: list[str]) -> None:
     if imported.results is not None and not any(name.lower().endswith(".ext") for name in imported.results.files):
         messages.append("There is no .ext file: the estimates are those of the listing, which has three digits of each.")
     difference = imported.objective - imported.reference
-    messages.insert(0, f"The objective is {imported.objective:.4f} and NONMEM's {imported.reference:.4f}: they differ by {difference:.4f}.")
+    messages.insert(
+        0, f"The objective is {imported.objective:.4f} and NONMEM's {imported.reference:.4f}: they differ by {difference:.4f}."
+    )
     frame = imported.subjects
     apart = frame[np.abs(frame["difference"]) > AGREES / 10].sort_values("difference", key=np.abs, ascending=False)
     if len(apart):

@@ -136,7 +136,11 @@ def _hours(cell) -> float:
         return 0.0
     parts = cell.split(":")
     try:
-        return float(parts[0]) + float(parts[1] if len(parts) > 1 and parts[1] else 0) / 60.0 + (float(parts[2]) / 3600.0 if len(parts) > 2 else 0.0)
+        return (
+            float(parts[0])
+            + float(parts[1] if len(parts) > 1 and parts[1] else 0) / 60.0
+            + (float(parts[2]) / 3600.0 if len(parts) > 2 else 0.0)
+        )
     except ValueError:
         raise DataError(f"TIME {cell!r} is neither a number nor a clock time.") from None
 
@@ -154,10 +158,13 @@ def _day(cell: str, order: str) -> float:
         raise DataError(f"the date {cell!r} cannot be read.") from None
 
 
-def population_frame(items: Items, compartments, covariates: dict[str, str], occasion, endpoint, extra: dict[str, np.ndarray]):
+def population_frame(
+    items: Items, compartments, covariates: dict[str, str], occasion, endpoint, below: np.ndarray, extra: dict[str, np.ndarray]
+):
     """The records as ``nlme.read_nonmem`` takes them.
 
-    ``covariates`` are python name -> data item, ``extra`` columns that the import made, ``occasion`` (n,) numbers or None, ``endpoint`` (n,) names.
+    ``covariates`` are python name -> data item, ``extra`` columns that the import made, ``occasion`` (n,) numbers or None, ``endpoint`` (n,) names,
+    ``below`` (n,) which observations are below a limit.
     """
     import pandas as pd
 
@@ -177,6 +184,8 @@ def population_frame(items: Items, compartments, covariates: dict[str, str], occ
         frame["EVID"] = np.where(items.observed, 0, 2)
     frame["MDV"] = np.where(items.observed, 0, 1)
     frame["DVID"] = endpoint
+    if below.any():
+        frame["CENS"] = below.astype(int)
     if occasion is not None:
         frame["OCC"] = occasion
     for name, item in covariates.items():

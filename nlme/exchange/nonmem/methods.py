@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from nlme.exchange.nonmem import expressions as ex
 from nlme.exchange.nonmem.abbreviated import Assignment, Code, unset
 from nlme.exchange.nonmem.program import Endpoint, Program
@@ -37,6 +39,7 @@ class Written:
     sigmas: set[int] = field(default_factory=set)
     mixture: bool = False
     groups: int = 0
+    censored: dict[str, str] = field(default_factory=dict)  # endpoint of records below the limit -> the endpoint they are of
     clock: bool = False  # whether the time itself has a part in the equations
 
 
@@ -47,7 +50,8 @@ class Writer:
         self.program, self.symbols, self.out = program, symbols, Written()
         early, self.later = self._split()
         self.aliases = _aliases(early)
-        self.main = _merged(_without_aliases(early, later=False))
+        merged = _merged(_without_aliases([self._occasioned(a) for a in early], later=False))
+        self.main = [Assignment(a.target, _chosen(a.value), a.line) for a in merged]
         self.main_targets = {a.target for a in self.main}
         self.wanted: dict[str, None] = {}  # variables of the individual that later methods read
         self.passed: dict[str, str] = {}  # further entries: name -> value in the individual's own terms
@@ -68,11 +72,20 @@ class Writer:
         late = {"TIME", "Y", "F_FLAG", "DV"}
         every = program.main.assignments
         while True:
-            grown = late | {a.target for a in every if ex.names_in(a.value) & late or any(n.startswith("EPS(") for n in ex.names_in(a.value))}
+            grown = late | {
+                a.target for a in every if ex.names_in(a.value) & late or any(n.startswith("EPS(") for n in ex.names_in(a.value))
+            }
             if grown == late:
                 break
             late = grown
         return [a for a in every if a.target not in late], [a for a in every if a.target in late]
+
+    def _occasioned(self, a: Assignment) -> Assignment:
+        """The same with the effects of all occasions as one: that of the occasion at hand."""
+        if not self.program.occasional:
+            return a
+        first = {f"ETA({k})": ex.name(f"ETA({f})") for k, f in self.program.occasional.items()}
+        return Assignment(a.target, ex.replaced(a.value, first), a.line)
 
     # -- names in each place -----------------------------------------------------------------------------------
 
@@ -268,14 +281,31 @@ class Writer:
         if starts:
             initial = ", initial={" + ", ".join(f'"{s}": {self._value(program.main, n)}' for s, n in starts) + "}"
         listed = ", ".join(f'"{s}"' for s in states) + ("," if len(states) == 1 else "")
-        return ["def rhs(t, a):", *lines, "    return dict(", *body, "    )", "", f"return nlme.ODE(rhs, states=({listed}){initial}{rules})"]
+        return [
+            "def rhs(t, a):",
+            *lines,
+            "    return dict(",
+            *body,
+            "    )",
+            "",
+            f"return nlme.ODE(rhs, states=({listed}){initial}{rules})",
+        ]
 
     # -- observe -----------------------------------------------------------------------------------------------
 
     def _observe(self) -> None:
         written: dict[str, str] = {}
-        for endpoint in self.program.endpoints:
-            lines, text = _Observed(self, endpoint).written(dict(written))
+        normal: dict[str, _Observed] = {}
+        for endpoint in sorted(self.program.endpoints, key=lambda e: e.likelihood):
+            observed = _Observed(self, endpoint)
+            lines, text = observed.written(dict(written))
+            below = next((n for n, o in normal.items() if (limit := observed.limit_of(o)) is not None), None)
+            if below is not None:
+                self.out.endpoints[below] = f"nlme.censored({self.out.endpoints[below]}, lloq={limit})"
+                self.out.censored[endpoint.name] = below
+                continue
+            if not endpoint.likelihood:
+                normal[endpoint.name] = observed
             for name, value in lines:
                 if written.get(name) != value:
                     self.out.observe.append((name, value))
@@ -290,7 +320,11 @@ class _Observed:
         self.writer, self.program, self.endpoint = writer, writer.program, endpoint
         self.code = self.program.error or self.program.main
         later = {a.target for a in writer.later}
-        own = [a for a in endpoint.code if a.target in later and not (isinstance(a.value, ast.Name) and a.value.id == a.target)]
+        own = [
+            writer._occasioned(a)
+            for a in endpoint.code
+            if a.target in later and not (isinstance(a.value, ast.Name) and a.value.id == a.target)
+        ]
         alive = _alive(self._with_prediction(own), {"Y"})
         self.assignments = _merged(_without_aliases(alive))
         self.errors: dict[str, dict[int, ast.expr]] = {}  # variable -> its slopes in the residual errors
@@ -335,6 +369,7 @@ class _Observed:
             lines.append((name, text))
         mean, slopes = self._linear(alive[-1])
         find = self._lookup(local)
+        self.mean, self.slopes, self.values, self.find = mean, slopes, values, find
         if likelihood:
             text = self._likelihood(mean, find, likelihood)
         else:
@@ -447,7 +482,12 @@ class _Observed:
         plain = _power_of(w, mean)
         if plain is not None:
             return f"nlme.proportional({f}, {text_of(plain, find)})"
-        if isinstance(w, ast.Call) and w.func.id == "jnp.sqrt" and isinstance(w.args[0], ast.BinOp) and isinstance(w.args[0].op, ast.Add):
+        if (
+            isinstance(w, ast.Call)
+            and w.func.id == "jnp.sqrt"
+            and isinstance(w.args[0], ast.BinOp)
+            and isinstance(w.args[0].op, ast.Add)
+        ):
             roots = [_root(part) for part in (w.args[0].left, w.args[0].right)]
             if all(r is not None for r in roots):
                 props = [_power_of(r, mean) for r in roots]
@@ -455,6 +495,53 @@ class _Observed:
                     if prop is not None and _constant(add) and _constant(prop):
                         return f"nlme.combined({f}, add={text_of(add, find)}, prop={text_of(prop, find)})"
         return None
+
+    def limit_of(self, normal: _Observed) -> str | None:
+        """The limit L where the likelihood is PHI((L - f)/w), f and w being the prediction and the only error of ``normal`` (M3).
+
+        A tiny number added to PHI against its logarithm at 0 is left out; ``nlme.censored`` needs none.
+        """
+        if self.endpoint.likelihood != 1.0 or len(normal.slopes) != 1:
+            return None
+        value = self._expanded(self.mean)
+        if (
+            isinstance(value, ast.BinOp)
+            and isinstance(value.op, ast.Add)
+            and ex.is_number(value.right)
+            and abs(value.right.value) < 1e-6
+        ):
+            value = value.left
+        if not (isinstance(value, ast.Call) and value.func.id == "jax.scipy.stats.norm.cdf"):
+            return None
+        quotient = value.args[0]
+        if not (isinstance(quotient, ast.BinOp) and isinstance(quotient.op, ast.Div)):
+            return None
+        ((k, slope),) = normal.slopes.items()
+        f = normal._expanded(normal.mean)
+        if self.writer.symbols.sigma[k] or not ex.same(quotient.right, normal._expanded(_positive(slope))):
+            return None
+        difference = quotient.left
+        if isinstance(difference, ast.BinOp) and isinstance(difference.op, ast.Sub) and ex.same(difference.right, f):
+            limit = difference.left
+            if (known := self._limits(limit, normal)) is not None and np.all(normal._observed_values() >= known):
+                return ast.unparse(ex.replaced(limit, self.find))
+        return None
+
+    def _limits(self, limit: ast.expr, normal: _Observed):
+        """A limit at the records that are quantified: a number, or a data item's values; None for anything else."""
+        if ex.is_number(limit):
+            return limit.value
+        columns = self.program.items.columns
+        return columns[limit.id][normal.endpoint.records] if isinstance(limit, ast.Name) and limit.id in columns else None
+
+    def _observed_values(self) -> np.ndarray:
+        return self.program.items.columns["DV"][self.endpoint.records]
+
+    def _expanded(self, node: ast.expr) -> ast.expr:
+        """An expression with the lines before it put in their places."""
+        while any(n in self.values for n in ex.names_in(node)):
+            node = ex.replaced(node, self.values)
+        return node
 
     def _shape(self, slope: ast.expr, mean: ast.expr) -> str:
         if ex.is_number(slope, 1):
@@ -466,7 +553,9 @@ class _Observed:
             block, place = self.program.block_of(self.program.sigmas, k)
             for other in slopes:
                 if other != k and other in block.numbers and block.matrix[place, other - block.first] != 0.0:
-                    raise self.code.record.refuse(f"EPS({k}) and EPS({other}) are correlated and both in Y, which is not imported.", block.line)
+                    raise self.code.record.refuse(
+                        f"EPS({k}) and EPS({other}) are correlated and both in Y, which is not imported.", block.line
+                    )
 
 
 def text_of(node: ast.expr, find) -> str:
@@ -580,3 +669,13 @@ def _merged(assignments: list[Assignment]) -> list[Assignment]:
                 continue
         out.append(a)
     return out
+
+
+def _chosen(node: ast.expr) -> ast.expr:
+    """An expression without choices between two equal things."""
+    if isinstance(node, ast.Call):
+        arguments = [_chosen(a) for a in node.args]
+        return ex.where(*arguments) if node.func.id == ex.WHERE else ex.call(node.func.id, *arguments)
+    if isinstance(node, ast.BinOp):
+        return ast.BinOp(_chosen(node.left), node.op, _chosen(node.right))
+    return node

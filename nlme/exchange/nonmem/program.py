@@ -186,7 +186,8 @@ def _run(program: Program) -> None:
         if name not in ("Y", "F_FLAG") or items.observed[record]:
             line = next(a.line for a in reversed(last.assignments + program.main.assignments) if a.target == name)
             raise (last if name in ("Y", "F_FLAG") else program.main).refuse(
-                f"{name} relies on what a variable held on an earlier record ({items.where(record)}): no branch sets it there.", line
+                f"{name} relies on what a variable held on an earlier record ({items.where(record)}): no branch sets it there.",
+                line,
             )
     _find_occasions(program)
     _find_endpoints(program)
@@ -205,7 +206,9 @@ def _observed_at(program: Program) -> list[dict[str, str]]:
     at = np.where((cmt <= 0) | (program.items.evid != 0), default, cmt)
     if np.any((at > n) & program.items.observed):
         record = int(np.flatnonzero((at > n) & program.items.observed)[0])
-        raise program.main.refuse(f"{program.items.where(record)} observes compartment {at[record]}, the output compartment, which is not imported.")
+        raise program.main.refuse(
+            f"{program.items.where(record)} observes compartment {at[record]}, the output compartment, which is not imported."
+        )
     return [{"F": f"A({k})"} for k in at]
 
 

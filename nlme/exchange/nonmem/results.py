@@ -129,7 +129,12 @@ def _tables(path: Path):
                 break
             if header:
                 yield number, title, header, rows
-            number, title, header, rows = int(match[1]), match[2].split(": Goal Function")[0].split(": Problem")[0].strip(), None, []
+            number, title, header, rows = (
+                int(match[1]),
+                match[2].split(": Goal Function")[0].split(": Problem")[0].strip(),
+                None,
+                [],
+            )
         elif line.strip():
             cells = [c for c in re.split(r"[\s,]+(?![^(]*\))", line.strip()) if c]
             if header is None:
@@ -145,7 +150,9 @@ def _numbers(path: Path, header: list[str], rows: list[list[str]]) -> pd.DataFra
 
     for row in rows:
         if len(row) != len(header):
-            raise DataError(f"{path.name}: a line has {len(row)} values where {len(header)} columns are named: {' '.join(row)[:80]}")
+            raise DataError(
+                f"{path.name}: a line has {len(row)} values where {len(header)} columns are named: {' '.join(row)[:80]}"
+            )
     return pd.DataFrame({name: [_number(row[k]) for row in rows] for k, name in enumerate(header)})
 
 
@@ -182,11 +189,11 @@ def _steps_of_listing(path: Path) -> tuple[Step, ...]:
     text = path.read_text(encoding="utf-8", errors="replace")
     steps = []
     for k, part in enumerate(re.split(r"(?=#TBLN:)", text)[1:] or [text], start=1):
-        objective = re.search(r"(?:#OBJV:\*+\s+|MINIMUM VALUE OF OBJECTIVE FUNCTION[^\n]*\n(?:[^\n]*\n){0,6}?[ *]*\s)(-?[\d.]+)", part)
-        title = re.search(r"#METH:\s*([^\n]*)", part)
-        steps.append(
-            Step(k, title[1].strip() if title else "", _estimates_in(part), float(objective[1]) if objective else None)
+        objective = re.search(
+            r"(?:#OBJV:\*+\s+|MINIMUM VALUE OF OBJECTIVE FUNCTION[^\n]*\n(?:[^\n]*\n){0,6}?[ *]*\s)(-?[\d.]+)", part
         )
+        title = re.search(r"#METH:\s*([^\n]*)", part)
+        steps.append(Step(k, title[1].strip() if title else "", _estimates_in(part), float(objective[1]) if objective else None))
     return tuple(s for s in steps if s.objective is not None or s.values)
 
 

@@ -69,7 +69,11 @@ def _class_name(title: str, file: str) -> str:
 
 
 def _docstring(program: Program, title: str, origin: str, fixed: list[str]) -> list[str]:
-    lines = [f'"""{title}.' if not title.endswith(".") else f'"""{title}', "", f"Imported from the NONMEM control stream {program.file}. {origin}"]
+    lines = [
+        f'"""{title}.' if not title.endswith(".") else f'"""{title}',
+        "",
+        f"Imported from the NONMEM control stream {program.file}. {origin}",
+    ]
     if fixed:
         held = ", ".join(f'"{name}"' for name in fixed)
         lines += ["", *textwrap.wrap(f"Held fixed there: nlme.fit(..., fixed=[{held}]).", _WIDTH)]
@@ -77,7 +81,11 @@ def _docstring(program: Program, title: str, origin: str, fixed: list[str]) -> l
 
 
 def _class_head(name: str, title: str) -> list[str]:
-    return [f"class {name}(nlme.Model):", *textwrap.wrap(f'"""{title.rstrip(".")}."""', _WIDTH, initial_indent="    ", subsequent_indent="    "), ""]
+    return [
+        f"class {name}(nlme.Model):",
+        *textwrap.wrap(f'"""{title.rstrip(".")}."""', _WIDTH, initial_indent="    ", subsequent_indent="    "),
+        "",
+    ]
 
 
 # -- parameters ----------------------------------------------------------------------------------------------------

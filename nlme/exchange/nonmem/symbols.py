@@ -106,7 +106,10 @@ def _lone(first: dict[str, tuple[str, ast.expr]], symbol: str, kind: str) -> str
         if sum(n.startswith(("MU_", kind)) for n in ex.names_in(expression)) == 1:
             return f"LOG_{owner}" if inside and kind == "THETA(" else owner
     alone = sum(name.startswith(kind) for name in ex.names_in(value)) == 1
-    return target if alone and re.fullmatch(r"\w+", target) and not target.endswith("_BEFORE") else ""
+    if not alone or not re.fullmatch(r"\w+", target) or target.endswith("_BEFORE"):
+        return ""
+    logarithm = kind == "THETA(" and isinstance(value, ast.Call) and value.func.id == "jnp.exp"
+    return f"LOG_{target}" if logarithm else target
 
 
 def _name_sigmas(program: Program, symbols: Symbols, fields: Names) -> None:

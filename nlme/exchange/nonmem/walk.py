@@ -190,6 +190,8 @@ def with_memories(codes: Sequence[Code], walked: Walked, taken: set[str]) -> tup
                 columns[name] = walked.memories[c, k]
                 assignments.append(Assignment(a.target, ex.name(name), a.line))
             else:
-                assignments.append(Assignment(a.target, ex.replaced(a.value, lambda n: None if unset(n) is None else ex.number(0.0)), a.line))
+                assignments.append(
+                    Assignment(a.target, ex.replaced(a.value, lambda n: None if unset(n) is None else ex.number(0.0)), a.line)
+                )
         out.append(Code(code.record, assignments, code.exits, code.texts))
     return out, columns
