@@ -89,6 +89,20 @@ def test_nested_conditions(x):
     assert tuple(float(found[n]) for n in "ABC") == expected
 
 
+@pytest.mark.parametrize("x", [0.0, 1.0, 2.0])
+def test_long_blocks(x):
+    """What would grow without bound by putting one expression into the next; the conditions hold as they were before the block."""
+    grown = "\n".join("  A = A*B + 1\n  B = 0.5*A - B" for _ in range(40))
+    found = run(f"X = X0\nA = 1\nB = 0.5\nIF (X.EQ.1) THEN\n{grown}\n  X = 5\nELSEIF (X.EQ.2) THEN\n  A = 7\nELSE\n  B = 9\nENDIF", X0=x)
+    a, b = 1.0, 0.5
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(40):
+            a = a * b + 1
+            b = 0.5 * a - b
+    expected = {0.0: (1.0, 9.0, 0.0), 1.0: (a, b, 5.0), 2.0: (7.0, 0.5, 2.0)}[x]
+    np.testing.assert_array_equal([float(found[n]) for n in "ABX"], expected)
+
+
 def test_exchanged_in_a_block():
     for c, expected in ((1.0, (2.0, 2.0)), (0.0, (1.0, 1.0))):
         found = run("A=1\nB=2\nIF (C.EQ.1) THEN\n A=B\nELSE\n B=A\nENDIF", C=c)

@@ -28,6 +28,7 @@ _RELATIONS = {
 _ARRAYS = ("THETA", "ETA", "EPS", "ERR", "A", "DADT", "A_0", "P", "COM", "OMEGA", "SIGMA", "MTIME", "MNEXT", "MPAST", "MIXP")
 _WHILE_ESTIMATED = {"ICALL": 2, "A_0FLG": 1, "NPDE_MODE": 0}  # what these are while a model is estimated, and at its start
 _UNSET = "<unset>"  # before the name of a variable that no branch has set
+_SHORT = 400  # nodes of a block that is written as one choice for each variable
 _BEFORE = "_BEFORE"  # behind the name of a variable as it was before a block
 
 
@@ -382,15 +383,41 @@ def _flatten_condition(statement: Condition, code: Code, out: list[Assignment], 
             continue
         own: list[Assignment] = []
         _flatten(inner, code, own, set(known))
-        blocks.append((test, _inlined(own)))
+        blocks.append((test, own))
         if test is None or isinstance(test, ast.Constant):
             break
     if not blocks:
         return
     if blocks[0][0] is None or isinstance(blocks[0][0], ast.Constant):
-        for target, (value, line) in blocks[0][1].items():
-            _append(out, known, target, value, line)
+        for a in blocks[0][1]:
+            _append(out, known, a.target, a.value, a.line)
         return
+    inlined = [(test, _inlined(own)) for test, own in blocks]
+    if all(values is not None for _, values in inlined):
+        _together(statement, inlined, out, known)
+    else:
+        _one_by_one(statement, blocks, out, known)
+
+
+def _one_by_one(statement: Condition, blocks: list, out: list[Assignment], known: set[str]) -> None:
+    """A long block: its conditions as variables of their own, then every assignment under its condition, in order."""
+    before: list[ast.expr] = []
+    for k, (test, own) in enumerate(blocks, start=1):
+        free = ex.call("jnp.logical_not", before[0]) if before else None
+        for b in before[1:]:
+            free = ex.call("jnp.logical_and", free, ex.call("jnp.logical_not", b))
+        parts = [p for p in (free, test) if p is not None]
+        holds = ex.call("jnp.logical_and", *parts) if len(parts) == 2 else parts[0]
+        name = f"IF{statement.line}_{k}"
+        _append(out, known, name, holds, statement.line)
+        before.append(ex.name(name))
+        for a in own:
+            earlier = ex.name(a.target if a.target in known else _UNSET + a.target)
+            _append(out, known, a.target, ex.where(ex.name(name), a.value, earlier), a.line)
+
+
+def _together(statement: Condition, blocks: list, out: list[Assignment], known: set[str]) -> None:
+    """A short block: one choice for each variable."""
     targets = list(dict.fromkeys(t for _, values in blocks for t in values if not t.endswith(_BEFORE)))
     used = set().union(*(ex.names_in(test) for test, _ in blocks if test is not None))
     used |= set().union(*(ex.names_in(v) for _, values in blocks for v, _ in values.values()), set())
@@ -417,10 +444,12 @@ def _append(out: list[Assignment], known: set[str], target: str, value: ast.expr
     known.add(target)
 
 
-def _inlined(assignments: list[Assignment]) -> dict[str, tuple[ast.expr, int]]:
-    """target -> value in terms of what held before the block."""
+def _inlined(assignments: list[Assignment]) -> dict[str, tuple[ast.expr, int]] | None:
+    """target -> value in terms of what held before the block; None where that would be long."""
     values: dict[str, tuple[ast.expr, int]] = {}
     for a in assignments:
+        if sum(1 for v, _ in values.values() for _ in ast.walk(v)) > _SHORT:
+            return None
         values[a.target] = (ex.replaced(a.value, {n: v for n, (v, _) in values.items()}), a.line)
     return values
 

@@ -153,12 +153,16 @@ def walk(
     for at each record.
     """
     state, seen = _Walk(codes, row_value), Walked()
+    same = _same_at_all_records(codes, lambda name: row_value(name, 0) is not None, bool(aliases))
     direct: dict[tuple[int, int], list[Value]] = {}
     memory: set[tuple[int, int]] = set()
     for record in range(n):
         state.record, state.now, state.alias = record, {}, dict(aliases[record]) if aliases else {}
         for c, code in enumerate(codes):
             for k, a in enumerate(code.assignments):
+                if record and (c, k) in same:
+                    state.now[a.target] = direct[c, k][0]
+                    continue
                 state.remembered = False
                 state.now[a.target] = value = state.value(a.value)
                 direct.setdefault((c, k), []).append(value)
@@ -174,6 +178,23 @@ def walk(
             seen.memories[at] = np.array([v.number for v in direct[at]])
     seen.outcomes = {i: [by.get(r) for r in range(n)] for i, by in state.outcomes.items()}
     return seen
+
+
+def _same_at_all_records(codes: Sequence[Code], is_item: Callable[[str], bool], has_prediction: bool) -> set[tuple[int, int]]:
+    """Assignments (code, position) that read neither data nor anything that changes from record to record, nor memories."""
+    changing = {"F", "T"} if has_prediction else set()
+    every = [((c, k), a) for c, code in enumerate(codes) for k, a in enumerate(code.assignments)]
+    targets = {a.target for _, a in every}
+    while True:
+        made, grown = set(), set(changing)
+        for _, a in every:
+            reads = ex.names_in(a.value)
+            if any(n in grown or is_item(n) or unset(n) is not None or (n in targets and n not in made) for n in reads):
+                grown.add(a.target)
+            made.add(a.target)
+        if grown == changing:
+            return {at for at, a in every if a.target not in changing}
+        changing = grown
 
 
 def with_memories(codes: Sequence[Code], walked: Walked, taken: set[str]) -> tuple[list[Code], dict[str, np.ndarray]]:
