@@ -91,9 +91,11 @@ def test_nested_conditions(x):
 
 @pytest.mark.parametrize("x", [0.0, 1.0, 2.0])
 def test_long_blocks(x):
-    """What would grow without bound by putting one expression into the next; the conditions hold as they were before the block."""
+    """What would grow without bound by putting one expression into the next; the conditions are those before the block."""
     grown = "\n".join("  A = A*B + 1\n  B = 0.5*A - B" for _ in range(40))
-    found = run(f"X = X0\nA = 1\nB = 0.5\nIF (X.EQ.1) THEN\n{grown}\n  X = 5\nELSEIF (X.EQ.2) THEN\n  A = 7\nELSE\n  B = 9\nENDIF", X0=x)
+    found = run(
+        f"X = X0\nA = 1\nB = 0.5\nIF (X.EQ.1) THEN\n{grown}\n  X = 5\nELSEIF (X.EQ.2) THEN\n  A = 7\nELSE\n  B = 9\nENDIF", X0=x
+    )
     a, b = 1.0, 0.5
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(40):

@@ -170,7 +170,7 @@ def test_same_variance_without_occasions_is_refused(tmp_path):
         ("ADVAN1 TRANS1", "K=CL/V", "nlme.pk.OneCompartment(cl=ind.k, v=1.0)"),
         ("ADVAN2 TRANS2", "KA=1\n ALAG1=0.5\n F2=0.9", 'lag=ind.alag1, bioavailability={"central": ind.f2})'),
         ("ADVAN3 TRANS3", "Q=1\n VSS=30", "nlme.pk.TwoCompartment(cl=ind.cl, v1=ind.v, q=ind.q, v2=ind.vss - ind.v)"),
-        ("ADVAN4", "K=.1\n K23=.2\n K32=.3\n KA=1", "nlme.pk.TwoCompartmentOral(cl=ind.k, v1=1.0, q=ind.k23, v2=ind.k23 / ind.k32, ka=ind.ka)"),
+        ("ADVAN4", "K=.1\n K23=.2\n K32=.3\n KA=1", "cl=ind.k, v1=1.0, q=ind.k23, v2=ind.k23 / ind.k32, ka=ind.ka)"),
         ("ADVAN11 TRANS4", "V1=V\n Q2=1\n V2=2\n Q3=1\n V3=3", "nlme.pk.ThreeCompartment(cl=ind.cl, v1=ind.v, q2=ind.q2"),
         ("ADVAN10", "VM=1\n KM=2", "central=-ind.vm * a.central / (ind.km + a.central)"),
     ],
@@ -197,7 +197,9 @@ def test_general_linear_and_nonlinear(tmp_path):
 
 def test_mixture(tmp_path):
     stream = ONE.replace("  V = THETA(2)", "  V = THETA(2)\n  IF (MIXNUM.EQ.2) V = V*2").replace(
-        "$ERROR", "$MIX\n  NSPOP = 2\n  P(1) = THETA(3)\n  P(2) = 1 - THETA(3)\n$ERROR").replace("(0, 20)", "(0, 20) (0, 0.3, 1)")  # fmt: skip
+        "$ERROR", "$MIX\n  NSPOP = 2\n  P(1) = THETA(3)\n  P(2) = 1 - THETA(3)\n$ERROR"
+    )
+    stream = stream.replace("(0, 20)", "(0, 20) (0, 0.3, 1)")
     found = imported(tmp_path, stream)
     assert "mixnum = self.group.choose(group1=1, group2=2)" in found.source
     np.testing.assert_allclose(found.model.group.shares, [0.3, 0.7])

@@ -120,8 +120,8 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
 
     Parameters
     ----------
-    path : the control stream, ``run1.mod`` or ``run1.ctl``; its data beside it or where $DATA says; ``run1.ext``, ``run1.lst`` and
-        ``run1.phi`` beside it, as far as they are there
+    path : the control stream, ``run1.mod`` or ``run1.ctl``; its data are beside it or where $DATA says; ``run1.ext``,
+        ``run1.lst`` and ``run1.phi`` beside it, as far as they are there
     evaluate : compute the objective; False only translates
 
     Returns
@@ -203,7 +203,7 @@ def _compared(
         if method in _METHODS and (step is None or step.objective is not None):
             if method == "LAPLACE" and not inter and not _constant_variance(written):
                 messages.append(
-                    "LAPLACE without INTERACTION takes the residual variance at eta = 0, and Laplace() here where eta is: not compared."
+                    "LAPLACE without INTERACTION takes the residual variance at eta = 0, and Laplace() does not: not compared."
                 )
                 return _without_objective(step), Laplace()
             if method == "FO" and inter:
@@ -293,8 +293,8 @@ def _count(imported: Imported, program: Program, messages: list[str]) -> None:
     ours = int(program.items.observed.sum()), len(program.items.labels)
     if theirs != ours:
         messages.append(
-            f"NONMEM's listing counts {theirs[0]} observations of {theirs[1]} individuals, and the data as read here have {ours[0]} of "
-            f"{ours[1]}: these are not the data of that run, or they were read otherwise."
+            f"NONMEM's listing counts {theirs[0]} observations of {theirs[1]} individuals, and the data as read here have "
+            f"{ours[0]} of {ours[1]}: these are not the data of that run, or they were read otherwise."
         )
 
 

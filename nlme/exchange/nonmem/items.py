@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _DATES = {"DATE": "mdy", "DAT1": "dmy", "DAT2": "ymd", "DAT3": "ydm"}
 #: columns that nlme.read_nonmem reads by these names
-TAKEN = ("ID", "TIME", "DV", "AMT", "RATE", "DUR", "EVID", "MDV", "CMT", "II", "ADDL", "SS", "DVID", "CENS", "LIMIT", "OCC",
-         "DATE", "DAT1", "DAT2", "DAT3", "COVONLY", "C")  # fmt: skip
+TAKEN = ("ID", "TIME", "DV", "AMT", "RATE", "DUR", "EVID", "MDV", "CMT", "II", "ADDL", "SS", "DVID", "CENS", "LIMIT",
+         "OCC", "DATE", "DAT1", "DAT2", "DAT3", "COVONLY", "C")  # fmt: skip
 
 
 @dataclass
@@ -163,8 +163,8 @@ def population_frame(
 ):
     """The records as ``nlme.read_nonmem`` takes them.
 
-    ``covariates`` are python name -> data item, ``extra`` columns that the import made, ``occasion`` (n,) numbers or None, ``endpoint`` (n,) names,
-    ``below`` (n,) which observations are below a limit.
+    ``covariates`` are python name -> data item, ``extra`` columns that the import made, ``occasion`` (n,) numbers or None,
+    ``endpoint`` (n,) names, ``below`` (n,) which observations are below a limit.
     """
     import pandas as pd
 

@@ -16,9 +16,9 @@ _VARIANCE = re.compile(
     r"^(?:IIV|BSV|BPV|IOV|BOV|OMEGA2?|OM|ETA|VAR|PPV|ISV|CV|RV|RUV|SIGMA|EPS|V_?)[\s_.-]*(?:ON|OF|IN)?[\s_.-]*(?=\w)",
     re.IGNORECASE,
 )
-_SHADOWED = {"self", "eta", "cov", "ind", "state", "t", "a", "jnp", "jax", "nlme", "Scalar", "omega", "y", "rhs", "dict", "covariates",
-             "individual", "dynamics", "observe", "random", "group", "list", "sum", "min", "max", "between_occasions", "between_sites",
-             "from_fit"}  # fmt: skip
+_SHADOWED = {"self", "eta", "cov", "ind", "state", "t", "a", "jnp", "jax", "nlme", "Scalar", "omega", "y", "rhs", "dict",
+             "covariates", "individual", "dynamics", "observe", "random", "group", "list", "sum", "min", "max",
+             "between_occasions", "between_sites", "from_fit"}  # fmt: skip
 
 
 class Names:

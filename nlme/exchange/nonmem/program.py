@@ -1,7 +1,7 @@
 """A control stream as one program over its data: the code, the records, and what they make of each other.
 
-Occasions are the effects of blocks with SAME, one at each record; endpoints are the groups of observations that the code gives other
-residual errors, compartments or likelihoods.
+Occasions are the effects of blocks with SAME, one at each record; endpoints are the groups of observations that the code gives
+other residual errors, compartments or likelihoods.
 """
 
 from __future__ import annotations
@@ -229,14 +229,15 @@ def _find_occasions(program: Program) -> None:
     active = [_etas(d) for d in program.walked.depends]
     if program.des is not None and any(name.startswith("ETA(") for a in program.des.assignments for name in ex.names_in(a.value)):
         raise program.des.refuse("random effects in $DES together with SAME are not imported; set them in $PK.")
-    for first, blocks in families.items():
+    for blocks in families.values():
         members = [set(b.numbers) for b in blocks]
         for r in range(n):
             here = [k for k, m in enumerate(members, start=1) if active[r] & m]
             if len(here) > 1:
                 line = blocks[-1].line
                 raise of_name(program.records, "OMEGA")[0].refuse(
-                    f"the effects {', '.join(f'ETA({blocks[k - 1].first})' for k in here)} share a variance (SAME) and act together "
+                    f"the effects {', '.join(f'ETA({blocks[k - 1].first})' for k in here)} share a variance (SAME) and act "
+                    f"together "
                     f"on {program.items.where(r)}: that is no occasion, and is not imported.", line,
                 )  # fmt: skip
             if here and occasion[r] not in (0, here[0]):

@@ -78,7 +78,7 @@ class NonmemResults:
 
 
 def read_nonmem_results(path: str | os.PathLike) -> NonmemResults:
-    """The results of a run: ``run1.ext``, ``run1.lst`` (or .out, .res) and ``run1.phi`` beside ``run1.mod``, as far as they are there.
+    """The results of a run: ``run1.ext``, ``run1.lst`` (or .out, .res) and ``run1.phi`` beside ``run1.mod``.
 
     Parameters
     ----------

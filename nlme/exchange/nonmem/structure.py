@@ -3,7 +3,8 @@
 | ADVAN | states                                | TRANS |
 |-------|---------------------------------------|-------|
 | 1, 2  | (depot) central                       | 1: K (KA); 2: CL V (KA) |
-| 3, 4  | (depot) central peripheral            | 1: K K12 K21 or K K23 K32; 3: CL V Q VSS; 4: CL V1 Q V2 or CL V2 Q V3; 5: AOB ALPHA BETA; 6: ALPHA BETA K21 |
+| 3, 4  | (depot) central peripheral            | 1: K K12 K21 or K K23 K32; 3: CL V Q VSS; 4: CL V1 Q V2 or CL V2 Q V3;  |
+|       |                                       | 5: AOB ALPHA BETA; 6: ALPHA BETA K21 |
 | 11, 12| (depot) central peripheral1, 2        | 1: K K12 K21 K13 K31; 4: CL V1 Q2 V2 Q3 V3; 6: ALPHA BETA GAMMA K21 K31 |
 | 5, 7  | those of $MODEL                       | 1: Kij and KiTj |
 | 10    | central                               | 1: VM KM |

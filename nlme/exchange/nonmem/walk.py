@@ -2,8 +2,8 @@
 
 NM-TRAN's variables keep their values from one record to the next, so that ``IF (AMT.GT.0) TDOSE=TIME`` is a memory.  What such a
 variable holds is known where it is made of data; the walk finds its values (they become a column).  Where it would be made of
-parameters, a record that relies on it is found and refused.  On the way the walk sees which random effects and compartments each record depends on, which
-makes occasions and endpoints.
+parameters, a record that relies on it is found and refused.  On the way the walk sees which random effects and compartments each
+record depends on, which makes occasions and endpoints.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _same_at_all_records(codes: Sequence[Code], is_item: Callable[[str], bool], 
 
 
 def with_memories(codes: Sequence[Code], walked: Walked, taken: set[str]) -> tuple[list[Code], dict[str, np.ndarray]]:
-    """The codes with what remembers data replaced by data columns, and these columns; unset values that nothing relies on are 0."""
+    """The codes with what remembers data replaced by columns, and these columns; unset values that nothing relies on are 0."""
     columns: dict[str, np.ndarray] = {}
     out = []
     for c, code in enumerate(codes):
