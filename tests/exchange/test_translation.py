@@ -195,6 +195,25 @@ def test_general_linear_and_nonlinear(tmp_path):
     assert "c = a.central / ind.v" in text and "gut=-a.gut" in text and 'initial={"central": ind.central_start}' in text
 
 
+@pytest.mark.parametrize(
+    ("lines", "refused"),
+    [
+        ("IF (T.GT.5) Z = 1", True),
+        ("Z = 0\n  IF (T.GT.5) Z = 1", False),
+        ("IF (OCC.EQ.1) Z = 1", True),
+        ("IF (OCC.EQ.1) Z = 1\n  IF (OCC.EQ.2) Z = 2", False),
+    ],
+)
+def test_equations_rely_on_nothing_that_was_before(tmp_path, lines, refused):
+    des = f"$DES\n  {lines}\n  DADT(1) = -CL/V*A(1)*Z\n$ERROR"
+    stream = ONE.replace("ADVAN1 TRANS2", "ADVAN13 TOL=9").replace("$PK", "$MODEL COMP=(CENTRAL)\n$PK").replace("$ERROR", des)
+    if refused:
+        with pytest.raises(ModelError, match=r"\$DES: DADT\(1\) relies on a variable that no branch sets there"):
+            imported(tmp_path, stream)
+    else:
+        imported(tmp_path, stream)
+
+
 def test_mixture(tmp_path):
     stream = ONE.replace("  V = THETA(2)", "  V = THETA(2)\n  IF (MIXNUM.EQ.2) V = V*2").replace(
         "$ERROR", "$MIX\n  NSPOP = 2\n  P(1) = THETA(3)\n  P(2) = 1 - THETA(3)\n$ERROR"

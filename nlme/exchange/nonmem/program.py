@@ -189,8 +189,22 @@ def _run(program: Program) -> None:
                 f"{name} relies on what a variable held on an earlier record ({items.where(record)}): no branch sets it there.",
                 line,
             )
+    _require_rates(program)
     _find_occasions(program)
     _find_endpoints(program)
+
+
+def _require_rates(program: Program) -> None:
+    """Refuse equations that rely on what a variable of theirs held before: between records there is no order to remember."""
+    des = program.des
+    if des is None:
+        return
+    rates = [name for name in des.targets if name.startswith("DADT(")]
+    found = walk([program.main, des], len(program.items), lambda name, r: _held(program, name, r), rates, [], strict=True)
+    for record, name in found.stale[:1]:
+        line = next(a.line for a in reversed(des.assignments) if a.target == name)
+        where = program.items.where(record)
+        raise des.refuse(f"{name} relies on a variable that no branch sets there ({where}).", line)
 
 
 def _held(program: Program, name: str, record: int) -> float | None:

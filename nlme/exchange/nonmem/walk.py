@@ -52,8 +52,8 @@ class Walked:
 
 
 class _Walk:
-    def __init__(self, codes: Sequence[Code], row_value: Callable[[str, int], float | None]):
-        self.codes, self.row_value = codes, row_value
+    def __init__(self, codes: Sequence[Code], row_value: Callable[[str, int], float | None], strict: bool):
+        self.codes, self.row_value, self.strict = codes, row_value, strict
         self.assigned = set().union(*(code.targets for code in codes), set())
         self.before: dict[str, Value] = {}
         self.now: dict[str, Value] = {}
@@ -88,7 +88,7 @@ class _Walk:
         if name in self.assigned:
             self.remembered = True
             earlier = self.before.get(name, _ZERO)
-            return earlier if earlier.number is not None else earlier._replace(stale=True)
+            return earlier._replace(stale=True) if self.strict or earlier.number is None else earlier
         return Value(None, frozenset((self.alias.get(name, name),)))
 
     def _operation(self, node: ast.BinOp) -> Value:
@@ -146,13 +146,14 @@ def walk(
     row_value: Callable[[str, int], float | None],
     outputs: Sequence[str],
     aliases: Sequence[Mapping[str, str]],
+    strict: bool = False,
 ) -> Walked:
     """Walk ``codes`` (in the order in which NONMEM runs them) over ``n`` records.
 
     ``row_value(name, record)`` is a data item's value, None for what is no data item; ``aliases`` are what names such as F stand
-    for at each record.
+    for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.
     """
-    state, seen = _Walk(codes, row_value), Walked()
+    state, seen = _Walk(codes, row_value, strict), Walked()
     same = _same_at_all_records(codes, lambda name: row_value(name, 0) is not None, bool(aliases))
     direct: dict[tuple[int, int], list[Value]] = {}
     memory: set[tuple[int, int]] = set()
