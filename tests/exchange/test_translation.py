@@ -270,6 +270,16 @@ def test_refused_by_name(tmp_path, old, new, sentence):
         imported(tmp_path, ONE.replace(old, new, 1))
 
 
+def test_results_of_another_run_are_not_compared(tmp_path):
+    (tmp_path / "run.ext").write_text(
+        "TABLE NO.     1: First Order: Goal Function=MINIMUM VALUE OF OBJECTIVE FUNCTION: Problem=1 Subproblem=0\n"
+        " ITERATION THETA1 THETA2 THETA3 SIGMA(1,1) OMEGA(1,1) OBJ\n -1000000000 2.0 3.0 4.0 0.3 0.1 10.5\n"
+    )
+    found = imported(tmp_path, ONE)
+    assert found.agrees is None and float(found.model.cl) == 2.0 and float(found.model.v) == 20.0
+    assert any("another control stream" in message for message in found.messages)
+
+
 def test_results_are_read(tmp_path):
     (tmp_path / "run.ext").write_text(
         "TABLE NO.     1: First Order: Goal Function=MINIMUM VALUE OF OBJECTIVE FUNCTION: Problem=1 Subproblem=0\n"

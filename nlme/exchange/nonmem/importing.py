@@ -144,6 +144,9 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
     results = _results(path)
     messages = _exits(program)
     step, method = _compared(program, written, results, messages)
+    if step is not None and (other := _not_of_this_run(program, step)):
+        messages.append(f"{other}: these are results of another control stream, so they are not compared.")
+        step = None
     values = step.values if step is not None else {}
     origin = f"Values are NONMEM's estimates ({step.title})." if values else "Values are the initial ones of the control stream."
     source = source_of(program, symbols, written, values, origin)
@@ -220,6 +223,21 @@ def _compared(
         f"METHOD={method}: its objective is not the marginal likelihood's, so it is not compared; the method here is FOCEI."
     )
     return _without_objective(step), FOCEI()
+
+
+def _not_of_this_run(program: Program, step: Step) -> str:
+    """How the results' parameters differ in number from those declared; "" if they do not."""
+    if not step.values:
+        return ""
+    theirs = len([name for name in step.values if name.startswith("THETA")])
+    theirs_eta, theirs_eps = (
+        max((int(m[1]) for n in step.values if (m := re.match(rf"{kind}\((\d+),", n))), default=0) for kind in ("OMEGA", "SIGMA")
+    )
+    ours = len(program.thetas), sum(b.size for b in program.omegas), sum(b.size for b in program.sigmas)
+    if ours[0] == theirs and theirs_eta in (ours[1], 0) and theirs_eps in (ours[2], 0):
+        return ""
+    found = f"{theirs} THETA, {theirs_eta} ETA and {theirs_eps} EPS"
+    return f"The results have {found}, the control stream {ours[0]}, {ours[1]} and {ours[2]}"
 
 
 def _without_objective(step: Step | None) -> Step | None:
