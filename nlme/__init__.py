@@ -110,6 +110,8 @@ _HOMES = {
     "nlme.design.optimal": ("optimal_design",),
     "nlme.reporting.table": ("table",),
     "nlme.reporting.page": ("report",),
+    "nlme.exchange.nonmem.importing": ("from_nonmem",),
+    "nlme.exchange.nonmem.results": ("read_nonmem_results",),
 }
 _HOME_OF = {word: home for home, words in _HOMES.items() for word in words}
 _ROOMS = ("pk", "pd", "datasets", "models", "plots")

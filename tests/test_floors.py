@@ -81,6 +81,7 @@ DOORS = {
         "discovery",
         "noncompartmental",
         "design",
+        "exchange",
     },
     "matplotlib": {"plots"},
     "arviz": {"posterior/nuts", "fitting/monte_carlo"},

@@ -20,6 +20,7 @@ from nlme.tables import formats
 from nlme.versions import versions
 
 NOT_CONVERGED = 3
+DISAGREES = 4
 
 app = typer.Typer(
     name="nlme",
@@ -262,6 +263,26 @@ def nca(
         drawn = ", nca_profiles.png"
     typer.echo(repr(found))
     typer.echo(f"\nWritten to {out}: nca (.csv .md .html .tex .rtf), nca_summary.csv, nca_reasons.csv{drawn}")
+
+
+@app.command(name="import")
+@reported
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="RUN", help="A NONMEM control stream.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for model.py and data.csv.", show_default="RUN-nlme")] = None,
+    evaluate: Annotated[bool, typer.Option(help="Compare the objective with NONMEM's results beside it.")] = True,
+) -> None:
+    """Bring a NONMEM control stream: write the model and its data, and compare the objective at NONMEM's estimates."""
+    folder = out or Path(f"{source.stem}-nlme")
+    require_writable(folder)
+    found = nlme.from_nonmem(source, evaluate=evaluate)
+    found.write(folder)
+    typer.echo(repr(found))
+    fixed = f" --fixed {','.join(found.fixed)}" if found.fixed else ""
+    typer.echo(f"\nWritten to {folder}: model.py, data.csv. To fit:")
+    typer.echo(f"nlme fit {folder}/model.py {folder}/data.csv --time-varying auto{fixed}")
+    if found.agrees is False:
+        raise typer.Exit(DISAGREES)
 
 
 def _population(data: Path, reading: dict, model) -> nlme.Population:

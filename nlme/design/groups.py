@@ -94,7 +94,9 @@ class Design:
     def __post_init__(self):
         groups = (self.groups,) if isinstance(self.groups, Group) else tuple(self.groups)
         if not groups or not all(isinstance(group, Group) for group in groups):
-            raise DataError(f"A design is made of groups: nlme.Design([nlme.Group(32, times=[1, 4, 24], dose=...)]); got {groups!r}.")
+            raise DataError(
+                f"A design is made of groups: nlme.Design([nlme.Group(32, times=[1, 4, 24], dose=...)]); got {groups!r}."
+            )
         groups = tuple(group if group.name else replace(group, name=str(k)) for k, group in enumerate(groups, 1))
         names = [group.name for group in groups]
         for group in groups:
@@ -162,6 +164,8 @@ def _representative(group: Group, endpoints: Sequence[str], placeholder: float) 
 
 def _words(group: Group) -> str:
     """A group in one line."""
-    samples = "; ".join((f"{name} " if name else "") + ", ".join(f"{t:g}" for t in values) for name, values in group.times.items())
+    samples = "; ".join(
+        (f"{name} " if name else "") + ", ".join(f"{t:g}" for t in values) for name, values in group.times.items()
+    )
     covariates = "".join(f", {name} {value:g}" for name, value in group.covariates.items())
     return f"Group {group.name}: {group.size} subjects, {group.dose or 'no dose'}{covariates}; samples at {samples}"

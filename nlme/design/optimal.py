@@ -69,7 +69,9 @@ class OptimalDesign(Shown):
                 close = [t for t, gap in zip(times, np.diff(times), strict=False) if gap < 1e-3 * max(times[-1], 1e-12)]
                 if close and not self.apart:
                     where = ", ".join(dict.fromkeys(f"{t:.4g}" for t in close))
-                    said.append(f"Group {group.name}{f', {name}' if name else ''}: samples coincide at {where}; apart= keeps them apart.")
+                    said.append(
+                        f"Group {group.name}{f', {name}' if name else ''}: samples coincide at {where}; apart= keeps them apart."
+                    )
         if self.error > _ERROR:
             said.append(
                 f"The splines of the search were off by {100 * np.expm1(self.error):.1f} % at the design found (a lag or another "
@@ -77,7 +79,9 @@ class OptimalDesign(Shown):
             )
         found = sum(c >= self.criteria[0] - _ALIKE for c in self.criteria)
         if found == 1 and len(self.criteria) > 1:
-            said.append(f"Only one of {len(self.criteria)} starts ended at the best design: try more, starts={2 * len(self.criteria)}.")
+            said.append(
+                f"Only one of {len(self.criteria)} starts ended at the best design: try more, starts={2 * len(self.criteria)}."
+            )
         return tuple(said)
 
     def _panels(self) -> list[Panel]:
@@ -102,7 +106,10 @@ class OptimalDesign(Shown):
         import pandas as pd
 
         rows = [
-            (group.name, group.size, name, t) for group in self.design.groups for name, times in group.times.items() for t in times
+            (group.name, group.size, name, t)
+            for group in self.design.groups
+            for name, times in group.times.items()
+            for t in times
         ]
         return pd.DataFrame(rows, columns=["group", "size", "endpoint", "time"]).set_index("group")
 
@@ -162,7 +169,9 @@ def optimal_design(
     result = design.with_times(feasible.by_group(chosen))
     last = information(model, result, **options)
     share = 1.0 if round_to is None else float(np.exp(criterion.value(chosen) - criterion.value(found)))
-    error = abs((last.log_det - 2 * np.log(scale).sum()) / len(scale) - criterion.value(chosen)) if np.isfinite(last.log_det) else 0.0
+    error = (
+        abs((last.log_det - 2 * np.log(scale).sum()) / len(scale) - criterion.value(chosen)) if np.isfinite(last.log_det) else 0.0
+    )
     return OptimalDesign(result, last, initial, share, tuple(value for value, _ in ends), apart, float(error))
 
 
@@ -193,7 +202,9 @@ def _bounds(design: Design, windows: Any) -> list[tuple[float, float]]:
             for part in (group.name, name):
                 if isinstance(found, Mapping):
                     found = found.get(part, found if part == group.name else None)
-            out += [(t, t) for t in times] if found is None or isinstance(found, Mapping) else _pairs(found, len(times), group.name)
+            out += (
+                [(t, t) for t in times] if found is None or isinstance(found, Mapping) else _pairs(found, len(times), group.name)
+            )
     return out
 
 
@@ -218,7 +229,9 @@ def _pairs(given: Any, count: int, who: str) -> list[tuple[float, float]]:
     if pairs.shape == (2,):
         pairs = np.tile(pairs, (count, 1))
     if pairs.shape != (count, 2) or not np.all(np.isfinite(pairs)) or np.any(pairs[:, 0] > pairs[:, 1]) or np.any(pairs < 0):
-        raise DataError(f"windows=: group {who} needs (from, to), or one such pair for each of its {count} samples; got {given!r}.")
+        raise DataError(
+            f"windows=: group {who} needs (from, to), or one such pair for each of its {count} samples; got {given!r}."
+        )
     return [(float(a), float(b)) for a, b in pairs]
 
 

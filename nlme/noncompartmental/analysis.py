@@ -149,7 +149,9 @@ class NCA(Shown):
         numbers = sorted(frame["PROFILE"].unique())
         shown = [self._panel(frame[frame["PROFILE"] == n], f"After dose {n}", []) for n in numbers[:_PANELS]]
         if len(numbers) > _PANELS:
-            notes.insert(0, f"Of {len(numbers)} dose numbers with a profile the first {_PANELS} are shown; summary() has them all.")
+            notes.insert(
+                0, f"Of {len(numbers)} dose numbers with a profile the first {_PANELS} are shown; summary() has them all."
+            )
         return [shown[0]._replace(title=f"{title}\n{shown[0].title}"), *shown[1:-1], shown[-1]._replace(notes=notes)]
 
     def _panel(self, frame: pd.DataFrame, title: str, notes: list[str]) -> Panel:
@@ -157,7 +159,9 @@ class NCA(Shown):
         frame = frame[frame["n"] > 0]
         shown = frame[["n", "mean", "sd", "cv", "median", "min", "max", "geomean", "geocv"]]
         shown = shown.assign(n=shown["n"].astype(str), **{c: [_percent(v) for v in shown[c]] for c in ("cv", "geocv")})
-        shown.index = [name + (f" ({unit})" if unit else "") for name, unit in zip(frame["parameter"], frame["unit"], strict=True)]
+        shown.index = [
+            name + (f" ({unit})" if unit else "") for name, unit in zip(frame["parameter"], frame["unit"], strict=True)
+        ]
         shown.columns = ["n", "Mean", "SD", "CV %", "Median", "Min", "Max", "Geo mean", "Geo CV %"]
         return numbers_shown(shown, title, notes)
 

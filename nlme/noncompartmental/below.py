@@ -54,7 +54,9 @@ def substituted(samples: Samples, rules: Mapping[str, Any], who: str):
     time = samples.time[kept]
     if np.any(np.diff(time) == 0):
         at = time[:-1][np.diff(time) == 0][0]
-        raise DataError(f"{who[0].upper()}{who[1:]}: two concentrations {at:g} after the dose; average replicates, or leave one out.")
+        raise DataError(
+            f"{who[0].upper()}{who[1:]}: two concentrations {at:g} after the dose; average replicates, or leave one out."
+        )
     return time, conc[kept], positive[kept]
 
 

@@ -332,6 +332,7 @@ def _reaching(out: Analysed, start: float, end: float) -> Curve | str:
         return out.curve.between(start, min(end, float(out.curve.time[-1])))
     if out.line is None:
         return f"the last measurable concentration is at {last:g}, and there is no terminal slope to go on to {end:g}"
+
     def beyond(t):
         return out.values["Clast"] * np.exp(-out.line.lambda_z * (t - last))
 

@@ -192,7 +192,9 @@ def _samples(subject: Subject, records: np.ndarray, endpoint: int, lloq: float |
     rows = rows[np.argsort(subject.time[rows], kind="stable")]
     time, value, cens = subject.time[rows], subject.dv[rows], subject.cens[rows]
     if np.any(cens == -1):
-        raise DataError(f"Subject {subject.id}: the value at time {time[cens == -1][0]:g} is above an upper limit (CENS -1): not known.")
+        raise DataError(
+            f"Subject {subject.id}: the value at time {time[cens == -1][0]:g} is above an upper limit (CENS -1): not known."
+        )
     if np.any(value < 0):
         raise DataError(
             f"Subject {subject.id}: the concentration {value[value < 0][0]:g} at time {time[value < 0][0]:g} is negative. Is DV the "

@@ -19,7 +19,9 @@ def statistics(frame: pd.DataFrame, parameters: Sequence[str], units: Mapping[st
     for name in parameters:
         parts = frame.groupby(list(groups), sort=True) if groups else [((), frame)]
         for key, part in parts:
-            rows.append({"parameter": name, "unit": units.get(name, ""), **dict(zip(groups, key, strict=True)), **_of(part[name])})
+            rows.append(
+                {"parameter": name, "unit": units.get(name, ""), **dict(zip(groups, key, strict=True)), **_of(part[name])}
+            )
     return pd.DataFrame(rows, columns=["parameter", "unit", *groups, "n", "missing", *_NAMES])
 
 

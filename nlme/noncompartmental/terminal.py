@@ -96,7 +96,9 @@ def asked_line(time, conc, measured: Bool[np.ndarray, " n"], asked: Sequence[flo
             found = measured & (np.abs(time - at) <= _same(at))
             if not found.any():
                 shown = ", ".join(f"{t:g}" for t in time[measured])
-                raise DataError(f"lambda_z: {who} has no measured concentration {at:g} after the dose; it has: {shown or 'none'}.")
+                raise DataError(
+                    f"lambda_z: {who} has no measured concentration {at:g} after the dose; it has: {shown or 'none'}."
+                )
             used |= found
     line = line_through(time, conc, used)
     return line if line.lambda_z > 0 else "the concentrations of the points asked for do not fall"

@@ -56,7 +56,9 @@ def nca(analysis: NCA, columns: int = 4, max_profiles: int = 12, subjects: Seque
         known = {str(found.profile.id) for found in chosen}
         for identity in subjects:
             if str(identity) not in known:
-                raise DataError(f"Subject {identity!r} has no profile with a concentration; the analysis has: {', '.join(known)}.")
+                raise DataError(
+                    f"Subject {identity!r} has no profile with a concentration; the analysis has: {', '.join(known)}."
+                )
         wanted = {str(identity) for identity in subjects}
         chosen = [found for found in chosen if str(found.profile.id) in wanted]
     else:

@@ -136,7 +136,9 @@ def test_a_single_concentration_has_no_area_unless_the_dose_gives_another():
         ([dose(0, SS=1, II=12.0), *samples([(2, 3.0)])], {}),
     ):
         row = analysis(rows, partial=[(0, 2)], **options).table.iloc[0]
-        assert row["Cmax"] == 3.0 and np.isnan(row["AUC_0_2"]) and "AUClast" not in row and "single concentration" in row["REASON"]
+        assert (
+            row["Cmax"] == 3.0 and np.isnan(row["AUC_0_2"]) and "AUClast" not in row and "single concentration" in row["REASON"]
+        )
     assert analysis([dose(0), *samples([(2, 3.0)])]).table["AUClast"][0] == 3.0
 
 
@@ -173,7 +175,11 @@ def test_summary_by_dose_and_covariate():
         ([dose(0), *samples([(1, 4.0), (1, 3.0)])], {}, "Subject 1: two concentrations 1 after"),
         ([dose(0), *samples([(1, -4.0)])], {}, "Subject 1.*negative"),
         ([dose(0), *samples([(1, 4.0)], CENS=-1)], {}, "Subject 1.*upper limit"),
-        ([dose(0), dose(0, CMT=2), *samples(FALLING)], dict(route={1: "extravascular", 2: "intravenous"}), "Subject 1: two doses"),
+        (
+            [dose(0), dose(0, CMT=2), *samples(FALLING)],
+            dict(route={1: "extravascular", 2: "intravenous"}),
+            "Subject 1: two doses",
+        ),
         (samples(FALLING), {}, "No subject has a dose"),
         ([dose(0), *samples(FALLING)], dict(lambda_z={1: [1, 2, 5]}), "subject 1 has no measured concentration 5"),
         ([dose(0), *samples(FALLING)], dict(lambda_z={9: (1, 5)}), "no subject 9"),

@@ -29,9 +29,7 @@ def population():
     return nlme.read_nonmem(pd.DataFrame(frame, columns=samples.columns))
 
 
-@pytest.mark.parametrize(
-    ("rule", "file"), [("linear", "winnonlin_linear.csv"), ("linear-up log-down", "winnonlin_log.csv")]
-)
+@pytest.mark.parametrize(("rule", "file"), [("linear", "winnonlin_linear.csv"), ("linear-up log-down", "winnonlin_log.csv")])
 def test_every_number_to_the_printed_digits(population, rule, file):
     found = nlme.nca(population, route="extravascular", rule=rule, units=UNITS).table.set_index("ID")
     printed = CASE.table(file, dtype=str).set_index("Subject")
