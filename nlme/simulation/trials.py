@@ -77,13 +77,15 @@ class Trials(Shown):
     frame : DataFrame: REPLICATE (the trial), ARM, ID (within the trial), PERSON (the ID in the population recruited from), TIME, ENDPOINT, IPRED, DV;
         without what those who left would have shown
     arms : the arms
-    left : (trials, subjects) when each subject left; infinite if it did not
+    left : (trials, subjects) when each subject leaves or would, after the last observation too; infinite if it never does
+    last : time of the last observation
     parameters : DataFrame by REPLICATE of the parameters of each trial; None without uncertainty
     """
 
     frame: Any
     arms: tuple[Arm, ...]
     left: np.ndarray
+    last: float
     parameters: Any = None
 
     @property
@@ -129,7 +131,7 @@ class Trials(Shown):
         import pandas as pd
 
         edges = np.cumsum([0, *(one.n for one in self.arms)])
-        gone = [100 * np.isfinite(self.left[:, a:b]).mean() for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        gone = [100 * (self.left[:, a:b] < self.last).mean() for a, b in zip(edges[:-1], edges[1:], strict=True)]
         table = pd.DataFrame({"n": [float(one.n) for one in self.arms], "left, %": gone}, index=[one.name for one in self.arms])
         notes = [f"{one.name}: {one.regimen!r}" for one in self.arms]
         return [numbers_shown(table, f"{self.trials:,} simulated trials", notes, index="Arm")]
@@ -227,7 +229,7 @@ def trial(
         found = table.columns(eta, at, errors if noise else None, min(size, trials - begin))
         parts.append({name: found[name] for name in ("IPRED", "DV")})
     left = _leaving(jax.random.fold_in(key, _LEAVING), arms, dropout, trials, table, design, parts)
-    return Trials(_framed(table, parts, left, arms, arm_of, population, who), arms, left, people.parameters)
+    return Trials(_framed(table, parts, left, arms, arm_of, population, who), arms, left, float(design.column("time").max()), people.parameters)
 
 
 def _pool(arms: tuple[Arm, ...], population: Population, times: Any) -> Population:
