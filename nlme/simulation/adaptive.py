@@ -247,12 +247,7 @@ class _Course:
     def _ask(self, k: int, dv, known, active, before, begin: int, count: int):
         """What is decided, arrays (R, N), and in words."""
         if self.vectorised:
-            seen = {name: np.where((rows >= 0) & self._at(known, rows), dv[:, np.maximum(rows, 0)], np.nan) for name, (rows, _) in self.shown.items()}
-            times = {name: when for name, (_, when) in self.shown.items()}
-            numbers = begin + 1 + np.arange(len(dv))
-            given = Seen(numbers, np.array(self.design.population.ids, dtype=object), self.times[:, k], k, times, seen, self._covariates(k), *before)
-            answer = self.rule(given)
-            return _arrays(_decision(answer, ""), active.shape), None
+            return self._ask_all(k, dv[:count], known, active, [x[:count] for x in before[:2]], begin), None
         found = {name: np.full(active.shape, np.nan) for name in ("amount", "every")}
         found |= {name: np.zeros(active.shape, bool) for name in WORDS}
         words = np.full(active.shape, "", dtype=object)
@@ -274,6 +269,18 @@ class _Course:
                     found[name][r, i] = bool(getattr(answer, name))
                 words[r, i] = str(answer.why)
         return found, words
+
+    def _ask_all(self, k: int, dv, known, active, before, begin: int) -> dict[str, np.ndarray]:
+        """The same from a rule that decides for all at once; replicates that fill up the batch are not asked for and left alone."""
+        values, times = {}, {}
+        for name, (rows, when) in self.shown.items():
+            values[name] = np.where((rows >= 0) & self._at(known, rows), dv[:, np.maximum(rows, 0)], np.nan)
+            times[name] = when
+        ids, replicate = np.array(self.design.population.ids, dtype=object), begin + 1 + np.arange(len(dv))
+        answer = self.rule(Seen(replicate, ids, self.times[:, k], k, times, values, self._covariates(k), *before))
+        decided = _arrays(_decision(answer, ""), before[0].shape)
+        more = ((0, len(active) - len(dv)), (0, 0))
+        return {name: np.pad(x, more, constant_values=False if x.dtype == bool else np.nan) for name, x in decided.items()}
 
     def _at(self, known: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return np.take_along_axis(known, np.maximum(rows, 0), axis=1)
