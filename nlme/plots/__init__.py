@@ -8,9 +8,11 @@ from nlme.plots.individuals import individual_fits
 from nlme.plots.learned import learned, learned_function
 from nlme.plots.random_effects import eta_covariates, eta_distributions
 from nlme.plots.scenarios import counterfactual
+from nlme.plots.simulated import attainment, paired
 
 __all__ = [
     "accumulated",
+    "attainment",
     "counterfactual",
     "eta_covariates",
     "eta_distributions",
@@ -21,4 +23,5 @@ __all__ = [
     "learned",
     "learned_function",
     "objective_history",
+    "paired",
 ]

@@ -16,7 +16,7 @@ from one_compartment_people import OneCompartment, people
 
 @pytest.fixture(scope="module")
 def fit():
-    return nlme.evaluate(OneCompartment(), people(12)[0])
+    return nlme.evaluate(OneCompartment(), people(30, (1.0, 4.0, 10.0, 20.0))[0])
 
 
 def test_draws_from_the_covariance_have_it_and_stay_in_their_domains(fit):
@@ -40,7 +40,9 @@ def test_vectors_that_are_all_the_estimate_change_no_number(fit):
     for eta in ("new", "estimated", "typical"):
         plain = nlme.simulate(fit, key=3, eta=eta, replicates=2)
         drawn = nlme.simulate(fit, key=3, eta=eta, replicates=2, uncertainty=same)
-        pd.testing.assert_frame_equal(pd.DataFrame(drawn), pd.DataFrame(plain), rtol=1e-6)
+        # a mode is found to sqrt(inner_tolerance) = 1e-5 standard deviations
+        near = 2e-5 if eta == "estimated" else 1e-12
+        pd.testing.assert_frame_equal(pd.DataFrame(drawn), pd.DataFrame(plain), rtol=near, atol=near)
         assert drawn.parameters.shape == (2, len(values)) and plain.parameters is None
 
 
@@ -63,7 +65,7 @@ def test_bootstrap_sir_and_posterior_are_taken_row_by_row(fit):
     assert np.allclose(found.parameters["v"], 10 * found.parameters["cl"])
 
     arviz = pytest.importorskip("arviz")
-    eta = np.random.default_rng(1).normal(size=(1, 3, 12, 2))
+    eta = np.random.default_rng(1).normal(size=(1, 3, 30, 2))
     posterior = arviz.from_dict(
         posterior={"cl": table["cl"].to_numpy()[None], "v": table["v"].to_numpy()[None], "eta": eta},
         coords={"subject": list(fit.population.ids), "random_effect": list(fit.effects)},
