@@ -49,7 +49,9 @@ def normal(mean: float, sd: float, *, limits: tuple[float, float] | None = None,
     low, high = _limits("normal", limits)
     a, b = ndtr((low - mean) / sd), ndtr((high - mean) / sd)
     _some("normal", limits, a, b)
-    return Distribution(f"normal({mean:g}, {sd:g}{_cut(limits)})", lambda u: np.clip(mean + sd * ndtri(a + u * (b - a)), low, high), unit)
+    return Distribution(
+        f"normal({mean:g}, {sd:g}{_cut(limits)})", lambda u: np.clip(mean + sd * ndtri(a + u * (b - a)), low, high), unit
+    )
 
 
 def lognormal(
@@ -111,7 +113,9 @@ def categorical(shares: Mapping[str, float]) -> Distribution:
         raise DataError(f"categorical takes categories with their probabilities, {{'female': 0.6, 'male': 0.4}}; got {shares!r}.")
     p = np.array(_finite("categorical", **{str(k): v for k, v in shares.items()}))
     if np.any(p < 0) or abs(p.sum() - 1.0) > 1e-6:
-        raise DataError(f"categorical: probabilities are not negative and sum to 1; got {dict(shares)}, whose sum is {p.sum():g}.")
+        raise DataError(
+            f"categorical: probabilities are not negative and sum to 1; got {dict(shares)}, whose sum is {p.sum():g}."
+        )
     edges = np.cumsum(p / p.sum())[:-1]
     words = "categorical(" + ", ".join(f"{k} {v:g}" for k, v in shares.items()) + ")"
     return Distribution(words, lambda u: np.searchsorted(edges, u, side="right").astype(float), None, tuple(map(str, shares)))

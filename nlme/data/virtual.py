@@ -73,7 +73,9 @@ def virtual(
             values = _copula(table, own, n)
     for name, given in declared.items():
         if name in values:
-            raise DataError(f"virtual: covariate {name!r} is both in like= and among the covariates given; leave it out of one of them.")
+            raise DataError(
+                f"virtual: covariate {name!r} is both in like= and among the covariates given; leave it out of one of them."
+            )
         values[name], info = _drawn(name, given, jax.random.fold_in(further, len(values)), n, values)
         infos[name] = info
     for name, unit in (units or {}).items():
@@ -91,7 +93,9 @@ def _asked(covariates: Any, like: Any) -> tuple[list[str] | None, dict[str, Any]
     if isinstance(covariates, Mapping):
         return None, {str(name): given for name, given in covariates.items()}
     if like is None or isinstance(covariates, str) or not all(isinstance(name, str) for name in covariates):
-        raise DataError(f"virtual: covariates are names with distributions, {{'wt': nlme.distributions.lognormal(70, cv=0.2)}}; got {covariates!r}.")
+        raise DataError(
+            f"virtual: covariates are names with distributions, {{'wt': nlme.distributions.lognormal(70, cv=0.2)}}; got {covariates!r}."
+        )
     return list(covariates), {}
 
 
@@ -115,7 +119,9 @@ def _drawn(name: str, given: Any, key, n: int, before: dict[str, np.ndarray]) ->
     elif callable(given):
         values = given(dict(before))
     elif isinstance(given, str):
-        raise DataError(f"virtual: covariate {name!r} is {given!r}; a category is written nlme.distributions.categorical({{{given!r}: 1.0}}).")
+        raise DataError(
+            f"virtual: covariate {name!r} is {given!r}; a category is written nlme.distributions.categorical({{{given!r}: 1.0}})."
+        )
     else:
         values = given
     try:
@@ -123,7 +129,9 @@ def _drawn(name: str, given: Any, key, n: int, before: dict[str, np.ndarray]) ->
     except (TypeError, ValueError):
         raise DataError(f"virtual: covariate {name!r} needs one number for each of {n} people; got {_brief(values)}.") from None
     if not np.all(np.isfinite(found)):
-        raise DataError(f"virtual: covariate {name!r} is {found[~np.isfinite(found)][0]} for person {np.flatnonzero(~np.isfinite(found))[0] + 1}.")
+        raise DataError(
+            f"virtual: covariate {name!r} is {found[~np.isfinite(found)][0]} for person {np.flatnonzero(~np.isfinite(found))[0] + 1}."
+        )
     return found, info
 
 
@@ -156,11 +164,17 @@ class _People:
         for name, values in self.values.items():
             bad = np.flatnonzero(~np.isfinite(values))
             if len(bad):
-                raise DataError(f"virtual: covariate {name!r} is missing in subject {like.ids[bad[0]]}; leave such people out of like=.")
+                raise DataError(
+                    f"virtual: covariate {name!r} is missing in subject {like.ids[bad[0]]}; leave such people out of like=."
+                )
 
     def _of_frame(self, like, names: list[str] | None) -> None:
         chosen = _chosen([str(c) for c in like.columns if str(c).upper() != "ID"], names)
-        ids = like[next(c for c in like.columns if str(c).upper() == "ID")] if any(str(c).upper() == "ID" for c in like.columns) else None
+        ids = (
+            like[next(c for c in like.columns if str(c).upper() == "ID")]
+            if any(str(c).upper() == "ID" for c in like.columns)
+            else None
+        )
         if ids is not None and ids.duplicated().any():
             raise DataError(
                 f"virtual: like= has several rows of ID {ids[ids.duplicated()].iloc[0]}; one row a person is needed "
@@ -171,7 +185,9 @@ class _People:
             column = like[name]
             bad = np.flatnonzero(column.isna().to_numpy())
             if len(bad):
-                raise DataError(f"virtual: {name!r} is missing in row {bad[0] + 1} of like=; leave such rows out (frame.dropna()).")
+                raise DataError(
+                    f"virtual: {name!r} is missing in row {bad[0] + 1} of like=; leave such rows out (frame.dropna())."
+                )
             categories = None
             if column.dtype.kind not in "iufb":
                 categories = tuple(sorted(map(str, column.unique())))

@@ -89,7 +89,9 @@ def individual_draws(fit: Evaluated, draws: int, key, drawn: Drawn | None = None
 
 def _refuse_sites(fit: Evaluated, what: str) -> None:
     if fit.layout.anatomy.by_site:
-        raise ModelError(f"{what} taken subject by subject, and here subjects share the effects of their {fit.layout.anatomy.above}.")
+        raise ModelError(
+            f"{what} taken subject by subject, and here subjects share the effects of their {fit.layout.anatomy.above}."
+        )
 
 
 def _starts(fit: Evaluated, times: int) -> list:
@@ -122,7 +124,9 @@ def _modes(arrays, method, anatomy, base, drawn, b, members, replicates):
 
 def _mode(method, anatomy, model, data, start):
     flat = jnp.zeros((len(start), len(start)))
-    _, b, search, _ = at_mode(method, anatomy, model, data, begin_mode(start), method.inner_iterations, flat, method.inner_tolerance)
+    _, b, search, _ = at_mode(
+        method, anatomy, model, data, begin_mode(start), method.inner_iterations, flat, method.inner_tolerance
+    )
     found = search.decrement <= method.inner_tolerance
     return jnp.where(jnp.all(jnp.isfinite(b)), b, start), found
 

@@ -71,7 +71,9 @@ def _curves(figure, axes, table, x: str, others: list[str], unit: str | None) ->
     for k, (key, own) in enumerate(grouped):
         own, look = own.sort_values(x), k % len(_COLOURS)
         axes.fill_between(own[x], own["lower"], own["upper"], color=_COLOURS[look], alpha=0.15, linewidth=0)
-        lines += axes.plot(own[x], own["probability"], color=_COLOURS[look], linestyle=_DASHES[look], marker="o", markersize=3.5, linewidth=1.5)
+        lines += axes.plot(
+            own[x], own["probability"], color=_COLOURS[look], linestyle=_DASHES[look], marker="o", markersize=3.5, linewidth=1.5
+        )
         words.append(" ".join(map(str, key if isinstance(key, tuple) else (key,))))
     if x == "MIC" and table[x].min() > 0:
         log_axis(axes, "x")

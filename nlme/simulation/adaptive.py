@@ -23,7 +23,7 @@ from nlme.simulation.amended import Doses
 from nlme.simulation.parameters import drawn_parameters
 from nlme.simulation.predict import model_of
 from nlme.simulation.records import Design, Records
-from nlme.simulation.region import simulated_class
+from nlme.simulation.region import simulated_class, watch
 from nlme.simulation.simulate import Batch, People, Table, batches
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
@@ -166,7 +166,9 @@ def adaptive(
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     people = People(model, design, eta, drawn_parameters(model, uncertainty, replicates, key))
-    course = _Course(design, Doses(design, into), _times(decisions, population), rule, vectorised, noise, ode)
+    course = _Course(
+        design, Doses(design, into), _times(decisions, population), rule, vectorised, noise, ode, watch(model, design)
+    )
     parts, ledgers, doses, begin = [], [], [], 0
     for batch in batches(design, replicates, key, people, ode):
         found, ledger, amounts = course.run(batch, begin)
@@ -198,11 +200,21 @@ def _times(decisions: Any, population) -> np.ndarray:
 class _Course:
     """The decisions of a design, one after another."""
 
-    def __init__(self, design: Design, doses: Doses, times: np.ndarray, rule, vectorised: bool, noise: bool, ode: Tolerances):
+    def __init__(
+        self, design: Design, doses: Doses, times: np.ndarray, rule, vectorised: bool, noise: bool, ode: Tolerances, watched
+    ):
         self.design, self.doses, self.times, self.rule, self.vectorised = design, doses, times, rule, vectorised
+        self.watched = watched
         self.noise, self.ode, self.table = noise, ode, Table(design)
         self.subject, self.record, self.endpoint = self.table.places
         self.when = design.column("time")[self.table.row]
+        early = np.flatnonzero(times.min(axis=1) < doses.steady)
+        if len(early):
+            i = early[0]
+            raise DataError(
+                f"Subject {design.population.ids[i]!r}: a decision at {times[i].min():g} comes before the dose at steady state at "
+                f"{doses.steady[i]:g}, which is reached as planned. Decide from then on, or write the doses out."
+            )
         self.shown = {name: self._padded(which) for which, name in enumerate(design.endpoints)}
 
     def _padded(self, which: int) -> tuple[np.ndarray, np.ndarray]:
@@ -233,6 +245,9 @@ class _Course:
             at = Records(self.design, batch.at.model, eta, self.ode, members, batch.drawn, arrays)
             columns = self.table.columns(eta, at, batch.errors if self.noise else None, replicates)
             if k == self.times.shape[1]:
+                if self.watched is not None:
+                    used = [None if x is None else x[: batch.count] for x in (eta, at.states, members)]
+                    self.watched.see(*used, batch.drawn)
                 break
             known = self._known(k)
             active = np.isfinite(self.times[:, k])[None] & ~np.isfinite(left)
@@ -240,7 +255,9 @@ class _Course:
             decided, words = self._ask(k, columns["DV"], known, active, before, begin, batch.count)
             state.apply(self.times[:, k], decided, active)
             left = np.where(active & decided["leave"], self.times[None, :, k], left)
-            ledger.append(self._rows(k, columns["DV"], known, active, before, state.current(self.times[:, k]), words, begin, batch.count))
+            ledger.append(
+                self._rows(k, columns["DV"], known, active, before, state.current(self.times[:, k]), words, begin, batch.count)
+            )
         columns["left"] = left[:, self.subject]
         return {name: x[: batch.count] for name, x in columns.items()}, ledger, state.amounts
 
@@ -261,7 +278,9 @@ class _Course:
                 seen = {name: dv[r, at] for name, at in rows.items()}
                 who = f"Subject {ids[i]!r}, replicate {begin + r + 1}, decision at {self.times[i, k]:g}"
                 own = float(before[0][r, i]), float(before[1][r, i])
-                answer = _decision(self.rule(Seen(begin + r + 1, ids[i], float(self.times[i, k]), k, times, seen, told, *own)), who)
+                answer = _decision(
+                    self.rule(Seen(begin + r + 1, ids[i], float(self.times[i, k]), k, times, seen, told, *own)), who
+                )
                 for name in ("amount", "every"):
                     value = getattr(answer, name)
                     found[name][r, i] = np.nan if value is None else _amount(name, value, who)
@@ -329,10 +348,17 @@ class _Course:
         frame = frame[(frame["TIME"].to_numpy() <= left.ravel())].reset_index(drop=True)
         made = simulated_class()(frame)
         made.parameters, made.remarks = people.parameters, people.messages
+        made.extrapolates = None if self.watched is None else self.watched.table(len(amounts))
         columns = [row for ledger in ledgers for row in ledger]
         ledger = pd.DataFrame({name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
         ledger["ID"] = ledger["ID"].infer_objects()
-        order = np.lexsort((ledger["TIME"], pd.Categorical(ledger["ID"], categories=list(people.design.population.ids)).codes, ledger["REPLICATE"]))
+        order = np.lexsort(
+            (
+                ledger["TIME"],
+                pd.Categorical(ledger["ID"], categories=list(people.design.population.ids)).codes,
+                ledger["REPLICATE"],
+            )
+        )
         r, i, d = np.nonzero(np.broadcast_to(np.isfinite(self.doses.time), amounts.shape))
         ids = pd.Index(people.design.population.ids).take(i)
         doses = pd.DataFrame({"REPLICATE": r + 1, "ID": ids, "TIME": self.doses.time[i, d], "AMT": amounts[r, i, d]})
@@ -354,7 +380,9 @@ class _State:
     def current(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Amount and interval (in planned doses) in force, and what was decided last in words, (R, N) each."""
         following = self._following(at)
-        planned = np.take_along_axis(self._planned, np.broadcast_to(following[None, :, None], (*self._planned.shape[:2], 1)), axis=2)[..., 0]
+        planned = np.take_along_axis(
+            self._planned, np.broadcast_to(following[None, :, None], (*self._planned.shape[:2], 1)), axis=2
+        )[..., 0]
         amount = np.where(self._stopped, 0.0, np.where(np.isnan(self._amount), planned, self._amount))
         return amount, self._every.copy(), self._said.copy()
 
@@ -394,7 +422,9 @@ def _decision(answer: Any, who: str) -> Decision:
         return Decision(**{answer: True})
     if isinstance(answer, (int, float, np.number)) and not isinstance(answer, bool):
         return Decision(amount=float(answer))
-    raise DataError(f"{who or 'The rule'}: it returns None, an amount, 'hold', 'stop', 'leave' or an nlme.Decision; got {answer!r}.")
+    raise DataError(
+        f"{who or 'The rule'}: it returns None, an amount, 'hold', 'stop', 'leave' or an nlme.Decision; got {answer!r}."
+    )
 
 
 def _amount(name: str, value: Any, who: str) -> float:
@@ -402,7 +432,9 @@ def _amount(name: str, value: Any, who: str) -> float:
     if not np.isfinite(value) or value < 0:
         raise DataError(f"{who}: the {name} decided on is {value:g}; it is a number from 0 on.")
     if name == "every" and (value != int(value) or value < 1):
-        raise DataError(f"{who}: every={value:g}; it is a whole number from 1 on: every so many-th of the planned doses is given.")
+        raise DataError(
+            f"{who}: every={value:g}; it is a whole number from 1 on: every so many-th of the planned doses is given."
+        )
     return value
 
 
@@ -414,6 +446,8 @@ def _arrays(answer: Decision, shape: tuple[int, int]) -> dict[str, np.ndarray]:
         given = np.full(shape, np.nan) if value is None else np.broadcast_to(np.asarray(value, float), shape)
         bad = np.isfinite(given) & ((given < 0) | ((name == "every") & ((given < 1) | (given != np.floor(given)))))
         if bad.any() or np.isinf(given).any():
-            raise DataError(f"The rule: {name} = {given[bad | np.isinf(given)][0]:g}; amounts are numbers from 0 on, every a whole number from 1 on.")
+            raise DataError(
+                f"The rule: {name} = {given[bad | np.isinf(given)][0]:g}; amounts are numbers from 0 on, every a whole number from 1 on."
+            )
         found[name] = given
     return found | {name: np.broadcast_to(np.asarray(getattr(answer, name), bool), shape) for name in WORDS}

@@ -11,7 +11,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.dynamics.events import BOLUS, GIVEN_DURATION, GIVEN_RATE, START, STOP
+from nlme.dynamics.events import BOLUS, FILL, GIVEN_DURATION, GIVEN_RATE, START, STOP
 from nlme.errors import DataError, name_error
 from nlme.language.ragged import Ragged
 from nlme.simulation.records import Design
@@ -38,6 +38,20 @@ class Doses:
                 self.time[i, : len(times)], self.planned[i, : len(times)] = times, amounts
         self._slots = [self._slot_of(part) for part in design.layout.arrays.parts]
         self.before = self._preceding()
+        if any(part.data.timeline.restarts for part in design.layout.arrays.parts):
+            raise DataError(
+                "Rules need one axis of time, and a subject's clock restarts at a reset: give each period its own subject."
+            )
+
+    @property
+    def steady(self) -> np.ndarray:
+        """(N,) time of each subject's last dose at steady state, which is reached as planned; minus infinity without one."""
+        found = np.full(len(self.time), -np.inf)
+        for part in self._design.layout.arrays.parts:
+            t = part.data.timeline
+            own = (np.asarray(t.kind) == FILL) & (np.asarray(t.compartment) == self.compartment)
+            found[np.asarray(part.members)] = np.where(own, np.asarray(t.time), -np.inf).max(axis=1)
+        return found
 
     def _governed(self, into: str | None) -> int:
         states, entered = self._design.anatomy.states, set()
@@ -127,5 +141,3 @@ def _rows(members: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Where each wanted subject stands among the members of a class (the last of which may be repeated)."""
     kinds, first = np.unique(members, return_index=True)
     return first[np.searchsorted(kinds, wanted)]
-
-

@@ -50,11 +50,21 @@ class Attainment(Shown):
     def _panels(self) -> list[Panel]:
         names = [c for c in self.table.columns if c not in ("probability", "lower", "upper", "n")]
         shown = self.table.copy()
-        shown.index = [" ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in row) or "all" for row in shown[names].itertuples(index=False)]
+        shown.index = [
+            " ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in row) or "all"
+            for row in shown[names].itertuples(index=False)
+        ]
         notes = [f"Band: {self.words}."]
         if self.response is not None:
             notes += [f"Expected fraction of response: {', '.join(f'{k} {v:.3f}' for k, v in self.response.items())}."]
-        return [numbers_shown(shown[["probability", "lower", "upper", "n"]], f"Target attainment: {self.target}", notes, index=" ".join(names) or " ")]
+        return [
+            numbers_shown(
+                shown[["probability", "lower", "upper", "n"]],
+                f"Target attainment: {self.target}",
+                notes,
+                index=" ".join(names) or " ",
+            )
+        ]
 
 
 def attainment(
@@ -99,7 +109,9 @@ def attainment(
     found = pd.DataFrame(rows, columns=columns)
     count = exposure.frame["REPLICATE"].nunique()
     band = f"{level:.0%} of {count} replicates" if count > 1 else f"{level:.0%} interval of a proportion (Wilson)"
-    return Attainment(found, words if mics is None else words.replace(measure, f"{measure}/MIC", 1), band, _response(found, by, mic))
+    return Attainment(
+        found, words if mics is None else words.replace(measure, f"{measure}/MIC", 1), band, _response(found, by, mic)
+    )
 
 
 def _band(own, level: float) -> tuple[float, float, float, int]:
@@ -119,7 +131,9 @@ def _target(exposure: Exposure, target: Any) -> tuple[Callable, str, str]:
         def given(table, m):
             met = np.asarray(target(table))
             if met.shape != (len(table),) or met.dtype != bool:
-                raise DataError(f"The target must return a Boolean for each of {len(table)} rows; it returned {met.dtype} of shape {met.shape}.")
+                raise DataError(
+                    f"The target must return a Boolean for each of {len(table)} rows; it returned {met.dtype} of shape {met.shape}."
+                )
             return met
 
         return given, getattr(target, "__name__", "target"), ""
@@ -136,7 +150,11 @@ def _target(exposure: Exposure, target: Any) -> tuple[Callable, str, str]:
     low, high = float(second), float(third)
     if not low < high:
         raise DataError(f"The target {target!r}: the first number must be below the second.")
-    return lambda table, m: (table[measure] / m >= low) & (table[measure] / m <= high), f"{measure} from {low:g} to {high:g}", measure
+    return (
+        lambda table, m: (table[measure] / m >= low) & (table[measure] / m <= high),
+        f"{measure} from {low:g} to {high:g}",
+        measure,
+    )
 
 
 def _mics(mic: Any, measure: str) -> list[float]:
@@ -156,4 +174,8 @@ def _response(found, by: list[str], mic: Any):
         raise DataError(f"mic=: frequencies are numbers from 0 on; got {dict(mic)!r}.")
     weight = found["MIC"].map(dict(zip(map(float, mic), shares / shares.sum(), strict=True)))
     weighted = found.assign(probability=found["probability"] * weight)
-    return weighted.groupby(by, sort=False)["probability"].sum() if by else weighted[["probability"]].sum().rename({"probability": "all"})
+    return (
+        weighted.groupby(by, sort=False)["probability"].sum()
+        if by
+        else weighted[["probability"]].sum().rename({"probability": "all"})
+    )

@@ -168,7 +168,9 @@ def _scenarios(fit: Evaluated, regimens: Any, baseline: Any, times: Any) -> dict
         if isinstance(one, Regimen):
             one = fit.population.with_doses(one)
         if not isinstance(one, Population):
-            raise DataError(f"counterfactual: {name!r} is a regimen, nlme.dose(...), or a population of the same people; got {one!r}.")
+            raise DataError(
+                f"counterfactual: {name!r} is a regimen, nlme.dose(...), or a population of the same people; got {one!r}."
+            )
         if one.ids != fit.population.ids:
             raise DataError(f"counterfactual: {name!r} must have the people of the fit, in their order.")
         found[str(name)] = one.with_times(times)
@@ -300,7 +302,9 @@ def _bands(courses: dict[str, Courses], ids: list, shape: tuple[int, int], level
         real = np.isfinite(time)
         who = np.broadcast_to(np.array(ids, dtype=object)[:, None], time.shape)[real]
         parts.append(
-            pd.DataFrame({"SCENARIO": name, "ID": who, "TIME": time[real], "median": middle[real], "lower": low[real], "upper": high[real]})
+            pd.DataFrame(
+                {"SCENARIO": name, "ID": who, "TIME": time[real], "median": middle[real], "lower": low[real], "upper": high[real]}
+            )
         )
     return pd.concat(parts, ignore_index=True)
 
@@ -310,7 +314,11 @@ def _frame(found: dict, ids: list, shape: tuple[int, int]):
 
     parts = []
     for name, measures in found.items():
-        who = {"REPLICATE": np.repeat(np.arange(1, shape[0] + 1), shape[1]), "SCENARIO": name, "ID": np.tile(np.array(ids, dtype=object), shape[0])}
+        who = {
+            "REPLICATE": np.repeat(np.arange(1, shape[0] + 1), shape[1]),
+            "SCENARIO": name,
+            "ID": np.tile(np.array(ids, dtype=object), shape[0]),
+        }
         parts.append(pd.DataFrame(who | measures))
     return pd.concat(parts, ignore_index=True)
 

@@ -161,7 +161,9 @@ def exposure(
         found = courses.each(what, a, b) if callable(what) else courses.measure(what, level, a, b, rule)
         table[name] = np.where(covered, found, np.nan)
         if not covered.all():
-            said.append(f"{name}: {int((~covered).sum()):,} of {len(covered):,} courses do not cover {a:g} to {b:g} and are left out.")
+            said.append(
+                f"{name}: {int((~covered).sum()):,} of {len(covered):,} courses do not cover {a:g} to {b:g} and are left out."
+            )
         if what in ("auc", "cavg"):
             said += courses.roughness(name, a, b, rule)
     if covariates is not None:
@@ -178,7 +180,13 @@ def _measures(measures: Any) -> dict[str, tuple]:
         measures = (measures,)
     if isinstance(measures, Mapping):
         return {str(name): _measure(given) for name, given in measures.items()}
-    if len(measures) and isinstance(measures, tuple) and measures[0] in (*WITH_LEVEL,) and len(measures) > 1 and not isinstance(measures[1], str):
+    if (
+        len(measures)
+        and isinstance(measures, tuple)
+        and measures[0] in (*WITH_LEVEL,)
+        and len(measures) > 1
+        and not isinstance(measures[1], str)
+    ):
         measures = (measures,)
     found = {}
     for given in measures:
@@ -292,7 +300,9 @@ class Courses:
         inside = (self.time >= a) & (self.time <= b)
         if what in ("cmax", "cmin", "tmax"):
             ends = np.stack([self.at(a), self.at(b)], axis=1)
-            time = np.concatenate([np.full((len(ends), 1), a), np.where(inside, self.time, np.nan), np.full((len(ends), 1), b)], axis=1)
+            time = np.concatenate(
+                [np.full((len(ends), 1), a), np.where(inside, self.time, np.nan), np.full((len(ends), 1), b)], axis=1
+            )
             value = np.concatenate([ends[:, :1], np.where(inside, self.value, np.nan), ends[:, 1:]], axis=1)
             if what == "cmin":
                 return np.nanmin(value, axis=1)

@@ -159,11 +159,15 @@ def _checked(model: Model, found: Uncertain) -> Uncertain:
             factors = jax.jit(jax.vmap(lambda r: entry.get(drawn.at(model, r)).cholesky))(jnp.arange(len(drawn)))  # noqa: B023
             bad = np.flatnonzero(~np.isfinite(np.asarray(factors)).reshape(len(drawn), -1).all(axis=1))
             if len(bad):
-                raise FitError(f"uncertainty=: {'.'.join(entry.path)} is not positive definite in one of the draws ({bad[0] + 1}).")
+                raise FitError(
+                    f"uncertainty=: {'.'.join(entry.path)} is not positive definite in one of the draws ({bad[0] + 1})."
+                )
             continue
         for name in own:
             column = values[:, inventory.names.index(name)]
             if not entry.declaration.domain.contains(column):
                 bad = next(v for v in column if not entry.declaration.domain.contains(v))
-                raise FitError(f"uncertainty=: {name} = {bad:g} in one of the draws is outside its domain, {entry.declaration.domain.words(name)}.")
+                raise FitError(
+                    f"uncertainty=: {name} = {bad:g} in one of the draws is outside its domain, {entry.declaration.domain.words(name)}."
+                )
     return found

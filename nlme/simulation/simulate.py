@@ -143,7 +143,11 @@ class People:
     def effects(self, rows: np.ndarray, keys, drawn: Drawn | None) -> np.ndarray:
         """(R, N, q) of the replicates ``rows``, or (1, N, q) where they are all alike."""
         if not self.new:
-            return self._eta if len(self._eta) == 1 and self.uncertain is None else self._eta[rows if len(self._eta) > 1 else [0] * len(rows)]
+            return (
+                self._eta
+                if len(self._eta) == 1 and self.uncertain is None
+                else self._eta[rows if len(self._eta) > 1 else [0] * len(rows)]
+            )
         return drawn_effects(self.design.anatomy, self.model, self.design.population, keys, drawn)
 
     def belonging(self, keys, drawn: Drawn | None, count: int) -> np.ndarray | None:

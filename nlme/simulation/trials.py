@@ -31,6 +31,7 @@ from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, ModelError, name_error
 from nlme.fitting.result import Evaluated
 from nlme.language.model import Model
+from nlme.neural.term import learned_terms
 from nlme.simulation.exposure import Exposure, exposure
 from nlme.simulation.parameters import drawn_parameters
 from nlme.simulation.predict import model_of
@@ -80,6 +81,7 @@ class Trials(Shown):
     left : (trials, subjects) when each subject leaves or would, after the last observation too; infinite if it never does
     last : time of the last observation
     parameters : DataFrame by REPLICATE of the parameters of each trial; None without uncertainty
+    messages : what there is to say, in words
     """
 
     frame: Any
@@ -87,6 +89,7 @@ class Trials(Shown):
     left: np.ndarray
     last: float
     parameters: Any = None
+    messages: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def trials(self) -> int:
@@ -97,7 +100,14 @@ class Trials(Shown):
         return exposure(self, measures, **{"incomplete": "omit"} | options)
 
     def summarise(
-        self, endpoints: Any, *, values: str = "DV", alpha: float = 0.05, level: float = 0.9, endpoint: str | None = None, **options
+        self,
+        endpoints: Any,
+        *,
+        values: str = "DV",
+        alpha: float = 0.05,
+        level: float = 0.9,
+        endpoint: str | None = None,
+        **options,
     ):
         """DataFrame by endpoint and arm: n (who have one, median over trials), mean and sd (median over trials), lower and upper (they
         hold ``level`` of the trials' means); against the first arm: difference with its own lower and upper, and power.
@@ -133,7 +143,7 @@ class Trials(Shown):
         edges = np.cumsum([0, *(one.n for one in self.arms)])
         gone = [100 * (self.left[:, a:b] < self.last).mean() for a, b in zip(edges[:-1], edges[1:], strict=True)]
         table = pd.DataFrame({"n": [float(one.n) for one in self.arms], "left, %": gone}, index=[one.name for one in self.arms])
-        notes = [f"{one.name}: {one.regimen!r}" for one in self.arms]
+        notes = [f"{one.name}: {one.regimen!r}" for one in self.arms] + self.messages
         return [numbers_shown(table, f"{self.trials:,} simulated trials", notes, index="Arm")]
 
 
@@ -205,7 +215,9 @@ def trial(
     pool = _pool(arms, population, times)
     among = Design(own, pool)
     if among.anatomy.by_site:
-        raise ModelError(f"trial: {type(own).__name__} has random effects of a {among.anatomy.above}, and who of a trial shares them is not known.")
+        raise ModelError(
+            f"trial: {type(own).__name__} has random effects of a {among.anatomy.above}, and who of a trial shares them is not known."
+        )
     for one in arms:
         _require_dropout(dropout if one.dropout is None else one.dropout, among.endpoints)
     slots = np.concatenate([np.arange(one.n) % len(population) + k * len(population) for k, one in enumerate(arms)])
@@ -228,8 +240,19 @@ def trial(
         at = Records(design, own, eta, ode, members, drawn, arrays)
         found = table.columns(eta, at, errors if noise else None, min(size, trials - begin))
         parts.append({name: found[name] for name in ("IPRED", "DV")})
+    said = list(people.messages)
+    if learned_terms(own):
+        said.append(
+            "Whether the trials ask a network outside of what its data visited is not looked at here; nlme.simulate says it."
+        )
     left = _leaving(jax.random.fold_in(key, _LEAVING), arms, dropout, trials, table, design, parts)
-    return Trials(_framed(table, parts, left, arms, arm_of, population, who), arms, left, float(design.column("time").max()), people.parameters)
+    return Trials(
+        _framed(table, parts, left, arms, arm_of, population, who),
+        arms,
+        left,
+        float(design.column("time").max()),
+        people.parameters,
+    )
 
 
 def _pool(arms: tuple[Arm, ...], population: Population, times: Any) -> Population:

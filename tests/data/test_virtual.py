@@ -134,7 +134,9 @@ def test_one_regimen_after_another():
     def records(regimen):
         made = regimen.records(None)
         return [
-            (t + k * ii, a) for t, a, ii, n in zip(made["time"], made["amt"], made["ii"], made["addl"], strict=True) for k in range(n + 1)
+            (t + k * ii, a)
+            for t, a, ii, n in zip(made["time"], made["amt"], made["ii"], made["addl"], strict=True)
+            for k in range(n + 1)
         ]
 
     loading = nlme.dose(400).then(nlme.dose(100).every(12, n=3), gap=12)

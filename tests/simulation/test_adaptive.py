@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from one_compartment_people import OneCompartment
 
 import nlme
-from one_compartment_people import OneCompartment
 
 TIMES = [6.0, 11.0, 23.0, 30.0, 35.0, 47.0, 60.0]
 PLAN = nlme.dose(100).every(12, n=5)
@@ -113,7 +113,9 @@ def test_stopping_holding_and_leaving(design):
 
 def test_every_other_dose_keeps_its_phase_over_decisions_that_change_nothing():
     design = nlme.virtual(1, key=1).with_doses(nlme.dose(100).every(12, n=8)).with_times([1.0, 95.0])
-    found = run(design, lambda seen: nlme.Decision(every=2) if seen.number == 0 else None, decisions=[12.0, 24.0, 60.0], replicates=1)
+    found = run(
+        design, lambda seen: nlme.Decision(every=2) if seen.number == 0 else None, decisions=[12.0, 24.0, 60.0], replicates=1
+    )
     assert found.doses["AMT"].tolist() == [100, 100, 0, 100, 0, 100, 0, 100]
 
 
@@ -168,3 +170,14 @@ def test_what_is_no_decision_is_said(design, options, says):
         run(design, **({"rule": lambda seen: None} | options))
     with pytest.raises(nlme.DataError, match="none"):
         run(nlme.virtual(1, key=1).with_times([1.0]), lambda seen: None)
+
+
+def test_a_steady_state_that_a_decision_would_change_is_refused():
+    people = nlme.virtual(1, key=1)
+    design = people.with_doses(nlme.dose(100, time=12.0, ss=True).every(12)).with_times([13.0])
+    with pytest.raises(nlme.DataError, match="reached as planned"):
+        run(design, lambda seen: 50.0, decisions=[6.0])
+    changed = run(design, lambda seen: 50.0, decisions=[12.0], replicates=1, noise=False, eta="typical")
+    plain = nlme.simulate(OneCompartment(), design, key=2, noise=False, eta="typical")
+    # the dose at 12 alone is halved: what was there before it stays
+    assert changed.frame["IPRED"][0] == pytest.approx(plain["IPRED"][0] - 50 / 50 * np.exp(-0.1), rel=1e-9)

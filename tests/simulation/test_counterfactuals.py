@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from one_compartment_people import OneCompartment, people
 
 import nlme
 from nlme.fitting.individual_draws import individual_draws, modes_at
 from nlme.parameters.draws import Drawn
 from nlme.parameters.inventory import Inventory
-from one_compartment_people import OneCompartment, people
 
 
 class Level(nlme.Model):

@@ -102,7 +102,9 @@ def test_attainment_counts():
     assert table["lower"][0] == pytest.approx(0.2 + 0.05 * 0.8) and table["upper"][0] == pytest.approx(1 - 0.05 * 0.8)
     assert nlme.attainment(found, ("cavg", 5, 10)).table["probability"][0] == pytest.approx(0.3)
     by_mic = nlme.attainment(found, ("cavg", ">=", 8), mic={1.0: 3, 2.0: 1})
-    assert by_mic.table["probability"].tolist() == [0.65, 0.25] and by_mic.response["all"] == pytest.approx(0.75 * 0.65 + 0.25 * 0.25)
+    assert by_mic.table["probability"].tolist() == [0.65, 0.25] and by_mic.response["all"] == pytest.approx(
+        0.75 * 0.65 + 0.25 * 0.25
+    )
     free = nlme.attainment(found, lambda t: t["cavg"] > 19.5)
     assert free.table["probability"][0] == pytest.approx(0.05)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_compartment_people import OneCompartment
 
 import nlme
 from nlme import distributions as d
-from one_compartment_people import OneCompartment
 
 
 class Weighed(OneCompartment):
@@ -84,7 +84,9 @@ def test_an_event_of_the_model_ends_the_observations(people):
         def observe(self, ind, state, t):
             return super().observe(ind, state, t) | {"off": nlme.time_to_event(hazard=0.05, cumulative=0.05 * t)}
 
-    found = nlme.trial(Leaves(), [nlme.arm("a", nlme.dose(100), 8)], people, times=TIMES, trials=20, key=5, dropout={"endpoint": "off"})
+    found = nlme.trial(
+        Leaves(), [nlme.arm("a", nlme.dose(100), 8)], people, times=TIMES, trials=20, key=5, dropout={"endpoint": "off"}
+    )
     events = found.frame[(found.frame["ENDPOINT"] == "off") & (found.frame["DV"] > 0)]
     last = found.frame.groupby(["REPLICATE", "ID"])["TIME"].max()
     assert len(events) and all(last[(r, i)] == t for r, i, t in events[["REPLICATE", "ID", "TIME"]].to_numpy())
@@ -123,7 +125,10 @@ def test_power_is_welchs(trials):
         (lambda p: nlme.trial(Weighed(), [nlme.arm("a", None, 1)] * 2, p, times=TIMES, key=1), "same name"),
         (lambda p: nlme.trial(Weighed(), [nlme.arm("a", None, 1)], None, times=TIMES, key=1), "who is recruited"),
         (lambda p: nlme.trial(Weighed(), [nlme.arm("a", None, 1)], p, times=TIMES, key=1, dropout=0.1), "dropout is"),
-        (lambda p: nlme.trial(Weighed(), [nlme.arm("a", None, 1)], p, times=TIMES, key=1, dropout={"endpoint": "x"}), "No endpoint"),
+        (
+            lambda p: nlme.trial(Weighed(), [nlme.arm("a", None, 1)], p, times=TIMES, key=1, dropout={"endpoint": "x"}),
+            "No endpoint",
+        ),
         (lambda p: nlme.trial(Weighed(), [nlme.arm("a", None, 1)], p, times=TIMES, key=1, trials=0), "at least 1"),
         (lambda p: nlme.arm("a", "100 mg", 1), "its regimen"),
         (lambda p: nlme.arm("a", None, 0), "from 1 on"),

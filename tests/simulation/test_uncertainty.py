@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from one_compartment_people import OneCompartment, people
 
 import nlme
 from nlme.fitting.covariance import natural_jacobian
 from nlme.simulation.parameters import drawn_parameters
-from one_compartment_people import OneCompartment, people
 
 
 @pytest.fixture(scope="module")
