@@ -31,7 +31,7 @@ class Ode(OneCompartment):
         return nlme.ODE(lambda t, a: dict(central=-ind.cl / ind.v * a.central), ("central",), bioavailability=dict(central=0.8))
 
 
-@pytest.mark.parametrize("model", [OneCompartment, Ode])
+@pytest.mark.parametrize("model", [OneCompartment, pytest.param(Ode, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("plan", [PLAN, nlme.dose(100, rate=50).every(12, n=5), nlme.dose(100, duration=3).every(12, n=5)])
 def test_a_rule_that_changes_nothing_is_the_plain_simulation(model, plan):
     design = nlme.virtual(3, key=1).with_doses(plan).with_times(TIMES)
@@ -41,7 +41,7 @@ def test_a_rule_that_changes_nothing_is_the_plain_simulation(model, plan):
     assert (found.ledger["DECISION"] == "").all() and len(found.ledger) == 2 * 3 * 2 and (found.doses["AMT"] == 100).all()
 
 
-@pytest.mark.parametrize("model", [OneCompartment, Ode])
+@pytest.mark.parametrize("model", [OneCompartment, pytest.param(Ode, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", [{}, {"rate": 50}, {"duration": 3}])
 def test_what_is_decided_is_what_is_given(model, how):
     """A rule that always decides the same is the simulation of the regimen that it makes: other amounts, a pause, every other dose."""

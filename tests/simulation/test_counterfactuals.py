@@ -59,6 +59,7 @@ def test_draws_are_the_normal_distribution_that_a_linear_model_has(level):
     assert np.all(np.abs(eta.var(axis=0) / variance - 1) < 0.15)
 
 
+@pytest.mark.slow
 def test_modes_and_draws_follow_the_parameters_of_each_draw(level):
     """At mu = 3 a linear model's mode is its mean there; draws given drawn parameters have the mixed variance."""
     import jax
@@ -91,6 +92,7 @@ def test_twice_the_dose_is_exactly_twice_the_exposure(fitted):
     assert set(found.courses["SCENARIO"]) == {"baseline", "double"} and len(found.draws) == 8 * 12 * 2
 
 
+@pytest.mark.slow
 def test_the_same_doses_make_no_difference_whatever_is_drawn(fitted):
     options = dict(times=np.linspace(0, 24, 25), key=1, draws=8, measures=["auc"], uncertainty=_spread(fitted))
     found = nlme.counterfactual(fitted, nlme.dose(100), **options)

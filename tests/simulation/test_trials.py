@@ -57,6 +57,7 @@ def test_recruitment_is_without_replacement_within_a_trial_and_new_in_each(trial
     assert len(counts) == 40 and counts.max() < 30
 
 
+@pytest.mark.slow
 def test_trials_do_not_depend_on_how_many_are_worked_off_at_once(people, monkeypatch):
     from nlme.simulation import records
 
@@ -79,6 +80,7 @@ def test_dropout_has_its_probability_and_what_follows_is_not_observed(people):
     assert "left, %" in repr(found)
 
 
+@pytest.mark.slow
 def test_an_event_of_the_model_ends_the_observations(people):
     class Leaves(Weighed):
         def observe(self, ind, state, t):
