@@ -45,6 +45,7 @@ _HOMES = {
     "nlme.data.readers": ("read_nonmem",),
     "nlme.data.checks": ("check",),
     "nlme.data.regimen": ("dose",),
+    "nlme.data.virtual": ("virtual",),
     "nlme.structure.ode": ("ODE",),
     "nlme.structure.fluxes": ("fluxes",),
     "nlme.dynamics.solvers": ("Tolerances",),
@@ -89,6 +90,11 @@ _HOMES = {
     "nlme.posterior.nuts": ("sample", "posterior_models"),
     "nlme.simulation.predict": ("predict",),
     "nlme.simulation.simulate": ("simulate",),
+    "nlme.simulation.exposure": ("exposure",),
+    "nlme.simulation.attainment": ("attainment",),
+    "nlme.simulation.adaptive": ("adaptive", "Decision"),
+    "nlme.simulation.trials": ("trial", "arm"),
+    "nlme.simulation.counterfactuals": ("counterfactual",),
     "nlme.fitting.multistart": ("multistart",),
     "nlme.uncertainty.bootstrap": ("bootstrap",),
     "nlme.uncertainty.profile": ("profile",),
@@ -114,7 +120,7 @@ _HOMES = {
     "nlme.exchange.nonmem.results": ("read_nonmem_results",),
 }
 _HOME_OF = {word: home for home, words in _HOMES.items() for word in words}
-_ROOMS = ("pk", "pd", "datasets", "models", "plots")
+_ROOMS = ("pk", "pd", "distributions", "datasets", "models", "plots")
 __all__ = [*_HOME_OF, *_ROOMS]
 
 

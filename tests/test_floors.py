@@ -31,7 +31,7 @@ FLOORS = [
     ["reporting", "plots"],
     ["cli", "demo", "qualify"],
 ]
-FRONT_DOORS = {"__init__", "pd", "pk"}  # they only give public names to what lies in the rooms
+FRONT_DOORS = {"__init__", "pd", "pk", "distributions"}  # they only give public names to what lies in the rooms
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # Rooms of one floor that may know each other, one way: (who imports, what).

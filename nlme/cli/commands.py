@@ -185,6 +185,9 @@ def simulate(
     key: Key = 1,
     eta: Annotated[str, typer.Option(help="Random effects: new, typical, or (of a fit's own subjects) estimated.")] = "new",
     noise: Annotated[bool, typer.Option(help="Add residual error.")] = True,
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="Draw the parameters of each data set from the covariance of the fit's estimates.")
+    ] = False,
     design: Annotated[Path, typer.Option(help="Simulate a fit's model on these data instead of its own.")] = None,
     start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
     fixed_form: Annotated[
@@ -210,7 +213,10 @@ def simulate(
     if design is not None:
         population = _population(design, reading, instance)
     given = found if found is not None and not values else instance
-    frame = nlme.simulate(given, population, key=key, eta=eta, replicates=replicates, noise=noise, as_data=not fixed_form)
+    uncertainty = "covariance" if uncertain else None
+    frame = nlme.simulate(
+        given, population, key=key, eta=eta, replicates=replicates, noise=noise, as_data=not fixed_form, uncertainty=uncertainty
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     formats.csv(frame, out, index=False, na_rep=".")
     typer.echo(

@@ -76,11 +76,20 @@ class Layout:
         placed = [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
         return self._gathered(drawn, placed, _company(self.anatomy, int(edges[-1]), None, 2)[0], 1)
 
-    def repeated(self, times: int) -> Ragged:
-        """The arrays of so many populations like this one, one after another, for solutions without derivatives."""
+    def repeated(self, times: int, order: int = 0) -> Ragged:
+        """The arrays of so many populations like this one, one after another, for solutions with derivatives of this ``order``."""
         count = self.n_subjects
         placed = [(np.unique(part.members) + count * np.arange(times)[:, None]).ravel() for part in self.arrays.parts]
-        return self._gathered([own % count for own in placed], placed, *_company(self.anatomy, times * count, None, 0))
+        return self._gathered([own % count for own in placed], placed, *_company(self.anatomy, times * count, None, order))
+
+    def recruited(self, who: np.ndarray) -> Ragged:
+        """The arrays of the subjects ``who`` (n,), with repetitions and in that order, for solutions without derivatives."""
+        own = [np.flatnonzero(np.isin(who, np.unique(part.members))) for part in self.arrays.parts]
+        used = [k for k, at in enumerate(own) if len(at)]
+        parts = tuple(self.arrays.parts[k] for k in used)
+        some = dataclasses.replace(self, arrays=dataclasses.replace(self.arrays, parts=parts))
+        placed = [own[k] for k in used]
+        return some._gathered([who[at] for at in placed], placed, *_company(self.anatomy, len(who), None, 0))
 
     def _gathered(self, subjects: list[np.ndarray], placed: list[np.ndarray], most: int | None, threads: int) -> Ragged:
         """The arrays of ``subjects`` of every class, which stand at ``placed`` among all of these."""

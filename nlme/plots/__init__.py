@@ -9,9 +9,11 @@ from nlme.plots.learned import learned, learned_function
 from nlme.plots.noncompartmental import nca
 from nlme.plots.random_effects import eta_covariates, eta_distributions
 from nlme.plots.scenarios import counterfactual
+from nlme.plots.simulated import attainment, paired
 
 __all__ = [
     "accumulated",
+    "attainment",
     "counterfactual",
     "eta_covariates",
     "eta_distributions",
@@ -23,4 +25,5 @@ __all__ = [
     "learned_function",
     "nca",
     "objective_history",
+    "paired",
 ]

@@ -66,6 +66,24 @@ def effects_of(model: Any, population, eta) -> np.ndarray:
     return eta
 
 
+def effects_among(model: Any, population, eta: np.ndarray, known, names) -> np.ndarray:
+    """(R, N, q) random effects for the subjects of ``population``, from those (R, M, Q) of subjects with the IDs ``known`` and effects
+    ``names``; the effects of an occasion that is not among these are zero.
+
+    Raises
+    ------
+    DataError
+        A subject or a random effect that is not among them.
+    """
+    import pandas as pd
+
+    # the first replicate says whether they fit, and where each is
+    places = pd.DataFrame(1.0 + np.arange(eta[0].size).reshape(eta.shape[1:]), index=list(known), columns=list(names))
+    at = effects_of(model_of(model), population, places).astype(int)
+    flat = np.concatenate([np.zeros((len(eta), 1)), eta.reshape(len(eta), -1)], axis=1)
+    return flat[:, at]
+
+
 def members_of(model: Any, population) -> np.ndarray | None:
     """(N,) subpopulation of every subject in a mixture: a fit's subjects the likeliest for their data, others the most common."""
     own = model_of(model)
