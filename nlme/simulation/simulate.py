@@ -86,7 +86,7 @@ def simulate(
         raise DataError("simulate needs a population: nlme.simulate(model, population, key=1).")
     if replicates < 1:
         raise DataError(f"replicates must be at least 1; got {replicates}.")
-    own, design = model_of(model), Design(model_of(model), population)
+    design = Design(model_of(model), population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
     people = People(model, design, eta, drawn_parameters(model, uncertainty, replicates, key))
