@@ -49,13 +49,14 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
         had = np.isin(np.arange(len(who)), events.owner)
         if kind == "event":
             seen = kaplan_meier(events.begin[own], events.end[own], had[own], at)
-            curves = np.stack(
-                [kaplan_meier(begin[own], end[r, own], simulated[r, own], at) for r in range(replicates)]
-            )
+            curves = np.stack([kaplan_meier(begin[own], end[r, own], simulated[r, own], at) for r in range(replicates)])
         else:
             seen = mean_cumulative_count(events.begin[own], events.end[own], events.time[own[events.owner]], at)
             curves = np.stack(
-                [mean_cumulative_count(begin[own], end[r, own], simulated[r].time[own[simulated[r].owner]], at) for r in range(replicates)]
+                [
+                    mean_cumulative_count(begin[own], end[r, own], simulated[r].time[own[simulated[r].owner]], at)
+                    for r in range(replicates)
+                ]
             )
         lower, middle, upper = band(curves, level)
         number = at_risk(events.begin[own], events.end[own], at)
@@ -65,7 +66,9 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
             for k in range(len(at))
         ]
     columns = ("STRATUM", "BIN", "FROM", "TO", "TIME", "N", "QUANTITY", "OBSERVED", "EXPECTED", "LOWER", "UPPER")
-    shown = rows.assign(X=rows["TIME"], STRATUM=np.array(strata, dtype=object)[stratum[np.searchsorted(who, subject)]], BIN=0, SHOWN=rows["DV"])
+    shown = rows.assign(
+        X=rows["TIME"], STRATUM=np.array(strata, dtype=object)[stratum[np.searchsorted(who, subject)]], BIN=0, SHOWN=rows["DV"]
+    )
     return dict(
         table=pd.DataFrame(found, columns=list(columns)),
         observations=shown,

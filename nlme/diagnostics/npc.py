@@ -55,13 +55,16 @@ class NPC(Shown):
 
     def plot(self, **options):
         """The picture of :func:`nlme.plots.npc`."""
-        from nlme.plots.npde import npc
+        from nlme.plots.predictive import npc
 
         return npc(self, **options)
 
     def _panels(self):
         title = f"Numerical predictive check of {self.endpoint}: {self.n} observations, {self.replicates} replicates (% of observations)"
-        rows = [[f"{level:g} %", *(fixed_point(v, 1) for v in row)] for level, row in zip(self.table.index, self.table.to_numpy(), strict=True)]
+        rows = [
+            [f"{level:g} %", *(fixed_point(v, 1) for v in row)]
+            for level, row in zip(self.table.index, self.table.to_numpy(), strict=True)
+        ]
         notes = self.outside or (f"Every percentage lies within its {100 * self.level:g} % interval.",)
         return [Panel(title, ["Interval", *self.table.columns], rows, notes)]
 

@@ -54,6 +54,7 @@ class PredictionErrors(Shown):
     frame : DataFrame in file order: ID, TIME, ENDPOINT, DV, CENS, YPRED (mean of the replicates), PD, NPD, PDE, NPDE
     endpoint, decorrelation, replicates : what they are of, and how they were made
     messages : what was left out, in words
+    parameters : rows of the fit's parameters, whose units name that of time; empty of a model
     """
 
     frame: pd.DataFrame
@@ -61,6 +62,7 @@ class PredictionErrors(Shown):
     decorrelation: str
     replicates: int
     messages: tuple[str, ...] = ()
+    parameters: tuple = ()
 
     @functools.cached_property
     def moments(self):
@@ -81,12 +83,14 @@ class PredictionErrors(Shown):
 
     def plot(self, **options):
         """The pictures of :func:`nlme.plots.npde`."""
-        from nlme.plots.npde import npde
+        from nlme.plots.prediction_errors import npde
 
         return npde(self, **options)
 
     def _panels(self):
-        title = f"Prediction distribution errors of {self.endpoint}, {self.replicates} replicates, {self.decorrelation} decorrelation"
+        title = (
+            f"Prediction distribution errors of {self.endpoint}, {self.replicates} replicates, {self.decorrelation} decorrelation"
+        )
         described = [[name, f"{row[0]:.0f}", *map(significant, row[1:])] for name, row in zip(*_rows(self.moments), strict=True)]
         tested = [[name, *(significant(v, 3) for v in row)] for name, row in zip(*_rows(self.tests), strict=True)]
         note = "Global: three times the smallest p of t-test, variance and Shapiro-Wilk test. Tests of NPD take correlated values for independent ones."
@@ -159,7 +163,8 @@ def npde(
         made = _decorrelated(observed[own], simulated[:, own], decorrelation, checked.rows["ID"].iloc[own[0]])
         pde[own] = _share(made[1], made[0])
     frame = checked.rows.assign(YPRED=checked.simulated.mean(axis=0), PD=pd, NPD=_normal(pd), PDE=pde, NPDE=_normal(pde))
-    return PredictionErrors(frame, checked.endpoint, decorrelation, len(simulated), messages)
+    known = tuple(getattr(checked.model, "parameters", ()))
+    return PredictionErrors(frame, checked.endpoint, decorrelation, len(simulated), messages, known)
 
 
 def _usable(checked: Replicated, censored: str) -> tuple[Replicated, tuple[str, ...]]:

@@ -18,7 +18,10 @@ def percentiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
         place = share * np.maximum(count - 1, 0)
         low = np.floor(place + 1e-12).astype(int)
         part = np.maximum(place - low, 0.0)
-        a, b = (np.take_along_axis(ordered, k[..., None], axis=-1)[..., 0] for k in (low, np.minimum(low + 1, np.maximum(count - 1, 0))))
+        a, b = (
+            np.take_along_axis(ordered, k[..., None], axis=-1)[..., 0]
+            for k in (low, np.minimum(low + 1, np.maximum(count - 1, 0)))
+        )
         with np.errstate(invalid="ignore"):
             between = a + part * (b - a)
         inside = np.isfinite(a) & np.isfinite(b)

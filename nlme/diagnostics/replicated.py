@@ -78,9 +78,7 @@ class Replicated:
     def where(self, keep: np.ndarray) -> Replicated:
         """Some of the observations."""
         parts = {name: getattr(self, name)[keep] for name in ("record", "subject", "lower", "upper", "floor")}
-        return dataclasses.replace(
-            self, rows=self.rows[keep].reset_index(drop=True), simulated=self.simulated[:, keep], **parts
-        )
+        return dataclasses.replace(self, rows=self.rows[keep].reset_index(drop=True), simulated=self.simulated[:, keep], **parts)
 
 
 def replicated(
@@ -97,7 +95,9 @@ def replicated(
     """
     model, population = subjects_of(model, population, simulations)
     endpoint, law = endpoint_of(model, population, endpoint)
-    return beside(model, population, endpoint, law, key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode)
+    return beside(
+        model, population, endpoint, law, key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode
+    )
 
 
 def beside(
@@ -116,7 +116,10 @@ def beside(
             f"Replicate {replicate + 1} of {endpoint} has {simulated[replicate, n]} for subject {at['ID']} at time {at['TIME']:g}; "
             f"every simulated value must be a finite number."
         )
-    lower, upper = _limits(population, law, record, rows, lloq, "lower", 1), _limits(population, law, record, rows, uloq, "upper", -1)
+    lower, upper = (
+        _limits(population, law, record, rows, lloq, "lower", 1),
+        _limits(population, law, record, rows, uloq, "upper", -1),
+    )
     dv, cens = rows["DV"].to_numpy(dtype=float), rows["CENS"].to_numpy()
     rows["CENS"] = np.where(cens != 0, cens, np.where(dv < lower, 1, np.where(dv > upper, -1, 0)))
     floor = np.where(rows["CENS"] != 0, _column(population, "limit")[record], np.nan)
@@ -213,7 +216,11 @@ def given_simulations(simulations, population, record: np.ndarray) -> np.ndarray
     order = np.argsort(labels, kind="stable")
     count = len(np.unique(labels))
     observed = np.flatnonzero(np.concatenate([s.is_observation for s in population]))
-    choices = {population.n_records: record, len(observed): np.searchsorted(observed, record), len(record): np.arange(len(record))}
+    choices = {
+        population.n_records: record,
+        len(observed): np.searchsorted(observed, record),
+        len(record): np.arange(len(record)),
+    }
     each = len(simulations) // max(count, 1)
     if count * each != len(simulations) or each not in choices or count < 2:
         raise DataError(
@@ -277,7 +284,9 @@ def _limits(population, law: Law, record, rows, given, what: str, side: int) -> 
         except (TypeError, ValueError):
             raise DataError(f"{argument}={given!r}: a limit is a number, or the name of a column of the data.") from None
     if np.isnan(found).any():
-        raise DataError(f"{argument}={given!r} is missing for subject {rows['ID'].iloc[int(np.flatnonzero(np.isnan(found))[0])]}.")
+        raise DataError(
+            f"{argument}={given!r} is missing for subject {rows['ID'].iloc[int(np.flatnonzero(np.isnan(found))[0])]}."
+        )
     return found
 
 

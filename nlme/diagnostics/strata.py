@@ -13,7 +13,9 @@ from nlme.errors import DataError
 MOST = 8  # values of a column that are strata without cut points
 
 
-def strata_of(population, record: np.ndarray, stratify: str | Sequence[str] | Mapping[str, Any] | None) -> tuple[np.ndarray, list[str]]:
+def strata_of(
+    population, record: np.ndarray, stratify: str | Sequence[str] | Mapping[str, Any] | None
+) -> tuple[np.ndarray, list[str]]:
     """(n,) stratum of each of some records, and the strata's names.
 
     Parameters

@@ -67,7 +67,11 @@ def mean_cumulative_count(begin: np.ndarray, end: np.ndarray, events: np.ndarray
 
 def at_risk(begin: np.ndarray, end: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Subjects followed at the times ``at``, both ends of their follow-up counted."""
-    return len(end) - np.searchsorted(np.sort(end), at, side="left") - (len(begin) - np.searchsorted(np.sort(begin), at, side="right"))
+    return (
+        len(end)
+        - np.searchsorted(np.sort(end), at, side="left")
+        - (len(begin) - np.searchsorted(np.sort(begin), at, side="right"))
+    )
 
 
 def follow_up(events: Events, replicates: int, random: np.random.Generator) -> np.ndarray:

@@ -61,6 +61,7 @@ class VPC(Shown):
     correction : "", or how it is prediction-corrected
     limit : the lower limit of quantification where it is one number, else NaN
     messages : what was left out, in words
+    parameters : rows of the fit's parameters, whose units name that of time; empty of a model
     """
 
     table: pd.DataFrame
@@ -75,6 +76,12 @@ class VPC(Shown):
     correction: str = ""
     limit: float = np.nan
     messages: tuple[str, ...] = ()
+    parameters: tuple = ()
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """The quantities that are fractions beyond a limit of quantification."""
+        return tuple(name for name in self.quantities if name in (BELOW, ABOVE))
 
     @property
     def inside(self) -> float:
@@ -84,7 +91,7 @@ class VPC(Shown):
 
     def plot(self, **options):
         """The picture of :func:`nlme.plots.vpc`."""
-        from nlme.plots.vpc import vpc
+        from nlme.plots.predictive import vpc
 
         return vpc(self, **options)
 
@@ -171,6 +178,7 @@ def vpc(
     if kind != "continuous" and how:
         raise ModelError(f"Prediction correction is for continuous endpoints; {endpoint} is {law.words}.")
     settings = dict(endpoint=endpoint, kind=kind, level=level, replicates=replicates, time=time, correction=how)
+    settings["parameters"] = tuple(getattr(model, "parameters", ()))
     if kind in ("event", "events"):
         if simulations is not None or time != "time":
             raise ModelError(f'{endpoint} is {law.words}: its check simulates events itself, in time="time".')
@@ -218,7 +226,9 @@ def _placed(checked: Replicated, stratify, time: str, bins) -> tuple[_Placed, li
         x = np.concatenate([times_after_dose(s) for s in population])[checked.record]
         if np.isnan(x).any():
             who = checked.rows["ID"].to_numpy()[np.isnan(x)][0]
-            raise DataError(f'time="tad": {np.isnan(x).sum()} observations have no dose to count from (the first: subject {who}).')
+            raise DataError(
+                f'time="tad": {np.isnan(x).sum()} observations have no dose to count from (the first: subject {who}).'
+            )
     stratum, strata = strata_of(population, checked.record, stratify)
     edges = tuple(edges_of(x[stratum == s], bins) for s in range(len(strata)))
     members = np.empty(len(x), int)
@@ -241,10 +251,14 @@ def _corrected(placed: _Placed, how: str, even: bool, lowest: float) -> tuple[_P
     pred = predicted[checked.record]
     keep = correctable(pred, how, lowest)
     if not keep.all():
-        messages.append(f"{(~keep).sum()} observations with a prediction of {lowest:g} or less cannot be corrected and are left out.")
+        messages.append(
+            f"{(~keep).sum()} observations with a prediction of {lowest:g} or less cannot be corrected and are left out."
+        )
         placed, pred = placed.where(keep), pred[keep]
     if not keep.any():
-        raise DataError(f'No prediction is above lower_bound={lowest:g}. Data on a log scale take prediction_corrected="additive".')
+        raise DataError(
+            f'No prediction is above lower_bound={lowest:g}. Data on a log scale take prediction_corrected="additive".'
+        )
     raw = corrected(placed.checked.simulated, pred, placed.cell, how, lowest)
     observed, drawn = (corrected(v, pred, placed.cell, how, lowest) for v in (placed.observed, placed.drawn))
     if even:
@@ -265,7 +279,11 @@ def _measures(kind: str, law: Law, checked: Replicated, shares, censored: str, c
         first, last = law.whole if law.whole else (checked.rows["DV"].min(), checked.rows["DV"].max())
         return {f"P({k})": _fraction_of(k, k) for k in range(int(first), int(last) + 1)}
     if kind == "count":
-        return {MEAN: lambda values: values.mean(axis=-1)} if counts == "mean" else _classes(checked.rows["DV"].to_numpy(dtype=float))
+        return (
+            {MEAN: lambda values: values.mean(axis=-1)}
+            if counts == "mean"
+            else _classes(checked.rows["DV"].to_numpy(dtype=float))
+        )
     found = {f"{p:g} %": _percentile(p / 100.0, censored) for p in shares}
     if np.isfinite(checked.lower).any():
         found[BELOW] = lambda values: np.isneginf(values).mean(axis=-1)
@@ -343,7 +361,9 @@ def _kind(law: Law, asked: str | None, endpoint: str) -> str:
 def _correction(prediction_corrected, variability_corrected: bool) -> str:
     how = {True: "proportional", False: "", None: ""}.get(prediction_corrected, prediction_corrected)
     if how and how not in CORRECTIONS:
-        raise DataError(f"prediction_corrected={prediction_corrected!r}: it is True, False, {' or '.join(map(repr, CORRECTIONS))}.")
+        raise DataError(
+            f"prediction_corrected={prediction_corrected!r}: it is True, False, {' or '.join(map(repr, CORRECTIONS))}."
+        )
     if variability_corrected and not how:
         raise DataError("variability_corrected goes with prediction_corrected=True.")
     return how

@@ -105,7 +105,10 @@ def trial_of_events(count: int, seed: int, rate: float = 0.1, until: float = 20.
         at, end = random.exponential() / hazard, random.uniform(0.5 * until, until)
         subjects.append(
             nlme.Subject(
-                i + 1, np.array([0.0, min(at, end)]), dv=np.array([0.0, float(at <= end)]), covariates={"dose": 1.0, "arm": float(arm)}
+                i + 1,
+                np.array([0.0, min(at, end)]),
+                dv=np.array([0.0, float(at <= end)]),
+                covariates={"dose": 1.0, "arm": float(arm)},
             )
         )
     return nlme.Population(tuple(subjects), ("event",))
