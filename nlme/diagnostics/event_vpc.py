@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from nlme.diagnostics.percentiles import band
-from nlme.diagnostics.replicated import beside, generator_of, observations_of
+from nlme.diagnostics.replicated import generator_of, observations_of, observed_of, with_replicates
 from nlme.diagnostics.strata import strata_of
 from nlme.diagnostics.survival import (
     Events,
@@ -103,7 +103,7 @@ def _repeated(model, population, of: tuple[str, Law], events: Events, key, rando
     """(N,) begin, (R, N) end of follow-up, and for each replicate its events."""
     ends = np.tile(events.end, (replicates, 1))
     if events.interval:  # at least one since the record before, as the model draws it
-        drawn = beside(model, population, *of, key=key, replicates=replicates, ode=ode)
+        drawn = with_replicates(observed_of(model, population, *of), key=key, replicates=replicates, ode=ode)
         own = np.unique(drawn.subject, return_inverse=True)[1]
         time = drawn.rows["TIME"].to_numpy(dtype=float)
         seen = [drawn.simulated[r] > 0 for r in range(replicates)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlme.diagnostics.percentiles import percentiles
-from nlme.diagnostics.replicated import continuous, replicated
+from nlme.diagnostics.replicated import replicated
 from nlme.errors import DataError
 from nlme.tables.numbers import fixed_point
 from nlme.tables.shown import Panel, Shown
@@ -109,8 +109,8 @@ def npc(
         raise DataError(f"intervals={intervals!r}: they are percentages from 0 to below 100, such as (50, 80, 95).")
     if not 0.0 < level < 1.0:
         raise DataError(f"level={level!r}: it is between 0 and 1, such as 0.95.")
-    options = dict(endpoint=endpoint, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode)
-    checked = continuous(replicated(model, population, key=key, replicates=replicates, **options), "npc")
+    options = dict(key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode)
+    checked = replicated("npc", model, population, endpoint, **options)
     observed, drawn = checked.observed, checked.drawn
     rows = []
     for interval in asked / 100.0:

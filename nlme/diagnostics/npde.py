@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlme.diagnostics.normality import TESTS, moments, p_values
-from nlme.diagnostics.replicated import Replicated, continuous, generator_of, key_of, replicated
+from nlme.diagnostics.replicated import Replicated, generator_of, key_of, replicated
 from nlme.errors import DataError, FitError
 from nlme.tables.numbers import significant
 from nlme.tables.shown import Panel, Shown
@@ -149,8 +149,8 @@ def npde(
     for name, word, known in (("decorrelation", decorrelation, DECORRELATIONS), ("censored", censored, METHODS)):
         if word not in known:
             raise DataError(f"{name}={word!r}: it is one of {', '.join(map(repr, known))}.")
-    options = dict(endpoint=endpoint, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode)
-    checked = continuous(replicated(model, population, key=key, replicates=replicates, **options), "npde")
+    options = dict(key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode)
+    checked = replicated("npde", model, population, endpoint, **options)
     checked, messages = _usable(checked, censored)
     observed, simulated = checked.rows["DV"].to_numpy(dtype=float), checked.simulated
     pd = _share(simulated, observed)

@@ -82,49 +82,57 @@ class Replicated:
 
 
 def replicated(
-    model, population=None, *, key=None, replicates=1000, endpoint=None, lloq=None, uloq=None, simulations=None, ode=None
+    what: str, model, population, endpoint=None, *, key, replicates, lloq=None, uloq=None, simulations=None, ode=None
 ) -> Replicated:
-    """Observations of ``endpoint`` beside ``replicates`` simulated ones, or beside ``simulations`` that are given.
+    """Observations of a continuous ``endpoint`` beside ``replicates`` simulated ones, or beside ``simulations`` that are given.
 
     Raises
     ------
     DataError
         No population, no such endpoint, limits that differ, simulations of another design.
+    ModelError
+        The endpoint is not continuous: its distribution function has steps.
     FitError
         A simulated value that is not a finite number.
     """
     model, population = subjects_of(model, population, simulations)
     endpoint, law = endpoint_of(model, population, endpoint)
-    return beside(
-        model, population, endpoint, law, key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode
-    )
-
-
-def beside(
-    model, population, endpoint: str, law: Law, *, key=None, replicates=1000, lloq=None, uloq=None, simulations=None, ode=None
-) -> Replicated:
-    """The same for an endpoint whose law is known (see :func:`endpoint_of`)."""
-    record, rows = observations_of(population, endpoint)
-    if simulations is None:
-        simulated = _simulated(model, population, endpoint, key_of(key), whole("replicates", replicates, 2), ode)
-    else:
-        simulated = given_simulations(simulations, population, record)
-    if not np.isfinite(simulated).all():
-        replicate, n = np.argwhere(~np.isfinite(simulated))[0]
-        at = rows.iloc[n]
-        raise FitError(
-            f"Replicate {replicate + 1} of {endpoint} has {simulated[replicate, n]} for subject {at['ID']} at time {at['TIME']:g}; "
-            f"every simulated value must be a finite number."
+    if law.whole is not None or law.link in ("event", "events"):
+        raise ModelError(
+            f"{what} is for continuous observations; {endpoint} is {law.words}. Use nlme.vpc, which shows its probabilities, counts or "
+            f"survival beside simulated ones."
         )
-    lower, upper = (
-        _limits(population, law, record, rows, lloq, "lower", 1),
-        _limits(population, law, record, rows, uloq, "upper", -1),
-    )
+    found = observed_of(model, population, endpoint, law, lloq, uloq)
+    return with_replicates(found, key=key, replicates=replicates, simulations=simulations, ode=ode)
+
+
+def observed_of(model, population, endpoint: str, law: Law, lloq=None, uloq=None) -> Replicated:
+    """The observations with their limits, no replicates yet."""
+    record, rows = observations_of(population, endpoint)
+    lower = _limits(population, law, record, rows, lloq, "lower", 1)
+    upper = _limits(population, law, record, rows, uloq, "upper", -1)
     dv, cens = rows["DV"].to_numpy(dtype=float), rows["CENS"].to_numpy()
     rows["CENS"] = np.where(cens != 0, cens, np.where(dv < lower, 1, np.where(dv > upper, -1, 0)))
     floor = np.where(rows["CENS"] != 0, _column(population, "limit")[record], np.nan)
     subject = np.repeat(np.arange(len(population)), [len(s) for s in population])[record]
-    return Replicated(model, population, endpoint, law, rows, record, subject, simulated, lower, upper, floor)
+    return Replicated(model, population, endpoint, law, rows, record, subject, np.empty((0, len(rows))), lower, upper, floor)
+
+
+def with_replicates(found: Replicated, *, key, replicates, simulations=None, ode=None) -> Replicated:
+    """The same with simulated replicates, or those given."""
+    if simulations is None:
+        count = whole("replicates", replicates, 2)
+        simulated = _simulated(found.model, found.population, found.endpoint, key_of(key), count, ode)
+    else:
+        simulated = given_simulations(simulations, found.population, found.record)
+    if not np.isfinite(simulated).all():
+        replicate, n = np.argwhere(~np.isfinite(simulated))[0]
+        at = found.rows.iloc[n]
+        raise FitError(
+            f"Replicate {replicate + 1} of {found.endpoint} has {simulated[replicate, n]} for subject {at['ID']} at time "
+            f"{at['TIME']:g}; every simulated value must be a finite number."
+        )
+    return dataclasses.replace(found, simulated=simulated)
 
 
 def subjects_of(model, population, simulations=None):
@@ -209,7 +217,7 @@ def given_simulations(simulations, population, record: np.ndarray) -> np.ndarray
     replicate, value = _named(known, _REPLICATE), _named(known, _VALUE)
     if replicate is None or value is None:
         raise DataError(
-            f"simulations needs a column {' or '.join(_REPLICATE)} and one {' or '.join(_VALUE)}; "
+            f"simulations needs a column of replicates ({', '.join(_REPLICATE)}) and one of values ({', '.join(_VALUE)}); "
             f"it has {', '.join(map(str, simulations.columns))}."
         )
     labels = simulations[replicate].to_numpy()
@@ -334,19 +342,3 @@ def whole(name: str, value, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer)) or value != int(value) or value < least:
         raise DataError(f"{name} must be a whole number from {least} on; got {value!r}.")
     return int(value)
-
-
-def continuous(checked: Replicated, what: str) -> Replicated:
-    """Refuse what is no measurement.
-
-    Raises
-    ------
-    ModelError
-        Categories, counts or events, of which a distribution function has steps.
-    """
-    if checked.law.whole is not None or checked.law.link in ("event", "events"):
-        raise ModelError(
-            f"{what} is for continuous observations; {checked.endpoint} is {checked.law.words}. Use nlme.vpc, which shows its "
-            f"probabilities, counts or survival beside simulated ones."
-        )
-    return checked

@@ -22,16 +22,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nlme.data.after_dose import times_after_dose
-from nlme.diagnostics.binning import edges_of, members_of
 from nlme.diagnostics.event_vpc import event_table
 from nlme.diagnostics.percentiles import band, percentiles
-from nlme.diagnostics.prediction_correction import CORRECTIONS, correctable, corrected, even_variability
-from nlme.diagnostics.replicated import Replicated, beside, endpoint_of, key_of, subjects_of, whole
-from nlme.diagnostics.strata import strata_of
+from nlme.diagnostics.placed import Placed, corrected_values, place
+from nlme.diagnostics.prediction_correction import CORRECTIONS
+from nlme.diagnostics.replicated import Replicated, endpoint_of, key_of, observed_of, subjects_of, whole
 from nlme.errors import DataError, ModelError
 from nlme.observation.base import Law
-from nlme.simulation.predict import model_of, predict
 from nlme.tables.numbers import significant
 from nlme.tables.shown import Panel, Shown
 
@@ -184,124 +181,39 @@ def vpc(
             raise ModelError(f'{endpoint} is {law.words}: its check simulates events itself, in time="time".')
         count = whole("replicates", replicates, 2)
         return VPC(**settings, **event_table(model, population, endpoint, law, key_of(key), count, level, stratify, ode))
-    options = dict(lloq=lloq, uloq=uloq, simulations=simulations, ode=ode)
-    checked = beside(model, population, endpoint, law, key=key, replicates=replicates, **options)
-    settings["replicates"] = len(checked.simulated)
-    placed, messages = _placed(checked, stratify, time, bins)
-    if how:
-        placed, more = _corrected(placed, how, variability_corrected, lower_bound)
-        messages += more
-    measures = _measures(kind, law, placed.checked, percentiles, censored, counts)
-    return VPC(**settings, **_compared(placed, measures, level), limit=_one_limit(placed.checked), messages=tuple(messages))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Placed:
-    """Observations with their stratum and bin; ``observed`` (n,) and ``drawn`` (R, n) are what is compared."""
-
-    checked: Replicated
-    x: np.ndarray
-    stratum: np.ndarray
-    strata: tuple[str, ...]
-    edges: tuple[np.ndarray, ...]
-    bins: np.ndarray
-    observed: np.ndarray
-    drawn: np.ndarray
-
-    def where(self, keep: np.ndarray) -> _Placed:
-        parts = {name: getattr(self, name)[keep] for name in ("x", "stratum", "bins", "observed")}
-        return dataclasses.replace(self, checked=self.checked.where(keep), drawn=self.drawn[:, keep], **parts)
-
-    @property
-    def cell(self) -> np.ndarray:
-        """(n,) a number for each stratum and bin."""
-        return self.stratum * (max(len(e) for e in self.edges)) + self.bins
-
-
-def _placed(checked: Replicated, stratify, time: str, bins) -> tuple[_Placed, list[str]]:
-    population = checked.population
-    x = checked.rows["TIME"].to_numpy(dtype=float)
-    messages = []
-    if time == "tad":
-        x = np.concatenate([times_after_dose(s) for s in population])[checked.record]
-        if np.isnan(x).any():
-            who = checked.rows["ID"].to_numpy()[np.isnan(x)][0]
-            raise DataError(
-                f'time="tad": {np.isnan(x).sum()} observations have no dose to count from (the first: subject {who}).'
-            )
-    stratum, strata = strata_of(population, checked.record, stratify)
-    edges = tuple(edges_of(x[stratum == s], bins) for s in range(len(strata)))
-    members = np.empty(len(x), int)
-    for s, own in enumerate(edges):
-        members[stratum == s] = members_of(x[stratum == s], own)
-    placed = _Placed(checked, x, stratum, tuple(strata), edges, members, checked.observed, checked.drawn)
-    outside = members < 0
-    if outside.any():
-        messages.append(f"{outside.sum()} observations lie outside of the bins and are left out.")
-        placed = placed.where(~outside)
-    return placed, messages
-
-
-def _corrected(placed: _Placed, how: str, even: bool, lowest: float) -> tuple[_Placed, list[str]]:
-    """The same with corrected values; records that cannot be corrected are left out."""
-    checked, messages = placed.checked, []
-    if checked.model is None:
+    if how and model is None:
         raise ModelError("Prediction correction needs a fit or a model, whose typical subject it predicts.")
-    predicted = predict(model_of(checked.model), checked.population)[checked.endpoint].to_numpy(dtype=float)
-    pred = predicted[checked.record]
-    keep = correctable(pred, how, lowest)
-    if not keep.all():
-        messages.append(
-            f"{(~keep).sum()} observations with a prediction of {lowest:g} or less cannot be corrected and are left out."
-        )
-        placed, pred = placed.where(keep), pred[keep]
-    if not keep.any():
-        raise DataError(
-            f'No prediction is above lower_bound={lowest:g}. Data on a log scale take prediction_corrected="additive".'
-        )
-    raw = corrected(placed.checked.simulated, pred, placed.cell, how, lowest)
-    observed, drawn = (corrected(v, pred, placed.cell, how, lowest) for v in (placed.observed, placed.drawn))
-    if even:
-        sd = raw.std(axis=0, ddof=1)
-        varies = sd > 0
-        if not varies.all():
-            raise DataError(
-                f"variability_corrected: {(~varies).sum()} observations are predicted without any scatter "
-                f"(the first: subject {placed.checked.rows['ID'][~varies].iloc[0]})."
-            )
-        observed, drawn = (even_variability(v, sd, pred, placed.cell) for v in (observed, drawn))
-    return dataclasses.replace(placed, observed=observed, drawn=drawn), messages
+    found = place(observed_of(model, population, endpoint, law, lloq, uloq), stratify, time, bins)
+    placed = found.simulated(key=key, replicates=replicates, simulations=simulations, ode=ode)
+    settings["replicates"] = len(placed.drawn)
+    if how:
+        placed = corrected_values(placed, how, variability_corrected, lower_bound)
+    measures = _measures(kind, law, placed.checked, percentiles, censored, counts)
+    return VPC(**settings, **_compared(placed, measures, level), limit=_one_limit(placed.checked), messages=placed.messages)
 
 
 def _measures(kind: str, law: Law, checked: Replicated, shares, censored: str, counts: str) -> dict:
-    """Quantity -> function of values (..., n) and whether each is below (-1) or above (1) a limit that gives it."""
+    """Quantities -> function of values (..., n) that gives one row (...) for each."""
+    dv = checked.rows["DV"].to_numpy(dtype=float)
     if kind == "categorical":
-        first, last = law.whole if law.whole else (checked.rows["DV"].min(), checked.rows["DV"].max())
-        return {f"P({k})": _fraction_of(k, k) for k in range(int(first), int(last) + 1)}
+        first, last = law.whole if law.whole else (dv.min(), dv.max())
+        return {(f"P({k})",): _fraction_of(k, k) for k in range(int(first), int(last) + 1)}
     if kind == "count":
-        return (
-            {MEAN: lambda values: values.mean(axis=-1)}
-            if counts == "mean"
-            else _classes(checked.rows["DV"].to_numpy(dtype=float))
-        )
-    found = {f"{p:g} %": _percentile(p / 100.0, censored) for p in shares}
+        return {(MEAN,): lambda values: values.mean(axis=-1)[None]} if counts == "mean" else _classes(dv)
+    found = {tuple(f"{p:g} %" for p in shares): _percentiles(np.asarray(shares, dtype=float) / 100.0, censored)}
     if np.isfinite(checked.lower).any():
-        found[BELOW] = lambda values: np.isneginf(values).mean(axis=-1)
+        found[(BELOW,)] = lambda values: np.isneginf(values).mean(axis=-1)[None]
     if np.isfinite(checked.upper).any():
-        found[ABOVE] = lambda values: np.isposinf(values).mean(axis=-1)
+        found[(ABOVE,)] = lambda values: np.isposinf(values).mean(axis=-1)[None]
     return found
 
 
-def _percentile(share: float, censored: str):
-    def of(values):
-        known = values if censored == "rank" else np.where(np.isinf(values), np.nan, values)
-        return percentiles(known, np.array([share]))[0]
-
-    return of
+def _percentiles(shares: np.ndarray, censored: str):
+    return lambda values: percentiles(values if censored == "rank" else np.where(np.isinf(values), np.nan, values), shares)
 
 
 def _fraction_of(low: float, high: float):
-    return lambda values: ((values >= low) & (values <= high)).mean(axis=-1)
+    return lambda values: ((values >= low) & (values <= high)).mean(axis=-1)[None]
 
 
 def _classes(dv: np.ndarray) -> dict:
@@ -311,11 +223,11 @@ def _classes(dv: np.ndarray) -> dict:
     found = {}
     for low, after in zip(starts, [*starts[1:], np.inf], strict=True):
         word = f"≥ {low:g}" if np.isinf(after) else f"{low:g}" if after == low + 1 else f"{low:g}-{after - 1:g}"
-        found[f"P({word})"] = _fraction_of(low, after - 1.0)
+        found[(f"P({word})",)] = _fraction_of(low, after - 1.0)
     return found
 
 
-def _compared(placed: _Placed, measures: dict, level: float) -> dict:
+def _compared(placed: Placed, measures: dict, level: float) -> dict:
     """The table and the observations behind it."""
     import pandas as pd
 
@@ -325,9 +237,10 @@ def _compared(placed: _Placed, measures: dict, level: float) -> dict:
             own = (placed.stratum == s) & (placed.bins == b)
             edges = placed.edges[s]
             head = (stratum, int(b) + 1, edges[b], edges[b + 1], float(np.median(placed.x[own])), int(own.sum()))
-            for name, of in measures.items():
-                lower, middle, upper = band(of(placed.drawn[:, own]), level)
-                rows.append((*head, name, float(of(placed.observed[own])), float(middle), float(lower), float(upper)))
+            for names, of in measures.items():
+                lower, middle, upper = band(np.moveaxis(of(placed.drawn[:, own]), 0, -1), level)
+                columns = zip(names, of(placed.observed[own]), middle, lower, upper, strict=True)
+                rows += [(*head, name, *map(float, numbers)) for name, *numbers in columns]
     shown = placed.checked.rows.assign(
         X=placed.x,
         STRATUM=np.array(placed.strata, dtype=object)[placed.stratum],
@@ -335,7 +248,9 @@ def _compared(placed: _Placed, measures: dict, level: float) -> dict:
         SHOWN=np.where(placed.checked.censored == 0, placed.observed, placed.checked.rows["DV"]),
     )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return dict(table=table, observations=shown, quantities=tuple(measures), strata=placed.strata)
+    return dict(
+        table=table, observations=shown, quantities=tuple(name for names in measures for name in names), strata=placed.strata
+    )
 
 
 def _one_limit(checked: Replicated) -> float:

@@ -89,8 +89,17 @@ def with_values(population: nlme.Population, values, cens=None) -> nlme.Populati
     return dataclasses.replace(population, subjects=tuple(dataclasses.replace(s, dv=v, cens=c) for s, v, c in people))
 
 
-def drawn(model: nlme.Model, population: nlme.Population, replicates: int, key: int = 7) -> np.ndarray:
-    """(R, n) simulated observations of a model with one endpoint."""
+def drawn(population: nlme.Population, replicates: int, seed: int = 7, cl: float = 0.2) -> np.ndarray:
+    """(R, n) observations with the truth of ``Decline``, drawn without the library."""
+    random = np.random.default_rng(seed)
+    eta = random.standard_normal((2, replicates, len(population), 1)) * np.sqrt([0.1, 0.05])[:, None, None, None]
+    dose = np.array([[s.covariates["dose"][0]] for s in population])
+    predicted = dose * np.exp(eta[1]) * np.exp(-cl * np.exp(eta[0]) * population[0].time)
+    return (predicted * (1.0 + 0.15 * random.standard_normal(predicted.shape))).reshape(replicates, -1)
+
+
+def simulated(model: nlme.Model, population: nlme.Population, replicates: int, key: int) -> np.ndarray:
+    """(R, n) observations of a model with one endpoint by ``nlme.simulate``."""
     table = nlme.simulate(model, population, key=key, eta="new", replicates=replicates)
     return table["DV"].to_numpy().reshape(replicates, -1)
 
