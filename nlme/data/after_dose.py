@@ -10,8 +10,8 @@ from nlme.data.subject import Subject
 def times_after_dose(subject: Subject) -> np.ndarray:
     """(n,) time since the last dose, additional doses (ADDL, II) included, of every record of a subject.
 
-    Doses come in the order of the records, additional ones before a record at their time.  Before the first dose it is the time until
-    that dose, below zero; NaN for a subject without doses, and for records after a restart of time with no dose since.
+    Doses come in the order of the records, additional ones before a record at their time.  Before the first dose it is the time
+    until that dose, below zero; NaN for a subject without doses, and for records after a restart of time with no dose since.
     """
     found = np.full(len(subject), np.nan)
     restart = np.cumsum(np.diff(subject.time, prepend=subject.time[:1]) < 0)

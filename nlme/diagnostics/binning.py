@@ -1,12 +1,13 @@
 """Bins of time for observations that were not all taken at the same times.
 
-Given K, the bins are those whose observations lie closest to the bin's mean (least squares over every way to cut, found exactly by
-dynamic programming over the distinct times):
+Given K, the bins are those whose observations lie closest to the bin's mean (least squares over every way to cut, found exactly
+by dynamic programming over the distinct times):
 
     J(K) = min sum_k sum_{i in bin k} (u_i - mean_k)^2
 
-The number of bins has the smallest  log J(K) + PENALTY K,  as Lavielle & Bleakley (2011), doi:10.1007/s10928-011-9223-3; u is half
-the time and half its rank, each scaled to a length of 1, so that samples that crowd soon after a dose are told apart as well as late ones.
+The number of bins has the smallest  log J(K) + PENALTY K,  as Lavielle & Bleakley (2011), doi:10.1007/s10928-011-9223-3; u is
+half the time and half its rank, each scaled to a length of 1, so that samples that crowd soon after a dose are told apart as well
+as late ones.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def edges_of(time: np.ndarray, bins: str | int | Sequence[float] = "auto") -> np
         raise DataError(f"bins={bins!r}: the edges of bins are at least two increasing numbers, such as [0, 1, 4, 12, 24].")
     if not ((time >= edges[0]) & (time <= edges[-1])).any():
         raise DataError(
-            f"bins={bins!r}: no observation lies between {edges[0]:g} and {edges[-1]:g}; they are from {time.min():g} to {time.max():g}."
+            f"bins={bins!r}: no observation lies between {edges[0]:g} and {edges[-1]:g}; "
+            f"they are from {time.min():g} to {time.max():g}."
         )
     return edges
 

@@ -1,7 +1,8 @@
 """Numerical predictive checks: how many observations lie outside of prediction intervals, and how many should.
 
-The interval of level c of an observation is that between the (1 - c)/2 and (1 + c)/2 quantiles of its simulated values.  The share of
-the observations below and above it, and their own interval, come from the replicates, each taken for the data in its turn.
+The interval of level c of an observation is that between the (1 - c)/2 and (1 + c)/2 quantiles of its simulated values.
+The share of the observations below and above it, and the interval of that share, come from the replicates, each taken for the
+data in its turn.
 Source: the NPC of PsN (Lindbom, Pihlgren & Jonsson 2005, doi:10.1016/j.cmpb.2005.04.005).
 """
 
@@ -31,8 +32,8 @@ class NPC(Shown):
 
     Attributes
     ----------
-    table : DataFrame by prediction interval (%, index): % of the observations BELOW and ABOVE it, each with the % EXPECTED and the
-        interval LOWER to UPPER of it
+    table : DataFrame by prediction interval (%, index): % of the observations BELOW and ABOVE it, each with the % EXPECTED and
+        the interval LOWER to UPPER of it
     endpoint, n, replicates, level : what was checked, observations, replicates, level of the intervals of the percentages
     """
 
@@ -60,7 +61,7 @@ class NPC(Shown):
         return npc(self, **options)
 
     def _panels(self):
-        title = f"Numerical predictive check of {self.endpoint}: {self.n} observations, {self.replicates} replicates (% of observations)"
+        title = f"Numerical predictive check of {self.endpoint}, {self.replicates} replicates (% of {self.n} observations)"
         rows = [
             [f"{level:g} %", *(fixed_point(v, 1) for v in row)]
             for level, row in zip(self.table.index, self.table.to_numpy(), strict=True)

@@ -7,8 +7,8 @@ For the n observations y of one subject and K replicates y_k simulated with its 
     y*     = W' (y - m),  y*_k = W' (y_k - m),  W W' = V^-1
     pde_j  = share of the replicates with y*_kj < y*_j                        npde_j = Phi^-1(pde_j)
 
-A share of 0 is 1/(2K), of 1 it is 1 - 1/(2K).  If the model is right npd and npde are standard normal; the npde of one subject are
-uncorrelated, the npd are not.
+A share of 0 is 1/(2K), of 1 it is 1 - 1/(2K).  If the model is right npd and npde are standard normal; the npde of one subject
+are uncorrelated, the npd are not.
 
 | decorrelation | W                                                                                          |
 |---------------|--------------------------------------------------------------------------------------------|
@@ -16,9 +16,9 @@ uncorrelated, the npd are not.
 | "inverse"     | symmetric inverse root V^-1/2, from the eigenvectors of V                                    |
 | "polar"       | the same root from the polar decomposition U = Q V^1/2, by the singular values of U           |
 
-A value known to be below a limit L ("cdf"): pd_j is uniform between 0 and the share of the replicates below L (or above LIMIT and below L;
-above an upper limit likewise), and y_j the replicate of that rank; simulated values beyond their limit are replaced in the same way before
-decorrelation.  "omit" leaves such observations out.
+A value known to be below a limit L ("cdf"): pd_j is uniform between 0 (or the share of the replicates below LIMIT) and the share
+of those below L, above an upper limit likewise, and y_j is the replicate of that rank; simulated values beyond their limit are
+replaced in the same way before decorrelation.  "omit" leaves such observations out.
 
 Sources: Brendel et al. (2006), doi:10.1007/s11095-006-9067-5; Comets, Brendel & Mentré (2008), doi:10.1016/j.cmpb.2007.12.002
 (the R package npde, whose numbers these are); Nguyen et al. (2012), doi:10.1007/s10928-012-9264-2 (limits of quantification).
@@ -93,7 +93,10 @@ class PredictionErrors(Shown):
         )
         described = [[name, f"{row[0]:.0f}", *map(significant, row[1:])] for name, row in zip(*_rows(self.moments), strict=True)]
         tested = [[name, *(significant(v, 3) for v in row)] for name, row in zip(*_rows(self.tests), strict=True)]
-        note = "Global: three times the smallest p of t-test, variance and Shapiro-Wilk test. Tests of NPD take correlated values for independent ones."
+        note = (
+            "Global: three times the smallest p of t-test, variance and Shapiro-Wilk test. "
+            "Tests of NPD take correlated values for independent ones."
+        )
         return [
             Panel(title, ["", *self.moments.columns], described, self.messages),
             Panel("p-values against N(0, 1)", ["Test", *self.tests.columns], tested, (note,)),
@@ -132,9 +135,10 @@ def npde(
     endpoint : which, where there are several; each endpoint's observations are decorrelated by themselves
     decorrelation : "cholesky", "inverse" or "polar", as in the table above
     censored : "cdf" imputes values beyond a limit of quantification as above, "omit" leaves them out
-    lloq, uloq : limits of quantification, a number or the name of a column; by default those of the model or of the censored records
-    simulations : replicates made elsewhere: an array (replicates, observations), or a table with REPLICATE (or REP) and DV (or SIM)
-        whose rows follow the records or the observations of the data
+    lloq, uloq : limits of quantification, a number or the name of a column; by default those of the model or of the censored
+        records
+    simulations : replicates made elsewhere: an array (replicates, observations), or a table with REPLICATE (or REP) and DV (or
+        SIM) whose rows follow the records or the observations of the data
     ode : tolerances of the ODE solver; by default those of the fit's method
 
     Raises
@@ -242,8 +246,8 @@ def _root(covariance: np.ndarray, how: str, identity) -> np.ndarray:
     correlation = covariance / np.outer(scale, scale)
     if np.linalg.eigvalsh(correlation)[0] < 1e-13:
         raise FitError(
-            f"The covariance of the values simulated for subject {identity} is singular: some of its observations determine another "
-            f"(without residual error, or two records of the same value). npde needs an error of each observation."
+            f"The covariance of the values simulated for subject {identity} is singular: some of its observations determine "
+            f"another (without residual error, or two records of the same value). npde needs an error of each observation."
         )
     if how == "inverse":
         values, vectors = np.linalg.eigh(covariance)

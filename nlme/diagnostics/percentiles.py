@@ -8,8 +8,8 @@ import numpy as np
 def percentiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """(p, ...) quantiles along the last axis, the line between order statistics (type 7 of Hyndman & Fan 1996).
 
-    -inf and inf are values beyond a limit of quantification and count in the order; a quantile between one of them and a number lies
-    beyond the limit, too.  NaN are left out; where nothing else is there, the quantile is NaN.
+    -inf and inf are values beyond a limit of quantification and count in the order; a quantile between one of them and a number
+    lies beyond the limit, too.  NaN are left out; where nothing else is there, the quantile is NaN.
     """
     ordered = np.sort(np.asarray(values, dtype=float), axis=-1)
     count = (~np.isnan(ordered)).sum(axis=-1)

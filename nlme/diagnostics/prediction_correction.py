@@ -1,15 +1,15 @@
 """Prediction correction of observed and simulated values in a bin, so that doses and covariates no longer scatter them.
 
-With PRED_i the prediction of the typical subject for record i, PRED the median of these in the bin, and lb the lowest value that a prediction
-can have:
+With PRED_i the prediction of the typical subject for record i, PRED the median of these in the bin, and lb the lowest value that
+a prediction can have:
 
 | correction      | corrected value                              |
 |-----------------|----------------------------------------------|
 | "proportional"  | lb + (y_i - lb) (PRED - lb) / (PRED_i - lb)  |
 | "additive"      | y_i + PRED - PRED_i, for data on a log scale |
 
-Variability correction: PRED + (pc_i - PRED) sd / sd_i, with sd_i the standard deviation of the corrected value of record i over the
-replicates, and sd the median of these in the bin.
+Variability correction: PRED + (pc_i - PRED) sd / sd_i, with sd_i the standard deviation of the corrected value of record i over
+the replicates, and sd the median of these in the bin.
 Source: Bergstrand, Hooker, Wallin & Karlsson (2011), doi:10.1208/s12248-011-9255-z.
 """
 

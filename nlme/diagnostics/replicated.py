@@ -99,8 +99,8 @@ def replicated(
     endpoint, law = endpoint_of(model, population, endpoint)
     if law.whole is not None or law.link in ("event", "events"):
         raise ModelError(
-            f"{what} is for continuous observations; {endpoint} is {law.words}. Use nlme.vpc, which shows its probabilities, counts or "
-            f"survival beside simulated ones."
+            f"{what} is for continuous observations; {endpoint} is {law.words}. Use nlme.vpc, which shows its probabilities, "
+            f"counts or survival beside simulated ones."
         )
     found = observed_of(model, population, endpoint, law, lloq, uloq)
     return with_replicates(found, key=key, replicates=replicates, simulations=simulations, ode=ode)
@@ -150,14 +150,21 @@ def subjects_of(model, population, simulations=None):
     return model, population
 
 
+def endpoints_of(model, population) -> dict[str, Law]:
+    """The endpoints that can be checked, those of the model that the data hold, and what is known of their distributions."""
+    if model is None:
+        return {name: Law("given") for name in population.endpoints}
+    anatomy = model.layout.anatomy if isinstance(model, Evaluated) else anatomy_of(model_of(model))
+    laws = dict(zip(anatomy.endpoints, anatomy.laws, strict=True))
+    if len(laws) == 1:  # the data may name it otherwise, or not at all
+        return laws
+    held = {population.endpoints[k] for k in np.unique(np.concatenate([s.endpoint[s.is_observation] for s in population]))}
+    return {name: law for name, law in laws.items() if name in held} or laws
+
+
 def endpoint_of(model, population, endpoint: str | None) -> tuple[str, Law]:
     """The endpoint asked for, or the only one, and what is known of its distribution."""
-    laws = {name: Law("given") for name in population.endpoints}
-    if model is not None:
-        anatomy = model.layout.anatomy if isinstance(model, Evaluated) else anatomy_of(model_of(model))
-        laws = dict(zip(anatomy.endpoints, anatomy.laws, strict=True))
-        if len(laws) > 1:  # those that the data hold
-            laws = {name: laws[name] for name in laws if name in population.endpoints} or laws
+    laws = endpoints_of(model, population)
     if endpoint is None and len(laws) > 1:
         raise DataError(f"Which endpoint? Say endpoint= one of {', '.join(map(repr, laws))}.")
     if endpoint is not None and endpoint not in laws:
@@ -232,8 +239,9 @@ def given_simulations(simulations, population, record: np.ndarray) -> np.ndarray
     each = len(simulations) // max(count, 1)
     if count * each != len(simulations) or each not in choices or count < 2:
         raise DataError(
-            f"simulations has {len(simulations)} rows in {count} replicates; each of at least two replicates must have a row for every "
-            f"record ({population.n_records}), every observation ({len(observed)}), or every one of this endpoint ({len(record)})."
+            f"simulations has {len(simulations)} rows in {count} replicates; each of at least two replicates must have a row for "
+            f"every record ({population.n_records}), every observation ({len(observed)}), or every one of this endpoint "
+            f"({len(record)})."
         )
     use = choices[each]
     table = simulations.iloc[order]
@@ -260,8 +268,8 @@ def _refuse(wrong: np.ndarray, seen, expected, column: str) -> None:
     if wrong.any():
         replicate, n = np.argwhere(wrong)[0]
         raise DataError(
-            f"simulations, replicate {replicate + 1}: the row of observation {n + 1} has {column} {seen[replicate, n]}, and the data "
-            f"{expected[n]}. Rows must be in the order of the data."
+            f"simulations, replicate {replicate + 1}: the row of observation {n + 1} has {column} {seen[replicate, n]}, and the "
+            f"data {expected[n]}. Rows must be in the order of the data."
         )
 
 
@@ -278,8 +286,8 @@ def _limits(population, law: Law, record, rows, given, what: str, side: int) -> 
         if len(shown) > 1:
             listed = ", ".join(f"{v:g}" for v in shown[:5])
             raise DataError(
-                f"Censored observations of {rows['ENDPOINT'].iloc[0]} show {len(shown)} {what} limits ({listed}), and the other records do "
-                f"not say which is theirs: give {argument}=, a number or the name of a column."
+                f"Censored observations of {rows['ENDPOINT'].iloc[0]} show {len(shown)} {what} limits ({listed}), and the other "
+                f"records do not say which is theirs: give {argument}=, a number or the name of a column."
             )
         given = float(shown[0])
     if given is None:

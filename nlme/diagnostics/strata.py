@@ -20,8 +20,8 @@ def strata_of(
 
     Parameters
     ----------
-    stratify : a column (covariate, occasion, or any that the data carry), several, or a dict from column to the points that cut its
-        values: ``{"wt": [60, 80], "sex": None}`` makes three groups of weight (below 60, 60 to below 80, from 80 on) for each sex
+    stratify : a column (covariate, occasion, or any that the data carry), several, or a dict from column to the points that cut
+        its values: ``{"wt": [60, 80], "sex": None}`` makes three groups of weight (to below 60, to below 80, from 80) by sex
 
     Raises
     ------

@@ -6,11 +6,11 @@
 with d_j events at t_j among n_j subjects at risk (Kaplan & Meier 1958, doi:10.1080/01621459.1958.10501452; Nelson 1995,
 doi:10.1080/00401706.1995.10484300).
 
-A simulated event comes where the subject's cumulative hazard H, its random effects drawn anew, reaches a standard exponential number;
-repeated events are a Poisson process with H as its mean.  H is solved on a grid of ``POINTS`` times and a line between them.  A subject
-that was censored is followed to its own last record; one that had its event, to a time drawn from the Kaplan-Meier curve of censoring
-beyond that event (the end of the study where the curve does not come down).  Where events are known to an interval (DV = 2), a
-simulated one is seen at the next visit, as an observed one is.
+A simulated event comes where the subject's cumulative hazard H, its random effects drawn anew, reaches a standard exponential
+number; repeated events are a Poisson process with H as its mean.  H is solved on a grid of ``POINTS`` times, with lines between
+them.  A subject that was censored is followed to its own last record; one that had its event, to a time drawn from the
+Kaplan-Meier curve of censoring beyond that event (the end of the study where the curve does not come down).  Where events are known to an
+interval (DV = 2), a simulated one is seen at the next visit, as an observed one is.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _ROWS = 1_000_000
 class Events:
     """What was seen of N subjects: (N,) begin and end of their follow-up, and their events.
 
-    ``owner`` and ``time`` (m,) are the events and whose they are; ``visits`` are the times of every subject's records; ``interval``:
-    some events are known to an interval.
+    ``owner`` and ``time`` (m,) are the events and whose they are; ``visits`` are the times of every subject's records;
+    ``interval``: some events are known to an interval.
     """
 
     begin: np.ndarray
@@ -43,7 +43,7 @@ class Events:
 
 
 def observed_events(rows, subject: np.ndarray, starts: np.ndarray) -> Events:
-    """Events of the subjects among ``subject`` (n,), positions in the population of the rows; ``starts`` (N,) where their time begins."""
+    """Events of the subjects among ``subject`` (n,), positions in the population; ``starts`` (N,): when their time begins."""
     who, own = np.unique(subject, return_inverse=True)
     time, dv = rows["TIME"].to_numpy(dtype=float), rows["DV"].to_numpy(dtype=float)
     visits = tuple(np.sort(time[own == i]) for i in range(len(who)))

@@ -1,7 +1,7 @@
 """Visual predictive checks: what was observed beside what the model says would have been, as a table.
 
-For every stratum and bin of time, each quantity below of the n observations in it, and its median and central interval over R simulated
-replicates of the same records:
+For every stratum and bin of time, each quantity below of the n observations in it, and its median and central interval over R
+simulated replicates of the same records:
 
 | endpoint                      | quantities                                                                                    |
 |-------------------------------|-----------------------------------------------------------------------------------------------|
@@ -50,7 +50,7 @@ class VPC(Shown):
     table : DataFrame, one row per stratum, bin and quantity: FROM, TO (edges of the bin), TIME (median in the bin), N, QUANTITY,
         OBSERVED, and of the simulations EXPECTED (median), LOWER, UPPER.  -inf: below the limit of quantification
     observations : DataFrame of what was compared: ID, TIME, DV, CENS, X (TIME or time after dose), STRATUM, BIN, SHOWN (DV, or
-        corrected)
+        corrected; the limit of what lies beyond one)
     kind : "continuous", "categorical", "count", "event" or "events"
     quantities, strata : in order
     level : of the bands
@@ -153,7 +153,8 @@ def vpc(
     lower_bound : lowest value that a prediction can have, of the correction
     stratify : columns whose values are looked at apart: a name, several, or {"wt": [60, 80]} with the points that cut it
     time : "time", or "tad" for the time after the last dose
-    lloq, uloq : limits of quantification, a number or the name of a column; by default those of the model or of the censored records
+    lloq, uloq : limits of quantification, a number or the name of a column; by default those of the model or of the censored
+        records
     censored : values beyond a limit, observed and simulated, "rank" below (above) all others, or are left out ("omit")
     kind : of an endpoint whose density is the model's own (``nlme.loglik``): "continuous", "categorical" or "count"
     counts : of a count, "mean" or "distribution"
@@ -241,11 +242,13 @@ def _compared(placed: Placed, measures: dict, level: float) -> dict:
                 lower, middle, upper = band(np.moveaxis(of(placed.drawn[:, own]), 0, -1), level)
                 columns = zip(names, of(placed.observed[own]), middle, lower, upper, strict=True)
                 rows += [(*head, name, *map(float, numbers)) for name, *numbers in columns]
-    shown = placed.checked.rows.assign(
+    checked = placed.checked
+    limit = np.where(checked.censored < 0, checked.lower, checked.upper)
+    shown = checked.rows.assign(
         X=placed.x,
         STRATUM=np.array(placed.strata, dtype=object)[placed.stratum],
         BIN=placed.bins + 1,
-        SHOWN=np.where(placed.checked.censored == 0, placed.observed, placed.checked.rows["DV"]),
+        SHOWN=np.where(checked.censored == 0, placed.observed, limit),
     )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return dict(

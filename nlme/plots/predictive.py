@@ -49,8 +49,8 @@ def vpc(
 ) -> Figure:
     """A visual predictive check: lines are observed, bands the simulated interval of each.
 
-    Of a continuous endpoint one panel per stratum, with the observations, and below it the fraction beyond a limit of quantification
-    where there is one; of categories one panel each; of events steps.  Ticks at the upper edge: edges of the bins.
+    Of a continuous endpoint one panel per stratum, with the observations, and below it the fraction beyond a limit of
+    quantification where there is one; of categories one panel each; of events steps.  Ticks at the upper edge: edges of the bins.
 
     Parameters
     ----------

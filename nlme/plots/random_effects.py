@@ -78,8 +78,8 @@ def _bins(values: np.ndarray) -> int:
 def eta_pairs(fit) -> Figure:
     """Each random effect's modes against each other's, with the ellipse that holds 95 % of N(0, Omega) as estimated.
 
-    In a corner stands Spearman's rank correlation of the modes.  Shrunken modes lie within the ellipse by right; a correlation where
-    Omega has none asks for a covariance.
+    In a corner stands Spearman's rank correlation of the modes.  Shrunken modes lie within the ellipse by right; a correlation
+    where Omega has none asks for a covariance.
 
     Raises
     ------

@@ -21,8 +21,8 @@ def residuals(fit, residual: str = "IWRES", units: Mapping[str, str] | None = No
     """One row for each endpoint: residual and its absolute value against IPRED, quantiles, and each against the one before.
 
     Solid: local trend; a trend of the absolute value says that the error model has the wrong spread.  The last panel has pairs of
-    consecutive observations of one subject: a correlation there is a memory that the model does not have (``nlme.ar1``).  Values beyond
-    ±3 are named by their subject.
+    consecutive observations of one subject: a correlation there is a memory that the model does not have (``nlme.ar1``).  Values
+    beyond ±3 are named by their subject.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Visual predictive checks: bins, percentiles with limits, correction, every kind of endpoint, coverage where the truth is known."""
+"""Visual predictive checks: bins, percentiles with limits, correction, every kind of endpoint, coverage of a known truth."""
 
 from __future__ import annotations
 
@@ -133,6 +133,29 @@ def test_strata_are_the_checks_of_their_parts(trial):
 def test_observations_outside_of_given_bins_are_said(trial):
     check = nlme.vpc(trial[0], simulations=trial[1], bins=[0.75, 3, 10])
     assert "40 observations outside of the bins" in check.messages[0] and check.table["N"].tolist()[::3] == [40, 40]
+
+
+def test_subpopulations_and_occasions_are_drawn_anew():
+    class Kinds(nlme.Model):
+        kind: nlme.Mixture = nlme.mixture(low=0.3, high=0.7)
+        omega: nlme.Covariance = nlme.covariance(base=0.01)
+        visits: nlme.Covariance = nlme.covariance(visit=0.04, per="occasion")
+        sd: nlme.Scalar = nlme.positive(0.1)
+
+        def individual(self, eta, cov):
+            return dict(mean=self.kind.choose(low=1.0, high=5.0) + eta.base + eta.visit)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.mean, self.sd)}
+
+    times = np.array([1.0, 2.0, 3.0, 4.0])
+    people = [nlme.Subject(i, times, dv=np.full(4, 5.0), occasion=[1, 1, 2, 2]) for i in range(20)]
+    population = nlme.Population(tuple(people), ("y",))
+    check = nlme.vpc(Kinds(), population, key=1, replicates=64, percentiles=(15, 60), stratify="occasion")
+    assert check.strata == ("occasion 1", "occasion 2")
+    low, high = (_rows(check, name)["EXPECTED"] for name in ("15 %", "60 %"))
+    np.testing.assert_allclose(low, 1.0, atol=0.2)  # of the 30 % that are low, and 60 % lie among the others
+    np.testing.assert_allclose(high, 5.0, atol=0.2)
 
 
 # -- limits of quantification ----------------------------------------------------------------------------------------------
@@ -284,17 +307,13 @@ def test_survival_covers_the_truth_and_refuses_another():
 
 
 @pytest.mark.slow
-def test_simulated_categories_and_counts_hold_those_of_the_model():
-    population = design(200, endpoint="grade")
+@pytest.mark.parametrize("name", ["grade", "count"])
+def test_simulated_categories_and_counts_hold_those_of_the_model(name):
+    population = design(60, endpoint=name)
     table = nlme.simulate(Answers(), population, key=2, eta="new")
-    for name in ("grade", "count"):
-        values = table.query("ENDPOINT == @name")["DV"].to_numpy()
-        if name == "grade":
-            data = with_values(population, values)
-        else:
-            data = with_values(dataclasses.replace(population, endpoints=("count",)), values)
-        assert nlme.vpc(Answers(), data, key=1, replicates=100).inside > 0.75
-        assert nlme.vpc(Answers(slope=-0.2), data, key=1, replicates=100).inside < 0.6
+    data = with_values(population, table["DV"].to_numpy())
+    assert nlme.vpc(Answers(), data, key=1, replicates=64).inside > 0.75
+    assert nlme.vpc(Answers(slope=-0.3), data, key=1, replicates=64).inside < 0.6
 
 
 @pytest.mark.slow
@@ -392,5 +411,6 @@ def test_correction_of_categories_and_correction_without_a_model(answers, trial)
         nlme.vpc(Answers(), answers, key=1, prediction_corrected=True)
     with pytest.raises(nlme.ModelError, match="needs a fit or a model"):
         nlme.vpc(trial[0], simulations=trial[1], prediction_corrected=True)
-    with pytest.raises(nlme.DataError, match="Which endpoint"):
-        nlme.vpc(Answers(), dataclasses.replace(answers, endpoints=("grade", "count")), key=1)
+    both = tuple(dataclasses.replace(s, endpoint=np.arange(6) % 2) for s in answers)
+    with pytest.raises(nlme.DataError, match="Which endpoint. Say endpoint= one of 'grade', 'count'"):
+        nlme.vpc(Answers(), nlme.Population(both, ("grade", "count")), key=1)
