@@ -105,19 +105,14 @@ def simulated(model: nlme.Model, population: nlme.Population, replicates: int, k
 
 
 def trial_of_events(count: int, seed: int, rate: float = 0.1, until: float = 20.0) -> nlme.Population:
-    """Exact times of first events with the truth of ``Event``, followed to a time of their own."""
+    """Exact times of first events with the truth of ``Event``, followed to a time of their own; every third has no record at 0."""
     random = np.random.default_rng(seed)
     subjects = []
     for i in range(count):
         arm = i % 2
         hazard = rate * np.exp(np.sqrt(0.2) * random.normal()) * (1.0 + arm)
         at, end = random.exponential() / hazard, random.uniform(0.5 * until, until)
-        subjects.append(
-            nlme.Subject(
-                i + 1,
-                np.array([0.0, min(at, end)]),
-                dv=np.array([0.0, float(at <= end)]),
-                covariates={"dose": 1.0, "arm": float(arm)},
-            )
-        )
+        use = slice(int(i % 3 == 0), None)
+        time, dv = np.array([0.0, min(at, end)])[use], np.array([0.0, float(at <= end)])[use]
+        subjects.append(nlme.Subject(i + 1, time, dv=dv, covariates={"dose": 1.0, "arm": float(arm)}))
     return nlme.Population(tuple(subjects), ("event",))

@@ -11,6 +11,7 @@ from nlme.diagnostics.strata import strata_of
 from nlme.diagnostics.survival import (
     Events,
     at_risk,
+    beginnings,
     cumulative_hazards,
     first_events,
     follow_up,
@@ -20,6 +21,8 @@ from nlme.diagnostics.survival import (
     repeated_events,
     seen_at,
 )
+from nlme.dynamics.solvers import Tolerances
+from nlme.fitting.result import Evaluated
 from nlme.observation.base import Law
 
 SURVIVAL, COUNT = "survival", "mean cumulative count"
@@ -32,7 +35,8 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
 
     record, rows = observations_of(population, endpoint)
     subject = np.repeat(np.arange(len(population)), [len(s) for s in population])[record]
-    events = observed_events(rows, subject, np.array([float(s.time.min()) for s in population]))
+    ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
+    events = observed_events(rows, subject, beginnings(model, population, endpoint, law.link == "events", ode))
     who, first = np.unique(subject, return_index=True)
     stratum, strata = strata_of(population, record[first], stratify)
     random = generator_of(key)
@@ -90,7 +94,7 @@ def _said(events: Events, kind: str) -> tuple[str, ...]:
 def _first(model, population, of: tuple[str, Law], events: Events, key, random, replicates: int, ode):
     """(N,) begin, (R, N) end of follow-up and (R, N) whether it ends by an event."""
     ends = follow_up(events, replicates, random)
-    curves = cumulative_hazards(model, population, of[0], ends.max(axis=0), False, key, replicates, ode)
+    curves = cumulative_hazards(model, population, of[0], events.begin, ends.max(axis=0), False, key, replicates, ode)
     later = np.unique(np.concatenate(events.visits))
     times = np.stack([first_events(time, hazard, random) for time, hazard in curves], axis=1)
     if events.interval:
@@ -108,7 +112,9 @@ def _repeated(model, population, of: tuple[str, Law], events: Events, key, rando
         time = drawn.rows["TIME"].to_numpy(dtype=float)
         seen = [drawn.simulated[r] > 0 for r in range(replicates)]
         return events.begin, ends, [Events(None, None, own[use], time[use], (), True) for use in seen]
-    curves = cumulative_hazards(model, population, of[0], events.end, True, jax.random.fold_in(key, 1), replicates, ode)
+    curves = cumulative_hazards(
+        model, population, of[0], events.begin, events.end, True, jax.random.fold_in(key, 1), replicates, ode
+    )
     parts = [repeated_events(time, hazard, random) for time, hazard in curves]
     replicate = np.concatenate([part[0] for part in parts])
     time = np.concatenate([part[1] for part in parts])

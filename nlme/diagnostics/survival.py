@@ -9,8 +9,8 @@ doi:10.1080/00401706.1995.10484300).
 A simulated event comes where the subject's cumulative hazard H, its random effects drawn anew, reaches a standard exponential
 number; repeated events are a Poisson process with H as its mean.  H is solved on a grid of ``POINTS`` times, with lines between
 them.  A subject that was censored is followed to its own last record; one that had its event, to a time drawn from the
-Kaplan-Meier curve of censoring beyond that event (the end of the study where the curve does not come down).  Where events are known to an
-interval (DV = 2), a simulated one is seen at the next visit, as an observed one is.
+Kaplan-Meier curve of censoring beyond that event (the end of the study where the curve does not come down).  Where events are
+known to an interval (DV = 2), a simulated one is seen at the next visit, as an observed one is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from nlme.simulation.predict import model_of, predict
 from nlme.simulation.simulate import simulate
 
 POINTS = 100
@@ -42,13 +43,13 @@ class Events:
     interval: bool
 
 
-def observed_events(rows, subject: np.ndarray, starts: np.ndarray) -> Events:
-    """Events of the subjects among ``subject`` (n,), positions in the population; ``starts`` (N,): when their time begins."""
+def observed_events(rows, subject: np.ndarray, begin: np.ndarray) -> Events:
+    """Events of the subjects among ``subject`` (n,), positions in the population; ``begin`` (N,): when their risk does."""
     who, own = np.unique(subject, return_inverse=True)
     time, dv = rows["TIME"].to_numpy(dtype=float), rows["DV"].to_numpy(dtype=float)
     visits = tuple(np.sort(time[own == i]) for i in range(len(who)))
     seen = dv > 0
-    return Events(starts[who], np.array([v[-1] for v in visits]), own[seen], time[seen], visits, bool((dv == 2).any()))
+    return Events(begin[who], np.array([v[-1] for v in visits]), own[seen], time[seen], visits, bool((dv == 2).any()))
 
 
 def kaplan_meier(begin: np.ndarray, end: np.ndarray, event: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -90,13 +91,24 @@ def follow_up(events: Events, replicates: int, random: np.random.Generator) -> n
     return ends
 
 
-def cumulative_hazards(model, population, endpoint: str, until: np.ndarray, repeated: bool, key, replicates: int, ode):
-    """For every subject its times (G,) and its cumulative hazard (R, G) there, from its first record to ``until`` (N,)."""
-    last = dict(zip(population.ids, until, strict=True))
+def beginnings(model, population, endpoint: str, repeated: bool, ode) -> np.ndarray:
+    """(N,) when the risk of every subject begins: at its first record if H is 0 there (as a state of equations is), else at 0."""
+    first = np.array([float(s.time.min()) for s in population])
+    table = predict(model_of(model), population, ode=ode)
+    lengths = np.array([len(s) for s in population])
+    predicted = table[endpoint].to_numpy(dtype=float)[np.cumsum(lengths) - lengths]
+    return np.where(predicted == (0.0 if repeated else 1.0), first, np.minimum(first, 0.0))
+
+
+def cumulative_hazards(
+    model, population, endpoint: str, begin: np.ndarray, until: np.ndarray, repeated: bool, key, replicates: int, ode
+):
+    """For every subject its times (G,) and its cumulative hazard (R, G) there, from ``begin`` (N,) to ``until`` (N,)."""
+    ends = dict(zip(population.ids, zip(begin, until, strict=True), strict=True))
 
     def grid(s):
-        first = float(s.time.min())
-        return np.linspace(first, max(last[s.id], first), POINTS + 1)
+        first, last = ends[s.id]
+        return np.linspace(first, max(last, first), POINTS + 1)
 
     asked = population.with_times(grid)
     size = max(1, min(replicates, _ROWS // asked.n_records))

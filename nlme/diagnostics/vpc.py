@@ -189,6 +189,8 @@ def vpc(
     settings["replicates"] = len(placed.drawn)
     if how:
         placed = corrected_values(placed, how, variability_corrected, lower_bound)
+    if censored == "omit" and (placed.checked.censored != 0).all():
+        raise DataError(f'censored="omit" leaves no observation of {endpoint}: all lie beyond a limit of quantification.')
     measures = _measures(kind, law, placed.checked, percentiles, censored, counts)
     return VPC(**settings, **_compared(placed, measures, level), limit=_one_limit(placed.checked), messages=placed.messages)
 

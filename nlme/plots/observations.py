@@ -59,7 +59,7 @@ def data(
     Raises
     ------
     DataError
-        An unknown endpoint or column, or a logarithm of what is not positive.
+        An unknown endpoint or column, a logarithm of what is not positive, time after dose without one.
     """
     if time not in ("time", "tad"):
         raise DataError(f'time={time!r}: it is "time" or "tad".')
@@ -107,6 +107,9 @@ def _rows(population, time: str) -> dict[str, np.ndarray]:
     found = {name: np.concatenate([getattr(s, name) for s in population])[record] for name in ("dv", "cens", "endpoint")}
     found["subject"] = np.repeat(np.arange(len(population)), [len(s) for s in population])[record]
     x = np.concatenate([s.time if time == "time" else times_after_dose(s) for s in population])[record]
+    if np.isnan(x).any():
+        who = population.ids[found["subject"][np.isnan(x)][0]]
+        raise DataError(f'time="tad": {np.isnan(x).sum()} observations have no dose to count from (the first: subject {who}).')
     return found | {"record": record, "x": x}
 
 

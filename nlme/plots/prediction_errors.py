@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -61,6 +60,6 @@ def npde(errors: PredictionErrors, which: str = "NPDE", units: Mapping[str, str]
         log_axis(grid[1, 0], "x")
     handles = [Patch(color=BLUE, alpha=0.3, linewidth=0), Line2D([], [], color=VERMILION, linewidth=1.5)]
     legend(figure, handles, [f"{100 * normal.LEVEL:g} % of what N(0, 1) gives", "N(0, 1)"], loc="outside upper left", ncols=2)
-    mean, variance = np.mean(values), np.var(values, ddof=1)
+    mean, variance = errors.moments.loc[which, ["mean", "variance"]]
     grid[0, 1].set_title(f"mean {mean:.2f}, variance {variance:.2f}", loc="right", fontsize=8)
     return figure

@@ -19,6 +19,7 @@ from checked_models import (
     trial_of_events,
     with_values,
 )
+from reference import case
 
 import nlme
 from nlme.data.after_dose import times_after_dose
@@ -304,6 +305,33 @@ def test_survival_covers_the_truth_and_refuses_another():
     assert nlme.vpc(Event(rate=0.3), data, key=1, replicates=100, stratify="arm").inside < 0.4
     seen = right.table["OBSERVED"].to_numpy()[:60]
     assert (np.diff(seen) <= 0).all() and (right.table["LOWER"] <= right.table["UPPER"]).all()
+
+
+@pytest.mark.slow
+def test_survival_of_the_weibull_case_at_nonmems_estimates():
+    import jax.numpy as jnp
+
+    found = case("tte_weibull_nonmem")
+    values = found.reference("no_frailty")["at_final"]["parameters"]["THETA"]
+
+    class Weibull(nlme.Model):
+        log_scale: nlme.Scalar = nlme.real(0.0)
+        log_shape: nlme.Scalar = nlme.real(0.0)
+
+        def individual(self, eta, cov):
+            return dict(scale=jnp.exp(self.log_scale), shape=jnp.exp(self.log_shape))
+
+        def observe(self, ind, state, t):
+            cumulative = (t / ind.scale) ** ind.shape
+            return {"event": nlme.time_to_event(cumulative * ind.shape / t, cumulative)}
+
+    population = nlme.read_nonmem(found.table())  # one record for each subject, none at 0
+    model = Weibull(log_scale=values[0], log_shape=values[1])
+    check = nlme.vpc(model, population, key=1, replicates=200)
+    assert check.inside > 0.85 and check.table["N"].iloc[0] == 100
+    truth = np.exp(-((check.table["TIME"] / np.exp(values[0])) ** np.exp(values[1])))
+    np.testing.assert_allclose(check.table["EXPECTED"], truth, atol=0.02)
+    assert nlme.vpc(Weibull(log_scale=values[0] + 0.4, log_shape=values[1]), population, key=1, replicates=200).inside < 0.4
 
 
 @pytest.mark.slow
