@@ -40,8 +40,8 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
     who, first = np.unique(subject, return_index=True)
     stratum, strata = strata_of(population, record[first], stratify)
     random = generator_of(key)
-    keep = set(who)
-    people = population if len(keep) == len(population) else population.filter(lambda s: population.ids.index(s.id) in keep)
+    watched = {population.ids[i] for i in who}
+    people = population if len(watched) == len(population) else population.filter(lambda s: s.id in watched)
     kind = law.link
     draw = {"event": _first, "events": _repeated}[kind]
     begin, end, simulated = draw(model, people, (endpoint, law), events, key, random, replicates, ode)
@@ -50,19 +50,10 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
     for s, word in enumerate(strata):
         own = stratum == s
         at = np.linspace(events.begin[own].min(), events.end[own].max(), POINTS + 1)[1:]
-        had = np.isin(np.arange(len(who)), events.owner)
-        if kind == "event":
-            seen = kaplan_meier(events.begin[own], events.end[own], had[own], at)
-            curves = np.stack([kaplan_meier(begin[own], end[r, own], simulated[r, own], at) for r in range(replicates)])
-        else:
-            seen = mean_cumulative_count(events.begin[own], events.end[own], events.time[own[events.owner]], at)
-            curves = np.stack(
-                [
-                    mean_cumulative_count(begin[own], end[r, own], simulated[r].time[own[simulated[r].owner]], at)
-                    for r in range(replicates)
-                ]
-            )
-        lower, middle, upper = band(curves, level)
+        happened = np.isin(np.arange(len(who)), events.owner) if kind == "event" else events
+        seen = _curve(events.begin, events.end, happened, own, at)
+        curves = [_curve(begin, *of_replicate, own, at) for of_replicate in zip(end, simulated, strict=True)]
+        lower, middle, upper = band(np.stack(curves), level)
         number = at_risk(events.begin[own], events.end[own], at)
         edges = np.append(events.begin[own].min(), at)
         found += [
@@ -80,6 +71,13 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
         strata=tuple(strata),
         messages=_said(events, kind),
     )
+
+
+def _curve(begin: np.ndarray, end: np.ndarray, happened, own: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Survival (``happened``: (N,) whether follow-up ends by it) or mean cumulative count (the events) of some subjects."""
+    if isinstance(happened, Events):
+        return mean_cumulative_count(begin[own], end[own], happened.time[own[happened.owner]], at)
+    return kaplan_meier(begin[own], end[own], happened[own], at)
 
 
 def _said(events: Events, kind: str) -> tuple[str, ...]:
