@@ -40,6 +40,7 @@ ARROWS = {
     ("linalg", "typing"),
     ("linalg", "errors"),
     ("uncertainty", "simulation"),  # a parametric bootstrap simulates its data
+    ("diagnostics", "simulation"),  # predictive checks simulate the data
     ("learning", "diagnostics"),  # bands of learned functions by the curvature that the audit knows
     ("learning", "uncertainty"),  # or by a bootstrap
     ("learning", "simulation"),  # a network in the equations is asked at the predicted states
@@ -52,6 +53,7 @@ ARROWS = {
 # Fit is one public object: its covariance, predictions and table are computed on first use by rooms above it. Such an
 # import stands inside the method that needs it, and only these rooms may be reached so.
 LAZY_UP = {
+    ("diagnostics", "plots"),
     ("fitting", "diagnostics"),
     ("fitting", "learning"),
     ("fitting", "reporting"),

@@ -1,4 +1,4 @@
-"""The command ``nlme``: demo, check, describe, fit, report, bootstrap, simulate, nca.
+"""The command ``nlme``: demo, check, describe, fit, report, bootstrap, simulate, vpc, nca, import.
 
 Exit codes: 0 done; 1 the data, the model or the fit would not do (one block on stderr says why); 2 the command was not
 understood; 3 the fit was written but did not converge.

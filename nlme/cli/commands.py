@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from nlme.cli import options
 from nlme.cli.errors import reported
 from nlme.cli.options import arguments_of, reads_data
 from nlme.cli.output import in_every_format, keep, require_writable, write
+from nlme.diagnostics.replicated import endpoints_of
 from nlme.errors import FitError
 from nlme.language.files import load_model
 from nlme.language.model import covariate_units
@@ -289,6 +291,77 @@ def import_(
     typer.echo(f"nlme fit {folder}/model.py {folder}/data.csv --time-varying auto{fixed}")
     if found.agrees is False:
         raise typer.Exit(DISAGREES)
+
+
+@app.command()
+@reported
+@reads_data
+def vpc(
+    model: ModelFile,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FIT|DATA", help="A fit (folder or fit.nlme), or data to check the model's own values on.", show_default=False
+        ),
+    ],
+    endpoint: Annotated[str, typer.Option(help="Which endpoint; all of them by default.", show_default=False)] = "",
+    replicates: Annotated[int, typer.Option(help="Number of simulated data sets.")] = 1000,
+    key: Key = 1,
+    bins: Annotated[str, typer.Option(help="auto, a number of bins, or their edges: 0,1,4,12,24")] = "auto",
+    percentiles: Annotated[str, typer.Option(help="Of continuous endpoints.")] = "5,50,95",
+    level: Annotated[float, typer.Option(help="Of the bands.")] = 0.90,
+    corrected: Annotated[
+        str, typer.Option("--prediction-corrected", help="proportional, or additive for data on a log scale.", show_default="no")
+    ] = "",
+    stratify: Annotated[str, typer.Option(help="Columns, with the points that cut them if you like: sex,wt=60-80")] = "",
+    time: Annotated[str, typer.Option(help="time, or tad for the time after the last dose.")] = "time",
+    lloq: Annotated[
+        str, typer.Option(help="Lower limit of quantification: a number or a column.", show_default="as in the data")
+    ] = "",
+    log: Annotated[bool, typer.Option("--log/--linear", help="Axis of the values.", show_default="by the data")] = None,
+    start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
+    units: Units = "",
+    out: Annotated[Path, typer.Option(help="Folder to write to; that of the fit, or here.", show_default=False)] = None,
+    *,
+    reading: dict,
+) -> None:
+    """Visual predictive check of a fit, or of a model on data: a table and a picture for each endpoint."""
+    chosen, values = load_model(model), options.starting_values(start)
+    asked = dict(
+        replicates=replicates,
+        key=key,
+        bins=options.bins_of(bins),
+        percentiles=options.numbers(percentiles, "--percentiles"),
+        level=level,
+        prediction_corrected=corrected,
+        stratify=options.strata_of(stratify),
+        time=time,
+        lloq=options.number(lloq) if lloq else None,
+    )
+    named_units = options.pairs(units, "--units")
+    folder = out or (_file(source).parent if _is_fit(source) else Path("."))
+    require_writable(folder)
+    if _is_fit(source):
+        found = nlme.load(_file(source), model=chosen)
+        population = found.population
+        given = Inventory(found.model).with_values(found.model, values) if values else found
+    else:
+        instance = chosen()
+        given = Inventory(instance).with_values(instance, values)
+        population = _population(source, reading, given)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in [endpoint] if endpoint else endpoints_of(given, population):
+        check = nlme.vpc(given, population, endpoint=name, **asked)
+        stem = f"vpc_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"
+        formats.csv(check.table, folder / f"{stem}.csv", index=False)
+        looks = {"log": log} if check.kind == "continuous" else {}
+        check.plot(units=named_units, **looks).savefig(folder / f"{stem}.png")
+        for message in check.messages:
+            typer.echo(f"  ! {name}: {message}")
+        typer.echo(
+            f"{name}: {100 * check.inside:.0f} % of the observed quantities lie within their {100 * level:g} % bands. "
+            f"Written to {folder}: {stem}.csv, {stem}.png"
+        )
 
 
 def _population(data: Path, reading: dict, model) -> nlme.Population:

@@ -103,6 +103,31 @@ def one_or_each(text: str, option: str) -> Any:
     return {number(key): number(value) for key, value in pairs(text, option).items()}
 
 
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """'5,50,95' -> (5.0, 50.0, 95.0)."""
+    found = [number(part) for part in names(text)]
+    if not found or any(isinstance(part, str) for part in found):
+        raise typer.BadParameter(f"expected numbers separated by commas; got {text!r}", param_hint=option)
+    return tuple(map(float, found))
+
+
+def bins_of(text: str) -> str | int | tuple[float, ...]:
+    """'auto', '8', or edges: '0,1,4,12,24'."""
+    if text == "auto":
+        return text
+    found = number(text)
+    return found if isinstance(found, int) else numbers(text, "--bins")
+
+
+def strata_of(text: str) -> dict[str, list[float] | None] | None:
+    """'sex,wt=60-80' -> {'sex': None, 'wt': [60.0, 80.0]}."""
+    found = pairs(text, "--stratify", need_value=False)
+    cut = {
+        name: None if points is None else list(numbers(points.replace("-", ","), "--stratify")) for name, points in found.items()
+    }
+    return cut or None
+
+
 def starting_values(text: str) -> dict[str, float]:
     """'cl=2.5,omega.cl=0.1,omega.v,cl=0.02' -> values by parameter name, some of which have a comma."""
     found = {}

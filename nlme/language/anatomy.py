@@ -205,11 +205,12 @@ def structure_of(model: Model, ind: dict[str, Any]) -> Structure | None:
 
 def _without_member(model: Model) -> Model:
     """The model where no one subject is at hand."""
-    found = _mixtures(model)
+    found = mixtures_of(model)
     return eqx.tree_at(lambda m: getattr(m, found[0]).member, model, None) if found else model
 
 
-def _mixtures(model: Model) -> list[str]:
+def mixtures_of(model: Model) -> list[str]:
+    """Fields of the model that are mixtures; a sound one has at most one."""
     return [f.name for f in dataclasses.fields(model) if isinstance(getattr(model, f.name), Mixture)]
 
 
@@ -293,7 +294,7 @@ def anatomy_of(model: Model, infos: Mapping[str, CovariateInfo] | None = None) -
                 f"{type(model).__name__}: random effect {name!r} is declared {' and '.join(f'per {per}' for per in where)}; "
                 f"give them two names, such as {name} and {name}_{where[1].replace('occasion', 'occ')}."
             )
-    mixtures = _mixtures(model)
+    mixtures = mixtures_of(model)
     if mixtures and above is not None:
         raise ModelError(
             f"{type(model).__name__} has subpopulations (nlme.mixture) and random effects per {above.per}; a model has the "

@@ -9,7 +9,7 @@ import numpy as np
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, ModelError
 from nlme.fitting.result import Evaluated
-from nlme.language.anatomy import anatomy_of
+from nlme.language.anatomy import mixtures_of
 from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
 from nlme.simulation.records import Design, Records
@@ -87,10 +87,10 @@ def effects_among(model: Any, population, eta: np.ndarray, known, names) -> np.n
 def members_of(model: Any, population) -> np.ndarray | None:
     """(N,) subpopulation of every subject in a mixture: a fit's subjects the likeliest for their data, others the most common."""
     own = model_of(model)
-    name = anatomy_of(own).mixture
-    if not name:
+    names = mixtures_of(own)
+    if not names:
         return None
-    most = int(np.argmax(np.asarray(getattr(own, name).shares)))
+    most = int(np.argmax(np.asarray(getattr(own, names[0]).shares)))
     known = dict(zip(model.population.ids, model.members, strict=True)) if isinstance(model, Evaluated) else {}
     return np.array([known.get(s.id, most) for s in population])
 
