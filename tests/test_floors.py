@@ -26,7 +26,7 @@ FLOORS = [
     ["marginal"],
     ["search"],
     ["fitting", "posterior"],
-    ["uncertainty", "simulation", "diagnostics", "learning", "training", "discovery", "selection", "nca", "design", "exchange"],
+    ["uncertainty", "simulation", "diagnostics", "learning", "training", "discovery", "selection", "nca", "design", "exchange", "dosing"],
     ["reporting", "plots"],
     ["cli", "demo", "qualify"],
 ]
@@ -39,6 +39,8 @@ ARROWS = {
     ("linalg", "typing"),
     ("linalg", "errors"),
     ("uncertainty", "simulation"),  # a parametric bootstrap simulates its data
+    ("posterior", "fitting"),  # importance weights and their Pareto k
+    ("dosing", "simulation"),  # a forecast simulates the patient
     ("learning", "diagnostics"),  # bands of learned functions by the curvature that the audit knows
     ("learning", "uncertainty"),  # or by a bootstrap
     ("learning", "simulation"),  # a network in the equations is asked at the predicted states
@@ -78,10 +80,11 @@ DOORS = {
         "selection",
         "learning",
         "discovery",
+        "dosing",
     },
     "matplotlib": {"plots"},
-    "arviz": {"posterior/nuts", "fitting/monte_carlo"},
-    "numpyro.infer": {"posterior/nuts"},
+    "arviz": {"posterior", "fitting/monte_carlo"},
+    "numpyro.infer": {"posterior/sampler"},
     "typer": {"cli"},
 }
 LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer")
@@ -240,7 +243,7 @@ def test_the_floor_rule_sees_what_it_should(file, source, allowed):
     [
         ("plots/style", "from matplotlib.figure import Figure", True),
         ("diagnostics/npde", "def f():\n    import matplotlib.pyplot", False),
-        ("posterior/nuts", "def f():\n    from numpyro.infer import NUTS", True),
+        ("posterior/sampler", "def f():\n    from numpyro.infer import NUTS", True),
         ("fitting/saem", "def f():\n    from numpyro.infer import NUTS", False),
         ("data/readers", "import pandas as pd", False),
         ("data/readers", "def f():\n    import pandas as pd", True),
