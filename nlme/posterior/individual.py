@@ -28,8 +28,8 @@ from nlme.dynamics.solvers import SOLVED, Tolerances
 from nlme.errors import FitError, ModelError
 from nlme.fitting.monte_carlo import UNRELIABLE, pareto_k
 from nlme.fitting.result import Evaluated
-from nlme.language.anatomy import MEMBER, OCCASION, rows_of
-from nlme.language.layout import Layout, lay_out
+from nlme.language.anatomy import MEMBER, OCCASION, Anatomy, rows_of
+from nlme.language.layout import Layout, anatomy_for, lay_out
 from nlme.language.model import Model, require_model
 from nlme.language.ragged import over_subjects, threaded
 from nlme.marginal.joint import by_subpopulation, potential
@@ -55,7 +55,7 @@ class IndividualPosterior:
     model, population : at which parameters, given which data
     eta : (N, D, q) random effects
     members : (N, D) subpopulation in a mixture; None without
-    quality : DataFrame by subject: how its draws were made ("importance" or "NUTS"), ``nodes``, how many of them count
+    quality : DataFrame by subject: how its draws were made ("importance", "NUTS", or without samples "prior"), ``nodes``, how many of them count
         (``effective``; by NUTS the effective draws of the worst random effect), ``pareto_k`` of the importance weights, and of NUTS
         the largest split R-hat and the number of divergences
     """
@@ -65,11 +65,11 @@ class IndividualPosterior:
     eta: np.ndarray
     members: np.ndarray | None
     quality: pd.DataFrame
-    layout: Layout
+    anatomy: Anatomy
 
     @property
     def effects(self) -> tuple[str, ...]:
-        return self.layout.anatomy.effects
+        return self.anatomy.effects
 
     @property
     def draws(self):
@@ -80,7 +80,7 @@ class IndividualPosterior:
         frame = {"ID": np.repeat(np.array(self.population.ids, dtype=object), d), "DRAW": np.tile(np.arange(1, d + 1), n)}
         frame |= {name: self.eta[:, :, k].ravel() for k, name in enumerate(self.effects)}
         if self.members is not None:
-            frame["SUBPOPULATION"] = np.array(self.layout.anatomy.subpopulations, dtype=object)[self.members.ravel()]
+            frame["SUBPOPULATION"] = np.array(self.anatomy.subpopulations, dtype=object)[self.members.ravel()]
         return pd.DataFrame(frame)
 
     @property
@@ -106,7 +106,7 @@ class IndividualPosterior:
         """
         import pandas as pd
 
-        anatomy, population, frames = self.layout.anatomy, list(self.population), []
+        anatomy, population, frames = self.anatomy, list(self.population), []
         for i, subject in enumerate(population):
             for j in np.unique(subject.occasion, return_index=True)[1] if anatomy.by_occasion else [0]:
                 found = _individual_at(self.model, anatomy, subject, int(j), self.eta[i], self._members_of(i))
@@ -150,7 +150,8 @@ def individual_posterior(
 ) -> IndividualPosterior:
     """Draws from the posterior of every subject's random effects at fixed population parameters.
 
-    The parameters count as known: with a fit those estimated, with a model its own values (a published model's).
+    The parameters count as known: with a fit those estimated, with a model its own values (a published model's).  A subject without
+    samples has the random effects' own distribution.
 
     Parameters
     ----------
@@ -169,13 +170,48 @@ def individual_posterior(
     """
     require_whole("nlme.individual_posterior", "draws", draws, 1)
     own, population, ode = told(model, population, ode, "nlme.individual_posterior")
-    layout = lay_out(own, population)
-    require_own_effects(own, layout, "nlme.individual_posterior")
+    anatomy = anatomy_for(own, population)
+    require_own_effects(own, anatomy, "nlme.individual_posterior")
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
-    starts = np.zeros((layout.n_subjects, layout.anatomy.inner))
+    seen = np.array([s.is_observation.any() for s in population])
+    starts = np.zeros((int(seen.sum()), anatomy.inner))
     if isinstance(model, Evaluated) and population is model.population:
         starts = np.asarray(model.b)
-    return drawn_given(layout, starts, draws, key, ode)
+    if seen.all():
+        return drawn_given(lay_out(own, population), starts, draws, key, ode)
+    unseen = _drawn_unseen(own, population, anatomy, draws, jax.random.fold_in(key, 1))
+    if not seen.any():
+        return unseen
+    found = drawn_given(lay_out(own, population[np.flatnonzero(seen)]), starts, draws, key, ode)
+    return _put_in(unseen, found, np.flatnonzero(seen))
+
+
+def _drawn_unseen(model: Model, population, anatomy: Anatomy, draws: int, key) -> IndividualPosterior:
+    """Random effects of subjects of whom nothing is known."""
+    import pandas as pd
+
+    n, (effects, kinds) = len(population), jax.random.split(key)
+    eta = np.asarray(jax.random.normal(effects, (n, draws, len(anatomy.effects)))) @ np.asarray(anatomy.cholesky(model)).T
+    members = None
+    if anatomy.mixture:
+        shares = getattr(model, anatomy.mixture).shares
+        members = np.array(jax.random.choice(kinds, len(shares), (n, draws), p=shares))
+    index = pd.Index(population.ids, name="ID")
+    quality = dict(how="prior", nodes=draws, effective=float(draws), pareto_k=np.nan, r_hat=np.nan, divergences=0)
+    return IndividualPosterior(model, population, eta, members, pd.DataFrame(quality, index=index), anatomy)
+
+
+def _put_in(whole: IndividualPosterior, part: IndividualPosterior, where: np.ndarray) -> IndividualPosterior:
+    """``whole`` with the draws of some of its subjects; an occasion that these have not is new to them."""
+    import pandas as pd
+
+    for k, name in enumerate(part.effects):
+        whole.eta[where, :, whole.effects.index(name)] = part.eta[:, :, k]
+    if part.members is not None:
+        whole.members[where] = part.members
+    rest = whole.quality.drop(index=part.quality.index)
+    quality = pd.concat([part.quality, rest]).loc[list(whole.population.ids)]
+    return dataclasses.replace(whole, model=part.model, quality=quality)
 
 
 def told(model, population, ode: Tolerances | None, verb: str):
@@ -187,9 +223,8 @@ def told(model, population, ode: Tolerances | None, verb: str):
     return require_model(model), population, ode or Tolerances()
 
 
-def require_own_effects(model: Model, layout: Layout, verb: str) -> None:
+def require_own_effects(model: Model, anatomy: Anatomy, verb: str) -> None:
     """Refuse what has no posterior subject by subject."""
-    anatomy = layout.anatomy
     anatomy.require_variability(model, verb)
     if anatomy.by_site:
         raise ModelError(
@@ -236,7 +271,7 @@ def drawn_given(layout: Layout, starts: np.ndarray, draws: int, key, ode: Tolera
             quality[name][who] = values
     eta = standard @ np.asarray(anatomy.cholesky(model)).T
     table = pd.DataFrame(quality, index=pd.Index(layout.population.ids, name="ID"))
-    return IndividualPosterior(model, layout.population, eta, member if anatomy.mixture else None, table, layout)
+    return IndividualPosterior(model, layout.population, eta, member if anatomy.mixture else None, table, anatomy)
 
 
 def _proposals(arrays, method: ImportanceSampling, anatomy, model: Model, starts, numbers):
