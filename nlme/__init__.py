@@ -96,6 +96,7 @@ _HOMES = {
     "nlme.fitting.multistart": ("multistart",),
     "nlme.uncertainty.bootstrap": ("bootstrap",),
     "nlme.uncertainty.profile": ("profile",),
+    "nlme.uncertainty.calibrate": ("calibrate",),
     "nlme.uncertainty.compare": ("compare",),
     "nlme.diagnostics.thorough": ("audit",),
     "nlme.learning.cross_validation": ("cross_validate", "split"),

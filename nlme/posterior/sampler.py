@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError
+from nlme.marginal.joint import potential
 from nlme.search.progress import Progress
 
 CHUNK = 25  # iterations between two lines of progress
@@ -153,3 +154,28 @@ def starting_point(shapes: dict[str, tuple[int, ...]], key, spread) -> dict:
         name: spread * jax.random.uniform(k, shape, minval=-1.0, maxval=1.0)
         for k, (name, shape) in zip(keys, shapes.items(), strict=True)
     }
+
+
+def one_chain(density, settings, key):
+    """(w (D, ...), how many transitions diverged) of one chain of a ``density`` (``nlme.posterior.chains``), to be called in a program."""
+    from numpyro.infer import NUTS
+    from numpyro.infer.util import ParamInfo
+
+    kernel = NUTS(
+        potential_fn=potential(density.log_density),
+        step_size=0.1,
+        target_accept_prob=settings.target_acceptance,
+        max_tree_depth=settings.max_tree_depth,
+    )
+    starting, key = jax.random.split(key)
+    start = starting_point(density.shapes, starting, 1.0)
+    unknown = ParamInfo(start, jnp.asarray(_HUGE), jax.tree.map(jnp.zeros_like, start))
+    state = kernel.init(key, settings.warmup, unknown, (), {})
+
+    def step(state, _):
+        state = kernel.sample(state, (), {})
+        return state, (state.z, state.diverging)
+
+    # one loop holds the only copy of the density, to keep compilation short
+    _, (w, diverging) = jax.lax.scan(step, state, length=settings.warmup + settings.draws)
+    return jax.tree.map(lambda x: x[settings.warmup :], w), jnp.sum(diverging[settings.warmup :])
