@@ -97,6 +97,7 @@ _HOMES = {
     "nlme.uncertainty.bootstrap": ("bootstrap",),
     "nlme.uncertainty.profile": ("profile",),
     "nlme.uncertainty.calibrate": ("calibrate",),
+    "nlme.uncertainty.predictive": ("predictive",),
     "nlme.uncertainty.compare": ("compare",),
     "nlme.diagnostics.thorough": ("audit",),
     "nlme.learning.cross_validation": ("cross_validate", "split"),

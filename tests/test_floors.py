@@ -83,7 +83,7 @@ DOORS = {
         "dosing",
     },
     "matplotlib": {"plots"},
-    "arviz": {"posterior", "fitting/monte_carlo"},
+    "arviz": {"posterior", "fitting/monte_carlo", "uncertainty/predictive"},
     "numpyro.infer": {"posterior/sampler"},
     "typer": {"cli"},
 }

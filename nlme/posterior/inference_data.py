@@ -135,3 +135,10 @@ def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept
         names = np.array(layout.anatomy.subpopulations)
         variables["subpopulation"] = (names[kept.w["member"]], ["subject"], {})
     return variables, terms
+
+
+def predictive_group(values: np.ndarray):
+    """Simulated observations (D, observations) as a group of an InferenceData: DV."""
+    import arviz
+
+    return arviz.dict_to_dataset({"DV": values[None]}, dims={"DV": ["observation"]})
