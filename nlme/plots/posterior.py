@@ -138,11 +138,12 @@ def calibration(calibration: Any) -> Figure:
     grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
     low, high = binom.ppf([0.005, 0.995], count, 1 / bins)
     edges = np.linspace(-0.5, calibration.draws + 0.5, bins + 1)
+    most = max(high, max(np.histogram(calibration.ranks[name], edges)[0].max() for name in names))
     for axes, name in zip(grid.ravel(), names, strict=False):
         axes.axhspan(low, high, color=PALE, alpha=0.7, linewidth=0)
         axes.axhline(count / bins, color=GREY, linewidth=0.8)
         axes.hist(calibration.ranks[name], bins=edges, histtype="step", color=BLUE, linewidth=1.3)
-        axes.set(xlabel=f"Rank of {name}", ylim=(0, None))
+        axes.set(xlabel=f"Rank of {name}", ylim=(0, 1.1 * most))
         axes.set_title(f"p = {calibration.table.p[name]:.2g}", loc="left", pad=3)
     for axes in grid.ravel()[len(names) :]:
         axes.set_visible(False)

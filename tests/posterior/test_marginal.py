@@ -92,26 +92,6 @@ def test_mixture():
         np.testing.assert_allclose(marginal, np.log(low_p + high_p), rtol=1e-8)
 
 
-@pytest.mark.slow
-def test_theophylline_by_both_ways():
-    """Joint and marginal, the latter by quadrature of 3 nodes each: means within 4 of their joint Monte-Carlo errors."""
-    from nlme.models.theophylline import Theophylline
-
-    population = nlme.datasets.load("theophylline")
-    priors = {name: dist.LogNormal(np.log(v), 1.0) for name, v in dict(ka=1.5, cl=3.0, v=30.0).items()}
-    priors |= {"omega.sd": dist.HalfNormal(1.0), "add": dist.HalfNormal(1.0), "prop": dist.HalfNormal(0.5)}
-    options = dict(key=1, warmup=400, draws=600, chains=4)
-    joint = quietly(Theophylline(), population, priors, **options)
-    marginal = quietly(Theophylline(), population, priors, random_effects="marginal", method=nlme.AGQ(3), **options)
-    for name in ("ka", "cl", "v", "add", "prop", "omega.ka", "omega.cl", "omega.v"):
-        a, b = (np.log(one.posterior[name].values) for one in (joint, marginal))
-        error = np.hypot(a.std() / np.sqrt(effective_sample_size(a)), b.std() / np.sqrt(effective_sample_size(b)))
-        assert abs(a.mean() - b.mean()) < 4 * error, name
-        assert 0.8 < a.std() / b.std() < 1.25, name
-    a, b = (one.posterior["eta"].values for one in (joint, marginal))
-    np.testing.assert_allclose(a.mean((0, 1)), b.mean((0, 1)), atol=0.05)
-
-
 @pytest.mark.parametrize(
     ("change", "seen"),
     [

@@ -12,7 +12,7 @@ from normal_means import Means, groups
 
 import nlme
 from nlme.parameters.priors import Priors
-from nlme.uncertainty.calibrate import Calibration
+from nlme.uncertainty.calibrate import Calibration, _simulated
 
 
 class Bolus(nlme.Model):
@@ -39,12 +39,13 @@ def design(subjects=8) -> nlme.Population:
     return nlme.Population(tuple(nlme.Subject(id=i + 1, **one) for i in range(subjects)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("limit", [None, 1.5])
-def test_one_compartment_is_calibrated(limit):
-    options = dict(simulations=200, fixed=("omega.cl", "add"), warmup=200, thin=3, batch=50, limit=limit, progress=False)
-    found = nlme.calibrate(Bolus(), design(), BOLUS, key=1, **options)
-    assert found.calibrated and (found.table.p > 0.01).all(), found
+def test_simulated_values_below_the_limit_are_censored_at_it():
+    truth = jax.tree.map(lambda x: x[None], Bolus())
+    arrays = _simulated(truth, 0, design(), jax.random.key(1), 2.0)
+    data = arrays.parts[0].data
+    observed, cens = np.asarray(data.observed), np.asarray(data.cens)
+    assert cens.any() and not cens.all()
+    assert (observed[cens == 1] == 2.0).all() and (observed[cens == 0] >= 2.0).all()
 
 
 @pytest.mark.slow
