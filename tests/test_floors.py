@@ -27,7 +27,7 @@ FLOORS = [
     ["search"],
     ["fitting", "posterior"],
     ["uncertainty", "simulation", "diagnostics", "learning", "training", "discovery", "selection", "exchange"]
-    + ["noncompartmental", "design"],
+    + ["noncompartmental", "design", "dosing"],
     ["reporting", "plots"],
     ["cli", "demo", "qualify"],
 ]
@@ -41,6 +41,8 @@ ARROWS = {
     ("linalg", "errors"),
     ("uncertainty", "simulation"),  # a parametric bootstrap simulates its data
     ("diagnostics", "simulation"),  # predictive checks simulate the data
+    ("posterior", "fitting"),  # importance weights and their Pareto k
+    ("dosing", "simulation"),  # a forecast simulates the patient
     ("learning", "diagnostics"),  # bands of learned functions by the curvature that the audit knows
     ("learning", "uncertainty"),  # or by a bootstrap
     ("learning", "simulation"),  # a network in the equations is asked at the predicted states
@@ -84,10 +86,11 @@ DOORS = {
         "noncompartmental",
         "design",
         "exchange",
+        "dosing",
     },
     "matplotlib": {"plots"},
-    "arviz": {"posterior/nuts", "fitting/monte_carlo"},
-    "numpyro.infer": {"posterior/nuts"},
+    "arviz": {"posterior", "fitting/monte_carlo", "uncertainty/predictive"},
+    "numpyro.infer": {"posterior/sampler"},
     "typer": {"cli"},
 }
 LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer")
@@ -246,7 +249,7 @@ def test_the_floor_rule_sees_what_it_should(file, source, allowed):
     [
         ("plots/style", "from matplotlib.figure import Figure", True),
         ("diagnostics/npde", "def f():\n    import matplotlib.pyplot", False),
-        ("posterior/nuts", "def f():\n    from numpyro.infer import NUTS", True),
+        ("posterior/sampler", "def f():\n    from numpyro.infer import NUTS", True),
         ("fitting/saem", "def f():\n    from numpyro.infer import NUTS", False),
         ("data/readers", "import pandas as pd", False),
         ("data/readers", "def f():\n    import pandas as pd", True),

@@ -98,8 +98,8 @@ class Layout:
             longest = part.data.timeline.time.shape[1] + part.data.observed.shape[1]
             filled, chunks = padded_members(np.arange(len(own)), longest, 1, most, threads)
             take = np.searchsorted(np.unique(part.members), own[filled])
-            data = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[take]), part.data)  # noqa: B023 (used at once)
-            parts.append(Part(data, jnp.asarray(at[filled]), part.places, chunks))
+            data = jax.tree.map(lambda x: np.asarray(x)[take], part.data)  # noqa: B023 (used at once)
+            parts.append(Part(*jax.device_put((data, at[filled])), part.places, chunks))
             order.append(at[filled])
         return Ragged(tuple(parts), jnp.asarray(_back(order, sum(map(len, placed)))), self.arrays.samples, None, threads)
 
@@ -169,9 +169,9 @@ def lay_out(
         positions[np.ix_(own_class, places)] = own
         filled, chunks = padded_members(own_class, int(sizes[own_class].max()), 1 if mesh is None else mesh.size, most, threads)
         take = np.searchsorted(own_class, filled)
-        data = jax.tree.map(lambda x: jnp.asarray(x[take]), data)  # noqa: B023 (used at once)
-        data = dataclasses.replace(data, number=jnp.asarray(filled))
-        parts.append(Part(data, jnp.asarray(filled), jnp.asarray(places), chunks))
+        data = dataclasses.replace(jax.tree.map(lambda x: x[take], data), number=filled)  # noqa: B023 (used at once)
+        # all arrays at once: one by one costs a tenth of a millisecond for each
+        parts.append(Part(*jax.device_put((data, filled, places)), chunks))
         order.append(filled)
     back = _back(order, len(subjects))
     sites = sites_of(population, anatomy.above) if anatomy.above and samples == "observations" else None

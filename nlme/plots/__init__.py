@@ -8,6 +8,7 @@ from nlme.plots.individuals import individual_fit_pages, individual_fits
 from nlme.plots.learned import learned, learned_function
 from nlme.plots.noncompartmental import nca
 from nlme.plots.observations import data
+from nlme.plots.posterior import calibration, forecast, prior_posterior
 from nlme.plots.prediction_errors import npde
 from nlme.plots.predictive import npc, vpc
 from nlme.plots.random_effects import eta_covariates, eta_distributions, eta_pairs
@@ -18,11 +19,13 @@ from nlme.plots.simulated import attainment, paired
 __all__ = [
     "accumulated",
     "attainment",
+    "calibration",
     "counterfactual",
     "data",
     "eta_covariates",
     "eta_distributions",
     "eta_pairs",
+    "forecast",
     "forest",
     "goodness_of_fit",
     "held_out",
@@ -35,6 +38,7 @@ __all__ = [
     "npde",
     "objective_history",
     "paired",
+    "prior_posterior",
     "residual_covariates",
     "residuals",
     "vpc",
