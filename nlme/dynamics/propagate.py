@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 from nlme.dynamics.batching import OfSubject, batch_last
 from nlme.dynamics.dosing import StructureAt, changes_infusions, doses, restarted, rules_allowed
 from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeline
+from nlme.dynamics.modal import by_modes, follow_modes
 from nlme.dynamics.recognition import as_exponential, flows_of
 from nlme.dynamics.solvers import DOSE_RULE, NOT_FINITE, SOLVED, Pace, Tolerances, where
 from nlme.dynamics.steady import fills
@@ -64,9 +65,11 @@ def propagate(
     if exponential_at is not None:
         jet = superpose(exponential_at, packed, columns, timeline, reversible, occupied)
         return jet, jnp.maximum(begun, _ending(jet.value))
-    structure = structure_at(packed[:, 0], 0)
-    if _summed(structure) and worthwhile(timeline, structure):
+    probe = structure_at(packed[:, 0], 0)
+    if _summed(probe) and worthwhile(timeline):
         return superpose(structure_at, packed, columns, timeline, reversible, occupied), begun
+    if _summed(probe) and by_modes(probe, timeline):
+        return follow_modes(structure_at, packed, columns, timeline, reversible, occupied), begun
     course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied, begun)
     at = course.where[timeline.sample]
     every = Occupied.all_of(columns)
@@ -79,7 +82,7 @@ def propagate(
 
 def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerances: Tolerances) -> StructureAt | None:
     """The matrix exponentials by which equations are to be solved: linear ones, where it costs less and no solver is asked for."""
-    if tolerances.solver is not None or not worthwhile(timeline):
+    if tolerances.solver is not None or not worthwhile(timeline, stepped=True):
         return None
     found = flows_of(structure_at(inputs, 0))
     return None if found is None else lambda z, row: as_exponential(structure_at(z, row), found)

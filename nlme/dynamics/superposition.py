@@ -20,7 +20,6 @@ from jaxtyping import Array, Float, Int
 from nlme.dynamics.batching import batch_last
 from nlme.dynamics.dosing import Doses, StructureAt, doses, linear_steady_state
 from nlme.dynamics.events import BOLUS, FILL, START, Timeline
-from nlme.dynamics.modal import Given, Modes, by_modes
 from nlme.jets.chain import through
 from nlme.jets.composition import push_composed
 from nlme.jets.jet import Columns, Jet
@@ -30,22 +29,17 @@ from nlme.structure.base import DOSE_RULES, LinearStructure
 # one event of the scan costs about as much as this many (sample, dose) pairs here (measured)
 _BREAK_EVEN = 6  # moved by the same linear structure
 _STEPPED = 2  # solved by steps, where the sum is over matrix exponentials
-_BY_MODES = 40  # mode by mode, beside a scan with derivatives
 
 
-def worthwhile(timeline: Timeline, structure: LinearStructure | None = None) -> bool:
+def worthwhile(timeline: Timeline, stepped: bool = False) -> bool:
     """Whether the sum over doses is both valid (constant parameters) and cheaper than the scan over events.
 
-    ``structure``: what moves the states; None if that scan would solve equations by steps
+    ``stepped``: whether that scan would solve equations by steps
     """
-    pairs = _STEPPED if structure is None else _BY_MODES if _by_modes(structure, timeline) else _BREAK_EVEN
+    pairs = _STEPPED if stepped else _BREAK_EVEN
     samples, given, events = (x.shape[0] for x in (timeline.sample, timeline.doses, timeline.time))
     fixed = timeline.rows == 1 and not (timeline.event_times or timeline.switches)
     return fixed and samples * given <= pairs * events
-
-
-def _by_modes(structure: LinearStructure, timeline: Timeline) -> bool:
-    return not timeline.steady and by_modes(structure, tuple(k in timeline.dosed for k in range(len(structure.states))))
 
 
 def superpose(
@@ -63,21 +57,19 @@ def superpose(
     events = timeline.doses
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
-    _, known = eqx.partition(_without_rules(probe), eqx.is_inexact_array)
-    formed: list[_Form] = []
+    _, known = eqx.partition(without_rules(probe), eqx.is_inexact_array)
+    formed: list[Form] = []
 
     def given(z):
-        numbers = eqx.filter(_without_rules(structure_at(z, 0)), eqx.is_inexact_array)
+        numbers = eqx.filter(without_rules(structure_at(z, 0)), eqx.is_inexact_array)
         at = doses(structure_at, z, timeline, events)
         fills = None
         if timeline.steady:
             slots = jnp.arange(timeline.fills.amount.shape[0])
             fills = jax.vmap(lambda f: linear_steady_state(structure_at, z, timeline, f, size))(slots)[timeline.slot[events]].T
-        leaves, tree = jax.tree.flatten((numbers, at, fills))
-        different = {id(x): x for x in leaves}
-        places = list(different)
-        formed[:] = [_Form(tree, tuple(places.index(id(x)) for x in leaves))]
-        return list(different.values())
+        different, form = Form.of((numbers, at, fills))
+        formed[:] = [form]
+        return different
 
     every = Occupied.all_of(columns)
     numbers = through(columns, given, elements(packed, columns, occupied))
@@ -91,12 +83,12 @@ def superpose(
     )
     samples = _Samples(timeline.sample, timeline.sample_clock, timeline.sample_epoch if timeline.resets else None)
     dosed = tuple(k in timeline.dosed for k in range(size))
-    responses = _Responses(columns, form, known, dosed, timeline.infusions, _by_modes(probe, timeline))
+    responses = _Responses(columns, form, known, dosed, timeline.infusions)
     states = responses(jets, when, samples) if reversible else batch_last(responses, jets, when, samples)
     return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states)
 
 
-def _without_rules(structure: LinearStructure) -> LinearStructure:
+def without_rules(structure: LinearStructure) -> LinearStructure:
     """What moves the states: the dose rules have done what they do."""
 
     def rules(s):
@@ -118,14 +110,21 @@ class _Samples(NamedTuple):
     epoch: Int[Array, " T"] | None
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """How what a response depends on is put together from its different numbers."""
 
     tree: Any
     which: tuple[int, ...]
 
-    def __call__(self, numbers: Sequence) -> tuple:
-        """(numbers of the structure, ``Doses``, steady states)"""
+    @classmethod
+    def of(cls, whole) -> tuple[list, Form]:
+        """The different numbers of a pytree, and how it is put together from them."""
+        leaves, tree = jax.tree.flatten(whole)
+        different = {id(x): x for x in leaves}
+        places = list(different)
+        return list(different.values()), cls(tree, tuple(places.index(id(x)) for x in leaves))
+
+    def __call__(self, numbers: Sequence):
         return jax.tree.unflatten(self.tree, [numbers[k] for k in self.which])
 
 
@@ -136,12 +135,10 @@ class _Responses:
     ----------
     form : of the numbers that are given
     known : what the structure holds besides them
-    modal : whether they are summed mode by mode
     """
 
-    def __init__(self, columns: Columns, form: _Form, known, dosed: tuple[bool, ...], infusions: bool, modal: bool):
+    def __init__(self, columns: Columns, form: Form, known, dosed: tuple[bool, ...], infusions: bool):
         self.columns, self.form, self.known, self.dosed, self.infusions = columns, form, known, dosed, infusions
-        self.modal = modal
 
     def __call__(self, jets: list[Jet], when: _When, samples: _Samples) -> tuple[Jet, ...]:
         """Jet of every state (T,), from those of the numbers; one without derivatives does not move with the parameters."""
@@ -152,46 +149,27 @@ class _Responses:
         if when.epoch is not None:
             counts = counts & (samples.epoch[:, None] == when.epoch)
 
-        modes = None
-        if self.modal:
-            order = 2 if self.columns.pairs else min(self.columns.directions, 1)
-            structure = eqx.combine(self.form([jet.value for jet in jets])[0], self.known)
-            modes = Modes(structure, self._given(at, when, since, counts), order, self.infusions)
-
         def responses(*values):
             moved = iter(values)
             numbers, at, fills = self.form([jet.value if jet.first is None else next(moved) for jet in jets])
-            structure = eqx.combine(numbers, self.known)
-            if modes is not None:
-                return modes.states(structure)
-            return self._responses(structure, at, fills, when, samples, counts)
+            return self._responses(eqx.combine(numbers, self.known), at, fills, when, samples, counts)
 
         moving = [jet for jet in jets if jet.first is not None]
-        if modes is not None:
-            return push_composed(self.columns, responses, moving, since.ndim - 1)
         found = push_composed(self.columns, responses, moving, since.ndim)
         return tuple(
             Jet(*(None if x is None else jnp.sum(x, axis) for x, axis in zip(jet, (1, 2, 2), strict=True))) for jet in found
         )
 
-    def _entering(self, when: _When, kind, amount) -> list:
-        """What a kind of dose puts into each state."""
-        here = when.kind == kind
-        places = [here if when.compartment is None else here & (when.compartment == k) for k in range(len(self.dosed))]
-        return [jnp.where(place, amount, 0.0) if dosed else 0.0 for place, dosed in zip(places, self.dosed, strict=True)]
-
-    def _given(self, at: Doses, when: _When, since, counts) -> list[Given | None]:
-        since = jnp.where(counts, since, 0.0)
-        during = jnp.minimum(since, at.length) if self.infusions else jnp.zeros_like(since)
-        entered = zip(self._entering(when, BOLUS, at.amount), self._entering(when, START, at.rate), self.dosed, strict=True)
-        return [
-            Given(jnp.where(counts, amount, 0.0), jnp.where(counts, rate, 0.0), since, during) if dosed else None
-            for amount, rate, dosed in entered
-        ]
-
     def _responses(self, structure: LinearStructure, at: Doses, fills, when: _When, samples: _Samples, counts) -> tuple:
         since = jnp.where(counts, samples.clock[:, None] - at.time, 0.0)
-        begins = self._entering(when, BOLUS, at.amount)
+
+        def entering(kind, amount):
+            """What a kind of dose puts into each state."""
+            here = when.kind == kind
+            places = [here if when.compartment is None else here & (when.compartment == k) for k in range(len(self.dosed))]
+            return [jnp.where(place, amount, 0.0) if dosed else 0.0 for place, dosed in zip(places, self.dosed, strict=True)]
+
+        begins = entering(BOLUS, at.amount)
         if fills is not None:
             begins = [jnp.where(when.kind == FILL, fill, begin) for fill, begin in zip(fills, begins, strict=True)]
         total = structure.advance(tuple(begins), None, since)
@@ -199,6 +177,6 @@ class _Responses:
             infused = jnp.where(
                 since < at.length, since, at.length
             )  # not the minimum, which has half of each derivative at a tie
-            after = structure.infused(tuple(self._entering(when, START, at.rate)), infused, since - infused)
+            after = structure.infused(tuple(entering(START, at.rate)), infused, since - infused)
             total = tuple(a + b for a, b in zip(total, after, strict=True))
         return tuple(jnp.where(counts, x, 0.0) for x in total)

@@ -84,7 +84,8 @@ def fit(
         networks in the equations): ``nlme.MultipleShooting(...)``, ``GrowingHorizon``, ``Collocation`` or ``PredictionError``.  The
         fit begins where they lead to, and makes no other starts unless ``starts`` asks for some; ``fit.training`` tells their course
     optimiser : stochastic training before the search, for many subjects or weights: ``nlme.Minibatches(...)``, or an optimiser of optax
-        (``optax.adam(0.01)``) for minibatches of 64 subjects.  The search finishes what it leads to
+        (``optax.adam(0.01)``) for minibatches of 64 subjects.  The search finishes what it leads to; with ``held_out=`` it leaves
+        the weights where subjects whom the descent did not see were predicted best (early stopping)
     sharding : JAX devices over which the subjects are spread, see :func:`evaluate`
     checkpoint : file in which a fit by SAEM keeps its state; where the file exists the fit goes on from it, to the same result
     checkpoint_every : seconds between two writings of it
@@ -196,9 +197,17 @@ def _descended(problem: Problem, optimiser, progress) -> tuple[Problem, str]:
     """The problem that begins where stochastic descent leads, and the descent's course in words."""
     if isinstance(problem.method, SAEM):
         raise ModelError("optimiser= is for methods with a gradient to descend; nlme.SAEM is a stochastic search of its own.")
+    how, inventory = minibatches_of(optimiser), problem.inventory
+    weights = [name for name, kind in zip(inventory.names, inventory.kinds, strict=True) if kind == "weight"]
+    if how.held_out and not weights:
+        raise ModelError(f"held_out= stops the training of networks; {type(problem.model).__name__} has no weights that move.")
     with Progress(progress, f"{type(problem.model).__name__}, minibatches") as show:
-        u, words = descend(problem, minibatches_of(optimiser), show)
-    return _from(problem.at(u), problem), words
+        u, words = descend(problem, how, show)
+    if not how.held_out:
+        return _from(problem.at(u), problem), words
+    model = problem.at(u)
+    held = dataclasses.replace(problem, model=model, inventory=Inventory(model, (*inventory.fixed, *weights)))
+    return held, f"{words} Its {len(weights)} weights stay there: estimates and errors of the other parameters are at these."
 
 
 def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **how) -> Fit:

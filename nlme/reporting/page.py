@@ -26,6 +26,7 @@ def report(
     title: str | None = None,
     units: Mapping[str, str] | None = None,
     max_subjects: int | None = None,
+    checks: int = 0,
 ) -> Path:
     """Write a fit's report: one self-contained HTML page.
 
@@ -39,6 +40,7 @@ def report(
     title : heading; the model's name by default
     units : units by endpoint name, "time" and "dose", for axes and data; the unit of time is otherwise that of the parameters
     max_subjects : how many subjects' fits are drawn; all of them by default
+    checks : simulated data sets of a predictive check and prediction distribution errors (1,000 are usual); 0: without
 
     Returns
     -------
@@ -53,7 +55,7 @@ def report(
         words = "its table is nlme.table(posterior)" if hasattr(fit, "posterior") else "nlme.describe shows a model without data"
         raise FitError(f"report takes a fit, or what nlme.evaluate returned; got {type(fit).__name__} ({words}).")
     heading = title or type(fit.model).__name__
-    made = [(key, name, _kept(name, make)) for key, name, make in _sections(fit, units, max_subjects)]
+    made = [(key, name, _kept(name, make)) for key, name, make in _sections(fit, units, max_subjects, checks)]
     made = [section for section in made if section[2]]
     links = " ".join(f'<a href="#{key}">{name}</a>' for key, name, _ in made)
     body = "\n".join(f'<section id="{key}"><h2>{name}</h2>\n{content}</section>' for key, name, content in made)
@@ -72,12 +74,13 @@ def report(
     return path
 
 
-def _sections(fit, units, max_subjects: int | None) -> list[tuple[str, str, Callable[[], str]]]:
+def _sections(fit, units, max_subjects: int | None, checks: int) -> list[tuple[str, str, Callable[[], str]]]:
     """Key, heading and maker of every section."""
     return [
         ("parameters", "Parameters", lambda: sections.parameters(fit)),
         ("precision", "Precision of the estimates", lambda: sections.precision(fit)),
         ("goodness", "Goodness of fit", lambda: sections.goodness(fit, units)),
+        ("checks", "Predictive checks", lambda: sections.checks(fit, units, checks) if checks else ""),
         ("individuals", "Individual fits", lambda: sections.individuals(fit, units, max_subjects)),
         ("effects", "Random effects", lambda: sections.random_effects(fit)),
         ("covariates", "Random effects and covariates", lambda: sections.covariates(fit)),

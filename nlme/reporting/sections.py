@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nlme.diagnostics.npde import npde
+from nlme.diagnostics.replicated import endpoints_of
+from nlme.diagnostics.vpc import vpc
 from nlme.errors import DataError
 from nlme.language.describe import describe
 from nlme.language.model import Model
@@ -109,6 +112,25 @@ def goodness(fit, units) -> str:
         "Observations against population and individual predictions (dashed: identity), and conditional weighted residuals "
         "against time and population prediction (dotted: ±1.96). Solid: local trend.",
     )
+
+
+def checks(fit, units, replicates: int, key: int = 1) -> str:
+    """A visual predictive check of every endpoint, and prediction distribution errors of the continuous ones."""
+    parts = []
+    for name in endpoints_of(fit, fit.population):
+        check = vpc(fit, key=key, replicates=replicates, endpoint=name)
+        what = (
+            f"Visual predictive check of {name}. Lines: observed. Bands: {100 * check.level:g} % intervals of {replicates} "
+            f"simulated data sets (key {key}); {100 * check.inside:.0f} % of the observed quantities lie within them. "
+            f"{' '.join(check.messages)}"
+        )
+        parts.append(_figure(check.plot(units=units), what.strip()))
+        if check.kind == "continuous":
+            errors = npde(fit, key=key, replicates=replicates, endpoint=name)
+            caption = f"Normalised prediction distribution errors of {name} ({replicates} simulated data sets, key {key})."
+            parts.append(_figure(errors.plot(units=units), caption))
+            parts.append(f'<div class="wide">{errors.to_html()}</div>')
+    return "\n".join(parts)
 
 
 def individuals(fit, units, max_subjects: int | None) -> str:

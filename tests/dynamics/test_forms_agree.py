@@ -16,7 +16,7 @@ import pytest
 from structures import STRUCTURES
 
 import nlme
-from nlme.dynamics import propagate, superposition
+from nlme.dynamics import propagate
 from nlme.language.anatomy import anatomy_of
 from nlme.language.layout import lay_out
 from nlme.language.solution import Expansion
@@ -152,10 +152,10 @@ def test_sum_over_doses_is_the_scan_over_events(structure, order, monkeypatch):
     taken = []
     superpose = propagate.superpose
     monkeypatch.setattr(propagate, "superpose", lambda *a: taken.append(1) or superpose(*a))
-    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, *_: timeline.rows == 1)
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, **_: timeline.rows == 1)
     fast = derivatives(structure, "closed", DOSING, order)
     assert taken
-    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, *_: False)
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, **_: False)
     taken.clear()
     slow = derivatives(structure, "closed", DOSING, order)
     assert not taken
@@ -173,14 +173,13 @@ UNMOVED = ("bolus", "infusion", "overlapping infusions", "additional doses", "re
         pytest.param("ThreeCompartment", 1, marks=pytest.mark.slow),
     ],
 )
-def test_sum_by_modes_is_the_scan_over_events(structure, order, monkeypatch):
-    taken = []
-    modes = superposition.Modes
-    monkeypatch.setattr(superposition, "Modes", lambda *a: taken.append(1) or modes(*a))
-    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, *_: timeline.rows == 1)
+def test_modes_are_the_scan_over_events(structure, order, monkeypatch):
+    taken, follow = [], propagate.follow_modes
+    monkeypatch.setattr(propagate, "follow_modes", lambda *a: taken.append(1) or follow(*a))
+    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, **_: False)
     fast = derivatives(structure, "closed", UNMOVED, order, rules=False)
     assert taken
-    monkeypatch.setattr(propagate, "worthwhile", lambda timeline, *_: False)
+    monkeypatch.setattr(propagate, "by_modes", lambda *_: False)
     taken.clear()
     slow = derivatives(structure, "closed", UNMOVED, order, rules=False)
     assert not taken

@@ -33,7 +33,7 @@ def ways(monkeypatch):
     def choose(summed: bool):
         taken, superpose = [], propagate.superpose
         monkeypatch.setattr(propagate, "superpose", lambda *a: taken.append(1) or superpose(*a))
-        monkeypatch.setattr(propagate, "worthwhile", lambda timeline, *_: summed and timeline.rows == 1)
+        monkeypatch.setattr(propagate, "worthwhile", lambda timeline, **_: summed and timeline.rows == 1)
         return taken
 
     return choose

@@ -1,4 +1,4 @@
-"""Qualification: the library's cases pass, a broken one fails with exit code 1, and users' folders are cases or are refused in words."""
+"""Qualification: the library's cases pass, a broken one fails with exit code 1, users' folders are cases or refused in words."""
 
 from __future__ import annotations
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 
 import nlme
@@ -73,3 +76,56 @@ def test_a_fit_goes_on_from_there(problem):
 def test_options_out_of_range(make, words):
     with pytest.raises(ModelError, match=words):
         make()
+
+
+class Curve(nlme.Model):
+    """A level that depends on x, and a network wide enough to learn the noise."""
+
+    level: nlme.Scalar = nlme.real(1.0)
+    net: nlme.MLP = nlme.mlp(inputs=("x",), outputs=1, width=12, depth=1, key=0)
+    omega: nlme.Covariance = nlme.covariance(level=0.2)
+    sd: nlme.Scalar = nlme.positive(0.3)
+    covariates = {"x": ""}
+
+    def individual(self, eta, cov):
+        return dict(level=self.level + self.net(cov.x)[0] + eta.level)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.level, self.sd)}
+
+
+def test_early_stopping_holds_the_weights_where_subjects_not_seen_are_predicted_best():
+    rng, rows = np.random.default_rng(4), []
+    for i in range(30):
+        x, eta = rng.normal(), 0.3 * rng.normal()
+        rows += [{"ID": i, "TIME": t, "DV": np.sin(x) + eta + 0.3 * rng.normal(), "x": x} for t in (1.0, 2.0)]
+    population = nlme.read_nonmem(pd.DataFrame(rows), covariates=["x"])
+    how = Minibatches(optax.adam(0.05), subjects=8, epochs=12, held_out=0.2)
+    fit = nlme.fit(Curve(), population, optimiser=how, progress=False)
+    assert fit.converged and "6 subjects held out" in fit.training[0]
+    assert all(name.startswith("net.") for name in set(fit.inventory.fixed)) and len(fit.inventory.fixed) == 37
+    assert np.any(np.asarray(fit.model.net.weights[-1]) != 0.0)  # they were trained
+    # the best of the epochs: a longer descent stops at the same place
+    u, words = descend(fit_problem(population), how)
+    later, more = descend(fit_problem(population), dataclasses.replace(how, epochs=14))
+    if words.rsplit("after", 1)[1] == more.rsplit("after", 1)[1]:
+        np.testing.assert_allclose(u, later)
+
+
+def fit_problem(population):
+    model, method = Curve(), nlme.FOCEI()
+    layout = lay_out(model, population)
+    return Problem(method, layout.model, layout, inventory_of(method, layout.model))
+
+
+def test_nobody_held_out_is_drawn(problem):
+    held = np.array([0, 5, 17])
+    drawn = [subjects for subjects, *_ in _draws(problem.layout, 20, np.random.default_rng(1), held)]
+    assert not np.isin(np.concatenate(drawn), held).any()
+
+
+def test_early_stopping_needs_a_network_and_some_to_hold_out(problem):
+    with pytest.raises(ModelError, match="no weights"):
+        nlme.fit(Phenobarbital(), problem.layout.population, optimiser=Minibatches(held_out=0.2), progress=False)
+    with pytest.raises(ModelError, match="held_out is a share"):
+        Minibatches(held_out=0.9)
