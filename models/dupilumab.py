@@ -19,6 +19,8 @@ Words
 | v_wt                         | the same, equation 1, at 75 kg                                                             |
 | omega                        | the same, variances                                                                        |
 | add, prop                    | the same; add fixed                                                                        |
+
+Below about 0.1 mg/L the saturated pathway (km 0.01 mg/L) makes the equations stiff: ``ode=nlme.Tolerances(solver="auto")``.
 """
 
 import jax.numpy as jnp

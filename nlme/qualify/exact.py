@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import lambertw
 
 import nlme
 from nlme import Scalar
@@ -17,8 +18,10 @@ BATEMAN = "Gabrielsson & Weiner, Pharmacokinetic and Pharmacodynamic Data Analys
 BEAL = (
     "Beal (2001), J Pharmacokinet Pharmacodyn 28:481, doi:10.1023/A:1012299115260: a censored value counts Phi((lloq - f) / sd)"
 )
+GOUDAR = "Goudar, Sonnad & Duggleby (1999), Biochim Biophys Acta 1429:377, doi:10.1016/S0167-4838(98)00247-7 (Lambert's W)"
 
 DOSE, CL, V, KA = 100.0, 4.0, 30.0, 1.2
+VMAX, KM = 8.0, 1.5
 TIMES = (0.5, 1.0, 2.0, 5.0, 12.0, 23.0)
 
 
@@ -38,7 +41,7 @@ class Lines(nlme.Model):
 
 
 class Oral(nlme.Model):
-    """One compartment, closed form; ``equations`` has the same as a system to be solved."""
+    """One compartment with absorption, closed form."""
 
     cl: Scalar = nlme.positive(CL)
     v: Scalar = nlme.positive(V)
@@ -55,15 +58,11 @@ class Oral(nlme.Model):
         return {"conc": nlme.additive(state.central / ind.v, self.sd)}
 
 
-class Equations(Oral):
-    """The same as equations."""
+class Saturable(Oral):
+    """Michaelis-Menten elimination after a bolus, as equations: nothing but a solver finds its course."""
 
     def dynamics(self, ind):
-        def rhs(t, a):
-            absorbed = ind.ka * a.depot
-            return {"depot": -absorbed, "central": absorbed - ind.cl / ind.v * a.central}
-
-        return nlme.ODE(rhs, states=("depot", "central"))
+        return nlme.pk.michaelis_menten(v=ind.v, vmax=VMAX, km=KM)
 
 
 class TwoCompartments(Oral):
@@ -93,10 +92,10 @@ def _read(rows: list[dict]):
     return nlme.read_nonmem(pd.DataFrame(rows))
 
 
-def _course(model, dose: dict, times=TIMES) -> np.ndarray:
-    """Concentrations at ``times`` after one dose record."""
+def _course(model, dose: dict, cmt: int = 2) -> np.ndarray:
+    """Concentrations at ``TIMES`` after one dose record."""
     rows = [dict(ID=1, TIME=0.0, DV=np.nan, EVID=1) | dose]
-    rows += [dict(ID=1, TIME=t, DV=1.0, EVID=0) | {key: 0.0 for key in dose if key != "CMT"} | {"CMT": 2} for t in times]
+    rows += [dict(ID=1, TIME=t, DV=1.0, EVID=0) | {key: 0.0 for key in dose if key != "CMT"} | {"CMT": cmt} for t in TIMES]
     found = nlme.predict(model, _read(rows))
     return found.loc[found["EVID"] == 0, "conc"].to_numpy()
 
@@ -148,9 +147,9 @@ def steady_state() -> Iterator[Check]:
 
 
 def equations() -> Iterator[Check]:
-    t, k = np.array(TIMES), CL / V
-    expected = DOSE / V * KA / (KA - k) * (np.exp(-k * t) - np.exp(-KA * t))
-    yield from _each("first-order absorption", _course(Equations(), dict(AMT=DOSE, CMT=1)), expected, 1e-6)
+    start = DOSE / V / KM
+    expected = [KM * lambertw(start * math.exp(start - VMAX / V / KM * t)).real for t in TIMES]
+    yield from _each("saturable elimination", _course(Saturable(), dict(AMT=DOSE, CMT=1), cmt=1), expected, 1e-6)
 
 
 def censored() -> Iterator[Check]:

@@ -140,7 +140,7 @@ CASES = (
     Case("one-compartment", "One compartment: bolus, absorption, infusion", exact.BATEMAN, exact.one_compartment),
     Case("two-compartments", "Two compartments after a bolus", exact.BATEMAN, exact.two_compartments),
     Case("steady-state", "Steady state of repeated boluses", exact.BATEMAN, exact.steady_state),
-    Case("equations", "A system of equations against its closed form", exact.BATEMAN, exact.equations),
+    Case("equations", "Differential equations: saturable elimination", exact.GOUDAR, exact.equations),
     Case("censored", "Values below the limit of quantification (M3)", exact.BEAL, exact.censored),
     Case("theophylline-fit", "Theophylline, fitted by FOCEI", THEOPHYLLINE, theophylline_fit, full=True),
     Case("phenobarbital-fit", "Phenobarbital, fitted by FOCEI", PHENOBARBITAL, phenobarbital_fit, full=True),
