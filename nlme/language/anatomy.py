@@ -277,11 +277,7 @@ def anatomy_of(model: Model, infos: Mapping[str, CovariateInfo] | None = None) -
     ModelError
         Any of the methods is missing, misspells a name, takes a number for a word or returns something of the wrong form.
     """
-    try:
-        key = _form(model, infos)
-        hash(key)
-    except TypeError:  # something in the model has no hash
-        return _traced(model, infos)
+    key = _form(model, infos)
     if key not in _known:
         found = _traced(model, infos)
         while len(_known) >= _KEPT:
@@ -298,10 +294,19 @@ def _form(model: Model, infos: Mapping[str, CovariateInfo] | None) -> tuple:
     """All that tracing sees: code, structure, shapes, whatever is no number, and what is known of the covariates."""
     leaves, structure = jax.tree.flatten(model)
     shown = tuple(
-        x.shape if eqx.is_inexact_array(x) else (type(x), np.asarray(x).tobytes() if eqx.is_array(x) else x) for x in leaves
+        x.shape if eqx.is_inexact_array(x) else (type(x), np.asarray(x).tobytes() if eqx.is_array(x) else _hashed(x)) for x in leaves
     )
-    code = tuple(getattr(type(model), name, None) for name in dir(type(model)) if not name.startswith("__"))
-    return type(model), code, structure, shown, None if infos is None else repr(sorted(infos.items()))
+    code = tuple(_hashed(getattr(type(model), name, None)) for name in dir(type(model)) if not name.startswith("__"))
+    return type(model), code, _hashed(structure), shown, None if infos is None else repr(sorted(infos.items()))
+
+
+def _hashed(value):
+    """The value, or its text where it has no hash (a dict of covariates)."""
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value
 
 
 def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
