@@ -294,7 +294,8 @@ def _form(model: Model, infos: Mapping[str, CovariateInfo] | None) -> tuple:
     """All that tracing sees: code, structure, shapes, whatever is no number, and what is known of the covariates."""
     leaves, structure = jax.tree.flatten(model)
     shown = tuple(
-        x.shape if eqx.is_inexact_array(x) else (type(x), np.asarray(x).tobytes() if eqx.is_array(x) else _hashed(x)) for x in leaves
+        x.shape if eqx.is_inexact_array(x) else (type(x), np.asarray(x).tobytes() if eqx.is_array(x) else _hashed(x))
+        for x in leaves
     )
     code = tuple(_hashed(getattr(type(model), name, None)) for name in dir(type(model)) if not name.startswith("__"))
     return type(model), code, _hashed(structure), shown, None if infos is None else repr(sorted(infos.items()))

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FEW = 100  # effective draws: the Monte-Carlo error of a mean is a tenth of the standard deviation
-_NODES = 4  # for each draw
-_CHAINS, _WARMUP = 4, 400  # of NUTS
+_NODES, _LEAST = 4, 1000  # for each draw, and in all
+_CHAINS, _WARMUP, _KEPT = 4, 400, 100  # of NUTS; draws that a chain makes at least, to be judged by
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -240,7 +240,7 @@ def drawn_given(layout: Layout, starts: np.ndarray, draws: int, key, ode: Tolera
     import pandas as pd
 
     anatomy, model, n = layout.anatomy, layout.model, layout.n_subjects
-    method = ImportanceSampling(_NODES * draws, ode=ode)
+    method = ImportanceSampling(max(_LEAST, _NODES * draws), ode=ode)
     placing, choosing, chains = jax.random.split(key, 3)
     numbers = jax.random.bits(placing, (n,))
     found, centre, scatter = threaded(_proposals, layout.arrays, method, anatomy, model, jnp.asarray(starts), numbers)
@@ -326,14 +326,15 @@ def _by_nuts(layout: Layout, arrays, about, draws: int, key, ode: Tolerances):
     with Line(False, "") as show:
         sampler.begin(lambda key, spread: starting_point({"effects": centre.shape}, key, spread), starting, key, _CHAINS)
         sampler.run(_WARMUP, show, "", lambda pieces: None, [])
-        sampler.run(-(-draws // _CHAINS), show, "", lambda pieces: None, pieces)
+        sampler.run(max(-(-draws // _CHAINS), _KEPT), show, "", lambda pieces: None, pieces)
     kept = joined(pieces)
     b = np.asarray(centre + scatter * kept.w["effects"])
     with np.errstate(invalid="ignore", divide="ignore"):
         effective = np.nan_to_num(effective_sample_size(b)).min(axis=-1)
         quality = dict(how="NUTS", nodes=0, effective=effective, r_hat=split_gelman_rubin(b).max(axis=-1))
     quality["divergences"] = int(kept.diverging.sum())
-    flat = np.moveaxis(b, 1, 0).reshape(-1, *b.shape[2:])[:draws]  # of all chains in turn
+    flat = np.moveaxis(b, 1, 0).reshape(-1, *b.shape[2:])  # of all chains in turn
+    flat = flat[np.linspace(0, len(flat) - 1, draws).astype(int)]
     members = np.zeros(flat.shape[:2], int)
     if anatomy.mixture:
         logs = jax.jit(jax.vmap(lambda b: totals(b, 0)))(jnp.asarray(flat))

@@ -1,6 +1,6 @@
 """Counterfactuals: what another regimen would have done to the same people.
 
-Every person keeps its own random effects, of which draws are taken given its data (``nlme.fitting.individual_draws``), and (with
+Every person keeps its own random effects, of which draws are taken given its data (``nlme.simulation.individual_draws``), and (with
 ``uncertainty=``) so are the parameters.  Draw d of person i under regimen A and under the baseline B differ in nothing but the doses:
 
     difference_id = m(A; theta_d, eta_id) - m(B; theta_d, eta_id),        ratio_id = m(A; ...) / m(B; ...)
@@ -27,8 +27,8 @@ from nlme.data.regimen import Regimen
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, FitError, name_error
 from nlme.fitting.evaluated import Evaluated
-from nlme.fitting.individual_draws import individual_draws, modes_at
 from nlme.simulation.exposure import Courses, _interval, _measures
+from nlme.simulation.individual_draws import individual_draws, modes_at
 from nlme.simulation.parameters import Uncertain, drawn_parameters
 from nlme.simulation.predict import effects_among, members_of
 from nlme.simulation.records import Design, Records

@@ -12,13 +12,13 @@ import numpy as np
 
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError
-from nlme.fitting.individual_draws import modes_at
 from nlme.fitting.result import Evaluated
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.sites import sites_of
 from nlme.parameters.draws import Drawn, model_at
 from nlme.simulation.data_sets import data_sets
+from nlme.simulation.individual_draws import modes_at
 from nlme.simulation.parameters import Uncertain, drawn_parameters
 from nlme.simulation.predict import effects_among, effects_of, members_of, model_of
 from nlme.simulation.records import Design, Records

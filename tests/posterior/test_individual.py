@@ -82,3 +82,10 @@ def test_what_has_no_individual_posterior_is_refused():
         nlme.individual_posterior(Means(), key=1)
     with pytest.raises(nlme.ModelError, match="draws"):
         nlme.individual_posterior(Means(), population, draws=0, key=1)
+
+
+def test_a_handful_of_draws_by_nuts(monkeypatch):
+    """Fewer than the chains are judged by: so many are made, and some are taken."""
+    monkeypatch.setattr(individual, "UNRELIABLE", -10.0)
+    found = nlme.individual_posterior(Means(), groups(), draws=6, key=1)
+    assert found.eta.shape == (6, 6, 1) and np.isfinite(found.eta).all() and (found.quality.how == "NUTS").all()

@@ -9,7 +9,7 @@ import pytest
 from one_compartment_people import OneCompartment, people
 
 import nlme
-from nlme.fitting.individual_draws import individual_draws, modes_at
+from nlme.simulation.individual_draws import individual_draws, modes_at
 from nlme.parameters.draws import Drawn
 from nlme.parameters.inventory import Inventory
 

@@ -1,8 +1,8 @@
 """Random effects of the subjects of a fit: their modes at other parameters, and draws from their distribution given the data.
 
-A draw is taken from the nodes b_k of the subject's integral with chances proportional to what each adds to it (sampling importance
-resampling: Rubin 1988; nodes and weights of ``nlme.marginal.quadrature.ImportanceSampling``), so that draws of h(eta) have the mean
-and spread of ``fit.conditional``.  Where parameters are drawn too, draw d of the random effects is given draw d of the parameters:
+At the estimate these are the draws of :func:`nlme.individual_posterior`.  Where parameters are drawn too, draw d of the random effects is
+given draw d of the parameters, one of the nodes of the subject's integral there taken with chances proportional to what each adds to it
+(sampling importance resampling: Rubin 1988; nodes and weights of ``nlme.marginal.quadrature.ImportanceSampling``):
 
     theta_d ~ what the uncertainty of the estimates is,        eta_d ~ p(eta | y_i, theta_d)
 
@@ -19,21 +19,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp
 
 from nlme.errors import ModelError
 from nlme.fitting.evaluated import Evaluated, post_hoc_method
-from nlme.fitting.monte_carlo import UNRELIABLE, pareto_k, weighted_nodes
+from nlme.fitting.monte_carlo import weighted_nodes
 from nlme.language.density import effects_from
 from nlme.language.ragged import over_subjects, threaded
 from nlme.marginal.mode import begin_mode
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.marginal.subjects import at_mode
 from nlme.parameters.draws import Drawn
+from nlme.posterior.individual import individual_posterior
 
 _NODES = 200  # of which one is drawn, where every draw has parameters of its own
 _NUMBERS = 2_000_000  # in the nodes' predictions of what is worked off at once
-_FEW = 100  # effective draws
+_FEW = 10  # effective nodes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,26 +132,11 @@ def _mode(method, anatomy, model, data, start):
 
 
 def _at_the_estimate(fit: Evaluated, draws: int, key) -> IndividualDraws:
-    """All draws from one set of nodes."""
-    method = ImportanceSampling(max(1000, 4 * draws), ode=fit.method.ode)
-    anatomy, model, layout = fit.layout.anatomy, fit.model, fit.layout
-    nodes, logs = (np.asarray(x) for x in threaded(_nodes, layout.arrays, method, anatomy, model, jnp.asarray(fit.b)))
-    count, (members, k) = len(logs), logs.shape[1:]
-    logs = logs.reshape(count, -1)
-    weights = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
-    at = np.asarray(jax.random.uniform(key, (count, draws)))
-    chosen = np.stack([np.searchsorted(np.cumsum(w) / w.sum(), u) for w, u in zip(weights, at, strict=True)])
-    chosen = np.minimum(chosen, logs.shape[1] - 1)
-    b = np.take_along_axis(nodes.reshape(count, members * k, -1), chosen[..., None], axis=1)
-    eta = b @ np.asarray(anatomy.cholesky(model)).T
-    effective = 1.0 / np.sum(weights**2, axis=1)
-    shape = pareto_k(np.asarray(logsumexp(logs.reshape(count, members, k), axis=1)))
-    return IndividualDraws(np.moveaxis(eta, 0, 1), (chosen // k).T, effective, _said(fit, effective, shape, _FEW))
-
-
-@eqx.filter_jit
-def _nodes(arrays, method, anatomy, model, b):
-    return over_subjects(lambda data, b: (weighted_nodes(method, anatomy, model, data, b), ()), arrays, b)[0]
+    """All draws at the fit's parameters (:func:`nlme.individual_posterior`)."""
+    found = individual_posterior(fit, draws=draws, key=key)
+    eta = np.moveaxis(found.eta, 0, 1)
+    members = np.zeros(eta.shape[:2], int) if found.members is None else found.members.T
+    return IndividualDraws(eta, members, found.quality["effective"].to_numpy(), found.messages)
 
 
 def _at_draws(fit: Evaluated, key, drawn: Drawn) -> IndividualDraws:
@@ -171,7 +156,7 @@ def _at_draws(fit: Evaluated, key, drawn: Drawn) -> IndividualDraws:
         parts.append([np.asarray(x).reshape(size, count, *x.shape[1:])[: len(drawn) - begin] for x in found])
     eta, members, effective, found = (np.concatenate(x) for x in zip(*parts, strict=True))
     least = effective.min(axis=0)
-    return IndividualDraws(eta, members, least, _unfound(fit, found) + _said(fit, least, np.zeros(count), _FEW // 10))
+    return IndividualDraws(eta, members, least, _unfound(fit, found) + _said(fit, least))
 
 
 @eqx.filter_jit
@@ -191,9 +176,9 @@ def _drawn(arrays, searching, method, anatomy, base, drawn, b, members, replicat
     return over_subjects(of_subject, arrays, b, members, replicates, numbers, keys)[0]
 
 
-def _said(fit: Evaluated, effective: np.ndarray, shape: np.ndarray, few: int) -> list[str]:
-    bad = np.flatnonzero((effective < few) | ~(shape < UNRELIABLE))
+def _said(fit: Evaluated, effective: np.ndarray) -> list[str]:
+    bad = np.flatnonzero(effective < _FEW)
     if not len(bad):
         return []
     listed = ", ".join(f"{fit.population.ids[i]} ({effective[i]:.0f})" for i in bad[:5]) + (" ..." if len(bad) > 5 else "")
-    return [f"The draws of {len(bad)} subjects come from few effective nodes or weights with heavy tails: {listed}."]
+    return [f"The draws of {len(bad)} subjects come from few effective nodes: {listed}."]
