@@ -51,9 +51,18 @@ class Description:
             body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
             head = f"<tr>{cells('th', header)}</tr>" if any(header) else ""
             parts.append(f"<h4>{html.escape(title)}</h4><table>{head}{body}</table>")
-        if self.model is not None and (equations := _equations(self.model)):
+        if equations := self.equations():
             parts.append(f"<h4>Equations</h4>{equations}")
         return '<div class="tex2jax_ignore mathjax_ignore">' + "".join(parts) + "</div>"
+
+    def equations(self) -> str:
+        """The model's equations as HTML; nothing where they cannot be written, or sympy is not installed."""
+        from nlme.language.equations import equations
+
+        try:
+            return equations(self.model).html()
+        except ModelError:
+            return ""
 
 
 def describe(model: Model | type[Model]) -> Description:
@@ -95,16 +104,6 @@ def describe(model: Model | type[Model]) -> Description:
     sections.append(_endpoints(model, anatomy))
     summary = documentation(model).split("\n\n")[0].replace("\n", " ")
     return Description(type(model).__name__, summary, tuple(sections), model)
-
-
-def _equations(model: Model) -> str:
-    """The model's equations as HTML; nothing where they cannot be written, or sympy is not installed."""
-    from nlme.language.equations import equations
-
-    try:
-        return equations(model).html()
-    except ModelError:
-        return ""
 
 
 def _parameters(model: Model):

@@ -17,6 +17,7 @@ from nlme.language.model import Model
 from nlme.language.typeset import LaTeX, MathML, Text, typeset
 from nlme.structure.base import DOSE_RULES
 
+_SPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 LARGEST = 12  # weights of a network that is written out unasked
 
 Formulas = dict[str, Any]
@@ -130,10 +131,10 @@ class Equations:
         return found
 
     def html(self) -> str:
-        """A fragment of HTML with all equations as MathML; nothing is loaded from elsewhere."""
+        """A fragment of HTML with all equations as MathML, which needs nothing else on a page."""
         parts = []
         for heading, equations in self.mathml().items():
-            body = "".join(f'<p style="margin:4px 0 4px 16px">{one}</p>' for one in equations)
+            body = "".join(f'<p style="margin:4px 0 4px 16px">{one.replace(_SPACE, "")}</p>' for one in equations)
             parts.append(f"<h5>{html.escape(heading)}</h5>{body}")
         parts += [f"<p>{html.escape(note)}</p>" for note in self.notes]
         return '<div class="equations">' + "".join(parts) + "</div>"
@@ -142,7 +143,7 @@ class Equations:
 
 
 def _math(inside: str) -> str:
-    return f'<math xmlns="http://www.w3.org/1998/Math/MathML"><mrow>{inside}</mrow></math>'
+    return f"<math{_SPACE}><mrow>{inside}</mrow></math>"
 
 
 def _escaped(text: str) -> str:

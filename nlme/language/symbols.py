@@ -27,10 +27,17 @@ RELATIONS = {
 }  # sympy's classes by the names that they are made with
 
 
+_TURNED = {"Eq": "Eq", "Ne": "Ne", "Lt": "Gt", "Le": "Ge", "Gt": "Lt", "Ge": "Le"}
+
+
 class whole_part(sympy.Function):
     """A number without what stands behind its point: 1 of 1.7, -1 of -1.7."""
 
     nargs = 1
+
+    @classmethod
+    def eval(cls, x):
+        return sympy.Integer(int(x)) if isinstance(x, sympy.Number) and x.is_finite else None
 
 
 def symbol(name: str) -> sympy.Symbol:
@@ -78,10 +85,20 @@ def multiply(a: Formula, b: Formula) -> Formula:
     for factor in (*sympy.Mul.make_args(a), *_pieces(b)):
         if factor in (1, -1):
             sign *= int(factor)
+        elif factors and (n := _whole_power(factors[-1], factor)):
+            factors[-1] = sympy.Pow(factor, n + 1, evaluate=False)
         else:
             factors.append(factor)
     factors = [sympy.Integer(-1), *factors] if sign < 0 else factors
     return factors[0] if len(factors) == 1 else sympy.Mul(*factors, evaluate=False)
+
+
+def _whole_power(x: Formula, base: Formula) -> int:
+    """n > 0 where ``x`` is written base^n, 0 otherwise."""
+    if x == base and not is_number(x):
+        return 1
+    written = isinstance(x, sympy.Pow) and x.base == base and isinstance(x.exp, sympy.Integer) and x.exp > 0
+    return int(x.exp) if written else 0
 
 
 def _pieces(b: Formula) -> tuple[Formula, ...]:
@@ -150,6 +167,20 @@ def function(name: str) -> Callable[..., Formula]:
     return applied
 
 
+def extreme(name: str) -> Callable[[Formula, Formula], Formula]:
+    """sympy's Max or Min of two, without infinities that change nothing; one within another is one."""
+    kind = getattr(sympy, name)
+    idle = -sympy.oo if kind is sympy.Max else sympy.oo
+
+    def applied(a, b):
+        parts = [p for x in (a, b) for p in (x.args if isinstance(x, kind) else (x,)) if p != idle]
+        if all(map(is_number, parts)):
+            return kind(*parts)
+        return parts[0] if len(set(parts)) == 1 else kind(*parts, evaluate=False)
+
+    return applied
+
+
 def comparison(name: str) -> Callable[[Formula, Formula], Formula]:
     """A relation by its name in sympy; finite numbers are equal to themselves and to no infinity."""
     kind = getattr(sympy, name)
@@ -157,6 +188,8 @@ def comparison(name: str) -> Callable[[Formula, Formula], Formula]:
     def compared(a, b):
         if is_number(a) and is_number(b):
             return sympy.true if kind(a, b) == True else sympy.false  # noqa: E712
+        if is_number(a):
+            return comparison(_TURNED[name])(b, a)
         if a == b:
             return sympy.true if kind in (sympy.Eq, sympy.Le, sympy.Ge) else sympy.false
         if (infinite := {sympy.oo, -sympy.oo} & {a, b}) and kind in (sympy.Eq, sympy.Ne):
@@ -210,7 +243,7 @@ def choose(condition: Formula, yes: Formula, no: Formula) -> Formula:
     return cases([(assumed(yes, condition), condition), (assumed(no, opposite(condition)), sympy.true)])
 
 
-def choosetruth(condition: Formula, yes: Formula, no: Formula) -> Formula:
+def choose_truth(condition: Formula, yes: Formula, no: Formula) -> Formula:
     """The same of conditions."""
     return either(both(condition, yes), both(opposite(condition), no))
 
@@ -223,6 +256,8 @@ def cases(listed: Sequence[tuple[Formula, Formula]]) -> Formula:
             flat += [(v, c) for v, c in value.args]
         elif condition != sympy.false:
             flat.append((value, condition))
+        if condition == sympy.true:
+            break
     *first, last = flat
     # a value that the last one takes anyway where its condition, an equality, holds
     while first and (first[-1][0] == last[0] or _is_equality(first[-1][1], last[0], first[-1][0])):
@@ -317,6 +352,22 @@ def position(x: Formula) -> Formula | None:
     return None
 
 
+def unclamped(x: Formula, last: int) -> Formula:
+    """k where ``x`` is k, or its nearer end where that is not from 0 to ``last``."""
+    if isinstance(x, sympy.Min) and len(x.args) == 2 and sympy.Integer(last) in x.args:
+        (inner,) = (a for a in x.args if a != last)
+        if isinstance(inner, sympy.Max) and len(inner.args) == 2 and sympy.Integer(0) in inner.args:
+            return next(a for a in inner.args if a != 0)
+    return x
+
+
+def known_cases(x: Formula) -> list[tuple[int, Formula]] | None:
+    """(number, condition) of a choice between numbers; None for anything else."""
+    if isinstance(x, sympy.Piecewise) and all(isinstance(value, sympy.Integer) for value, _ in x.args):
+        return [(int(value), condition) for value, condition in x.args]
+    return None
+
+
 def logarithms(x: Formula) -> list[Formula]:
     """What logarithms are taken of in ``x``, from outside to inside."""
     return [node.args[0] for node in sympy.preorder_traversal(x) if isinstance(node, sympy.log)]
@@ -359,7 +410,7 @@ def compiled(arguments: Sequence[Formula], x: Formula, functions: Mapping[str, C
     def value(numbers):
         try:
             found = run(*numbers)
-        except (ValueError, ZeroDivisionError, OverflowError):
+        except (ArithmeticError, ValueError, TypeError, NameError):  # a logarithm of -1, 1/0, an infinity that is complex
             return math.nan
         return math.nan if isinstance(found, complex) else float(found)
 

@@ -27,14 +27,32 @@ class Unreadable(ModelError):
     """An operation that has no formula."""
 
 
-def _softplus(x):
-    return s.function("log")(s.add(s.number(1), s.exponential(x)))
+def _one_over(x):
+    return s.divide(s.number(1), x)
 
 
 def _logistic(x):
-    return s.divide(s.number(1), s.add(s.number(1), s.exponential(s.negative(x))))
+    return _one_over(s.add(s.number(1), s.exponential(s.negative(x))))
 
 
+def _normal_cdf(x):
+    return s.divide(s.add(s.number(1), s.function("erf")(s.divide(x, s.root(s.number(2))))), s.number(2))
+
+
+# Functions of jax.numpy and jax.nn by the names of their calls: what they compute, without how they avoid overflow.
+_FUNCTIONS: dict[str, tuple[int, Callable]] = {
+    "softplus": (1, lambda x: s.function("log")(s.add(s.number(1), s.exponential(x)))),
+    "remainder": (2, lambda x, y: s.function("Mod")(x, y)),
+    "floor_divide": (2, lambda x, y: s.function("floor")(s.divide(x, y))),
+    "ndtr": (1, _normal_cdf),
+}
+_PLACES = {  # operands whose elements an operation moves, the others being positions
+    "dynamic_slice": (0,),
+    "gather": (0,),
+    "scatter": (0, 2),
+    "dynamic_update_slice": (0, 1),
+    "pad": (0, 1),
+}
 _HALF = s.fraction(1, 2)
 _ELEMENTWISE: dict[str, Callable] = {
     "add": s.add,
@@ -53,9 +71,13 @@ _ELEMENTWISE: dict[str, Callable] = {
     "log1p": lambda x: s.function("log")(s.add(s.number(1), x)),
     "logistic": _logistic,
     "erfc": lambda x: s.subtract(s.number(1), s.function("erf")(x)),
-    "clamp": lambda low, x, high: s.function("Min")(s.function("Max")(x, low), high),
+    "clamp": lambda low, x, high: s.extreme("Min")(s.extreme("Max")(x, low), high),
     "is_finite": lambda x: s.number(True),
+    "max": s.extreme("Max"),
+    "min": s.extreme("Min"),
+    "rem": lambda x, y: s.subtract(x, s.multiply(y, s.truncated(s.divide(x, y)))),
     "and": s.both,
+    "xor": lambda a, b: s.choose_truth(a, s.opposite(b), b),
     "or": s.either,
     "not": s.opposite,
 } | {
@@ -66,8 +88,6 @@ _ELEMENTWISE: dict[str, Callable] = {
         "sign": "sign",
         "floor": "floor",
         "ceil": "ceiling",
-        "max": "Max",
-        "min": "Min",
         "erf": "erf",
         "lgamma": "loggamma",
         "sin": "sin",
@@ -87,12 +107,12 @@ _ELEMENTWISE: dict[str, Callable] = {
 }  # fmt: skip
 _COMPARED = {"eq": "Eq", "ne": "Ne", "lt": "Lt", "le": "Le", "gt": "Gt", "ge": "Ge"}
 _ELEMENTWISE |= {name: s.comparison(kind) for name, kind in _COMPARED.items()}
-_LOGICAL = {"and", "or", "not"}
+_LOGICAL = {"and", "or", "not", "xor"}
 _REDUCED = {
     "reduce_sum": (s.add, 0),
     "reduce_prod": (s.multiply, 1),
-    "reduce_max": (s.function("Max"), None),
-    "reduce_min": (s.function("Min"), None),
+    "reduce_max": (s.extreme("Max"), None),
+    "reduce_min": (s.extreme("Min"), None),
     "reduce_and": (s.both, True),
     "reduce_or": (s.either, False),
 }
@@ -172,6 +192,10 @@ class Reading:
             return self._cond(p["branches"], inputs)
         if name == "scan":
             return self._scan(p, inputs)
+        if name == "unstack":
+            return list(np.moveaxis(symbolic(inputs[0]), p["axis"], 0))
+        if name == "split":
+            return np.split(symbolic(inputs[0]), np.cumsum(p["sizes"])[:-1], axis=p["axis"])
         return [self._one(equation, name, p, inputs)]
 
     def _called(self, inner, name: str, inputs: list) -> list:
@@ -179,8 +203,8 @@ class Reading:
         found = self._named(name, inputs)
         if found is not None:
             return found
-        if name == "softplus" and len(inputs) == 1:
-            return [_elementwise(_softplus, *inputs)]
+        if name in _FUNCTIONS and len(inputs) == _FUNCTIONS[name][0] and closed.out_avals[0].dtype == np.float64:
+            return [_elementwise(_FUNCTIONS[name][1], *inputs)]
         return self.through(closed, inputs)
 
     def _one(self, equation, name: str, p: dict, inputs: list) -> np.ndarray:
@@ -213,8 +237,15 @@ class Reading:
             return _dot(*map(symbolic, inputs), p["dimension_numbers"])
         if name == "dynamic_slice" and not all(map(_known, inputs[1:])):
             return self._sliced(symbolic(inputs[0]), inputs[1:], p["slice_sizes"])
-        if name in ("dynamic_slice", "gather") and all(map(_known, inputs[1:])):
-            return _taken(equation, inputs)
+        if name == "argmax" and kind == np.bool_ and len(p["axes"]) == 1:
+            return _first_true(symbolic(inputs[0]), p["axes"][0])
+        if name == "cumsum":
+            return _running(symbolic(inputs[0]), p["axis"], p["reverse"])
+        places = _PLACES.get(name)
+        if places is not None and all(_known(x) for k, x in enumerate(inputs) if k not in places):
+            return _taken(equation, inputs, places)
+        if name == "gather" and inputs[1].size == 1 and len(p["dimension_numbers"].start_index_map) == 1:
+            return self._gathered(equation, inputs)
         raise Unreadable(name)
 
     def _cond(self, branches, inputs: list) -> list:
@@ -253,6 +284,14 @@ class Reading:
             return _elementwise(lambda *v: _by_position(indices[k], v, indices[k] in self.positions), *options)
 
         return at(())
+
+    def _gathered(self, equation, inputs: list) -> np.ndarray:
+        """Elements at one position that a formula says."""
+        x, where = inputs
+        index = self._position(s.element(where))
+        (axis,) = equation.params["dimension_numbers"].start_index_map
+        options = [_taken(equation, [x, np.full(where.shape, k)], (0,)) for k in range(x.shape[axis])]
+        return _elementwise(lambda *v: _by_position(index, v, index in self.positions), *options)
 
     def _position(self, index):
         """The position that a formula says, taken to be 0 or more where it counts from the end otherwise."""
@@ -293,8 +332,12 @@ def _selected(equation, which, *values) -> np.ndarray:
 
 def _by_position(index, values: Sequence, positive: bool = False):
     """The value at a position, which may be known to be 0 or more; positions beyond the ends are the ends."""
-    if len(values) == 2 and (condition := s.truth(index)) is not None:
-        return s.choose(condition, values[1], values[0])
+    last = len(values) - 1
+    index = s.unclamped(index, last)
+    if s.is_number(index):
+        return values[min(max(int(index), 0), last)]
+    if (known := s.known_cases(index)) is not None:
+        return s.cases([(values[min(max(k, 0), last)], condition) for k, condition in known])
     found = values[-1]
     for k in reversed(range(len(values) - 1)):
         held = s.comparison("Eq" if k or positive else "Le")(index, s.number(k))
@@ -343,17 +386,37 @@ def _dot(a: np.ndarray, b: np.ndarray, numbers) -> np.ndarray:
     return array_of((total(*at) for at in np.ndindex(many, left.shape[1], right.shape[1])), shape)
 
 
-def _taken(equation, inputs: list) -> np.ndarray:
-    """Elements taken from known positions: the operation itself says which, asked of the positions."""
-    x = symbolic(inputs[0])
-    positions = np.arange(x.size).reshape(x.shape)
-    params = dict(equation.params)
+def _first_true(x: np.ndarray, axis: int) -> np.ndarray:
+    """Position of the first condition that holds, 0 where none does."""
+    return _elementwise(
+        lambda *conditions: s.cases([*((s.number(k), c) for k, c in enumerate(conditions)), (s.number(0), s.number(True))]),
+        *np.moveaxis(x, axis, 0),
+    )
+
+
+def _running(x: np.ndarray, axis: int, reverse: bool) -> np.ndarray:
+    """Running sums."""
+    rows = list(np.moveaxis(x, axis, 0))[:: -1 if reverse else 1]
+    sums = rows[:1]
+    for row in rows[1:]:
+        sums.append(_elementwise(s.add, sums[-1], row))
+    return np.moveaxis(np.stack(sums[:: -1 if reverse else 1]), 0, axis)
+
+
+def _taken(equation, inputs: list, places: Sequence[int]) -> np.ndarray:
+    """Elements that change their place: the operation itself says how, asked of the numbers of the elements of ``places``."""
+    params, start, asked, pool = dict(equation.params), 0, list(inputs), []
+    for k in places:
+        x = symbolic(inputs[k])
+        asked[k] = np.arange(start, start + x.size).reshape(x.shape)
+        pool += list(x.ravel())
+        start += x.size
     if "fill_value" in params:
         params["fill_value"] = -1
-    found = np.asarray(equation.primitive.bind(jnp.asarray(positions), *map(jnp.asarray, inputs[1:]), **params))
-    if np.any((found < 0) | (found >= x.size)):
+    found = np.asarray(equation.primitive.bind(*map(jnp.asarray, asked), **params))
+    if np.any((found < 0) | (found >= len(pool))):
         raise Unreadable(f"{equation.primitive.name} beyond an array's end")
-    return array_of((x.ravel()[k] for k in found.ravel()), found.shape)
+    return array_of((pool[k] for k in found.ravel()), found.shape)
 
 
 def elements(shape: tuple[int, ...]) -> list[str]:

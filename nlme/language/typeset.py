@@ -20,7 +20,7 @@ _RELATIONS = {
     "StrictGreaterThan": ">",
     "GreaterThan": ">=",
 }
-_PLAIN = {"loggamma": "lgamma", "ceiling": "ceil", "whole_part": "int", "Max": "max", "Min": "min"}
+_PLAIN = {"loggamma": "lgamma", "ceiling": "ceil", "whole_part": "int", "Mod": "mod", "Max": "max", "Min": "min"}
 GREEK = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η", "theta": "θ", "iota": "ι",
     "kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "xi": "ξ", "pi": "π", "rho": "ρ", "sigma": "σ", "tau": "τ", "upsilon": "υ",
@@ -320,6 +320,8 @@ def _signed(x) -> tuple[bool, object]:
     """Whether a minus stands in front of a term, and the factors without it."""
     if x.func.__name__ == "Mul" and x.args[0] == -1:
         return True, x.args[1:]
+    if x.func.__name__ == "Mul" and x.args[0].is_number and not x.args[0].args and x.args[0].is_negative:
+        return True, (-x.args[0], *x.args[1:])
     return False, x.args if x.func.__name__ == "Mul" else (x,)
 
 
