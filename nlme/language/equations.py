@@ -143,7 +143,7 @@ class Equations:
 
 
 def _math(inside: str) -> str:
-    return f"<math{_SPACE}><mrow>{inside}</mrow></math>"
+    return f'<math{_SPACE} displaystyle="true"><mrow>{inside}</mrow></math>'
 
 
 def _escaped(text: str) -> str:

@@ -106,7 +106,7 @@ class Text:
 class LaTeX(Text):
     """What stands between two dollar signs."""
 
-    times = r" \, "
+    times = r" \cdot "
     relations = {"!=": r"\neq", "<=": r"\leq", ">=": r"\geq"}
     over_levels = (SUM, SUM)
     over_level = POWER
@@ -115,7 +115,10 @@ class LaTeX(Text):
     def number(self, value: str) -> str:
         value = {"inf": r"\infty", "-inf": r"-\infty"}.get(value, value)
         mantissa, mark, exponent = value.partition("e")
-        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if mark else value
+        if not mark:
+            return value
+        factor = "" if mantissa == "1" else rf"{mantissa} \cdot "
+        return f"{factor}10^{{{int(exponent)}}}"
 
     def symbol(self, name: str) -> str:
         head, mark, tail = _parts(name)
@@ -187,7 +190,7 @@ def _words(name: str) -> str:
 class MathML(Text):
     """What stands inside <math>: presentation MathML."""
 
-    times, plus, minus = "<mo>&#x2062;</mo>", "<mo>+</mo>", "<mo>-</mo>"
+    times, plus, minus = "<mo>·</mo>", "<mo>+</mo>", "<mo>−</mo>"
     relations = {"!=": "≠", "<=": "≤", ">=": "≥", "<": "&lt;", ">": "&gt;"}
     over_levels = (SUM, SUM)
     over_level = POWER
@@ -195,8 +198,8 @@ class MathML(Text):
 
     def number(self, value: str) -> str:
         if value.endswith("inf"):
-            return "<mrow><mo>-</mo><mi>∞</mi></mrow>" if value[0] == "-" else "<mi>∞</mi>"
-        sign, digits = ("<mo>-</mo>", value[1:]) if value[0] == "-" else ("", value)
+            return "<mrow><mo>−</mo><mi>∞</mi></mrow>" if value[0] == "-" else "<mi>∞</mi>"
+        sign, digits = ("<mo>−</mo>", value[1:]) if value[0] == "-" else ("", value)
         mantissa, mark, exponent = digits.partition("e")
         shown = f"<mn>{mantissa}</mn>"
         if mark:
@@ -241,7 +244,7 @@ class MathML(Text):
         return f"<mrow>{a}<mo>{self.relations.get(kind, kind)}</mo>{b}</mrow>"
 
     def joined(self, word: str, parts: Sequence[str]) -> str:
-        return f"<mrow>{f'<mtext> {word} </mtext>'.join(parts)}</mrow>"
+        return f"<mrow>{f'<mtext>&#xA0;{word}&#xA0;</mtext>'.join(parts)}</mrow>"
 
     def opposite(self, x: str) -> str:
         return f"<mrow><mo>¬</mo><mo>(</mo>{x}<mo>)</mo></mrow>"
@@ -249,8 +252,9 @@ class MathML(Text):
     def cases(self, pairs: Sequence[tuple[str, str]]) -> str:
         rows = []
         for value, condition in pairs:
-            when = f"<mtext>if </mtext>{condition}" if condition else "<mtext>otherwise</mtext>"
-            rows.append(f"<mtr><mtd><mrow>{value}</mrow></mtd><mtd><mrow>{when}</mrow></mtd></mtr>")
+            when = f"<mtext>if&#xA0;</mtext>{condition}" if condition else "<mtext>otherwise</mtext>"
+            cells = "".join(f'<mtd style="text-align:left"><mrow>{cell}</mrow></mtd>' for cell in (value, when))
+            rows.append(f"<mtr>{cells}</mtr>")
         return f"<mrow><mo>{{</mo><mtable>{''.join(rows)}</mtable></mrow>"
 
     def truth(self, value: bool) -> str:

@@ -199,6 +199,8 @@ class _Reader:
         arrays, self._rest = eqx.partition(marked(model), eqx.is_inexact_array)
         paths, self._tree = jax.tree_util.tree_flatten_with_path(arrays)
         self._t = _Argument(array_of([self.names.of("time", "t", "t", "t")], ()), _between(0.0, 24.0))
+        for name in self.anatomy.words:  # what is called eta_cl is a random effect
+            self._symbols("eta", name, (), "eta_{}", "eta_{}_")
         self._leaves = []
         for path, leaf in paths:
             name = jax.tree_util.keystr(path).lstrip(".").replace(".term.", ".")

@@ -88,10 +88,10 @@ def test_theophylline_is_written_as_one_would():
 def test_latex_has_the_powers_and_cases_that_were_written(warfarin):
     latex = warfarin.latex()
     assert (
-        r"cl_{i} &= cl \, \left(\frac{wt}{70}\right)^{0.75} \, \begin{cases} e^{b_{sex}} & \text{if } sex = 1 \\ 1 & "
-        r"\text{otherwise} \end{cases} \, e^{\eta_{cl} + \eta_{cl\_occ}} \\"
+        r"cl_{i} &= cl \cdot \left(\frac{wt}{70}\right)^{0.75} \cdot \begin{cases} e^{b_{sex}} & \text{if } sex = 1 \\ 1 & "
+        r"\text{otherwise} \end{cases} \cdot e^{\eta_{cl} + \eta_{cl\_occ}} \\"
     ) in latex
-    assert r"\frac{d\,central}{dt} &= ka_{i} \, depot - \frac{cl_{i} \, central}{v_{i}} \\" in latex
+    assert r"\frac{d\,central}{dt} &= ka_{i} \cdot depot - \frac{cl_{i} \cdot central}{v_{i}} \\" in latex
     assert r"\omega^2_{cl} & \omega_{v,cl} & 0" in latex
     assert latex.count("{") == latex.count("}") and latex.count(r"\left") == latex.count(r"\right")
 
@@ -322,6 +322,21 @@ def test_operations_are_written_as_what_they_are(value, written):
     assert found.structure == "" and found.omega == {}
     if written:
         assert f"x_i = {written}\n" in str(found)
+
+
+def test_words_that_mean_two_things_are_told_apart():
+    class Same(Theophylline):
+        t: Scalar = nlme.positive(2.0)
+        eta_cl: Scalar = nlme.positive(3.0)
+        cl_i: Scalar = nlme.positive(3.0)
+        covariates = {"cl": ""}
+
+        def individual(self, eta, cov):
+            return super().individual(eta, cov) | {"cl": self.cl * self.t * self.eta_cl * self.cl_i * cov.cl * jnp.exp(eta.cl)}
+
+    found = nlme.equations(Same)
+    assert "cl_ind = cl·theta_t·theta_eta_cl·cl_i·cl_cov·exp(η_cl)\n" in str(found)
+    assert len({symbol.name for symbol in found.symbols.values()}) == len(found.symbols)
 
 
 def test_what_is_not_a_model_is_refused():
