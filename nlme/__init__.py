@@ -75,6 +75,7 @@ _HOMES = {
     "nlme.neural.penalties": ("L2",),
     "nlme.language.model": ("Model",),
     "nlme.language.describe": ("describe",),
+    "nlme.language.equations": ("equations",),
     "nlme.marginal.first_order": ("FO",),
     "nlme.marginal.foce": ("FOCE", "FOCEI"),
     "nlme.marginal.laplace": ("Laplace",),

@@ -66,6 +66,7 @@ LAZY_UP = {
 CIRCLES = {
     frozenset(
         {"language/model", "language/describe", "language/anatomy", "language/asked", "language/effects"}
+        | {"language/equations", "language/written"}
     ),  # a model as HTML
     frozenset({"fitting/result", "fitting/storage", "diagnostics/audit"}),  # Fit.save and Fit.audit
 }
@@ -94,8 +95,9 @@ DOORS = {
     "arviz": {"posterior", "fitting/monte_carlo", "uncertainty/predictive"},
     "numpyro.infer": {"posterior/sampler"},
     "typer": {"cli"},
+    "sympy": {"language/symbols"},
 }
-LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer")
+LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer", "sympy")
 
 
 class Import(NamedTuple):
@@ -255,6 +257,7 @@ def test_the_floor_rule_sees_what_it_should(file, source, allowed):
         ("fitting/saem", "def f():\n    from numpyro.infer import NUTS", False),
         ("data/readers", "import pandas as pd", False),
         ("data/readers", "def f():\n    import pandas as pd", True),
+        ("language/traced", "import sympy", False),
         ("plots/goodness", "import pandas as pd", False),
         ("plots/goodness", "if TYPE_CHECKING:\n    import pandas as pd", True),
     ],

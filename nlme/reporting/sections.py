@@ -227,10 +227,13 @@ def model(fit) -> str:
     """What the model is made of, and how it was written, with what it inherits."""
     parts = []
     if isinstance(fit.model, Model):
-        told = [one for one in describe(fit.model).sections if not one[0].startswith("Parameters")]
+        described = describe(fit.model)
+        told = [one for one in described.sections if not one[0].startswith("Parameters")]
         for title, header, rows in told:
             shown = html_table(header, rows, left=range(len(header)), caption=title) if any(header) else pairs(title, rows)
             parts.append(f'<div class="wide">{shown}</div>')
+        if equations := described.equations():
+            parts.append(f'<div class="wide"><p class="over">Equations</p>{equations}</div>')
     source = source_of(type(fit.model))
     if source:
         parts.append(f'<p class="over">As it was written</p><pre class="code">{html.escape(source)}</pre>')
