@@ -1,4 +1,4 @@
-"""The notebooks: stored as they were written, and each runs from its first cell to its last in an empty folder, in the fast mode."""
+"""The notebooks: stored without outputs, and each runs from its first cell to its last in an empty folder, in the fast mode."""
 
 from __future__ import annotations
 
