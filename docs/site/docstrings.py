@@ -1,4 +1,4 @@
-"""Docstrings as the site reads them: `name : what it is` describes a parameter (types are in the signature), and names are links."""
+"""Docstrings as the site reads them: `name : what it is` describes a parameter (types are in the signature)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mkdocs is given besides this folder: the pages of docs/, the notebooks as they are written, and a page for each public word."""
+"""What mkdocs is given besides this folder: the pages of docs/, the notebooks as written, and a page for each public word."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import ast
 import json
 import re
 from pathlib import Path
-
-from mkdocs.structure.files import File, Files
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -44,9 +42,7 @@ def public_words() -> dict[str, dict[str, str]]:
     headings: dict[str, dict[str, str]] = {heading: {} for heading in TOPICS.values()}
     for home, words in homes.items():
         headings.setdefault(TOPICS.get(home.split(".")[1], "Others"), {}).update({word: f"{home}.{word}" for word in words})
-    shelves = {
-        room: f"nlme.{room}" for room in rooms if (ROOT / "nlme" / f"{room}.py").exists() or (ROOT / "nlme" / room).is_dir()
-    }
+    shelves = {room: room if (ROOT / room).is_dir() else f"nlme.{room}" for room in rooms}  # models/ and datasets/ are at top level
     return headings | {"Collections": shelves}
 
 
@@ -61,9 +57,8 @@ def notebook_page(path: Path) -> str:
 
 
 def word_page(word: str, home: str) -> str:
-    """The page of a public word; a collection (nlme.pk, nlme.plots) has its members below it."""
-    collection = home == f"nlme.{word}"
-    return f"::: {home}\n    options: {{show_root_full_path: {str(collection).lower()}, show_if_no_docstring: false}}\n"
+    """The page of a public word; a collection (nlme.pk, nlme.plots, nlme.models) has its members below it."""
+    return f"::: {home}\n    options: {{heading: nlme.{word}, show_submodules: {str(word == 'models').lower()}}}\n"
 
 
 def on_config(config):
@@ -84,7 +79,9 @@ def on_config(config):
     return config
 
 
-def on_files(files: Files, config) -> Files:
+def on_files(files, config):
+    from mkdocs.structure.files import File
+
     for path in sorted((ROOT / "docs").glob("*.md")):
         files.append(File.generated(config, path.name, content=_linked(path.read_text(encoding="utf-8"))))
     for path in _notebooks():
@@ -101,7 +98,7 @@ def _notebooks() -> list[Path]:
 
 
 def _linked(text: str) -> str:
-    """Links as the site has them: notebooks are pages, docs are beside them, and files of the package are named without a link."""
+    """Links as the site has them: notebooks are pages, docs lie beside them, files of the package are named without a link."""
     text = re.sub(r"\]\((?:\.\./)?(notebooks/\w+)\.ipynb\)", r"](\1.md)", text)
-    text = text.replace("](../docs/", "](../")
+    text = text.replace("](../docs/", "](../").replace("](../notebooks/)", "](notebooks/01_first_fit.md)")
     return re.sub(r"\[([^\]]+)\]\(\.\./(?:nlme|tests|models|datasets)/[^)]*\)", r"\1", text)

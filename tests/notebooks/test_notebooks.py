@@ -16,8 +16,8 @@ QUICK = {"01_first_fit", "13_coming_from"}
 RUNNER = Path(__file__).with_name("cells.py")
 
 
-def test_there_is_one_of_each_number():
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"{n:02d}" for n in range(1, len(NOTEBOOKS) + 1)]
+def test_each_has_a_number_of_its_own():
+    assert len({path.name[:2] for path in NOTEBOOKS}) == len(NOTEBOOKS) > 0
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
