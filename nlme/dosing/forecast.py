@@ -116,7 +116,7 @@ def forecast(
     design = Design(own, with_further(patient, doses).with_times(times))
     eta = effects_later(found, design, fresh)
     predicted, observed = _at_records(design, own, eta, found.members, tolerances, errors)
-    return Forecast(*_bands(design, predicted, observed, level), found, _observed(patient))
+    return Forecast(*_bands(design, predicted, observed, level), found, _observed(patient, design.endpoints))
 
 
 def with_further(patient: Population, doses: Regimen | None) -> Population:
@@ -189,11 +189,13 @@ def _bands(design: Design, predicted: dict[str, Any], observed: dict[str, Any], 
     return pd.concat(frames, ignore_index=True), level, np.concatenate(curves, axis=1)
 
 
-def _observed(patient: Population):
+def _observed(patient: Population, endpoints: tuple[str, ...]):
+    """The samples, their endpoints called as the model calls them (where both have one the names need not agree)."""
     import pandas as pd
 
+    names = endpoints if len(endpoints) == len(patient.endpoints) == 1 else patient.endpoints
     rows = [
-        {"ID": s.id, "TIME": float(s.time[j]), "ENDPOINT": patient.endpoints[max(int(s.endpoint[j]), 0)], "DV": float(s.dv[j])}
+        {"ID": s.id, "TIME": float(s.time[j]), "ENDPOINT": names[max(int(s.endpoint[j]), 0)], "DV": float(s.dv[j])}
         for s in patient
         for j in np.flatnonzero(s.is_observation)
     ]

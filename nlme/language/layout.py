@@ -250,14 +250,14 @@ def _check_features(model: Model, population: Population) -> None:
 
 
 def match_endpoints(model: Model, anatomy: Anatomy, population: Population) -> list[int]:
-    """Position among the model's endpoints of each of the population's."""
+    """Position among the model's endpoints of each of the population's; -1 for one that is only named, and has no observations."""
     if len(population.endpoints) == 1 and len(anatomy.endpoints) == 1:
         return [0]  # one of each: the names need not agree
-    for name in population.endpoints:
-        if name not in anatomy.endpoints:
+    for k, name in enumerate(population.endpoints):
+        if name not in anatomy.endpoints and any((s.endpoint == k).any() for s in population):
             raise ModelError(
                 f"The data's endpoint {name!r} is not one that the model observes. "
                 + name_error("endpoint", name, anatomy.endpoints, type(model).__name__)
                 + " Name the data's endpoints with read_nonmem(..., dvid={1: ...})."
             )
-    return [anatomy.endpoints.index(name) for name in population.endpoints]
+    return [anatomy.endpoints.index(name) if name in anatomy.endpoints else -1 for name in population.endpoints]

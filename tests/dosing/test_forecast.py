@@ -34,6 +34,7 @@ def test_bands_are_the_exact_ones(found):
 def test_what_is_in_it(found):
     assert list(found.frame.TIME) == [5.0, 6.0] and set(found.frame.ID) == {7} and set(found.frame.ENDPOINT) == {"y"}
     assert found.curves.shape == (500, 2) and list(found.observed.DV) == [2.0, 1.2]
+    assert set(found.observed.ENDPOINT) == set(found.frame.ENDPOINT)  # so that they are drawn with it
     np.testing.assert_array_equal(found.curves[:, 0], found.curves[:, 1])  # the level does not change in time
     assert "80 % bands of 500 draws" in repr(found)
     again = nlme.forecast(Means(), seen(2.0, 1.2), times=[5.0, 6.0], key=1, draws=500, level=0.8)
