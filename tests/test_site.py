@@ -38,7 +38,9 @@ def test_links_between_guides_notebooks_and_files_lead_somewhere():
 def test_a_notebook_becomes_a_page_with_its_cells_in_order(tmp_path):
     path = tmp_path / "99_a_test.ipynb"
     cell = '{{"cell_type": "{}", "source": ["{}", "{}"]}}'.format
-    path.write_text(f'{{"cells": [{cell("markdown", "# Title", "")}, {cell("code", "x = 1", "")}, {cell("markdown", "End.", "")}]}}')
+    path.write_text(
+        f'{{"cells": [{cell("markdown", "# Title", "")}, {cell("code", "x = 1", "")}, {cell("markdown", "End.", "")}]}}'
+    )
     text = pages().notebook_page(path)
     assert text.startswith("# Title\n")
     assert text.index("(99_a_test.ipynb)") < text.index("```python\nx = 1\n```") < text.index("End.")
