@@ -9,9 +9,9 @@ import pytest
 from one_compartment_people import OneCompartment, people
 
 import nlme
-from nlme.simulation.individual_draws import individual_draws, modes_at
 from nlme.parameters.draws import Drawn
 from nlme.parameters.inventory import Inventory
+from nlme.simulation.individual_draws import individual_draws, modes_at
 
 
 class Level(nlme.Model):
