@@ -83,8 +83,9 @@ DOORS = {
     "arviz": {"posterior/nuts", "fitting/monte_carlo"},
     "numpyro.infer": {"posterior/nuts"},
     "typer": {"cli"},
+    "docx": {"reporting/word"},
 }
-LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer")
+LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer", "docx")
 
 
 class Import(NamedTuple):
