@@ -39,7 +39,7 @@ class KAN(Correction):
     knots : how many every edge has
     """
 
-    weights: tuple[Float[Array, out in slopes], ...] = learned("Slope of an edge")
+    weights: tuple[Float[Array, "out in slopes"], ...] = learned("Slope of an edge")
     biases: Float[Array, " outputs"] = learned("Constant of the network")
     knots: int = eqx.field(static=True)
 

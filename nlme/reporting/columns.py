@@ -11,8 +11,8 @@ SIZES = (9.0, 8.5, 8.0, 7.5, 7.0)  # pt
 _MM = 25.4 / 72  # of a point
 _NARROW, _LETTER, _WIDE = 0.33, 0.57, 0.8  # of the size
 _BOLD = 1.06
-_PADDING = 4.4  # mm: the margins of a cell, and a little
-_WORDS = 30.0  # mm that a column of words is left at least, where it has so much
+_PADDING = 3.0  # mm: the margins of a cell, and a little
+_WORDS = 20.0  # mm that a column of words is left at least, where it has so much
 
 
 def fitting_size(panel: Panel, width: float) -> float:

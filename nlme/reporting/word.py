@@ -163,10 +163,12 @@ class _Writer:
 
         grid = self.file.add_table(rows, len(columns))
         grid.autofit = False
+        _margins(grid)
         for k, width in enumerate(columns):
             grid.columns[k].width = Mm(width)
             for cell in grid.columns[k].cells:
                 cell.width = Mm(width)
+                cell.paragraphs[0].style = self.file.styles["Cell"]
         return grid
 
     def _table(self, panel: Panel) -> None:
@@ -272,6 +274,7 @@ def _styles(file) -> None:
     style("Note", 8, 2, 2, colour="555555")
     style("Code", 8, font=FIXED_FONT).paragraph_format.line_spacing = 1.0
     style("Gap", 5)
+    style("Cell", 7, 1.5, 1)  # an empty one makes no row higher
     style("Header", 8.5, colour="555555")
     style("Footer", 8.5, colour="555555")
     style("Contents Heading", 12, 10, 4, True)
@@ -300,7 +303,6 @@ def _write(cell, text: str, size: float, right: bool = False, bold: bool = False
     from docx.shared import Pt, RGBColor
 
     place = cell.paragraphs[0]
-    place.paragraph_format.space_after = place.paragraph_format.space_before = Pt(1)
     place.alignment = WD_ALIGN_PARAGRAPH.RIGHT if right else WD_ALIGN_PARAGRAPH.LEFT
     run = place.add_run(_clean(text))
     run.font.size, run.bold = Pt(size), bold or None
@@ -359,8 +361,29 @@ def _shade(cell, fill: str) -> None:
     cell._tc.get_or_add_tcPr().append(_element("shd", val="clear", color="auto", fill=fill))
 
 
+def _margins(grid) -> None:
+    """Of all cells: 1.2 mm (68 twentieths of a point) left and right."""
+    margins = _element("tblCellMar")
+    for side in ("left", "right"):
+        margins.append(_element(side, w="68", type="dxa"))
+    look = grid._tbl.tblPr.find(_qualified("tblLook"))
+    if look is None:
+        grid._tbl.tblPr.append(margins)
+    else:
+        look.addprevious(margins)
+
+
+def _qualified(name: str) -> str:
+    from docx.oxml.ns import qn
+
+    return qn(f"w:{name}")
+
+
 def _upward(cell) -> None:
+    from docx.shared import Mm
+
     cell._tc.get_or_add_tcPr().append(_element("textDirection", val="btLr"))
+    cell.paragraphs[0].paragraph_format.left_indent = Mm(1)
 
 
 def _edges(cell, **edges: tuple[int, str]) -> None:
