@@ -3,6 +3,8 @@
 #   make test      the quick tests (under half an hour on two cores)
 #   make test-all  the slow ones as well
 #   make bench     side-by-side timings
+#   make notebooks run every notebook in its fast mode
+#   make docs      the site, into build/site
 #   make clean     remove what the other targets made
 
 # The first Python of 3.11 or later; `make PYTHON=/path/to/python demo` chooses another.
@@ -14,8 +16,9 @@ OUT ?= demo-out
 BIN := .venv/bin
 READY := .venv/.installed
 TESTABLE := .venv/.installed-test
+READABLE := .venv/.installed-docs
 
-.PHONY: demo test test-all bench clean
+.PHONY: demo test test-all bench notebooks docs clean
 
 demo: $(READY)
 	@$(BIN)/nlme demo --out $(OUT)
@@ -28,6 +31,13 @@ test-all: $(TESTABLE)
 
 bench: $(TESTABLE)
 	@$(BIN)/python tests/benchmarks
+
+notebooks: $(TESTABLE)
+	@$(BIN)/python -m pytest -q -n $(JOBS) tests/notebooks -m "slow or not slow"
+
+docs: $(READABLE)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet -f docs/site/mkdocs.yml
+	@echo "build/site/index.html"
 
 clean:
 	@rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache $(OUT)
@@ -49,4 +59,9 @@ $(READY): pyproject.toml
 $(TESTABLE): $(READY)
 	@echo "Installing what the tests need ..."
 	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(READABLE): $(READY)
+	@echo "Installing what the site needs ..."
+	@$(PIP) -e '.[docs]'
 	@touch $@

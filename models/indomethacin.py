@@ -8,6 +8,8 @@ Population
     6 healthy volunteers, one bolus (25 mg; see the data set's README), 11 samples in 8 h.
 Units
     dose mg, time h, concentration mg/L, clearance L/h, volume L.
+Words
+    indomethacin, NSAID, anti-inflammatory, M01AB01, two compartments, bolus
 
 | value         | origin                                                                                                  |
 |---------------|---------------------------------------------------------------------------------------------------------|

@@ -7,6 +7,8 @@ Population
     As there: 6 healthy volunteers, one bolus of 25 mg, 11 samples in 8 h.
 Units
     dose mg, time h, concentration mg/L, clearance L/h, volume L.
+Words
+    indomethacin, NSAID, anti-inflammatory, M01AB01, two compartments, bolus, neural network, universal ODE, Bayesian
 
 | value           | origin                                                                                                        |
 |-----------------|---------------------------------------------------------------------------------------------------------------|

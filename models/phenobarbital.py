@@ -8,6 +8,8 @@ Population
     1 to 6 samples each in routine care.  "Asphyxia" is a 5-minute Apgar score below 5.
 Units
     dose mg, time h, concentration mg/L, weight kg, clearance L/h, volume L.
+Words
+    phenobarbital, anticonvulsant, barbiturate, N03AA02, one compartment, neonates, children
 
 | value    | origin                                                                                                |
 |----------|-------------------------------------------------------------------------------------------------------|

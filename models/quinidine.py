@@ -9,6 +9,8 @@ Population
     routine care, many at steady state; glycoprotein 0.39 to 3.16 g/L, changing in time.
 Units
     dose mg (as base), time h, concentration mg/L, clearance L/h, volume L, glycoprotein g/L.
+Words
+    quinidine, antiarrhythmic, C01BA01, one compartment, oral
 
 | value     | origin                                                                                                    |
 |-----------|-----------------------------------------------------------------------------------------------------------|

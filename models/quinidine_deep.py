@@ -8,6 +8,8 @@ Population
     As there: 136 men, covariates that change in time.
 Units
     dose mg (as base), time h, concentration mg/L, clearance L/h, volume L.
+Words
+    quinidine, antiarrhythmic, C01BA01, one compartment, oral, neural network
 
 | value         | origin                                                                                                        |
 |---------------|---------------------------------------------------------------------------------------------------------------|

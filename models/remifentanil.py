@@ -9,6 +9,8 @@ Population
     samples.
 Units
     dose ug, time min, concentration ng/mL = ug/L, clearance L/min, volume L, age years, lean body mass kg (James).
+Words
+    remifentanil, opioid, anaesthetic, N01AH06, three compartments, infusion
 
 | value                        | origin                                                                                     |
 |------------------------------|--------------------------------------------------------------------------------------------|

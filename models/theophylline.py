@@ -8,6 +8,8 @@ Population
     12 healthy adults, 55 to 86 kg, one oral dose of 3.1 to 5.9 mg/kg, 11 samples in 25 h.
 Units
     dose mg, time h, concentration mg/L, clearance L/h, volume L.
+Words
+    theophylline, bronchodilator, xanthine, R03DA04, one compartment, oral
 
 | value           | origin                                                                                        |
 |-----------------|-----------------------------------------------------------------------------------------------|

@@ -364,6 +364,29 @@ def test_simulate_from_a_fit_and_from_a_model(fitted, tmp_path):
     assert long["DV"].to_numpy() == pytest.approx(expected["DV"].to_numpy(), rel=1e-12)
 
 
+def test_vpc_of_a_fit_and_of_a_model(fitted, tmp_path):
+    model = fitted / "quick_model_of_a_test.py"
+    result = nlme_command(
+        "vpc", model, fitted / "fit", "--replicates", "20", "--bins", "0,1,5,13,25", "--stratify", "wt=75", "--percentiles", "10,90",
+        "--out", tmp_path, "--units", "conc=mg/L",
+    )  # fmt: skip
+    assert result.exit_code == 0 and "of the observed quantities lie within their 90 % bands" in result.stdout, result.output
+    written = pd.read_csv(tmp_path / "vpc_conc.csv")
+    assert (tmp_path / "vpc_conc.png").stat().st_size > 10_000
+    fit = nlme.load(fitted / "fit" / "fit.nlme", model=model)
+    expected = nlme.vpc(fit, key=1, replicates=20, bins=[0, 1, 5, 13, 25], stratify={"wt": [75]}, percentiles=(10, 90))
+    pd.testing.assert_frame_equal(written, expected.table, check_dtype=False)
+    result = nlme_command(
+        "vpc", model, fitted / "data.csv", "--replicates", "20", "--start", "cl=5", "--out", tmp_path / "of_data"
+    )
+    assert result.exit_code == 0 and (tmp_path / "of_data" / "vpc_conc.csv").exists(), result.output
+
+
+def test_bins_and_strata_of_the_command_line():
+    assert options.bins_of("auto") == "auto" and options.bins_of("8") == 8 and options.bins_of("0,1.5,4") == (0.0, 1.5, 4.0)
+    assert options.strata_of("sex,wt=60-80") == {"sex": None, "wt": [60.0, 80.0]} and options.strata_of("") is None
+
+
 @pytest.mark.parametrize(
     ("command", "title", "phrase"),
     [
@@ -374,6 +397,8 @@ def test_simulate_from_a_fit_and_from_a_model(fitted, tmp_path):
         (["simulate", "MODEL", "FIT", "--eta", "none"], "Data error", "'new'"),
         (["simulate", "MODEL", "DATA", "--eta", "estimated"], "Data error", "needs a fit"),
         (["simulate", "MODEL", "FIT", "--start", "clr=1"], "Model error", "No parameter named 'clr'"),
+        (["vpc", "MODEL", "FIT", "--endpoint", "con"], "Data error", "No endpoint named 'con'"),
+        (["vpc", "MODEL", "FIT", "--stratify", "sex"], "Data error", "No column named 'sex'"),
         (["fit", "MODEL", "DATA", "--out", "MODEL"], "Fit error", "is a file, not a folder"),
         (["fit", "MODEL", "DATA", "--start", "omega.cl=0"], "Model error", "exactly 0"),
         (["fit", "MODEL", "DATA", "--options", "pts=3"], "Fit error", "No option named 'pts'"),
@@ -396,3 +421,22 @@ def test_the_console_script_gives_its_exit_code_to_the_shell(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.strip().startswith("Model error") and done.stdout == ""
     assert subprocess.run([*command[:3], "fit"], capture_output=True).returncode == 2
+
+
+def test_nca_writes_tables_summary_reasons_and_a_picture(tmp_path):
+    out = tmp_path / "out"
+    result = nlme_command(
+        "nca", datasets.path("theophylline"), "--route", "extravascular", "--units", "time=h,conc=mg/L,dose=mg", "--partial", "0-12",
+        "--lambda-z", "1=5-25", "--below", "before=zero,after=half", "--covariates", "wt=kg", "--out", out,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "Cl_F_obs (L/h)" in result.stdout and "AUC_0_12 (h·mg/L)" in result.stdout
+    table = pd.read_csv(out / "nca.csv", index_col="ID")
+    assert len(table) == 12 and table.loc[1, "Lambda_z_lower"] == 5.1
+    assert {"nca.md", "nca.rtf", "nca_summary.csv", "nca_reasons.csv", "nca_profiles.png"} <= {p.name for p in out.iterdir()}
+
+
+def test_nca_asks_for_the_route(tmp_path):
+    assert_one_block(nlme_command("nca", datasets.path("theophylline"), "--out", tmp_path / "out"), "Subject 1", "route=")
+    assert nlme_command("nca", datasets.path("theophylline"), "--partial", "0:12").exit_code == 2
+    assert not (tmp_path / "out").exists()

@@ -1,7 +1,7 @@
-"""The command ``nlme``: demo, check, describe, fit, report, bootstrap, simulate.
+"""The command ``nlme``: demo, qualify, check, describe, fit, report, bootstrap, simulate, vpc, nca, import.
 
-Exit codes: 0 done; 1 the data, the model or the fit would not do (one block on stderr says why); 2 the command was not
-understood; 3 the fit was written but did not converge.
+Exit codes: 0 done; 1 the data, the model or the fit would not do (one block on stderr says why), or a case
+of qualify failed; 2 the command was not understood; 3 the fit was written but did not converge.
 """
 
 from nlme.cli.commands import app, main

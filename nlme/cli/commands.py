@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from nlme.cli import options
 from nlme.cli.errors import reported
 from nlme.cli.options import arguments_of, reads_data
 from nlme.cli.output import in_every_format, keep, require_writable, write
+from nlme.diagnostics.replicated import endpoints_of
 from nlme.errors import FitError
 from nlme.language.files import load_model
 from nlme.language.model import covariate_units
@@ -20,6 +22,7 @@ from nlme.tables import formats
 from nlme.versions import versions
 
 NOT_CONVERGED = 3
+DISAGREES = 4
 
 app = typer.Typer(
     name="nlme",
@@ -69,6 +72,27 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for tables, pictures and
     from nlme.demo import run
 
     run(out)
+
+
+@app.command()
+@reported
+def qualify(
+    out: Annotated[Path, typer.Option(help="Folder for qualification.html and .json.")] = Path("nlme-qualification"),
+    full: Annotated[bool, typer.Option("--full", help="The cases that take minutes too.")] = False,
+    cases: Annotated[
+        Path, typer.Option(help="A folder with a case of your own (case.json, case.py, data.csv), or with several.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Names of the cases wanted: steady-state,censored")] = "",
+) -> None:
+    """Run cases with known answers on this machine and write the page about it; exit code 1 where one fails."""
+    from nlme.qualify import qualify as run
+
+    require_writable(out)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    found = run(out, full=full, cases=cases, only=names, shown=lambda outcome: typer.echo(str(outcome)))
+    typer.echo(f"\n{found.verdict}\nWritten to {out}: qualification.html, qualification.json")
+    if not found.passed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -203,6 +227,9 @@ def simulate(
     key: Key = 1,
     eta: Annotated[str, typer.Option(help="Random effects: new, typical, or (of a fit's own subjects) estimated.")] = "new",
     noise: Annotated[bool, typer.Option(help="Add residual error.")] = True,
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="Draw the parameters of each data set from the covariance of the fit's estimates.")
+    ] = False,
     design: Annotated[Path, typer.Option(help="Simulate a fit's model on these data instead of its own.")] = None,
     start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
     fixed_form: Annotated[
@@ -228,12 +255,153 @@ def simulate(
     if design is not None:
         population = _population(design, reading, instance)
     given = found if found is not None and not values else instance
-    frame = nlme.simulate(given, population, key=key, eta=eta, replicates=replicates, noise=noise, as_data=not fixed_form)
+    uncertainty = "covariance" if uncertain else None
+    frame = nlme.simulate(
+        given, population, key=key, eta=eta, replicates=replicates, noise=noise, as_data=not fixed_form, uncertainty=uncertainty
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     formats.csv(frame, out, index=False, na_rep=".")
     typer.echo(
         f"Written to {out}: {replicates} data set{'s' if replicates > 1 else ''} of {len(population)} subjects, {len(frame):,} rows."
     )
+
+
+@app.command()
+@reported
+@reads_data
+def nca(
+    data: Data,
+    endpoint: Annotated[str, typer.Option(help="Which of several endpoints.")] = "",
+    route: Annotated[
+        str, typer.Option(help="extravascular or intravenous; by compartment of the doses: 1=extravascular,2=intravenous")
+    ] = "",
+    rule: Annotated[str, typer.Option(help="Of the areas: 'linear-up log-down', linear, 'linear log'.")] = "linear-up log-down",
+    lambda_z: Annotated[str, typer.Option(help="Terminal line from-to, in time after the dose: 8-24; by ID: 1=8-24,7=6-24")] = "",
+    partial: Annotated[str, typer.Option(help="Partial areas: 0-12,0-24")] = "",
+    tau: Annotated[float, typer.Option(help="Dosing interval, where II does not say it.", show_default=False)] = None,
+    steady_state: Annotated[
+        int, typer.Option(help="Dose number from which on it is a steady state, where SS does not say it.", show_default=False)
+    ] = None,
+    lloq: Annotated[float, typer.Option(help="Limit of quantification, where CENS does not say it.", show_default=False)] = None,
+    below: Annotated[
+        str, typer.Option(help="Below the limit: zero, missing, half, limit; by place: before=zero,first after=half")
+    ] = "",
+    by: Annotated[str, typer.Option(help="Column or covariate within whose values the summary is made.")] = "",
+    units: Units = "",
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("nca"),
+    *,
+    reading: dict,
+) -> None:
+    """Non-compartmental analysis of a data set: parameters of every profile, their summary, a picture."""
+    require_writable(out)
+    asked = dict(
+        route=options.one_or_each(route, "--route"), rule=rule, lambda_z=options.terminal_points(lambda_z),
+        partial=options.spans(partial, "--partial"), tau=tau, steady_state=steady_state, lloq=lloq,
+        below=options.one_or_each(below, "--below"), units=options.pairs(units, "--units"),
+    )  # fmt: skip
+    found = nlme.nca(nlme.read_nonmem(data, **arguments_of(reading)), endpoint or None, **asked)
+    summary = found.summary(by or None)
+    out.mkdir(parents=True, exist_ok=True)
+    in_every_format(found, out / "nca")
+    formats.csv(summary, out / "nca_summary.csv", index=False)
+    formats.csv(found.reasons, out / "nca_reasons.csv", index=False)
+    drawn = ""
+    if found.drawable:
+        nlme.plots.nca(found, max_profiles=24).savefig(out / "nca_profiles.png")
+        drawn = ", nca_profiles.png"
+    typer.echo(repr(found))
+    typer.echo(f"\nWritten to {out}: nca (.csv .md .html .tex .rtf), nca_summary.csv, nca_reasons.csv{drawn}")
+
+
+@app.command(name="import")
+@reported
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="RUN", help="A NONMEM control stream.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for model.py and data.csv.", show_default="RUN-nlme")] = None,
+    evaluate: Annotated[bool, typer.Option(help="Compare the objective with NONMEM's results beside it.")] = True,
+) -> None:
+    """Bring a NONMEM control stream: write the model and its data, and compare the objective at NONMEM's estimates."""
+    folder = out or Path(f"{source.stem}-nlme")
+    require_writable(folder)
+    found = nlme.from_nonmem(source, evaluate=evaluate)
+    found.write(folder)
+    typer.echo(repr(found))
+    fixed = f" --fixed {','.join(found.fixed)}" if found.fixed else ""
+    typer.echo(f"\nWritten to {folder}: model.py, data.csv. To fit:")
+    typer.echo(f"nlme fit {folder}/model.py {folder}/data.csv --time-varying auto{fixed}")
+    if found.agrees is False:
+        raise typer.Exit(DISAGREES)
+
+
+@app.command()
+@reported
+@reads_data
+def vpc(
+    model: ModelFile,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FIT|DATA", help="A fit (folder or fit.nlme), or data to check the model's own values on.", show_default=False
+        ),
+    ],
+    endpoint: Annotated[str, typer.Option(help="Which endpoint; all of them by default.", show_default=False)] = "",
+    replicates: Annotated[int, typer.Option(help="Number of simulated data sets.")] = 1000,
+    key: Key = 1,
+    bins: Annotated[str, typer.Option(help="auto, a number of bins, or their edges: 0,1,4,12,24")] = "auto",
+    percentiles: Annotated[str, typer.Option(help="Of continuous endpoints.")] = "5,50,95",
+    level: Annotated[float, typer.Option(help="Of the bands.")] = 0.90,
+    corrected: Annotated[
+        str, typer.Option("--prediction-corrected", help="proportional, or additive for data on a log scale.", show_default="no")
+    ] = "",
+    stratify: Annotated[str, typer.Option(help="Columns, with the points that cut them if you like: sex,wt=60-80")] = "",
+    time: Annotated[str, typer.Option(help="time, or tad for the time after the last dose.")] = "time",
+    lloq: Annotated[
+        str, typer.Option(help="Lower limit of quantification: a number or a column.", show_default="as in the data")
+    ] = "",
+    log: Annotated[bool, typer.Option("--log/--linear", help="Axis of the values.", show_default="by the data")] = None,
+    start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
+    units: Units = "",
+    out: Annotated[Path, typer.Option(help="Folder to write to; that of the fit, or here.", show_default=False)] = None,
+    *,
+    reading: dict,
+) -> None:
+    """Visual predictive check of a fit, or of a model on data: a table and a picture for each endpoint."""
+    chosen, values = load_model(model), options.starting_values(start)
+    asked = dict(
+        replicates=replicates,
+        key=key,
+        bins=options.bins_of(bins),
+        percentiles=options.numbers(percentiles, "--percentiles"),
+        level=level,
+        prediction_corrected=corrected,
+        stratify=options.strata_of(stratify),
+        time=time,
+        lloq=options.number(lloq) if lloq else None,
+    )
+    named_units = options.pairs(units, "--units")
+    folder = out or (_file(source).parent if _is_fit(source) else Path("."))
+    require_writable(folder)
+    if _is_fit(source):
+        found = nlme.load(_file(source), model=chosen)
+        population = found.population
+        given = Inventory(found.model).with_values(found.model, values) if values else found
+    else:
+        instance = chosen()
+        given = Inventory(instance).with_values(instance, values)
+        population = _population(source, reading, given)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in [endpoint] if endpoint else endpoints_of(given, population):
+        check = nlme.vpc(given, population, endpoint=name, **asked)
+        stem = f"vpc_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"
+        formats.csv(check.table, folder / f"{stem}.csv", index=False)
+        looks = {"log": log} if check.kind == "continuous" else {}
+        check.plot(units=named_units, **looks).savefig(folder / f"{stem}.png")
+        for message in check.messages:
+            typer.echo(f"  ! {name}: {message}")
+        typer.echo(
+            f"{name}: {100 * check.inside:.0f} % of the observed quantities lie within their {100 * level:g} % bands. "
+            f"Written to {folder}: {stem}.csv, {stem}.png"
+        )
 
 
 def _population(data: Path, reading: dict, model) -> nlme.Population:

@@ -72,6 +72,62 @@ def number(text: str) -> int | float | str:
     return text
 
 
+def spans(text: str, option: str) -> list[tuple[float, float]]:
+    """'0-12,0-24' -> [(0.0, 12.0), (0.0, 24.0)]."""
+    found = []
+    for part in names(text):
+        match = re.fullmatch(r"([0-9.eE+]+)-([0-9.eE+]+)", part)
+        try:
+            found.append((float(match[1]), float(match[2])))
+        except (TypeError, ValueError):
+            words = f"expected from-to pairs separated by commas, 0-12,0-24; got {part!r}"
+            raise typer.BadParameter(words, param_hint=option) from None
+    return found
+
+
+def terminal_points(text: str) -> Any:
+    """'8-24' -> (8.0, 24.0); '1=8-24,7=6-24' -> the same by ID; '' -> None."""
+    if "=" not in text:
+        found = spans(text, "--lambda-z")
+        if len(found) > 1:
+            words = f"one from-to pair, or one for each ID, 1=8-24,7=6-24; got {text!r}"
+            raise typer.BadParameter(words, param_hint="--lambda-z")
+        return found[0] if found else None
+    return {identity: spans(span, "--lambda-z")[0] for identity, span in pairs(text, "--lambda-z").items()}
+
+
+def one_or_each(text: str, option: str) -> Any:
+    """'zero' -> 'zero', '5' -> 5; 'before=zero,after=half' and '1=extravascular' -> a dict; '' -> None."""
+    if "=" not in text:
+        return number(text) if text else None
+    return {number(key): number(value) for key, value in pairs(text, option).items()}
+
+
+def numbers(text: str, option: str) -> tuple[float, ...]:
+    """'5,50,95' -> (5.0, 50.0, 95.0)."""
+    found = [number(part) for part in names(text)]
+    if not found or any(isinstance(part, str) for part in found):
+        raise typer.BadParameter(f"expected numbers separated by commas; got {text!r}", param_hint=option)
+    return tuple(map(float, found))
+
+
+def bins_of(text: str) -> str | int | tuple[float, ...]:
+    """'auto', '8', or edges: '0,1,4,12,24'."""
+    if text == "auto":
+        return text
+    found = number(text)
+    return found if isinstance(found, int) else numbers(text, "--bins")
+
+
+def strata_of(text: str) -> dict[str, list[float] | None] | None:
+    """'sex,wt=60-80' -> {'sex': None, 'wt': [60.0, 80.0]}."""
+    found = pairs(text, "--stratify", need_value=False)
+    cut = {
+        name: None if points is None else list(numbers(points.replace("-", ","), "--stratify")) for name, points in found.items()
+    }
+    return cut or None
+
+
 def starting_values(text: str) -> dict[str, float]:
     """'cl=2.5,omega.cl=0.1,omega.v,cl=0.02' -> values by parameter name, some of which have a comma."""
     found = {}

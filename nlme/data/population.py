@@ -277,9 +277,10 @@ class Population(Sequence):
                 )
             )
         for name, info in self.covariates.items():
-            values = np.concatenate([s.covariates[name] for s in self.subjects]) if len(self) else np.zeros(0)
+            told = [s.covariates[name] if len(s) or s.course is None else s.course.covariates[name] for s in self.subjects]
+            values = np.concatenate(told) if told else np.zeros(0)
             if info.categories:
-                firsts = [s.covariates[name][0] for s in self.subjects if len(s)]
+                firsts = [v[0] for v in told if len(v)]
                 text = ", ".join(f"{c} {sum(v == i for v in firsts)}" for i, c in enumerate(info.categories))
             else:
                 text = span(values, unit=info.unit)

@@ -61,6 +61,31 @@ class Regimen:
         """The same regimen, starting later by ``by``."""
         return Regimen(tuple(replace(d, time=_time(d.time + by)) for d in self.doses))
 
+    @property
+    def end(self) -> float:
+        """When a next dose would be due: one interval after the last dose; at the dose itself where none says its interval."""
+        return max((d.time + d.interval * (d.additional + 1) for d in self.doses), default=0.0)
+
+    def then(self, other: Regimen, gap: float | None = None) -> Regimen:
+        """``other`` after this regimen: it begins when the next dose would be due, and ``gap`` later.
+
+        ``dose(400).then(dose(100).every(12, n=6), gap=12)`` is a loading dose with maintenance from 12 on;
+        ``dose(100).every(24, n=5).then(dose(100).every(24, n=5), gap=48)`` leaves two days out.
+
+        Raises
+        ------
+        DataError
+            The last dose has no interval, and no ``gap`` says when to go on; a gap that is no number from 0 on.
+        """
+        if not isinstance(other, Regimen):
+            raise DataError(f"then() takes the regimen that follows, dose(...).every(...); got {other!r}.")
+        last = [d for d in self.doses if d.time + d.interval * (d.additional + 1) == self.end]
+        if gap is None and not any(d.interval for d in last):
+            raise DataError(
+                "then(): the dose before has no interval, so say how long after it to go on: dose(400).then(..., gap=12)."
+            )
+        return self + other.delayed(self.end + (0.0 if gap is None else _time(gap)))
+
     def __add__(self, other: Regimen) -> Regimen:
         if not isinstance(other, Regimen):
             return NotImplemented

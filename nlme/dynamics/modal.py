@@ -30,7 +30,6 @@ from nlme.dynamics.dosing import StructureAt, doses
 from nlme.dynamics.events import BOLUS, NOTHING, START, STOP, Timeline
 from nlme.dynamics.superposition import Form, without_rules
 from nlme.jets.chain import through
-from nlme.jets.composition import push_composed
 from nlme.jets.jet import Columns, Jet
 from nlme.jets.sparse import Occupied, elements
 from nlme.structure.base import DOSE_RULES, LinearStructure
@@ -113,22 +112,32 @@ class _Followed:
 
     def __call__(self, jets: list[Jet], events: list[Entering]) -> tuple[Jet, ...]:
         order = 2 if self.columns.pairs else min(self.columns.directions, 1)
-        at = self._structure([jet.value for jet in jets])
-        rates = jnp.stack([slow for slow, _ in at.modes(self.dosed)])
-        entered = [sums(order, self.infusions, rates, e) if dosed else None for e, dosed in zip(events, self.dosed, strict=True)]
+        rates = jnp.stack([slow for slow, _ in self._structure([jet.value for jet in jets]).modes(self.dosed)])
+        entered = [sums(order, self.infusions, rates, e) for e, dosed in zip(events, self.dosed, strict=True) if dosed]
+        moving, shape = [jet for jet in jets if jet.first is not None], events[0].sample.shape
 
-        def states(*values):
+        def spectrum(*values):
+            """Of every mode its rate, and for every state that is dosed what P_i makes of one unit in it."""
             moved = iter(values)
             structure = self._structure([jet.value if jet.first is None else next(moved) for jet in jets])
-            total = [0.0] * len(self.dosed)
-            for i, (slow, project) in enumerate(structure.modes(self.dosed)):
-                own = [0.0 if h is None else _taylor([part[:, i] for part in h], slow - rates[i]) for h in entered]
-                total = [t + x for t, x in zip(total, project(own), strict=True)]
-            samples = events[0].sample
-            return tuple(jnp.broadcast_to(t, samples.shape) for t in total)
+            numbers = [x for slow, project in structure.modes(self.dosed) for x in (slow, *self._projected(project))]
+            return tuple(jnp.broadcast_to(jnp.asarray(x, float), rates.shape[1:]) for x in numbers)
 
-        moving = [jet for jet in jets if jet.first is not None]
-        return push_composed(self.columns, states, moving, events[0].sample.ndim)
+        def states(*numbers):
+            given, total = iter(numbers), [0.0] * len(self.dosed)
+            for i in range(len(rates)):
+                moved = next(given) - rates[i]
+                for h in entered:
+                    arrived = _taylor([part[:, i] for part in h], moved)
+                    total = [t + arrived * next(given) for t in total]
+            return tuple(jnp.broadcast_to(t, shape) for t in total)
+
+        # in vectorised columns: written out one by one, three compartments' would take minutes to compile
+        return self.columns.push(states, *self.columns.push(spectrum, *moving))
+
+    def _projected(self, project) -> list:
+        units = [[float(k == j) for j in range(len(self.dosed))] for k, dosed in enumerate(self.dosed) if dosed]
+        return [x for unit in units for x in project(unit)]
 
     def _structure(self, values) -> LinearStructure:
         return eqx.combine(self.form(values), self.known)

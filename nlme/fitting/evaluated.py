@@ -512,12 +512,18 @@ def evaluated_fields(method, model, population, fixed, at: Evaluation) -> dict:
 
 def _post_hoc(method: Method, layout: Layout, model: Model) -> Evaluation:
     """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
-    options = ("inner_tolerance", "inner_iterations", "ode", "site_points")
-    searching = FOCE(**{name: getattr(method, name) for name in options})
-    inventory = Inventory(model)
+    searching, inventory = post_hoc_method(method), Inventory(model)
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
     u = inventory.unconstrained(model)
     return evaluate_subjects(searching, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
+
+
+def post_hoc_method(method: Method) -> Method:
+    """The method whose modes are those of a fit: its own, or FOCE where it searches for none."""
+    if method.searches:
+        return method
+    options = ("inner_tolerance", "inner_iterations", "ode", "site_points")
+    return FOCE(**{name: getattr(method, name) for name in options})
 
 
 def inventory_of(method: Method, model: Model, fixed: Iterable[str] = ()) -> Inventory:

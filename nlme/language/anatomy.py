@@ -205,11 +205,12 @@ def structure_of(model: Model, ind: dict[str, Any]) -> Structure | None:
 
 def _without_member(model: Model) -> Model:
     """The model where no one subject is at hand."""
-    found = _mixtures(model)
+    found = mixtures_of(model)
     return eqx.tree_at(lambda m: getattr(m, found[0]).member, model, None) if found else model
 
 
-def _mixtures(model: Model) -> list[str]:
+def mixtures_of(model: Model) -> list[str]:
+    """Fields of the model that are mixtures; a sound one has at most one."""
     return [f.name for f in dataclasses.fields(model) if isinstance(getattr(model, f.name), Mixture)]
 
 
@@ -269,11 +270,47 @@ def observation_row(
 def anatomy_of(model: Model, infos: Mapping[str, CovariateInfo] | None = None) -> Anatomy:
     """Look at a model by tracing each of its methods once, on abstract numbers; ``infos``: what is known of the covariates.
 
+    What was found is kept: a model that differs in its numbers alone is made of the same.
+
     Raises
     ------
     ModelError
         Any of the methods is missing, misspells a name, takes a number for a word or returns something of the wrong form.
     """
+    key = _form(model, infos)
+    if key not in _known:
+        found = _traced(model, infos)
+        while len(_known) >= _KEPT:
+            _known.pop(next(iter(_known)))
+        _known[key] = found
+    return _known[key]
+
+
+_known: dict[tuple, Anatomy] = {}
+_KEPT = 100  # models
+
+
+def _form(model: Model, infos: Mapping[str, CovariateInfo] | None) -> tuple:
+    """All that tracing sees: code, structure, shapes, whatever is no number, and what is known of the covariates."""
+    leaves, structure = jax.tree.flatten(model)
+    shown = tuple(
+        x.shape if eqx.is_inexact_array(x) else (type(x), np.asarray(x).tobytes() if eqx.is_array(x) else _hashed(x))
+        for x in leaves
+    )
+    code = tuple(_hashed(getattr(type(model), name, None)) for name in dir(type(model)) if not name.startswith("__"))
+    return type(model), code, _hashed(structure), shown, None if infos is None else repr(sorted(infos.items()))
+
+
+def _hashed(value):
+    """The value, or its text where it has no hash (a dict of covariates)."""
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value
+
+
+def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
     covariates, shapes = tuple(covariate_units(model)), feature_shapes(model)
     with in_method(type(model).__name__, "random"):
         omega = model.random()
@@ -293,7 +330,7 @@ def anatomy_of(model: Model, infos: Mapping[str, CovariateInfo] | None = None) -
                 f"{type(model).__name__}: random effect {name!r} is declared {' and '.join(f'per {per}' for per in where)}; "
                 f"give them two names, such as {name} and {name}_{where[1].replace('occasion', 'occ')}."
             )
-    mixtures = _mixtures(model)
+    mixtures = mixtures_of(model)
     if mixtures and above is not None:
         raise ModelError(
             f"{type(model).__name__} has subpopulations (nlme.mixture) and random effects per {above.per}; a model has the "

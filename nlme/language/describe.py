@@ -29,6 +29,7 @@ class Description:
     name: str
     summary: str
     sections: tuple[tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]], ...]
+    model: Model | None = dataclasses.field(default=None, compare=False)  # the HTML shows its equations, if it can
 
     def __str__(self) -> str:
         lines = [self.name, *([f"  {self.summary}"] if self.summary else [])]
@@ -50,7 +51,18 @@ class Description:
             body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
             head = f"<tr>{cells('th', header)}</tr>" if any(header) else ""
             parts.append(f"<h4>{html.escape(title)}</h4><table>{head}{body}</table>")
+        if equations := self.equations():
+            parts.append(f"<h4>Equations</h4>{equations}")
         return '<div class="tex2jax_ignore mathjax_ignore">' + "".join(parts) + "</div>"
+
+    def equations(self) -> str:
+        """The model's equations as HTML; nothing where they cannot be written, or sympy is not installed."""
+        from nlme.language.equations import equations
+
+        try:
+            return equations(self.model).html()
+        except ModelError:
+            return ""
 
 
 def describe(model: Model | type[Model]) -> Description:
@@ -91,7 +103,7 @@ def describe(model: Model | type[Model]) -> Description:
         sections.append(_structure(model, anatomy))
     sections.append(_endpoints(model, anatomy))
     summary = documentation(model).split("\n\n")[0].replace("\n", " ")
-    return Description(type(model).__name__, summary, tuple(sections))
+    return Description(type(model).__name__, summary, tuple(sections), model)
 
 
 def _parameters(model: Model):

@@ -163,11 +163,13 @@ def over_subjects(function: Callable, ragged: Ragged, *rows) -> tuple:
 def _over_part(function: Callable, part: Part, mesh: Mesh | None, rows):
     one = jax.vmap(lambda data, rows: function(data, *rows))
 
+    size = part.members.shape[0] // part.chunks
+
     def pieces(x):
-        return jax.tree.map(lambda x: x.reshape(-1, part.members.shape[0] // part.chunks, *x.shape[1:]), x)
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] // size, size, *x.shape[1:]), x)  # no -1: there may be no states
 
     def joined(x):
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), x)
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), x)
 
     def run(data, rows):
         if part.chunks == 1:

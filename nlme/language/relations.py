@@ -31,7 +31,7 @@ from nlme.typing import Scalar
 
 CONTINUOUS = ("linear", "exponential", "power", "hockey-stick")
 SHAPES = (*CONTINUOUS, "categories")
-_MOST = 1e3  # how much a category can multiply by
+_MOST = 1e3  # what a category, or one side of a hockey stick, can multiply by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Relation:
 
         def between(smallest: float, largest: float, label: str):
             """Of theta for which 1 + theta d is positive for all d between these."""
-            lower = -1.0 / largest if largest > 0 else -1.0 / max(-smallest, 1e-300)
-            upper = -1.0 / smallest if smallest < 0 else 1.0 / max(largest, 1e-300)
+            lower = -1.0 / largest if largest > 0 else _MOST / smallest
+            upper = -1.0 / smallest if smallest < 0 else _MOST / largest
             return bounded(0.0, lower, upper, label=label)
 
         label = f"{self.covariate} on {self.parameter}"

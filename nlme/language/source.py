@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 import re
+import sys
 import textwrap
 
 
 def source_of(kind: type) -> str:
     """The text of a model's class with everything of the user's own that it rests on, in the order in which it was written.
 
-    Of every file the imports, the parent classes, functions and constants that are used, each file's after those it inherits from.
-    Nothing where Python cannot find a text (a class made at a prompt).
+    Of every file the imports, the parent classes, functions and constants that are used, each file's after those it inherits from;
+    the cells of a notebook that were run are one file. Nothing where Python cannot find a text (a class made at a prompt).
     """
     files: dict[str, list[type]] = {}
     for one in reversed([k for k in kind.__mro__ if _own(k)]):
@@ -44,11 +46,11 @@ def _own(kind: type) -> bool:
 def _of_file(classes: list[type]) -> str:
     """The part of one file that these of its classes need."""
     try:
-        texts = [inspect.getsource(kind) for kind in classes]
+        texts = [] if _in_cells(classes[0]) else [inspect.getsource(kind) for kind in classes]
     except (OSError, TypeError, IndentationError, SyntaxError):
         return ""
     try:
-        whole = inspect.getsource(inspect.getmodule(classes[0]))
+        whole = _cells() if _in_cells(classes[0]) else inspect.getsource(inspect.getmodule(classes[0]))
         tree = ast.parse(whole)
     except (OSError, TypeError, SyntaxError, ValueError):
         return "\n\n\n".join(textwrap.dedent(text).strip() for text in texts)
@@ -69,6 +71,25 @@ def _of_file(classes: list[type]) -> str:
         for node, text in pieces
     ]
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
+
+
+def _in_cells(kind: type) -> bool:
+    """Whether a class was written where there is no file: in a notebook, or at IPython's prompt."""
+    return kind.__module__ == "__main__" and not getattr(sys.modules["__main__"], "__file__", None)
+
+
+def _cells() -> str:
+    """The cells run so far, in their order: IPython gives each to Python's line cache as a text that is in no file (without a time)."""
+    texts = ["".join(entry[2]) for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]
+    return "\n".join(text for text in texts if _parses(text))
+
+
+def _parses(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def _names_of(node: ast.stmt) -> list[str]:

@@ -207,8 +207,8 @@ class ImportanceSampling(Nodes):
         t = z / jnp.sqrt(square / nu)[:, None]
         # the Hessian's part that the data make, a quarter of it left: as if there were a quarter of the observations
         wider = cholesky(0.25 * factor @ factor.T + 0.75 * jnp.eye(q))
-        kind = self.strata[:, None]
-        at = jnp.select([kind == 0, kind == 1], [z, b + _unwhitened(wider, t)], b + _unwhitened(factor, t))
+        own, wide = np.searchsorted(self.strata, [1, 2])
+        at = jnp.concatenate([z[:own], b + _unwhitened(wider, t[own:wide]), b + _unwhitened(factor, t[wide:])])
 
         def log_t(factor):
             square = jnp.sum(((at - b) @ factor) ** 2, axis=1)

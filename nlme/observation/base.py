@@ -78,6 +78,7 @@ class Law:
     link : "" if records are independent given the random effects, else how one looks at the one before (see ``sequence``)
     censoring : the model says what a record with CENS = 1 or -1 means
     whole : (lowest, highest) of whole-numbered data, or None
+    limits : (lower, upper) limits of quantification where the model gives them as numbers; None where it gives none
     """
 
     words: str
@@ -86,6 +87,7 @@ class Law:
     link: str = ""
     censoring: bool = False
     whole: tuple[float, float] | None = None
+    limits: tuple[float | None, float | None] = (None, None)
 
 
 class Observation(eqx.Module):

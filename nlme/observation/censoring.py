@@ -37,12 +37,18 @@ class Censored(Observation):
     method: str = eqx.field(static=True)
     lloq: Scalar | None
     uloq: Scalar | None
+    numbers: tuple[float | None, float | None] = eqx.field(static=True)  # the limits, where they are numbers and not computed
 
     def law(self) -> Law:
         base, dropped = self.base.law(), self.method == "M1"
         words = f"{base.words}, censored ({self.method})"
         return dataclasses.replace(
-            base, words=words, normal=base.normal and dropped, plain=base.plain and dropped, censoring=True
+            base,
+            words=words,
+            normal=base.normal and dropped,
+            plain=base.plain and dropped,
+            censoring=True,
+            limits=self.numbers,
         )
 
     def parts(self):
@@ -129,4 +135,5 @@ def censored(residual: Continuous, method: str = "M3", *, lloq=None, uloq=None) 
     if method in ("M3", "M4"):
         residual.log_cdf(jnp.zeros(()))  # refuses here, where there is no distribution function
     limits = (None if bound is None else jnp.asarray(bound, dtype=float) for bound in (lloq, uloq))
-    return Censored(residual, method, *limits)
+    numbers = tuple(float(bound) if isinstance(bound, (int, float)) else None for bound in (lloq, uloq))
+    return Censored(residual, method, *limits, numbers)

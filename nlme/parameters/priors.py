@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -31,6 +32,8 @@ from nlme.errors import ModelError, name_error
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.domains import POSITIVE, Domain
 from nlme.parameters.inventory import Entry, Inventory
+
+_REDRAWN = 1000  # times that numbers outside of a domain are drawn again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,20 @@ class Site:
             sd = jnp.sqrt(value) if self.part == "variance" else value
             new = eqx.tree_at(lambda f: f.sd, field, field.sd.at[self.index].set(sd))
         return eqx.tree_at(self.entry.get, model, new)
+
+    def drawn(self, key, count: int) -> Float[Array, "count size"]:
+        """So many u of the site, see ``Priors.drawn``."""
+        one = self.distribution if self.part == "factor" else self.distribution.expand((len(self.index),))
+        value = one.sample(key, (count,))
+        for _ in range(_REDRAWN):
+            outside = ~self.bijection.codomain(value)
+            if self.part == "factor" or not bool(jnp.any(outside)):
+                return jax.vmap(self.bijection.inv)(value).reshape(count, self.size)
+            key, again = jax.random.split(key)
+            value = jnp.where(outside, one.sample(again, (count,)), value)
+        raise ModelError(
+            f"priors: {describe(self.distribution)} of {self.entry.names[int(self.index[0])]!r} is hardly ever within its domain."
+        )
 
 
 class Priors:
@@ -126,6 +143,17 @@ class Priors:
             model = site.write(model, value)
             start += site.size
         return model, total
+
+    def drawn(self, key, count: int) -> Float[Array, "count P"]:
+        """So many u from the prior; of a distribution wider than its parameter's domain, those within.
+
+        Raises
+        ------
+        ModelError
+            A distribution that is hardly ever within the domain.
+        """
+        keys = jax.random.split(key, len(self.sites))
+        return jnp.concatenate([site.drawn(k, count) for site, k in zip(self.sites, keys, strict=True)], axis=1)
 
     def _values(self, entry: Entry, free: np.ndarray) -> None:
         groups: dict[str, list[int]] = {}

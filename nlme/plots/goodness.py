@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nlme.plots.normal import name_far
 from nlme.plots.smoothing import lowess
 from nlme.plots.style import (
     GREY,
@@ -17,29 +18,37 @@ from nlme.plots.style import (
     OBSERVED,
     TREND,
     axis_label,
+    chosen_log,
     dense,
     known_units,
     log_axis,
     new_figure,
     picture,
-    wants_log,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LARGE = 4.0  # residual that is named by its subject
+
 
 @picture
-def goodness_of_fit(fit, units: Mapping[str, str] | None = None) -> Figure:
+def goodness_of_fit(fit, units: Mapping[str, str] | None = None, log: bool | None = None) -> Figure:
     """DV against PRED, DV against IPRED, CWRES against time, CWRES against PRED.
 
     One endpoint gives two rows of two panels, several endpoints one row of four each. Dashed: identity, or zero and +-1.96;
-    solid: local trend (lowess). The axes of DV are logarithmic when all values are positive and span more than 20-fold.
+    solid: local trend (lowess). Observations with |CWRES| beyond 4 are named by their subject.
 
     Parameters
     ----------
     fit : Fit
     units : units by endpoint name and "time", for the labels; the unit of time is otherwise that of the parameters (h for L/h)
+    log : logarithmic axes of DV and predictions; None where all are positive and span more than 20-fold
+
+    Raises
+    ------
+    DataError
+        A logarithm of what is not positive.
     """
     units = known_units(units, fit.parameters)
     predictions = fit.predictions
@@ -51,21 +60,21 @@ def goodness_of_fit(fit, units: Mapping[str, str] | None = None) -> Figure:
         figure = new_figure(2.6 * len(endpoints), width=10.5)
         grid = figure.subplots(len(endpoints), 4, squeeze=False)
     for panels, name in zip(grid, endpoints, strict=True):
-        _row(panels, predictions[predictions["ENDPOINT"] == name], name, units)
+        _row(panels, predictions[predictions["ENDPOINT"] == name], name, units, log)
     return figure
 
 
-def _row(panels, rows: pd.DataFrame, name: str, units: Mapping[str, str]) -> None:
+def _row(panels, rows: pd.DataFrame, name: str, units: Mapping[str, str], log: bool | None) -> None:
     unit = units.get(name)
     observed, pred, ipred = rows["DV"], rows["PRED"], rows["IPRED"]
-    log = wants_log(observed, pred, ipred)
+    log = chosen_log(log, name, observed, pred, ipred)
     agreement(panels[0], pred, observed, log)
     panels[0].set(xlabel=axis_label("Population prediction", unit), ylabel=axis_label(f"Observed {name}", unit))
     agreement(panels[1], ipred, observed, log)
     panels[1].set(xlabel=axis_label("Individual prediction", unit), ylabel=axis_label(f"Observed {name}", unit))
-    _residuals(panels[2], rows["TIME"], rows["CWRES"], False)
+    _residuals(panels[2], rows["TIME"], rows["CWRES"], rows["ID"], False)
     panels[2].set(xlabel=axis_label("Time", units.get("time")), ylabel=f"CWRES of {name}")
-    _residuals(panels[3], pred, rows["CWRES"], log)
+    _residuals(panels[3], pred, rows["CWRES"], rows["ID"], log)
     panels[3].set(xlabel=axis_label("Population prediction", unit), ylabel=f"CWRES of {name}")
 
 
@@ -96,7 +105,7 @@ def agreement(axes: Axes, predicted: pd.Series, observed: pd.Series, log: bool) 
     axes.set_aspect("equal", adjustable="box")
 
 
-def _residuals(axes: Axes, x: pd.Series, residual: pd.Series, log: bool) -> None:
+def _residuals(axes: Axes, x: pd.Series, residual: pd.Series, ids: pd.Series, log: bool) -> None:
     """Residuals around zero; the faint lines hold 95 % of standard normal ones. The axis is symmetric."""
     axes.plot(x, residual, **{**OBSERVED, **dense(len(x))})
     axes.axhline(0.0, **IDENTITY)
@@ -108,6 +117,7 @@ def _residuals(axes: Axes, x: pd.Series, residual: pd.Series, log: bool) -> None
     else:
         place, trend = lowess(x, residual)
     axes.plot(place, trend, **TREND, zorder=4)
+    name_far(axes, x, residual, list(ids), beyond=LARGE)
     finite = residual[np.isfinite(residual)]
     if not len(finite):
         axes.text(0.5, 0.75, "none: not normal on any scale", transform=axes.transAxes, ha="center", fontsize=8, color=GREY)

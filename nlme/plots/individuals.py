@@ -18,12 +18,12 @@ from nlme.plots.style import (
     OBSERVED,
     POPULATION,
     axis_label,
+    chosen_log,
     known_units,
     log_axis,
     new_figure,
     picture,
     subject_title,
-    wants_log,
 )
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def individual_fits(
     subjects: Sequence | None = None,
     units: Mapping[str, str] | None = None,
     fine: bool = True,
+    log: bool | None = None,
 ) -> Figure:
     """One panel per subject: observations (circles), individual (solid) and population (dashed) prediction, doses.
 
     Several endpoints make one row of panels each. At the foot of a panel, triangles are doses and bars infusions; filled
-    triangles pointing down are observations below or above the limit of quantification, drawn at DV. The values are on a
-    logarithmic axis when all are positive and span more than 20-fold.
+    triangles pointing down are observations below or above the limit of quantification, drawn at DV.
 
     Parameters
     ----------
@@ -53,28 +53,34 @@ def individual_fits(
     subjects : IDs to draw instead of the first ones
     units : units by endpoint name and "time"; the unit of time is otherwise that of the parameters (h for L/h)
     fine : curves on a fine grid of times; otherwise through the predictions at the observations
+    log : logarithmic values; None where all of an endpoint are positive and span more than 20-fold
 
     Raises
     ------
     DataError
-        An ID that the population does not have.
+        An ID that the population does not have, or a logarithm of what is not positive.
     """
     if subjects is None:
         chosen = list(fit.population)[:max_subjects]
     else:
         chosen = [fit.population.subject(identity) for identity in subjects]
-    return _draw(fit, chosen, _curves(fit, chosen, fine), columns, known_units(units, fit.parameters))
+    return _draw(fit, chosen, _curves(fit, chosen, fine), columns, known_units(units, fit.parameters), log)
 
 
 @picture
 def individual_fit_pages(
-    fit, per_page: int, columns: int = 4, max_subjects: int = 12, units: Mapping[str, str] | None = None
+    fit,
+    per_page: int = 12,
+    columns: int = 4,
+    max_subjects: int | None = None,
+    units: Mapping[str, str] | None = None,
+    log: bool | None = None,
 ) -> list[Figure]:
     """The same as :func:`individual_fits` in several figures of at most ``per_page`` subjects; the model is solved once."""
     chosen = list(fit.population)[:max_subjects]
     curves = _curves(fit, chosen, fine=True)
     units = known_units(units, fit.parameters)
-    return [_draw(fit, chosen[k : k + per_page], curves, columns, units) for k in range(0, len(chosen), per_page)]
+    return [_draw(fit, chosen[k : k + per_page], curves, columns, units, log) for k in range(0, len(chosen), per_page)]
 
 
 def _curves(fit, chosen: Sequence, fine: bool) -> dict[str, pd.DataFrame]:
@@ -83,7 +89,9 @@ def _curves(fit, chosen: Sequence, fine: bool) -> dict[str, pd.DataFrame]:
     return fine_curves(fit, shown) if fine else at_observations(fit, shown)
 
 
-def _draw(fit, chosen: Sequence, curves: dict[str, pd.DataFrame], columns: int, units: Mapping[str, str]) -> Figure:
+def _draw(
+    fit, chosen: Sequence, curves: dict[str, pd.DataFrame], columns: int, units: Mapping[str, str], log: bool | None
+) -> Figure:
     observed = _observed(fit)
     endpoints = list(observed)
     columns = max(1, min(columns, len(chosen)))
@@ -91,7 +99,7 @@ def _draw(fit, chosen: Sequence, curves: dict[str, pd.DataFrame], columns: int, 
     lines = len(blocks) * len(endpoints)
     figure = new_figure(0.5 + 1.75 * lines, width=max(3.6, 2.0 * columns))
     grid = figure.subplots(lines, columns, squeeze=False)
-    logs = {name: wants_log(observed[name]["DV"]) for name in endpoints}
+    logs = {name: chosen_log(log, name, observed[name]["DV"]) for name in endpoints}
     for line, panels in enumerate(grid):
         block, endpoint = blocks[line // len(endpoints)], endpoints[line % len(endpoints)]
         for k, axes in enumerate(panels):

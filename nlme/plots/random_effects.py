@@ -75,6 +75,69 @@ def _bins(values: np.ndarray) -> int:
 
 
 @picture
+def eta_pairs(fit) -> Figure:
+    """Each random effect's modes against each other's, with the ellipse that holds 95 % of N(0, Omega) as estimated.
+
+    In a corner stands Spearman's rank correlation of the modes.  Shrunken modes lie within the ellipse by right; a correlation
+    where Omega has none asks for a covariance.
+
+    Raises
+    ------
+    DataError
+        A model with fewer than two random effects.
+    """
+    eta = _effects(fit)
+    names = list(eta.columns)
+    if len(names) < 2:
+        raise DataError(f"{type(fit.model).__name__} has one random effect, {names[0]}: there is no pair to draw.")
+    count = len(names)
+    figure = new_figure(0.3 + 1.9 * (count - 1), width=max(3.6, 0.6 + 1.9 * (count - 1)))
+    grid = figure.subplots(count - 1, count - 1, squeeze=False, sharex="col", sharey="row")
+    omega = _omega(fit)
+    for i, j in ((i, j) for i in range(1, count) for j in range(count - 1)):
+        axes = grid[i - 1, j]
+        axes.set_visible(j < i)
+        if j >= i:
+            continue
+        x, y = eta[names[j]].to_numpy(dtype=float), eta[names[i]].to_numpy(dtype=float)
+        axes.plot(x, y, **{**OBSERVED, **dense(len(x))})
+        pair = [name.split("[")[0] for name in (names[j], names[i])]
+        if all(name in omega for name in pair) and names[i].partition("[")[2] == names[j].partition("[")[2]:
+            block = np.array([[omega[a].get(b, 0.0) for b in pair] for a in pair])
+            _ellipse(axes, block)
+        axes.axhline(0.0, **IDENTITY)
+        axes.axvline(0.0, **IDENTITY)
+        _note_correlation(axes, x, y)
+        if i == count - 1:
+            axes.set_xlabel(f"η {names[j]}")
+        if j == 0:
+            axes.set_ylabel(f"η {names[i]}")
+    return figure
+
+
+def _omega(fit) -> dict[str, dict[str, float]]:
+    """Variances and covariances of the random effects by their names."""
+    found: dict[str, dict[str, float]] = {}
+    for row in fit.parameters:
+        if row.kind in ("variance", "covariance"):
+            pair = row.name.partition(".")[2].split(",")
+            a, b = pair[0], pair[-1]
+            found.setdefault(a, {})[b] = row.value
+            found.setdefault(b, {})[a] = row.value
+    return found
+
+
+def _ellipse(axes: Axes, block: np.ndarray) -> None:
+    """95 % of a bivariate normal distribution: x' S^-1 x = -2 log 0.05."""
+    values, vectors = np.linalg.eigh(block)
+    if values[0] <= 0:
+        return
+    angle = np.linspace(0, 2 * np.pi, 200)
+    points = np.sqrt(-2.0 * np.log(0.05)) * (vectors * np.sqrt(values)) @ np.stack([np.cos(angle), np.sin(angle)])
+    axes.plot(*points, color=BLUE, linewidth=1.2)
+
+
+@picture
 def eta_covariates(fit, covariates: Sequence[str] | None = None) -> Figure:
     """Each random effect against each covariate: points with a trend, or boxes for categories.
 
@@ -110,15 +173,15 @@ def eta_covariates(fit, covariates: Sequence[str] | None = None) -> Figure:
         band, column = divmod(place, across)
         info = known[name]
         values = np.array([subject.covariates[name][0] for subject in fit.population], dtype=float)
-        categories = _categories(info, values)
+        categories = categories_of(info, values)
         for line, effect in enumerate(eta.columns):
             axes = grid[band * effects + line, column]
             axes.set_visible(True)
             axes.tick_params(labelbottom=line == effects - 1)
             if categories is None:
-                _scatter(axes, values, eta[effect].to_numpy(dtype=float))
+                scatter(axes, values, eta[effect].to_numpy(dtype=float))
             else:
-                _boxes(axes, values, eta[effect].to_numpy(dtype=float), categories, info)
+                boxes(axes, values, eta[effect].to_numpy(dtype=float), categories, info)
             axes.axhline(0.0, **IDENTITY)
             axes.margins(y=0.08)
         first = "" if info.constant else ", first value"
@@ -128,7 +191,7 @@ def eta_covariates(fit, covariates: Sequence[str] | None = None) -> Figure:
     return figure
 
 
-def _categories(info, values: np.ndarray) -> list[float] | None:
+def categories_of(info, values: np.ndarray) -> list[float] | None:
     """The levels of a categorical covariate, None for a continuous one."""
     seen = sorted(set(values[np.isfinite(values)].tolist()))
     if info.categories:
@@ -136,13 +199,14 @@ def _categories(info, values: np.ndarray) -> list[float] | None:
     return seen if len(seen) < MANY_VALUES and all(float(v).is_integer() for v in seen) else None
 
 
-def _scatter(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+def scatter(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """Points with a trend, and their rank correlation."""
     axes.plot(x, y, **{**OBSERVED, **dense(len(x))})
     axes.plot(*lowess(x, y), **TREND, zorder=4)
     _note_correlation(axes, x, y)
 
 
-def _boxes(axes: Axes, x: np.ndarray, y: np.ndarray, categories: Sequence[float], info) -> None:
+def boxes(axes: Axes, x: np.ndarray, y: np.ndarray, categories: Sequence[float], info) -> None:
     """A box for each category, and the subjects themselves beside the middle in a fixed zigzag."""
     places = np.arange(len(categories))
     groups = [y[(x == level) & np.isfinite(y)] for level in categories]

@@ -16,6 +16,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nlme.errors import DataError
+
 INK = "#222222"
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
@@ -146,6 +148,21 @@ def wants_log(*values) -> bool:
         return False
     low, high = np.quantile(joined, [0.05, 0.95])
     return bool(high > 20 * low)
+
+
+def chosen_log(log: bool | None, endpoint: str, *values) -> bool:
+    """``log`` as asked for, or as the values want it.
+
+    Raises
+    ------
+    DataError
+        A logarithm was asked for, and some values are not positive.
+    """
+    if log is None:
+        return wants_log(*values)
+    if log and any((np.asarray(v, dtype=float) <= 0).any() for v in values):
+        raise DataError(f"log=True: some values of {endpoint} are not positive. Use log=False.")
+    return log
 
 
 def dense(count: int) -> dict:

@@ -79,7 +79,15 @@ class Code:
     text: str
 
 
-Block = Paragraph | Verdict | Pairs | Table | Correlations | Picture | Code
+@dataclasses.dataclass(frozen=True)
+class Formulas:
+    """The equations of a model, as a fragment of HTML (MathML) and as lines of text for who cannot set that."""
+
+    html: str
+    text: str
+
+
+Block = Paragraph | Verdict | Pairs | Table | Correlations | Picture | Code | Formulas
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ def report(
     title: str | None = None,
     units: Mapping[str, str] | None = None,
     max_subjects: int | None = None,
+    checks: int | Mapping[str, Any] | Iterable[Any] = 0,
     *,
     simulations: Mapping[str, Any] | Iterable[Any] | None = None,
-    checks: Mapping[str, Any] | Iterable[Any] | None = None,
 ) -> Path:
     """Write a fit's report: one self-contained HTML page, or a Word document, by the ending of ``path``.
 
@@ -39,7 +41,8 @@ def report(
     units : units by endpoint name, "time" and "dose", for axes and data; the unit of time is otherwise that of the parameters
     max_subjects : how many subjects' fits are drawn; all of them by default
     simulations : title -> figure, DataFrame, or a result with ``.plot()`` or a table; a list is numbered
-    checks : the same, of predictive checks (VPC, NPDE)
+    checks : simulated data sets of a predictive check and prediction distribution errors (1,000 are usual), 0: without; or such
+        checks that were made already, as ``simulations``
 
     Returns
     -------
@@ -56,13 +59,20 @@ def report(
         raise FitError(f"report takes a fit, or what nlme.evaluate returned; got {type(fit).__name__} ({words}).")
     path = Path(path)
     write = _writer(path)
-    document = _document(fit, title, units, max_subjects, named(simulations, "simulations"), named(checks, "checks"))
+    given = {} if _is_count(checks) else named(checks, "checks")
+    checked = lambda: sections.checks(fit, units, checks) if _is_count(checks) and checks else list(chain(*given.values()))  # noqa: E731
+    shown = list(chain(*named(simulations, "simulations").values()))
+    document = _document(fit, title, units, max_subjects, shown, checked)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(write(document))
     except OSError as error:
         raise FitError(f"The report cannot be written to {path}: {error.strerror or error}.") from None
     return path
+
+
+def _is_count(checks) -> bool:
+    return isinstance(checks, numbers.Integral) and not isinstance(checks, bool)
 
 
 def _writer(path: Path) -> Callable[[Document], bytes]:
@@ -98,8 +108,8 @@ def _sections(fit, units, max_subjects: int | None, simulations, checks) -> list
         ("covariates", "Random effects and covariates", lambda: sections.covariates(fit)),
         ("forest", "Covariate effects", lambda: sections.covariate_effects(fit)),
         ("learned", "Learned functions", lambda: sections.learned(fit)),
-        ("simulations", "Simulations", lambda: [block for blocks in simulations.values() for block in blocks]),
-        ("checks", "Predictive checks", lambda: [block for blocks in checks.values() for block in blocks]),
+        ("simulations", "Simulations", lambda: simulations),
+        ("checks", "Predictive checks", checks),
         ("attention", "Subjects and observations to look at", lambda: sections.attention(fit)),
         ("search", "The search", lambda: sections.search(fit)),
         ("again", "To do it again", lambda: account.again(fit)),

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nlme.errors import DataError, FitError
+from nlme.diagnostics.npde import npde
+from nlme.diagnostics.replicated import endpoints_of
+from nlme.diagnostics.vpc import vpc
+from nlme.errors import DataError, FitError, ModelError
 from nlme.language.describe import describe
+from nlme.language.equations import equations
 from nlme.language.model import Model, documentation
 from nlme.language.source import source_of
 from nlme.neural.term import learned_terms
-from nlme.reporting.blocks import Block, Code, Correlations, Paragraph, Picture, Table
+from nlme.reporting.blocks import Block, Code, Correlations, Formulas, Paragraph, Picture, Table
 from nlme.reporting.table import table
 from nlme.tables.numbers import fixed_point, significant
 from nlme.tables.shown import Panel
@@ -76,6 +80,25 @@ def goodness(fit, units) -> list[Block]:
     ]
 
 
+def checks(fit, units, replicates: int, key: int = 1) -> list[Block]:
+    """A visual predictive check of every endpoint, and prediction distribution errors of the continuous ones."""
+    blocks: list[Block] = []
+    for name in endpoints_of(fit, fit.population):
+        check = vpc(fit, key=key, replicates=replicates, endpoint=name)
+        what = (
+            f"Visual predictive check of {name}. Lines: observed. Bands: {100 * check.level:g} % intervals of {replicates} "
+            f"simulated data sets (key {key}); {100 * check.inside:.0f} % of the observed quantities lie within them. "
+            f"{' '.join(check.messages)}"
+        )
+        blocks.append(Picture(check.plot(units=units), what.strip()))
+        if check.kind == "continuous":
+            errors = npde(fit, key=key, replicates=replicates, endpoint=name)
+            caption = f"Normalised prediction distribution errors of {name} ({replicates} simulated data sets, key {key})."
+            blocks.append(Picture(errors.plot(units=units), caption))
+            blocks += [_table(panel) for panel in errors._panels()]
+    return blocks
+
+
 def individuals(fit, units, max_subjects: int | None) -> list[Block]:
     """Every subject's fit, page by page."""
     from nlme.plots.individuals import individual_fit_pages
@@ -135,11 +158,15 @@ def covariate_effects(fit) -> list[Block]:
         for row in found.itertuples()
     ]
     header = ["Parameter", "Covariate", "Level", "Reference", "Value", "Ratio"]
-    note = "Reference: a subject with median covariates and the most common categories, random effects zero. Estimates without their uncertainty."
+    note = (
+        "Reference: a subject with median covariates and the most common categories, random effects zero. "
+        "Estimates without their uncertainty."
+    )
     return [
         Picture(
             forest(fit),
-            "What a change of each covariate does to the individual parameters: ratios to the reference subject. Grey: 0.8 to 1.25.",
+            "What a change of each covariate does to the individual parameters: ratios to the reference subject. "
+            "Grey: 0.8 to 1.25.",
         ),
         Table(Panel("Covariate effects on individual parameters", header, rows, [note], left=(0, 1, 2))),
     ]
@@ -225,5 +252,15 @@ def model(fit) -> list[Block]:
                 blocks.append(Table(Panel(title, header, rows, left=range(len(header)))))
             else:
                 blocks.append(Pairs(rows, title))
+        blocks += _equations(fit.model)
     source = source_of(type(fit.model))
     return [*blocks, Code("As it was written", source)] if source else blocks
+
+
+def _equations(model: Model) -> list[Block]:
+    """Nothing where they cannot be written, or sympy is not installed."""
+    try:
+        found = equations(model)
+    except ModelError:
+        return []
+    return [Formulas(found.html(), str(found))]

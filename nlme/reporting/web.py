@@ -8,7 +8,20 @@ import itertools
 
 import numpy as np
 
-from nlme.reporting.blocks import Block, Code, Correlations, Document, Pairs, Paragraph, Picture, Section, Table, Verdict, shade
+from nlme.reporting.blocks import (
+    Block,
+    Code,
+    Correlations,
+    Document,
+    Formulas,
+    Pairs,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    Verdict,
+    shade,
+)
 from nlme.reporting.style import STYLE
 from nlme.tables.formats import html_table
 from nlme.tables.numbers import MISSING, fixed_point
@@ -53,6 +66,8 @@ class _Numbers:
                 return _correlations(block, next(self.tables))
             case Picture():
                 return _picture(block, next(self.figures))
+            case Formulas(fragment):
+                return f'<div class="wide"><p class="over">Equations</p>{fragment}</div>'
             case Code(title, text):
                 return f'<p class="over">{html.escape(title)}</p><pre class="code">{html.escape(text)}</pre>'
 

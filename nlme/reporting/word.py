@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.reporting.blocks import Block, Code, Correlations, Pairs, Paragraph, Picture, Section, Table, Verdict, shade
+from nlme.reporting.blocks import Block, Code, Correlations, Formulas, Pairs, Paragraph, Picture, Section, Table, Verdict, shade
 from nlme.reporting.blocks import Document as Report
 from nlme.reporting.columns import fitting_size, parts, widths
 from nlme.tables.numbers import MISSING, fixed_point
@@ -122,6 +122,8 @@ class _Writer:
                 self._correlations(block)
             case Picture():
                 self._picture(block)
+            case Formulas(_, text):
+                self.block(Code("Equations", text))
             case Code(title, text):
                 self.file.add_heading(_clean(title), level=2)
                 for line in text.splitlines():

@@ -55,11 +55,11 @@ class Checkpoint:
                 saved = {name: file[name] for name in file.files}
             fingerprint = str(saved.pop("fingerprint"))
         except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise FitError(f"{self.path} is not a checkpoint of a fit ({error}); delete it or name another file.") from None
+            raise FitError(f"{self.path} is not a checkpoint ({error}); delete it or name another file.") from None
         if fingerprint != self.fingerprint:
             raise FitError(
-                f"{self.path} is the checkpoint of another fit: data, model, starting values, fixed parameters, penalty, the "
-                "method's options or the seed differ. Delete it, or name another file."
+                f"{self.path} is the checkpoint of another fit: data, model, starting values, fixed parameters, penalty or "
+                "priors, options or the seed differ. Delete it, or name another file."
             )
         return saved
 
@@ -82,19 +82,25 @@ class Checkpoint:
 
 
 def fingerprint_of(problem: Problem, *more) -> str:
-    """Hash of a problem: data, the model's code and values, names of what is estimated, method, penalty.
+    """Hash of a problem: data, the model's code and values, names of what is estimated, method, penalty; ``more`` as ``fingerprint``."""
+    model, inventory, penalty = problem.model, problem.inventory, problem.penalty
+    if penalty is not None:
+        u = inventory.unconstrained(model) + _ASIDE
+        seen = np.asarray(jax.jit(lambda u: jnp.asarray(penalty(inventory.at_unconstrained(model, u))))(u))
+        more = (seen, *more)
+    return fingerprint(model, inventory, problem.layout.population, problem.method, *more)
+
+
+def fingerprint(model, inventory: Inventory, population, method, *more) -> str:
+    """Hash of data, the model's code and values, names of what is estimated, and method.
 
     ``more`` are options (by ``repr``) and arrays (by their bytes) on which the result depends as well.
     """
     told = hashlib.sha256()
-    model, inventory, penalty = problem.model, problem.inventory, problem.penalty
     code = [(name, *_code(function.__code__)) for name, function in inspect.getmembers(type(model), inspect.isfunction)]
-    for word in (problem.layout.population.hash, type(model).__qualname__, repr(code), repr(problem.method), *inventory.names):
+    for word in (population.hash, type(model).__qualname__, repr(code), repr(method), *inventory.names):
         told.update(word.encode() + b"\n")
     told.update(np.asarray(Inventory(model).natural(model)).tobytes())
-    if penalty is not None:
-        u = inventory.unconstrained(model) + _ASIDE
-        told.update(np.asarray(jax.jit(lambda u: jnp.asarray(penalty(inventory.at_unconstrained(model, u))))(u)).tobytes())
     for item in more:
         told.update(item.tobytes() if isinstance(item, np.ndarray) else repr(item).encode() + b"\n")
     return told.hexdigest()

@@ -9,7 +9,7 @@ import numpy as np
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, ModelError
 from nlme.fitting.result import Evaluated
-from nlme.language.anatomy import anatomy_of
+from nlme.language.anatomy import mixtures_of
 from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
 from nlme.simulation.records import Design, Records
@@ -66,13 +66,31 @@ def effects_of(model: Any, population, eta) -> np.ndarray:
     return eta
 
 
+def effects_among(model: Any, population, eta: np.ndarray, known, names) -> np.ndarray:
+    """(R, N, q) random effects for the subjects of ``population``, from those (R, M, Q) of subjects with the IDs ``known`` and effects
+    ``names``; the effects of an occasion that is not among these are zero.
+
+    Raises
+    ------
+    DataError
+        A subject or a random effect that is not among them.
+    """
+    import pandas as pd
+
+    # the first replicate says whether they fit, and where each is
+    places = pd.DataFrame(1.0 + np.arange(eta[0].size).reshape(eta.shape[1:]), index=list(known), columns=list(names))
+    at = effects_of(model_of(model), population, places).astype(int)
+    flat = np.concatenate([np.zeros((len(eta), 1)), eta.reshape(len(eta), -1)], axis=1)
+    return flat[:, at]
+
+
 def members_of(model: Any, population) -> np.ndarray | None:
     """(N,) subpopulation of every subject in a mixture: a fit's subjects the likeliest for their data, others the most common."""
     own = model_of(model)
-    name = anatomy_of(own).mixture
-    if not name:
+    names = mixtures_of(own)
+    if not names:
         return None
-    most = int(np.argmax(np.asarray(getattr(own, name).shares)))
+    most = int(np.argmax(np.asarray(getattr(own, names[0]).shares)))
     known = dict(zip(model.population.ids, model.members, strict=True)) if isinstance(model, Evaluated) else {}
     return np.array([known.get(s.id, most) for s in population])
 

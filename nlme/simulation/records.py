@@ -22,6 +22,7 @@ from nlme.language.ragged import Ragged, over_subjects, threaded
 from nlme.language.solution import Expansion, failure
 from nlme.language.standardisation import require_written
 from nlme.observation.sequence import LINKS, Course
+from nlme.parameters.draws import Drawn, model_at
 
 _NUMBERS = 4_000_000  # in the arrays of the subjects of all replicates that are worked off at once
 
@@ -101,6 +102,8 @@ class Records:
     ----------
     eta : (R, N, q) random effects
     members : (R, N) subpopulation of every subject in a mixture; the first by default
+    drawn : R vectors of parameters, where every replicate has its own
+    arrays : the subjects of R replicates, where they are not all alike (other amounts, other people)
 
     Attributes
     ----------
@@ -108,12 +111,24 @@ class Records:
     outputs : endpoint -> (R, n) predictions
     """
 
-    def __init__(self, design: Design, model: Model, eta: np.ndarray, ode: Tolerances, members: np.ndarray | None = None):
-        self._design, self._model = design, model
+    def __init__(
+        self,
+        design: Design,
+        model: Model,
+        eta: np.ndarray,
+        ode: Tolerances,
+        members: np.ndarray | None = None,
+        drawn: Drawn | None = None,
+        arrays: Ragged | None = None,
+    ):
+        self._design, self.model, self._drawn = design, model, drawn
         self._eta = np.concatenate(np.asarray(eta, float))
         self._members = np.zeros(len(self._eta), int) if members is None else np.ravel(members)
-        given = jnp.asarray(self._eta), jnp.asarray(self._members)
-        status, (states, outputs) = threaded(_solve, design.arrays(len(eta)), model, design.anatomy, *given, ode)
+        self._replicate = np.repeat(np.arange(len(eta)), design.layout.n_subjects)
+        self._arrays = arrays
+        given = [jnp.asarray(x) for x in (self._eta, self._members, self._replicate)]
+        arrays = design.arrays(len(eta)) if arrays is None else arrays
+        status, (states, outputs) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, ode)
         self._states = np.asarray(states)
         self._require_solved(np.asarray(status), ode)
         self.states = design.in_file_order(states)
@@ -127,10 +142,11 @@ class Records:
         """
         design, replicates = self._design, len(keys)
         again = replicates * design.layout.n_subjects // len(self._eta)
-        given = [np.tile(x, (again,) + (1,) * (x.ndim - 1)) for x in (self._eta, self._members, self._states)]
+        given = [np.tile(x, (again,) + (1,) * (x.ndim - 1)) for x in (self._eta, self._members, self._replicate, self._states)]
         own = np.tile(np.stack([design.in_arrays(part) for part in observed], axis=1), (replicates, 1, 1))
         each = _of_subjects(keys, design.layout.n_subjects)
-        drawn = _draw(self._model, design.anatomy, tuple(endpoints), design.arrays(replicates), *given, own, each)
+        arrays = design.arrays(replicates) if self._arrays is None else self._arrays
+        drawn = _draw(self.model, self._drawn, design.anatomy, tuple(endpoints), arrays, *given, own, each)
         return {name: design.in_file_order(np.asarray(drawn)[:, :, e]) for e, name in enumerate(endpoints)}
 
     def _require_solved(self, status: np.ndarray, ode: Tolerances) -> None:
@@ -146,7 +162,8 @@ class Records:
             data, _ = layout.subject(i)
             if layout.anatomy.mixture:
                 data = data.belonging(self._members[begin + i])
-            found = failure(self._model, layout.anatomy, subjects[i], data, self._eta[begin + i], ode)
+            model = self.model if self._drawn is None else self._drawn.at(self.model, failed[0])
+            found = failure(model, layout.anatomy, subjects[i], data, self._eta[begin + i], ode)
             return found or SENTENCES[int(status[begin + i])]
 
         listed = "\n".join(f"  subject {subjects[i].id}: {why(i)}." for i in bad[:3])
@@ -155,8 +172,9 @@ class Records:
 
 
 @eqx.filter_jit
-def _solve(arrays: Ragged, model: Model, anatomy: Anatomy, eta, members, ode: Tolerances):
-    def of_subject(data, eta, member):
+def _solve(arrays: Ragged, base: Model, drawn: Drawn | None, anatomy: Anatomy, eta, members, replicates, ode: Tolerances):
+    def of_subject(data, eta, member, r):
+        model = model_at(base, drawn, r)
         data = data.belonging(member) if anatomy.mixture else data
         solution = Expansion(model, anatomy, eta, data.covariates, data.timeline, 0, ode)(model, eta)
         ind = {name: value[data.timeline.sample_row] for name, value in solution.individual.items()}
@@ -168,7 +186,7 @@ def _solve(arrays: Ragged, model: Model, anatomy: Anatomy, eta, members, ode: To
         outputs = jax.vmap(of_record)(ind, solution.states, data.timeline.sample_time)
         return solution.status, (solution.states, outputs)
 
-    return over_subjects(of_subject, arrays, eta, members)
+    return over_subjects(of_subject, arrays, eta, members, replicates)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -178,11 +196,12 @@ def _of_subjects(keys, count: int):
 
 
 @eqx.filter_jit
-def _draw(model: Model, anatomy: Anatomy, endpoints: tuple[str, ...], arrays: Ragged, eta, members, states, own, keys):
+def _draw(base: Model, drawn: Drawn | None, anatomy: Anatomy, endpoints: tuple[str, ...], arrays: Ragged, *rows):
     """An observation of each of ``endpoints`` (e,) at every sample, from states already solved."""
     links = [LINKS[anatomy.laws[anatomy.endpoints.index(name)].link] for name in endpoints]
 
-    def of_subject(data, eta, member, states, own, keys):
+    def of_subject(data, eta, member, r, states, own, keys):
+        model = model_at(base, drawn, r)
         data = data.belonging(member) if anatomy.mixture else data
         timeline = data.timeline
         count = len(timeline.sample)  # of this size class: the first of the widest arrangement, which has one group of samples
@@ -201,9 +220,9 @@ def _draw(model: Model, anatomy: Anatomy, endpoints: tuple[str, ...], arrays: Ra
         both = [jax.random.split(key) for key in keys]
         carried = of_each(lambda r: r.carried())
         drives = [link.drive(c, o, course, first) for link, c, o, (first, _) in zip(links, carried, own, both, strict=True)]
-        drawn = of_each(
+        values = of_each(
             lambda r, drive, key: r.sample(drive, key), drives, [jax.random.split(second, count) for _, second in both]
         )
-        return None, jnp.stack(drawn, axis=-1)
+        return None, jnp.stack(values, axis=-1)
 
-    return over_subjects(of_subject, arrays, eta, members, states, own, keys)[1]
+    return over_subjects(of_subject, arrays, *rows)[1]

@@ -13,6 +13,7 @@ import numpy as np
 
 from nlme.fitting.result import Evaluated
 from nlme.neural.term import learned_terms
+from nlme.parameters.draws import Drawn, model_at
 from nlme.simulation.records import Design
 from nlme.simulation.visited import asked_at, visited
 
@@ -58,12 +59,14 @@ class Watch:
         self._regions = {name: Region(points) for name, points in visited(fit).items()}
         self._found: dict[str, list[np.ndarray]] = {name: [] for name in self._regions}
 
-    def see(self, eta: np.ndarray, states: np.ndarray, members: np.ndarray | None) -> None:
-        """Random effects (R, N, q), states (R, n, s) and subpopulations (R, N) of so many replicates more."""
+    def see(self, eta: np.ndarray, states: np.ndarray, members: np.ndarray | None, drawn: Drawn | None = None) -> None:
+        """Random effects (R, N, q), states (R, n, s), subpopulations (R, N) and parameters of so many replicates more."""
         rows = np.arange(len(self._design.subject))
         for r in range(len(states)):
             own = None if members is None else members[r]
-            asked = asked_at(self._fit.model, self._design, eta[r][self._design.subject], states[r], own, rows)
+            asked = asked_at(
+                model_at(self._fit.model, drawn, r), self._design, eta[r][self._design.subject], states[r], own, rows
+            )
             for name, region in self._regions.items():
                 self._found[name].append(region.outside(asked[name]).any(axis=1))
 
@@ -98,10 +101,14 @@ def simulated_class() -> type:
         ----------
         extrapolates : DataFrame with REPLICATE, ID, TIME and network of the records at which a network of the fit is asked outside
             of what its data visited; empty where none is, None where there is no network or no fit
+        parameters : DataFrame by REPLICATE of the parameters of each, where they were drawn; None without uncertainty
+        remarks : what else there is to say, in words
         """
 
-        _metadata = ["extrapolates"]
+        _metadata = ["extrapolates", "parameters", "remarks"]
         extrapolates = None
+        parameters = None
+        remarks = ()
 
         @property
         def _constructor(self):
@@ -112,12 +119,13 @@ def simulated_class() -> type:
             """What there is to say, in words."""
             out = self.extrapolates
             if out is None or not len(out):
-                return []
+                return list(self.remarks)
             people, networks = out.ID.nunique(), ", ".join(dict.fromkeys(out.network))
             return [
                 f"The simulation asks {networks} outside of what the data visited, for {people} subject{'s' if people > 1 else ''} "
                 f"({out.TIME.min():g} to {out.TIME.max():g}): there it is what its form makes of it, and nothing that was seen. "
-                f".extrapolates lists them."
+                f".extrapolates lists them.",
+                *self.remarks,
             ]
 
     return Simulated

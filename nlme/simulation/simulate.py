@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nlme.dynamics.solvers import Tolerances
@@ -13,8 +16,11 @@ from nlme.fitting.result import Evaluated
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.sites import sites_of
+from nlme.parameters.draws import Drawn, model_at
 from nlme.simulation.data_sets import data_sets
-from nlme.simulation.predict import effects_of, members_of, model_of
+from nlme.simulation.individual_draws import modes_at
+from nlme.simulation.parameters import Uncertain, drawn_parameters
+from nlme.simulation.predict import effects_among, effects_of, members_of, model_of
 from nlme.simulation.records import Design, Records
 from nlme.simulation.region import simulated_class, watch
 
@@ -31,6 +37,7 @@ def simulate(
     noise: bool = True,
     ode: Tolerances | None = None,
     as_data: bool = False,
+    uncertainty=None,
 ):
     """Simulated observations at every record of ``population`` that is not a dose.
 
@@ -47,6 +54,10 @@ def simulate(
     key : seed, an int or a JAX key; the same key gives the same numbers
     eta : "estimated" (a fit's modes), "new" (drawn from Omega, fresh in each replicate, a site's once for all its subjects, and
         so are subpopulations), "typical" (zero), or random effects as :func:`nlme.predict` takes them
+    uncertainty : of the parameters: None, "covariance" (of a fit's estimates), ``nlme.bootstrap(fit)``, ``nlme.sir(fit)``, the posterior
+        of ``nlme.sample``, or a DataFrame of draws.  Each replicate then has a vector of its own (``.parameters`` lists them), and
+        estimated random effects are the modes at that vector; of a posterior, the draws that belong to it.  See
+        :mod:`nlme.simulation.parameters`
     replicates : number of simulated data sets
     noise : add residual error; without it DV is the individual prediction
     ode : tolerances of the ODE solver; by default those of the fit's method
@@ -66,6 +77,8 @@ def simulate(
     ------
     DataError
         "estimated" without a fit, a subject without random effects, or an unknown ``eta``.
+    FitError
+        An uncertainty that the fit does not have, or that is of another model.
     """
     if population is None and isinstance(model, Evaluated):
         population = model.population
@@ -73,40 +86,110 @@ def simulate(
         raise DataError("simulate needs a population: nlme.simulate(model, population, key=1).")
     if replicates < 1:
         raise DataError(f"replicates must be at least 1; got {replicates}.")
-    own, design = model_of(model), Design(model_of(model), population)
+    design = Design(model_of(model), population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
-    members, at = members_of(model, population), None
-    if not (isinstance(eta, str) and eta == "new"):
-        eta = _chosen(model, population, eta)[None]
-        at = Records(design, own, eta, ode, None if members is None else members[None])
-    table, parts, size = _Table(design), [], design.batch(replicates)
-    watched = watch(model, design)
-    drawn = members if members is None else members[None]
-    if watched is not None and at is not None:
-        watched.see(eta, at.states, drawn)
-    for begin in range(0, replicates, size):
-        key, draws, errors, shares = _keys(key, size, members is not None and at is None)
-        if at is None:
-            used = drawn_effects(design.anatomy, own, population, draws)
-            drawn = None if members is None else _drawn_members(own, design, shares)
-            found = Records(design, own, used, ode, drawn)
-            if watched is not None:
-                count = min(size, replicates - begin)
-                watched.see(used[:count], found.states[:count], drawn)
-        else:
-            used, found = eta, at
-        parts.append(table.columns(used, found, errors if noise else None, min(size, replicates - begin)))
+    people = People(model, design, eta, drawn_parameters(model, uncertainty, replicates, key))
+    table, parts, watched = Table(design), [], watch(model, design)
+    for batch in batches(design, replicates, key, people, ode):
+        if watched is not None and batch.fresh:
+            used = [None if x is None else x[: batch.count] for x in (batch.eta, batch.at.states, batch.members)]
+            watched.see(*used, batch.drawn)
+        parts.append(table.columns(batch.eta, batch.at, batch.errors if noise else None, batch.count))
     frame = table.frame(parts)
     whole = data_sets(frame, population) if as_data else frame
     made = simulated_class()(whole)
     made.attrs.update(whole.attrs)  # units and categories, which reading it again needs
     made.extrapolates = None if watched is None else watched.table(replicates)
+    made.parameters, made.remarks = people.parameters, people.messages
     return made
 
 
+class People:
+    """Who is simulated: the random effects, subpopulations and parameters of every replicate."""
+
+    def __init__(self, model: Model | Evaluated, design: Design, eta, uncertain: Uncertain | None):
+        self.design, self.model, self.uncertain = design, model_of(model), uncertain
+        population = design.population
+        self.members, self.messages = members_of(model, population), []
+        self.new = isinstance(eta, str) and eta == "new"
+        self._eta = None if self.new else self._chosen(model, population, eta)
+        self.messages += [] if uncertain is None else uncertain.messages
+
+    def _chosen(self, model, population, eta) -> np.ndarray:
+        """(R or 1, N, q)."""
+        own, found = isinstance(eta, str) and eta == "estimated", self.uncertain
+        if not own or found is None:
+            return _chosen(model, population, eta)[None]
+        if found.people is not None:
+            return effects_among(self.model, population, *found.people)
+        _chosen(model, population, eta)  # whether they are the fit's own people
+        modes, said = modes_at(model, found.drawn)
+        self.messages += said
+        return effects_among(self.model, population, modes, model.population.ids, model.effects)
+
+    @property
+    def alike(self) -> bool:
+        """Whether one replicate's states serve for all."""
+        return not self.new and self.uncertain is None
+
+    @property
+    def parameters(self):
+        return None if self.uncertain is None else self.uncertain.frame
+
+    def drawn(self, rows: np.ndarray) -> Drawn | None:
+        return None if self.uncertain is None else self.uncertain.drawn.some(jnp.asarray(rows))
+
+    def effects(self, rows: np.ndarray, keys, drawn: Drawn | None) -> np.ndarray:
+        """(R, N, q) of the replicates ``rows``, or (1, N, q) where they are all alike."""
+        if not self.new:
+            return (
+                self._eta
+                if len(self._eta) == 1 and self.uncertain is None
+                else self._eta[rows if len(self._eta) > 1 else [0] * len(rows)]
+            )
+        return drawn_effects(self.design.anatomy, self.model, self.design.population, keys, drawn)
+
+    def belonging(self, keys, drawn: Drawn | None, count: int) -> np.ndarray | None:
+        """(R, N) subpopulations."""
+        if self.members is None:
+            return None
+        return _drawn_members(self.model, self.design, keys, drawn) if self.new else np.tile(self.members, (count, 1))
+
+
+class Batch(NamedTuple):
+    """Some replicates: random effects (R or 1, N, q) and what the model says of every record; ``count`` of them are wanted.
+
+    ``fresh``: whether they were solved for this batch.
+    """
+
+    eta: np.ndarray
+    members: np.ndarray | None
+    drawn: Drawn | None
+    at: Records
+    errors: jax.Array
+    count: int
+    fresh: bool
+
+
+def batches(design: Design, replicates: int, key, people: People, ode: Tolerances) -> Iterator[Batch]:
+    """The replicates, as many at once as memory holds."""
+    size, last = design.batch(replicates), None
+    for begin in range(0, replicates, size):
+        key, draws, errors, shares = keys_of(key, size, people.members is not None and people.new)
+        count, rows = min(size, replicates - begin), np.minimum(begin + np.arange(size), replicates - 1)
+        if last is None or not people.alike:
+            drawn = people.drawn(rows)
+            eta = people.effects(rows, draws, drawn)
+            members = people.belonging(shares, drawn, len(eta))
+            last = Batch(eta, members, drawn, Records(design, people.model, eta, ode, members, drawn), errors, count, True)
+        else:
+            last = last._replace(errors=errors, count=count, fresh=False)
+        yield last
+
+
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _keys(key, replicates: int, shares: bool):
+def keys_of(key, replicates: int, shares: bool):
     """The key that is left, and keys (R,) of so many replicates: for their random effects, residual errors and subpopulations."""
 
     def one(key, _):
@@ -129,20 +212,28 @@ def _of_endpoints(keys, count: int):
     return jax.vmap(lambda key: jax.lax.scan(one, key, length=count)[1])(keys)
 
 
-def _drawn_members(model: Model, design: Design, keys) -> np.ndarray:
+def _drawn_members(model: Model, design: Design, keys, drawn: Drawn | None = None) -> np.ndarray:
     """(R, N) new subpopulations."""
-    shares = getattr(model, design.anatomy.mixture).shares
-    return np.asarray(jax.vmap(lambda key: jax.random.choice(key, len(shares), (design.layout.n_subjects,), p=shares))(keys))
+
+    def one(key, r):
+        shares = getattr(model_at(model, drawn, r), design.anatomy.mixture).shares
+        return jax.random.choice(key, len(shares), (design.layout.n_subjects,), p=shares)
+
+    return np.asarray(jax.vmap(one)(keys, jnp.arange(len(keys))))
 
 
-def drawn_effects(anatomy: Anatomy, model: Model, population, keys) -> np.ndarray:
-    """(R, N, q) new random effects for each of ``keys`` (R,), those of a site the same for all its subjects."""
+def drawn_effects(anatomy: Anatomy, model: Model, population, keys, drawn: Drawn | None = None) -> np.ndarray:
+    """(R, N, q) new random effects for each of ``keys`` (R,), those of a site the same for all its subjects; replicate r's follow the
+    Omega of vector r of ``drawn``, if given."""
     shape = (len(population), len(anatomy.effects))
     standard = np.array(jax.vmap(lambda key: jax.random.normal(key, shape))(keys))
     if anatomy.by_site:
         sites = sites_of(population, anatomy.above)
         standard[..., anatomy.inner :] = standard[:, sites.first, anatomy.inner :][:, sites.of]
-    return standard @ np.asarray(anatomy.cholesky(model)).T
+    if drawn is None:
+        return standard @ np.asarray(anatomy.cholesky(model)).T
+    factors = jax.jit(jax.vmap(lambda r: anatomy.cholesky(drawn.at(model, r))))(jnp.arange(len(drawn)))
+    return standard @ np.swapaxes(np.asarray(factors), 1, 2)
 
 
 def _chosen(model, population, eta) -> np.ndarray:
@@ -159,7 +250,7 @@ def _chosen(model, population, eta) -> np.ndarray:
     return effects_of(model, population, None)
 
 
-class _Table:
+class Table:
     """The rows of the simulated table, the same in every replicate: record by record, and within a record by endpoint."""
 
     def __init__(self, design: Design):
@@ -170,9 +261,14 @@ class _Table:
         # an observation belongs to its endpoint; a record to predict (EVID 2) to every endpoint
         alone = len(self._endpoints) == 1
         self._asked = [(evid == 2) | ((evid == 0) & ((endpoint < 0) | (named == name) | alone)) for name in self._endpoints]
-        self._row, self._which = np.nonzero(np.stack(self._asked, axis=1))
-        self._evid = evid[self._row]
-        self._mdv = np.where((self._evid == 0) & (endpoint[self._row] >= 0), mdv[self._row], 1)
+        self.row, self._which = np.nonzero(np.stack(self._asked, axis=1))
+        self._evid = evid[self.row]
+        self._mdv = np.where((self._evid == 0) & (endpoint[self.row] >= 0), mdv[self.row], 1)
+
+    @property
+    def places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of every row of the table: position of its subject, of the record within it, and of its endpoint."""
+        return self._design.subject[self.row], self._design.record[self.row], self._which
 
     def columns(self, eta: np.ndarray, at: Records, keys, count: int) -> dict[str, np.ndarray]:
         """IPRED, DV and the random effects ``eta`` (R, N, q) of the first ``count`` replicates, (count, rows); DV without noise where
@@ -181,13 +277,13 @@ class _Table:
         dv = ipred
         if keys is not None:
             dv = self._rows(at.draw(self._endpoints, self._asked, _of_endpoints(keys, len(self._endpoints))))
-        effects = eta[:, self._design.subject[self._row]]
+        effects = eta[:, self._design.subject[self.row]]
         found = {"IPRED": ipred, "DV": dv} | {f"eta.{n}": effects[..., q] for q, n in enumerate(self._design.anatomy.effects)}
-        return {name: np.broadcast_to(x if len(x) == 1 else x[:count], (count, len(self._row))) for name, x in found.items()}
+        return {name: np.broadcast_to(x if len(x) == 1 else x[:count], (count, len(self.row))) for name, x in found.items()}
 
     def _rows(self, values: dict[str, np.ndarray]) -> np.ndarray:
         """(R, rows) of values at every record."""
-        return np.stack([values[name] for name in self._endpoints], axis=1)[:, self._which, self._row]
+        return np.stack([values[name] for name in self._endpoints], axis=1)[:, self._which, self.row]
 
     def frame(self, parts: list[dict[str, np.ndarray]]):
         """All replicates as one table."""
@@ -195,9 +291,9 @@ class _Table:
 
         design, population = self._design, self._design.population
         codes = dict(zip(population.endpoints, population.dvid, strict=True)) if population.dvid is not None else {}
-        replicates, rows = sum(len(part["DV"]) for part in parts), len(self._row)
+        replicates, rows = sum(len(part["DV"]) for part in parts), len(self.row)
         drawn = {name: np.concatenate([part[name] for part in parts]).ravel() for name in parts[0]}
-        row, which = np.tile(self._row, replicates), np.tile(self._which, replicates)
+        row, which = np.tile(self.row, replicates), np.tile(self._which, replicates)
         own = {
             "REPLICATE": np.repeat(np.arange(1, replicates + 1), rows),
             "ID": design.ids.take(row),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import linecache
 import pickle
 import sys
+import types
 
 import equinox as eqx
 import jax
@@ -92,6 +94,26 @@ def test_the_text_of_a_model_holds_what_it_inherits_and_uses(second):
 def test_text_of_the_librarys_own_models_and_of_what_has_none():
     assert "class Theophylline(nlme.Model)" in source_of(Theophylline) and source_of(nlme.Model) == ""
     assert source_of(type("Made", (Theophylline,), {})).count("class ") == 1  # the parent's alone
+
+
+CELLS = (
+    "import nlme\nfrom nlme import Scalar\nPOWER, not_needed = 0.75, 1\n",
+    "class First(nlme.Model):\n    cl: Scalar = nlme.positive(1.0)\n",
+    "class First(nlme.Model):\n    cl: Scalar = nlme.positive(2.0)\n"
+    "    def individual(self, eta, cov):\n        return dict(cl=self.cl * cov.wt**POWER)\n",
+    "class Second(First):\n    v: Scalar = nlme.positive(3.0)\n",
+)
+
+
+def test_the_cells_of_a_notebook_are_one_file(monkeypatch):
+    notebook = types.ModuleType("__main__")  # as IPython's: without a file, its cells in Python's line cache
+    monkeypatch.setitem(sys.modules, "__main__", notebook)
+    for number, cell in enumerate(CELLS):
+        monkeypatch.setitem(linecache.cache, f"<cell {number}>", (len(cell), None, cell.splitlines(True), f"<cell {number}>"))
+        exec(compile(cell, f"<cell {number}>", "exec"), notebook.__dict__)
+    text = source_of(notebook.Second)
+    assert text.index("import nlme") < text.index("POWER") < text.index("class First") < text.index("class Second")
+    assert text.count("class ") == 2 and "positive(2.0)" in text and "positive(1.0)" not in text  # as it was run last
 
 
 def test_comments_and_spacing_are_no_change_of_a_model(second):

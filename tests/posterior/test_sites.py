@@ -66,13 +66,15 @@ def exact(population, prior_sd=2.0):
 
 
 @pytest.mark.slow
-def test_posterior_is_the_exact_one():
+@pytest.mark.parametrize(("random_effects", "draws"), [("joint", 2000), ("marginal", 1000)])
+def test_posterior_is_the_exact_one(random_effects, draws):
     """Means within 4 Monte-Carlo standard errors; spreads within 8 %, about 4 of theirs (zigzagging chains know means better)."""
     population, prior = groups(), {"mu": dist.Normal(0.0, 2.0)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         held = ("omega.mu", "sites.mu_site", "sd")
-        found = nlme.sample(Means(), population, prior, key=3, warmup=300, draws=2000, chains=2, fixed=held, progress=False)
+        options = dict(warmup=300, draws=draws, chains=2, fixed=held, progress=False, random_effects=random_effects)
+        found = nlme.sample(Means(), population, prior, key=3, **options)
     draws = found.posterior
     assert list(draws["eta"].random_effect.values) == ["mu", "mu_site"]
     eta, first = draws["eta"].values, [int(np.argmax(SITE == s)) for s in (1, 2, 3)]

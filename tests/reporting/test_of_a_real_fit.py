@@ -87,3 +87,10 @@ def test_the_page_of_given_values_has_no_search_and_no_errors(fit, tmp_path):
     shown = nlme.table(at)
     assert "Values as given" in repr(shown) and shown["se"].isna().all() and "Value" in shown.display()
     np.testing.assert_array_equal(shown["estimate"], nlme.table(fit)["estimate"])
+
+
+@pytest.mark.slow
+def test_predictive_checks_are_a_section_by_option(fit, tmp_path):
+    page = nlme.report(fit, tmp_path / "with.html", max_subjects=1, checks=50).read_text(encoding="utf-8")
+    assert '<section id="checks">' in page and "50 simulated data sets (key 1)" in page and "cannot be shown" not in page
+    assert '<section id="checks">' not in nlme.report(fit, tmp_path / "without.html", max_subjects=1).read_text(encoding="utf-8")

@@ -149,7 +149,7 @@ def test_another_ending_is_refused(tmp_path, name):
         report(theophylline_fit(), tmp_path / name)
 
 
-@pytest.mark.parametrize("given", [{"simulations": {"x": 3}}, {"checks": "vpc"}, {"checks": [object()]}, {"checks": 1}])
+@pytest.mark.parametrize("given", [{"simulations": {"x": 3}}, {"checks": "vpc"}, {"checks": [object()]}, {"checks": 1.5}])
 def test_what_cannot_be_shown_is_refused(tmp_path, given):
     with pytest.raises(nlme.FitError, match=next(iter(given))):
         report(theophylline_fit(), tmp_path / "x.docx", **given)

@@ -122,6 +122,16 @@ def test_a_search_goes_on_from_its_steps(base, tmp_path, found):
     assert first.relations == found.relations
 
 
+def test_a_hockey_stick_is_at_least_as_good_as_the_line_that_it_holds(base):
+    found = nlme.scm(base, {"level": {"wt": ("linear", "hockey-stick")}}, forward=1e-12, progress=False)
+    line, stick = found.steps.objective
+    assert stick <= line + 1e-3
+    one = relation("cl", "wt", "hockey-stick", np.array([1.0, 1.3, 3.6]), None)
+    for side, declared in enumerate(one.declarations):  # any steeper slope away from zero is allowed
+        domain = declared.metadata["nlme"].domain
+        assert (domain.lower, domain.upper)[side] == pytest.approx((-1e3 / 0.3, 1e3 / 2.3)[side])
+
+
 @pytest.mark.parametrize("shape", ["linear", "exponential", "power", "hockey-stick"])
 def test_shapes_are_one_at_their_center_and_at_zero(shape):
     values = np.array([40.0, 60.0, 70.0, 90.0, 120.0])

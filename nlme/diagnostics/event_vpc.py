@@ -1,0 +1,123 @@
+"""The visual predictive check of times of events: curves of survival, or of the mean cumulative count, beside simulated ones."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from nlme.diagnostics.percentiles import band
+from nlme.diagnostics.replicated import generator_of, observations_of, observed_of, with_replicates
+from nlme.diagnostics.strata import strata_of
+from nlme.diagnostics.survival import (
+    Events,
+    at_risk,
+    beginnings,
+    cumulative_hazards,
+    first_events,
+    follow_up,
+    kaplan_meier,
+    mean_cumulative_count,
+    observed_events,
+    repeated_events,
+    seen_at,
+)
+from nlme.dynamics.solvers import Tolerances
+from nlme.fitting.result import Evaluated
+from nlme.observation.base import Law
+
+SURVIVAL, COUNT = "survival", "mean cumulative count"
+POINTS = 60  # times of the curves
+
+
+def event_table(model, population, endpoint: str, law: Law, key, replicates: int, level: float, stratify, ode) -> dict:
+    """The table, the observations and the strata of the check, and what is to be said of it."""
+    import pandas as pd
+
+    record, rows = observations_of(population, endpoint)
+    subject = np.repeat(np.arange(len(population)), [len(s) for s in population])[record]
+    ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
+    events = observed_events(rows, subject, beginnings(model, population, endpoint, law.link == "events", ode))
+    who, first = np.unique(subject, return_index=True)
+    stratum, strata = strata_of(population, record[first], stratify)
+    random = generator_of(key)
+    watched = {population.ids[i] for i in who}
+    people = population if len(watched) == len(population) else population.filter(lambda s: s.id in watched)
+    kind = law.link
+    draw = {"event": _first, "events": _repeated}[kind]
+    begin, end, simulated = draw(model, people, (endpoint, law), events, key, random, replicates, ode)
+    name = SURVIVAL if kind == "event" else COUNT
+    found = []
+    for s, word in enumerate(strata):
+        own = stratum == s
+        at = np.linspace(events.begin[own].min(), events.end[own].max(), POINTS + 1)[1:]
+        happened = np.isin(np.arange(len(who)), events.owner) if kind == "event" else events
+        seen = _curve(events.begin, events.end, happened, own, at)
+        curves = [_curve(begin, *of_replicate, own, at) for of_replicate in zip(end, simulated, strict=True)]
+        lower, middle, upper = band(np.stack(curves), level)
+        number = at_risk(events.begin[own], events.end[own], at)
+        edges = np.append(events.begin[own].min(), at)
+        found += [
+            (word, k + 1, edges[k], edges[k + 1], at[k], int(number[k]), name, seen[k], middle[k], lower[k], upper[k])
+            for k in range(len(at))
+        ]
+    columns = ("STRATUM", "BIN", "FROM", "TO", "TIME", "N", "QUANTITY", "OBSERVED", "EXPECTED", "LOWER", "UPPER")
+    shown = rows.assign(
+        X=rows["TIME"], STRATUM=np.array(strata, dtype=object)[stratum[np.searchsorted(who, subject)]], BIN=0, SHOWN=rows["DV"]
+    )
+    return dict(
+        table=pd.DataFrame(found, columns=list(columns)),
+        observations=shown,
+        quantities=(name,),
+        strata=tuple(strata),
+        messages=_said(events, kind),
+    )
+
+
+def _curve(begin: np.ndarray, end: np.ndarray, happened, own: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Survival (``happened``: (N,) whether follow-up ends by it) or mean cumulative count (the events) of some subjects."""
+    if isinstance(happened, Events):
+        return mean_cumulative_count(begin[own], end[own], happened.time[own[happened.owner]], at)
+    return kaplan_meier(begin[own], end[own], happened[own], at)
+
+
+def _said(events: Events, kind: str) -> tuple[str, ...]:
+    said = []
+    if kind == "event" and len(events.owner):
+        said.append("How long those with an event would have been followed is drawn from the Kaplan-Meier curve of censoring.")
+    if events.interval:
+        said.append("Events known to an interval are counted at its end, observed and simulated ones.")
+    return tuple(said)
+
+
+def _first(model, population, of: tuple[str, Law], events: Events, key, random, replicates: int, ode):
+    """(N,) begin, (R, N) end of follow-up and (R, N) whether it ends by an event."""
+    ends = follow_up(events, replicates, random)
+    curves = cumulative_hazards(model, population, of[0], events.begin, ends.max(axis=0), False, key, replicates, ode)
+    later = np.unique(np.concatenate(events.visits))
+    times = np.stack([first_events(time, hazard, random) for time, hazard in curves], axis=1)
+    if events.interval:
+        times = np.stack([seen_at(times[:, i], events.visits[i], later) for i in range(len(events.end))], axis=1)
+    had = times <= ends
+    return events.begin, np.where(had, times, ends), had
+
+
+def _repeated(model, population, of: tuple[str, Law], events: Events, key, random, replicates: int, ode):
+    """(N,) begin, (R, N) end of follow-up, and for each replicate its events."""
+    ends = np.tile(events.end, (replicates, 1))
+    if events.interval:  # at least one since the record before, as the model draws it
+        drawn = with_replicates(observed_of(model, population, *of), key=key, replicates=replicates, ode=ode)
+        own = np.unique(drawn.subject, return_inverse=True)[1]
+        time = drawn.rows["TIME"].to_numpy(dtype=float)
+        seen = [drawn.simulated[r] > 0 for r in range(replicates)]
+        return events.begin, ends, [Events(None, None, own[use], time[use], (), True) for use in seen]
+    curves = cumulative_hazards(
+        model, population, of[0], events.begin, events.end, True, jax.random.fold_in(key, 1), replicates, ode
+    )
+    parts = [repeated_events(time, hazard, random) for time, hazard in curves]
+    replicate = np.concatenate([part[0] for part in parts])
+    time = np.concatenate([part[1] for part in parts])
+    owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    order = np.argsort(replicate, kind="stable")
+    edges = np.searchsorted(replicate[order], np.arange(replicates + 1))
+    pieces = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return events.begin, ends, [Events(None, None, owner[own], time[own], (), False) for own in pieces]

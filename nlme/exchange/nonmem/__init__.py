@@ -1,0 +1,1 @@
+"""NONMEM: control streams read into models, results into tables."""

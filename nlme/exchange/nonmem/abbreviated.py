@@ -1,0 +1,477 @@
+"""Abbreviated code ($PK, $PRED, $DES, $ERROR, $MIX) read into assignments.
+
+Fortran's rules of precedence hold: ** from the right before a sign, a sign before nothing but + and -, relations before .NOT.,
+.AND., .OR.  What is not an assignment, an IF or an EXIT is refused with its line, unless it stands behind a condition that
+never holds while a model is estimated (``IF (ICALL.EQ.4)``).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nlme.exchange.nonmem import expressions as ex
+from nlme.exchange.nonmem.records import Record
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>(?:\d+(?:\.(?![A-Za-z]{2,5}\.)\d*)?|\.\d+)(?:[EeDd][+-]?\d+)?)"
+    r"|(?P<relation>\.(?:EQN?|NEN?|LT|LE|GT|GE|AND|OR|NOT|TRUE|FALSE|EQV|NEQV)\.)"
+    r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<sign>\*\*|==|/=|<=|>=|[-+*/()=,<>]))",
+    re.IGNORECASE,
+)
+_RELATIONS = {
+    ".EQ.": ast.Eq, "==": ast.Eq, ".EQN.": ast.Eq, ".NE.": ast.NotEq, "/=": ast.NotEq, ".NEN.": ast.NotEq, ".LT.": ast.Lt,
+    "<": ast.Lt, ".LE.": ast.LtE, "<=": ast.LtE, ".GT.": ast.Gt, ">": ast.Gt, ".GE.": ast.GtE, ">=": ast.GtE,
+}  # fmt: skip
+_ARRAYS = ("THETA", "ETA", "EPS", "ERR", "A", "DADT", "A_0", "P", "COM", "OMEGA", "SIGMA", "MTIME", "MNEXT", "MPAST", "MIXP")
+_WHILE_ESTIMATED = {"ICALL": 2, "A_0FLG": 1, "NPDE_MODE": 0}  # what these are while a model is estimated, and at its start
+_UNSET = "<unset>"  # before the name of a variable that no branch has set
+_SHORT = 400  # nodes of a block that is written as one choice for each variable
+_BEFORE = "_BEFORE"  # behind the name of a variable as it was before a block
+
+
+def unset(name: str) -> str | None:
+    """The variable of which this is the marker that no branch has set it; None for any other name."""
+    return name.removeprefix(_UNSET) if name.startswith(_UNSET) else None
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """``target = value``, with the line where it stands."""
+
+    target: str
+    value: ast.expr
+    line: int
+
+
+@dataclass(frozen=True)
+class Other:
+    """A statement that is no assignment: refused where it can be reached."""
+
+    text: str
+    line: int
+
+
+@dataclass
+class Condition:
+    """IF: the blocks with their conditions; the last may have none (ELSE)."""
+
+    blocks: list[tuple[ast.expr | None, list]]
+    line: int
+
+
+@dataclass
+class Code:
+    """What one record of abbreviated code does, as assignments in order; exits are kept by their line only."""
+
+    record: Record
+    assignments: list[Assignment]
+    exits: list[int] = field(default_factory=list)
+    texts: dict[int, str] = field(default_factory=dict)
+
+    def refuse(self, what: str, line: int | None = None):
+        return self.record.refuse(what, line)
+
+    @property
+    def targets(self) -> set[str]:
+        return {a.target for a in self.assignments}
+
+
+def code_of(record: Record, abbreviations: Mapping[str, str]) -> Code:
+    """The assignments of a record; ``abbreviations`` are those of $ABBR REPLACE.
+
+    Raises
+    ------
+    ModelError
+        What is no assignment, IF or EXIT, or does not parse; with its line.
+    """
+    statements = _Reader(record, abbreviations).statements()
+    code = Code(record, [])
+    _flatten(statements, code, code.assignments, set())
+    return code
+
+
+def expression_of(record: Record, text: str, line: int) -> ast.expr:
+    """A single expression or condition."""
+    return _Expression(record, text, line, {}).whole()
+
+
+# -- lines ---------------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """The lines of a record as nested statements."""
+
+    def __init__(self, record: Record, abbreviations: Mapping[str, str]):
+        self._record, self._abbreviations = record, abbreviations
+        self._lines = list(_joined(record))
+        self._at = 0
+
+    def statements(self) -> list:
+        found = self._until(())
+        if self._at < len(self._lines):
+            number, text = self._lines[self._at]
+            raise self._record.refuse(f"{text.strip()} has no IF before it.", number)
+        return found
+
+    def _until(self, ends: tuple[str, ...]) -> list:
+        found = []
+        while self._at < len(self._lines):
+            number, text = self._lines[self._at]
+            plain = re.sub(r"\s+", "", text).upper()
+            if re.match(r"(ENDIF$|ELSE$|ELSEIF\()", plain):
+                if not ends:
+                    return found
+                return found
+            self._at += 1
+            found.extend(self._statement(number, text, plain))
+        return found
+
+    def _statement(self, number: int, text: str, plain: str) -> list:
+        if not plain:
+            return []
+        if re.match(r"\(.*\)$", plain) or re.match(r"(CALLFL|COMRES)=", plain):
+            # when the code is called: at every event, or at doses between records too, which use the next record's values
+            return [Other(text.strip(), number)] if re.search(r"CALLFL=(0|1)|ONCE|ADDITIONAL|NEWTIME", plain) else []
+        if text.lstrip().startswith('"') or re.match(r"(CALL[A-Z]|DOWHILE|ENDDO|RETURN|WRITE|PRINT|OPEN|CLOSE|REWIND)", plain):
+            if re.match(r"DOWHILE", plain):
+                return [Other(text.strip(), number), *self._loop()]
+            return [Other(text.strip(), number)]
+        if re.match(r"EXIT(\d.*)?$", plain):
+            return [Other("EXIT", number)]
+        match = re.match(r"\s*IF\s*\(", text, re.IGNORECASE)
+        if match:
+            return [self._condition(number, text, match.end() - 1)]
+        left, equals, right = _split_assignment(text)
+        if not equals:
+            raise self._record.refuse(f"{text.strip()!r} is no statement that is known here.", number)
+        return [Assignment(self._target(left, number), self._expression(right, number), number)]
+
+    def _loop(self) -> list:
+        while self._at < len(self._lines):
+            self._at += 1
+            if re.sub(r"\s+", "", self._lines[self._at - 1][1]).upper().startswith("ENDDO"):
+                break
+        return []
+
+    def _condition(self, number: int, text: str, start: int) -> Condition:
+        end = _closing(text, start)
+        if end is None:
+            raise self._record.refuse(f"{text.strip()!r}: a parenthesis is not closed.", number)
+        test, rest = self._expression(text[start + 1 : end], number), text[end + 1 :].strip()
+        if rest.upper() != "THEN":
+            return Condition([(test, self._statement(number, rest, re.sub(r"\s+", "", rest).upper()))], number)
+        blocks = [(test, self._until(("ENDIF",)))]
+        while True:
+            if self._at >= len(self._lines):
+                raise self._record.refuse("an IF is not closed by ENDIF.", number)
+            line, text = self._lines[self._at]
+            plain = re.sub(r"\s+", "", text).upper()
+            self._at += 1
+            if plain == "ENDIF":
+                return Condition(blocks, number)
+            if plain == "ELSE":
+                blocks.append((None, self._until(("ENDIF",))))
+                continue
+            start = text.index("(")
+            end = _closing(text, start)
+            if end is None:
+                raise self._record.refuse(f"{text.strip()!r}: a parenthesis is not closed.", line)
+            blocks.append((self._expression(text[start + 1 : end], line), self._until(("ENDIF",))))
+
+    def _target(self, text: str, number: int) -> str:
+        node = self._expression(text, number)
+        if not isinstance(node, ast.Name):
+            raise self._record.refuse(f"{text.strip()!r} cannot be assigned to.", number)
+        return node.id
+
+    def _expression(self, text: str, number: int) -> ast.expr:
+        return _Expression(self._record, text, number, self._abbreviations).whole()
+
+
+def _joined(record: Record):
+    """Lines with their continuations."""
+    pending, first = "", None
+    for line in record.lines:
+        text = line.text.rstrip()
+        if text.lstrip().startswith('"'):
+            yield line.number, text
+            continue
+        first = line.number if first is None else first
+        if text.endswith("&"):
+            pending += text[:-1] + " "
+            continue
+        yield first, pending + text
+        pending, first = "", None
+
+
+def _split_assignment(text: str) -> tuple[str, str, str]:
+    """The first = at depth 0 that is no part of == or a relation."""
+    depth = 0
+    for k, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if c == "=" and depth == 0 and text[k + 1 : k + 2] != "=" and text[k - 1 : k] not in "=<>/":
+            return text[:k], "=", text[k + 1 :]
+    return text, "", ""
+
+
+def _closing(text: str, start: int) -> int | None:
+    depth = 0
+    for k in range(start, len(text)):
+        depth += (text[k] == "(") - (text[k] == ")")
+        if depth == 0:
+            return k
+    return None
+
+
+# -- expressions ---------------------------------------------------------------------------------------------------
+
+
+class _Expression:
+    """One expression by recursive descent."""
+
+    def __init__(self, record: Record, text: str, line: int, abbreviations: Mapping[str, str]):
+        self._record, self._text, self._line, self._abbreviations = record, text, line, abbreviations
+        self._tokens = self._cut(text)
+        self._at = 0
+
+    def whole(self) -> ast.expr:
+        found = self._or()
+        if self._at < len(self._tokens):
+            raise self._wrong(f"{self._tokens[self._at]!r} is not expected")
+        return found
+
+    def _wrong(self, why: str):
+        return self._record.refuse(f"{self._text.strip()!r}: {why}.", self._line)
+
+    def _cut(self, text: str) -> list[str]:
+        tokens, at = [], 0
+        while at < len(text.rstrip()):
+            match = _TOKEN.match(text, at)
+            if match is None:
+                raise self._wrong(f"{text[at:].strip()[:1]!r} is not known in an expression")
+            tokens.append(match[0].strip().upper())
+            at = match.end()
+        return tokens
+
+    def _next(self) -> str:
+        return self._tokens[self._at] if self._at < len(self._tokens) else ""
+
+    def _take(self, *wanted: str) -> str:
+        token = self._next()
+        if wanted and token not in wanted:
+            raise self._wrong(f"{' or '.join(wanted)} is expected" + (f" before {token!r}" if token else " at the end"))
+        self._at += 1
+        return token
+
+    def _or(self) -> ast.expr:
+        found = self._and()
+        while self._next() == ".OR.":
+            self._take()
+            found = ex.call("jnp.logical_or", found, self._and())
+        return found
+
+    def _and(self) -> ast.expr:
+        found = self._not()
+        while self._next() == ".AND.":
+            self._take()
+            found = ex.call("jnp.logical_and", found, self._not())
+        return found
+
+    def _not(self) -> ast.expr:
+        if self._next() == ".NOT.":
+            self._take()
+            return ex.call("jnp.logical_not", self._not())
+        return self._relation()
+
+    def _relation(self) -> ast.expr:
+        left = self._sum()
+        if self._next() in _RELATIONS:
+            kind = _RELATIONS[self._take()]
+            return ast.Compare(left, [kind()], [self._sum()])
+        return left
+
+    def _sum(self) -> ast.expr:
+        sign = self._take() if self._next() in ("+", "-") else "+"
+        found = self._product()
+        found = ex.negative(found) if sign == "-" else found
+        while self._next() in ("+", "-"):
+            kind = ast.Add if self._take() == "+" else ast.Sub
+            found = ast.BinOp(found, kind(), self._product())
+        return found
+
+    def _product(self) -> ast.expr:
+        found = self._signed()
+        while self._next() in ("*", "/"):
+            kind = ast.Mult if self._take() == "*" else ast.Div
+            found = ast.BinOp(found, kind(), self._signed())
+        return found
+
+    def _signed(self) -> ast.expr:
+        """A power, with the sign that compilers take before a factor (``2*-X``)."""
+        if self._next() in ("+", "-"):
+            return ex.negative(self._signed()) if self._take() == "-" else self._signed()
+        base = self._atom()
+        if self._next() == "**":
+            self._take()
+            return ast.BinOp(base, ast.Pow(), self._signed())
+        return base
+
+    def _atom(self) -> ast.expr:
+        token = self._take()
+        if token == "(":
+            found = self._or()
+            self._take(")")
+            return found
+        if token in (".TRUE.", ".FALSE."):
+            return ast.Constant(token == ".TRUE.")
+        if re.match(r"[\d.]", token):
+            text = token.replace("D", "E")
+            return ex.number(int(text) if text.isdigit() else float(text))
+        if re.match(r"[A-Z_]", token):
+            return self._named(token)
+        raise self._wrong(f"{token!r} is not expected" if token else "it ends too early")
+
+    def _named(self, word: str) -> ast.expr:
+        if self._next() != "(":
+            return ex.name(self._abbreviations.get(word, word))
+        if word in ex.FUNCTIONS:
+            return ex.call(ex.FUNCTIONS[word], *self._arguments())
+        indices = [ast.unparse(a).replace(" ", "") for a in self._arguments()]
+        word = "EPS" if word == "ERR" else word
+        inside = f"{word}({','.join(indices)})"
+        inside = self._abbreviations.get(inside, inside)
+        if word not in _ARRAYS:
+            raise self._wrong(f"{word}(...) is no function that is known here")
+        if not re.fullmatch(r"[A-Z_0-9]+\(\d+(,\d+)?\)", inside):
+            raise self._wrong(f"the index of {inside} is no number")
+        return ex.name(inside)
+
+    def _arguments(self) -> list[ast.expr]:
+        self._take("(")
+        found = [self._or()]
+        while self._next() == ",":
+            self._take()
+            found.append(self._or())
+        self._take(")")
+        return found
+
+
+# -- IF into where -------------------------------------------------------------------------------------------------
+
+
+def _flatten(statements: list, code: Code, out: list[Assignment], known: set[str]) -> None:
+    for statement in statements:
+        if isinstance(statement, Assignment):
+            out.append(Assignment(statement.target, _constants(statement.value), statement.line))
+            known.add(statement.target)
+        elif isinstance(statement, Other):
+            if statement.text != "EXIT":
+                raise code.refuse(f"{statement.text!r} is not imported: it is neither an assignment nor an IF.", statement.line)
+            code.exits.append(statement.line)
+        else:
+            _flatten_condition(statement, code, out, known)
+
+
+def _flatten_condition(statement: Condition, code: Code, out: list[Assignment], known: set[str]) -> None:
+    blocks = []
+    for test, inner in statement.blocks:
+        test = None if test is None else folded(_constants(test))
+        if isinstance(test, ast.Constant) and not test.value:
+            continue
+        own: list[Assignment] = []
+        _flatten(inner, code, own, set(known))
+        blocks.append((test, own))
+        if test is None or isinstance(test, ast.Constant):
+            break
+    if not blocks:
+        return
+    if blocks[0][0] is None or isinstance(blocks[0][0], ast.Constant):
+        for a in blocks[0][1]:
+            _append(out, known, a.target, a.value, a.line)
+        return
+    inlined = [(test, _inlined(own)) for test, own in blocks]
+    if all(values is not None for _, values in inlined):
+        _together(statement, inlined, out, known)
+    else:
+        _one_by_one(statement, blocks, out, known)
+
+
+def _one_by_one(statement: Condition, blocks: list, out: list[Assignment], known: set[str]) -> None:
+    """A long block: its conditions as variables of their own, then every assignment under its condition, in order."""
+    before: list[ast.expr] = []
+    for k, (test, own) in enumerate(blocks, start=1):
+        free = ex.call("jnp.logical_not", before[0]) if before else None
+        for b in before[1:]:
+            free = ex.call("jnp.logical_and", free, ex.call("jnp.logical_not", b))
+        parts = [p for p in (free, test) if p is not None]
+        holds = ex.call("jnp.logical_and", *parts) if len(parts) == 2 else parts[0]
+        name = f"IF{statement.line}_{k}"
+        _append(out, known, name, holds, statement.line)
+        before.append(ex.name(name))
+        for a in own:
+            earlier = ex.name(a.target if a.target in known else _UNSET + a.target)
+            _append(out, known, a.target, ex.where(ex.name(name), a.value, earlier), a.line)
+
+
+def _together(statement: Condition, blocks: list, out: list[Assignment], known: set[str]) -> None:
+    """A short block: one choice for each variable."""
+    targets = list(dict.fromkeys(t for _, values in blocks for t in values if not t.endswith(_BEFORE)))
+    used = set().union(*(ex.names_in(test) for test, _ in blocks if test is not None))
+    used |= set().union(*(ex.names_in(v) for _, values in blocks for v, _ in values.values()), set())
+    renamed = {}
+    if len(targets) > 1:
+        for target in targets:
+            if target in used and target in known:
+                renamed[target] = ex.name(target + _BEFORE)
+                out.append(Assignment(target + _BEFORE, ex.name(target), statement.line))
+                known.add(target + _BEFORE)
+    for target in targets:
+        earlier = ex.name(target if target in known else _UNSET + target)
+        value: ast.expr = earlier
+        for test, values in reversed(blocks):
+            here = values[target][0] if target in values else earlier
+            value = here if test is None else ex.where(test, here, value)
+        # the target's own earlier value is still there while it is assigned
+        others = {n: e for n, e in renamed.items() if n != target}
+        _append(out, known, target, ex.replaced(value, others), statement.line)
+
+
+def _append(out: list[Assignment], known: set[str], target: str, value: ast.expr, line: int) -> None:
+    out.append(Assignment(target, value, line))
+    known.add(target)
+
+
+def _inlined(assignments: list[Assignment]) -> dict[str, tuple[ast.expr, int]] | None:
+    """target -> value in terms of what held before the block; None where that would be long."""
+    values: dict[str, tuple[ast.expr, int]] = {}
+    for a in assignments:
+        if sum(1 for v, _ in values.values() for _ in ast.walk(v)) > _SHORT:
+            return None
+        values[a.target] = (ex.replaced(a.value, {n: v for n, (v, _) in values.items()}), a.line)
+    return values
+
+
+def _constants(node: ast.expr) -> ast.expr:
+    return ex.replaced(node, {name: ex.number(value) for name, value in _WHILE_ESTIMATED.items()})
+
+
+def folded(node: ast.expr) -> ast.expr:
+    """A condition with what is known of it worked out."""
+    if isinstance(node, ast.Compare) and ex.is_number(node.left) and ex.is_number(node.comparators[0]):
+        return ast.Constant(bool(eval(ast.unparse(node), {})))
+    if isinstance(node, ast.Call) and node.func.id.startswith("jnp.logical_"):
+        parts = [folded(a) for a in node.args]
+        known = [p.value for p in parts if isinstance(p, ast.Constant)]
+        if node.func.id.endswith("not"):
+            return ast.Constant(not known[0]) if known else ex.call(node.func.id, *parts)
+        decisive = node.func.id.endswith("or")
+        if any(bool(k) == decisive for k in known):
+            return ast.Constant(decisive)
+        open_ = [p for p in parts if not isinstance(p, ast.Constant)]
+        if not open_:
+            return ast.Constant(not decisive)
+        return open_[0] if len(open_) == 1 else ex.call(node.func.id, *parts)
+    return node

@@ -1,0 +1,150 @@
+"""Pictures of posteriors: beside their priors, of one patient's future, and of their calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nlme.errors import FitError, name_error
+from nlme.parameters.priors import Priors
+from nlme.plots.style import (
+    BLUE,
+    GREY,
+    INK,
+    OBSERVED,
+    PALE,
+    axis_label,
+    known_units,
+    legend,
+    log_axis,
+    new_figure,
+    picture,
+    subject_title,
+    wants_log,
+)
+
+_BINS = 40
+_PRIOR_DRAWS = 4000
+
+
+@picture
+def prior_posterior(
+    posterior: Any, model: Any, priors: Mapping[str, Any], fixed: Sequence[str] = (), parameters: Sequence[str] | None = None
+) -> Figure:
+    """One panel per parameter: the posterior's draws as a histogram, the prior's as a line, over the posterior's range and around.
+
+    Where both look the same the data have said nothing of the parameter.
+
+    Parameters
+    ----------
+    posterior : what ``nlme.sample`` returned
+    model, priors, fixed : what it was given
+    parameters : names to draw instead of all with a number of their own
+
+    Raises
+    ------
+    FitError
+        A parameter that the posterior does not have.
+    """
+    import jax
+
+    prior = Priors(model, priors, fixed)
+    known = [name for name in prior.inventory.names if name in posterior.posterior and posterior.posterior[name].ndim == 2]
+    for name in parameters or ():
+        if name not in known:
+            raise FitError(name_error("parameter", name, known, "The posterior"))
+    chosen = list(parameters or known)
+    u = prior.drawn(jax.random.key(0), _PRIOR_DRAWS)
+    natural = np.asarray(jax.vmap(lambda u: prior.inventory.natural(prior.model_and_density(u)[0]))(u))
+    columns = min(3, len(chosen))
+    lines = -(-len(chosen) // columns)
+    figure = new_figure(0.4 + 1.8 * lines, width=2.4 * columns)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes, name in zip(grid.ravel(), chosen, strict=False):
+        draws, before = np.ravel(posterior.posterior[name]), natural[:, prior.inventory.names.index(name)]
+        low, high = _range(draws, before)
+        edges = np.linspace(low, high, _BINS + 1)
+        axes.hist(draws, bins=edges, density=True, color=PALE, edgecolor=BLUE, linewidth=0.4)
+        inside = np.histogram(before, bins=edges)[0] / (len(before) * np.diff(edges))
+        axes.stairs(inside, edges, color=INK, linewidth=1.1)
+        axes.set(xlabel=name, yticks=[])
+    for axes in grid.ravel()[len(chosen) :]:
+        axes.set_visible(False)
+    first = grid[0, 0]
+    legend(figure, [first.patches[0], first.patches[-1]], ["posterior", "prior"], loc="outside upper left", ncols=2)
+    return figure
+
+
+def _range(draws: np.ndarray, before: np.ndarray) -> tuple[float, float]:
+    """Of the posterior and half as much to both sides, no further than the prior goes."""
+    low, high = np.quantile(draws, [0.001, 0.999])
+    apart = max(0.5 * (high - low), 1e-12)
+    return max(low - apart, min(before.min(), low)), min(high + apart, max(before.max(), high))
+
+
+@picture
+def forecast(forecast: Any, units: Mapping[str, str] | None = None, target: tuple[float, float] | None = None) -> Figure:
+    """One panel per patient and endpoint: the median, the band of the patient's own curve, and that of a new observation.
+
+    Parameters
+    ----------
+    forecast : what :func:`nlme.forecast` returned
+    units : units by endpoint and "time"
+    target : a range to shade
+    """
+    frame, units = forecast.frame, known_units(units)
+    panels = list(frame.groupby(["ID", "ENDPOINT"], sort=False))
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = new_figure(0.6 + 2.6 * lines, width=max(4.2, 3.6 * columns))
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes, ((identity, endpoint), rows) in zip(grid.ravel(), panels, strict=False):
+        if target is not None:
+            axes.axhspan(*target, color=GREY, alpha=0.18, linewidth=0)
+        wide = axes.fill_between(rows.TIME, rows.DV_LOWER, rows.DV_UPPER, color=PALE, alpha=0.6, linewidth=0)
+        own = axes.fill_between(rows.TIME, rows.LOWER, rows.UPPER, color=BLUE, alpha=0.35, linewidth=0)
+        (line,) = axes.plot(rows.TIME, rows.MEDIAN, color=BLUE, linewidth=1.5)
+        seen = forecast.observed[(forecast.observed.ID == identity) & (forecast.observed.ENDPOINT == endpoint)]
+        (points,) = axes.plot(seen.TIME, seen.DV, **OBSERVED)
+        if wants_log(rows.MEDIAN, rows.DV_LOWER, seen.DV):
+            log_axis(axes, "y")
+        axes.set(xlabel=axis_label("Time", units.get("time")), ylabel=axis_label(endpoint, units.get(endpoint)))
+        axes.set_title(subject_title(identity), loc="left", pad=3)
+    for axes in grid.ravel()[len(panels) :]:
+        axes.set_visible(False)
+    level = f"{100 * forecast.level:.6g} %"
+    words = ["median", f"{level}, patient's curve", f"{level}, new observation", "samples used"]
+    legend(figure, [line, own, wide, points], words, loc="outside upper left", ncols=2)
+    return figure
+
+
+@picture
+def calibration(calibration: Any) -> Figure:
+    """Histogram of the ranks of each parameter, with the band in which 99 % of the bars of uniform ranks are.
+
+    Parameters
+    ----------
+    calibration : what :func:`nlme.calibrate` returned
+    """
+    from scipy.stats import binom
+
+    names, bins, count = list(calibration.ranks), calibration.bins, len(calibration.ranks)
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure = new_figure(0.3 + 1.9 * lines, width=2.4 * columns)
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    low, high = binom.ppf([0.005, 0.995], count, 1 / bins)
+    edges = np.linspace(-0.5, calibration.draws + 0.5, bins + 1)
+    most = max(high, max(np.histogram(calibration.ranks[name], edges)[0].max() for name in names))
+    for axes, name in zip(grid.ravel(), names, strict=False):
+        axes.axhspan(low, high, color=PALE, alpha=0.7, linewidth=0)
+        axes.axhline(count / bins, color=GREY, linewidth=0.8)
+        axes.hist(calibration.ranks[name], bins=edges, histtype="step", color=BLUE, linewidth=1.3)
+        axes.set(xlabel=f"Rank of {name}", ylim=(0, 1.1 * most))
+        axes.set_title(f"p = {calibration.table.p[name]:.2g}", loc="left", pad=3)
+    for axes in grid.ravel()[len(names) :]:
+        axes.set_visible(False)
+    return figure

@@ -1,0 +1,143 @@
+"""Doses of a design with other amounts: the events of every replicate's subjects, with nothing else changed.
+
+What is laid out are the doses as planned.  Another amount keeps the length of an infusion (its rate follows), so that no event moves
+that parameters do not move; an amount of 0 is a dose that was not given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from nlme.dynamics.events import BOLUS, FILL, GIVEN_DURATION, GIVEN_RATE, START, STOP
+from nlme.errors import DataError, name_error
+from nlme.language.ragged import Ragged
+from nlme.simulation.records import Design
+
+
+class Doses:
+    """The doses of a design that can be amended: those into one compartment, additional ones each on its own.
+
+    Attributes
+    ----------
+    time, planned : (N, D) time and amount; NaN and 0 where a subject has fewer
+    before : (N, D) how many of the subject's records (in file order) come before each
+    """
+
+    def __init__(self, design: Design, into: str | None):
+        self._design = design
+        self.compartment = self._governed(into)
+        subjects = [self._of_part(part) for part in design.layout.arrays.parts]
+        most = max(1, *(len(times) for part in subjects for times, _ in part.values()))
+        count = design.layout.n_subjects
+        self.time, self.planned = np.full((count, most), np.nan), np.zeros((count, most))
+        for part in subjects:
+            for i, (times, amounts) in part.items():
+                self.time[i, : len(times)], self.planned[i, : len(times)] = times, amounts
+        self._slots = [self._slot_of(part) for part in design.layout.arrays.parts]
+        self.before = self._preceding()
+        if any(part.data.timeline.restarts for part in design.layout.arrays.parts):
+            raise DataError(
+                "Rules need one axis of time, and a subject's clock restarts at a reset: give each period its own subject."
+            )
+
+    @property
+    def steady(self) -> np.ndarray:
+        """(N,) time of each subject's last dose at steady state, which is reached as planned; minus infinity without one."""
+        found = np.full(len(self.time), -np.inf)
+        for part in self._design.layout.arrays.parts:
+            t = part.data.timeline
+            own = (np.asarray(t.kind) == FILL) & (np.asarray(t.compartment) == self.compartment)
+            found[np.asarray(part.members)] = np.where(own, np.asarray(t.time), -np.inf).max(axis=1)
+        return found
+
+    def _governed(self, into: str | None) -> int:
+        states, entered = self._design.anatomy.states, set()
+        for part in self._design.layout.arrays.parts:
+            entered |= set(part.data.timeline.dosed)
+        if into is not None:
+            if into not in states:
+                raise DataError("into=: " + name_error("state", into, states, self._design.anatomy.structure))
+            if states.index(into) not in entered:
+                raise DataError(f"into={into!r}: no dose of the population goes there.")
+            return states.index(into)
+        if len(entered) != 1:
+            listed = ", ".join(states[k] for k in sorted(entered)) or "none"
+            raise DataError(f"The rule governs the doses into one compartment, and the population doses {listed}: say into=.")
+        return entered.pop()
+
+    def _of_part(self, part) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        t, found = part.data.timeline, {}
+        kind, time, amount, where, queue = (np.asarray(x) for x in (t.kind, t.time, t.amount, t.compartment, t.queue))
+        for row, i in enumerate(np.asarray(part.members)):
+            own = ((kind[row] == BOLUS) | (kind[row] == START)) & (where[row] == self.compartment) & (queue[row] == 0)
+            found[int(i)] = time[row, own], amount[row, own]
+        return found
+
+    def _slot_of(self, part) -> np.ndarray:
+        """(n, E) which dose an event belongs to; -1: none, or one at steady state, which was given before."""
+        t = part.data.timeline
+        kind, where, queue, source = (np.asarray(x) for x in (t.kind, t.compartment, t.queue, t.source))
+        slot = np.full(kind.shape, -1)
+        for row in range(len(kind)):
+            open_: dict[int, list[int]] = {}
+            k = 0
+            for e in np.flatnonzero((where[row] == self.compartment) & (queue[row] == 0)):
+                if kind[row, e] in (BOLUS, START):
+                    slot[row, e], k = k, k + 1
+                    open_.setdefault(int(source[row, e]), []).append(slot[row, e])
+                elif kind[row, e] == STOP:  # the infusions of one record end in the order in which they begin
+                    slot[row, e] = open_[int(source[row, e])].pop(0)
+        return slot
+
+    def _preceding(self) -> np.ndarray:
+        """(N, D) records before each dose, in the order of events."""
+        before = np.zeros(self.time.shape, int)
+        for part, slots in zip(self._design.layout.arrays.parts, self._slots, strict=True):
+            t = part.data.timeline
+            kind, sample = np.asarray(t.kind), np.asarray(t.sample)
+            real = self._design.layout.positions[np.asarray(part.members)][:, np.asarray(part.places)] >= 0
+            for row, i in enumerate(np.asarray(part.members)):
+                for e in np.flatnonzero((slots[row] >= 0) & (kind[row] != STOP)):
+                    before[i, slots[row, e]] = int(np.sum(real[row] & (sample[row] < e)))
+        return before
+
+    def arrays(self, amounts: np.ndarray) -> Ragged:
+        """The subjects of R replicates with these amounts (R, N, D)."""
+        replicates, count = amounts.shape[:2]
+        whole = self._design.arrays(replicates)
+        parts = []
+        for part, slots, own in zip(whole.parts, self._slots, self._design.layout.arrays.parts, strict=True):
+            members = np.asarray(part.members)
+            rows = _rows(np.asarray(own.members), members % count)
+            slot = slots[rows]
+            given = amounts[members // count, members % count][np.arange(len(members))[:, None], np.maximum(slot, 0)]
+            parts.append(dataclasses.replace(part, data=self._with_amounts(part.data, slot, given)))
+        return dataclasses.replace(whole, parts=tuple(parts))
+
+    @staticmethod
+    def _with_amounts(data, slot: np.ndarray, amounts: np.ndarray):
+        t = data.timeline
+        planned, given, how = (np.asarray(x) for x in (t.amount, t.given, t.how))
+        governed = slot >= 0
+        amount = np.where(governed, amounts, planned)
+        rated = governed & (how == GIVEN_RATE)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            factor = np.where(rated & (amount != planned), amount / planned, 1.0)
+            length = planned / given
+        none = rated & (amount == 0.0)  # a rate of zero would have no end
+        timeline = dataclasses.replace(
+            t,
+            amount=jnp.asarray(amount),
+            given=jnp.asarray(np.where(none, length, given * factor)),
+            how=jnp.asarray(np.where(none, GIVEN_DURATION, how)),
+        )
+        return dataclasses.replace(data, timeline=timeline)
+
+
+def _rows(members: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where each wanted subject stands among the members of a class (the last of which may be repeated)."""
+    kinds, first = np.unique(members, return_index=True)
+    return first[np.searchsorted(kinds, wanted)]

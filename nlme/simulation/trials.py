@@ -1,0 +1,328 @@
+"""Simulated clinical trials: arms, recruitment, dropout and endpoints, thousands of trials in one program.
+
+Each trial recruits its own people from a population (without replacement where it is large enough, else with), puts them at random into
+arms, draws their random effects and residual errors anew, and (with ``uncertainty=``) has parameters of its own.  A subject leaves at a time
+
+    T ~ exponential(hazard),        probability p by time t:  hazard = -log(1 - p) / t
+
+or at the event of a time-to-event endpoint of the model, and is not observed afterwards.
+
+Arms are compared with the first by the difference of the means of an endpoint over those who have one (completers), and Welch's test;
+the share of trials in which its two-sided p is below alpha is the power.
+
+Sources: Holford, Ma & Ploeger (2010), Clin Pharmacol Ther 88:166, doi:10.1038/clpt.2010.114 (clinical trial simulation); Welch (1947),
+doi:10.1093/biomet/34.1-2.28.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.special import stdtr
+
+from nlme.data.population import Population
+from nlme.data.regimen import Regimen
+from nlme.dynamics.solvers import Tolerances
+from nlme.errors import DataError, ModelError, name_error
+from nlme.fitting.result import Evaluated
+from nlme.language.model import Model
+from nlme.neural.term import learned_terms
+from nlme.simulation.exposure import Exposure, exposure
+from nlme.simulation.parameters import drawn_parameters
+from nlme.simulation.predict import model_of
+from nlme.simulation.records import Design, Records
+from nlme.simulation.simulate import People, Table, keys_of
+from nlme.tables.shown import Panel, Shown, numbers_shown
+
+_RECRUITING, _LEAVING = 0x72656372, 0x64726F70  # streams of random numbers beside those of effects and errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One arm: its name, its regimen (None: no dose), how many people, and its own dropout."""
+
+    name: str
+    regimen: Regimen | None
+    n: int
+    dropout: Any = None
+
+
+def arm(name: str, regimen: Regimen | None, n: int, *, dropout: Any = None) -> Arm:
+    """An arm of ``n`` people under ``regimen`` (None for no dose); ``dropout`` as of :func:`trial`, for this arm alone.
+
+    Raises
+    ------
+    DataError
+        No name, no regimen, a number of people that is none.
+    """
+    if not isinstance(name, str) or not name:
+        raise DataError(f"arm: its name is a text, '100 mg'; got {name!r}.")
+    if regimen is not None and not isinstance(regimen, Regimen):
+        raise DataError(f"arm {name!r}: its regimen is nlme.dose(...) or None; got {regimen!r}.")
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise DataError(f"arm {name!r}: n is a number of people from 1 on; got {n!r}.")
+    return Arm(name, regimen, int(n), dropout)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Trials(Shown):
+    """Simulated trials.
+
+    Attributes
+    ----------
+    frame : DataFrame: REPLICATE (the trial), ARM, ID (within the trial), PERSON (the ID in the population recruited from), TIME, ENDPOINT, IPRED, DV;
+        without what those who left would have shown
+    arms : the arms
+    left : (trials, subjects) when each subject leaves or would, after the last observation too; infinite if it never does
+    last : time of the last observation
+    parameters : DataFrame by REPLICATE of the parameters of each trial; None without uncertainty
+    messages : what there is to say, in words
+    """
+
+    frame: Any
+    arms: tuple[Arm, ...]
+    left: np.ndarray
+    last: float
+    parameters: Any = None
+    messages: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def trials(self) -> int:
+        return len(self.left)
+
+    def exposure(self, measures: Any, **options) -> Exposure:
+        """:func:`nlme.exposure` of the trials; those who left within an interval have no measure of it."""
+        return exposure(self, measures, **{"incomplete": "omit"} | options)
+
+    def summarise(
+        self,
+        endpoints: Any,
+        *,
+        values: str = "DV",
+        alpha: float = 0.05,
+        level: float = 0.9,
+        endpoint: str | None = None,
+        **options,
+    ):
+        """DataFrame by endpoint and arm: n (who have one, median over trials), mean and sd (median over trials), lower and upper (they
+        hold ``level`` of the trials' means); against the first arm: difference with its own lower and upper, and power.
+
+        Parameters
+        ----------
+        endpoints : measures as of :func:`nlme.exposure`; a function that returns 0 or 1 makes a responder rate
+        values : "DV" as observed, or "IPRED"
+        alpha : of the two-sided test
+        options : further ones of :func:`nlme.exposure`
+        """
+        import pandas as pd
+
+        for what, number in (("alpha", alpha), ("level", level)):
+            if not 0 < number < 1:
+                raise DataError(f"{what} is a probability between 0 and 1; got {number!r}.")
+        found = self.exposure(endpoints, values=values, endpoint=endpoint, **options)
+        rows = []
+        for name in found.measures:
+            grouped = found.frame.groupby(["REPLICATE", "ARM"], sort=False, observed=True)[name]
+            moments = {k: grouped.agg(k).unstack("ARM") for k in ("count", "mean", "var")}
+            first = self.arms[0].name
+            for one in self.arms:
+                rows.append({"MEASURE": name, "ARM": one.name} | _compared(moments, one.name, first, alpha, level))
+        return pd.DataFrame(rows).set_index(["MEASURE", "ARM"])
+
+    def _exact(self):
+        return self.frame
+
+    def _panels(self) -> list[Panel]:
+        import pandas as pd
+
+        edges = np.cumsum([0, *(one.n for one in self.arms)])
+        gone = [100 * (self.left[:, a:b] < self.last).mean() for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        table = pd.DataFrame({"n": [float(one.n) for one in self.arms], "left, %": gone}, index=[one.name for one in self.arms])
+        notes = [f"{one.name}: {one.regimen!r}" for one in self.arms] + self.messages
+        return [numbers_shown(table, f"{self.trials:,} simulated trials", notes, index="Arm")]
+
+
+def _compared(moments: dict[str, Any], name: str, first: str, alpha: float, level: float) -> dict[str, float]:
+    tail = (1 - level) / 2
+    count, mean, var = (moments[k][name].to_numpy(float) for k in ("count", "mean", "var"))
+    row = {"n": np.median(count), "mean": np.nanmedian(mean), "sd": np.nanmedian(np.sqrt(var))}
+    row["lower"], row["upper"] = np.nanquantile(mean, [tail, 1 - tail])
+    if name == first:
+        return row
+    n0, m0, v0 = (moments[k][first].to_numpy(float) for k in ("count", "mean", "var"))
+    difference = mean - m0
+    row["difference"] = np.nanmedian(difference)
+    row["difference.lower"], row["difference.upper"] = np.nanquantile(difference, [tail, 1 - tail])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a, b = var / count, v0 / n0
+        t = difference / np.sqrt(a + b)
+        freedom = (a + b) ** 2 / (a**2 / (count - 1) + b**2 / (n0 - 1))
+        p = 2 * stdtr(freedom, -np.abs(t))
+    row["power"] = np.mean(p[np.isfinite(p)] < alpha) if np.isfinite(p).any() else np.nan
+    return row
+
+
+def trial(
+    model: Model | Evaluated,
+    arms: Sequence[Arm],
+    population: Population,
+    *,
+    times: Any,
+    key,
+    trials: int = 1000,
+    uncertainty=None,
+    dropout: Any = None,
+    noise: bool = True,
+    ode: Tolerances | None = None,
+) -> Trials:
+    """Trials with parallel arms.
+
+    Parameters
+    ----------
+    model : a model with its own values, or a fit
+    arms : of :func:`arm`
+    population : the people from whom each trial recruits, as ``nlme.virtual`` makes them or of a data set (its records do not count)
+    times : of the observations; every endpoint of the model is observed at each
+    key : seed, an int or a JAX key
+    trials : how many
+    uncertainty : of the parameters, as of :func:`nlme.simulate`: each trial has a vector of its own
+    dropout : {"hazard": 0.01}, {"probability": 0.2, "by": 84} or {"endpoint": "event"}, a time-to-event endpoint of the model
+    noise, ode : as of :func:`nlme.simulate`
+
+    Raises
+    ------
+    DataError
+        No arms or two of one name, no people, another form of dropout.
+    ModelError
+        A model whose subjects share the random effects of a site.
+    """
+    arms = tuple(arms) if isinstance(arms, (list, tuple)) else (arms,)
+    if not arms or not all(isinstance(one, Arm) for one in arms):
+        raise DataError("trial: arms are made with nlme.arm('100 mg', nlme.dose(100).every(24, n=7), n=50).")
+    names = [one.name for one in arms]
+    if len(set(names)) < len(names):
+        raise DataError(f"trial: two arms have the same name ({', '.join(names)}).")
+    if not isinstance(population, Population) or not len(population):
+        raise DataError("trial: population is who is recruited, nlme.virtual(...) or a data set.")
+    if trials < 1:
+        raise DataError(f"trials must be at least 1; got {trials}.")
+    own = model_of(model)
+    pool = _pool(arms, population, times)
+    among = Design(own, pool)
+    if among.anatomy.by_site:
+        raise ModelError(
+            f"trial: {type(own).__name__} has random effects of a {among.anatomy.above}, and who of a trial shares them is not known."
+        )
+    for one in arms:
+        _require_dropout(dropout if one.dropout is None else one.dropout, among.endpoints)
+    slots = np.concatenate([np.arange(one.n) % len(population) + k * len(population) for k, one in enumerate(arms)])
+    seats = tuple(dataclasses.replace(pool[int(s)], id=i + 1) for i, s in enumerate(slots))
+    design = Design(own, dataclasses.replace(pool, subjects=seats))
+    ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
+    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    people = People(model, design, "new", drawn_parameters(model, uncertainty, trials, key))
+    who = _recruited(jax.random.fold_in(key, _RECRUITING), trials, [one.n for one in arms], len(population))
+    table, parts, size = Table(design), [], design.batch(trials)
+    arm_of = np.repeat(np.arange(len(arms)), [one.n for one in arms])
+    streams = key
+    for begin in range(0, trials, size):
+        streams, draws, errors, shares = keys_of(streams, size, people.members is not None)
+        rows = np.minimum(begin + np.arange(size), trials - 1)
+        drawn = people.drawn(rows)
+        eta = people.effects(rows, draws, drawn)
+        members = people.belonging(shares, drawn, size)
+        arrays = among.layout.recruited((who[rows] + arm_of * len(population)).ravel())
+        at = Records(design, own, eta, ode, members, drawn, arrays)
+        found = table.columns(eta, at, errors if noise else None, min(size, trials - begin))
+        parts.append({name: found[name] for name in ("IPRED", "DV")})
+    said = list(people.messages)
+    if learned_terms(own):
+        said.append(
+            "Whether the trials ask a network outside of what its data visited is not looked at here; nlme.simulate says it."
+        )
+    left = _leaving(jax.random.fold_in(key, _LEAVING), arms, dropout, trials, table, design, parts)
+    return Trials(
+        _framed(table, parts, left, arms, arm_of, population, who),
+        arms,
+        left,
+        float(design.column("time").max()),
+        people.parameters,
+    )
+
+
+def _pool(arms: tuple[Arm, ...], population: Population, times: Any) -> Population:
+    """Everybody in every arm, one arm after another."""
+    subjects = []
+    for one in arms:
+        regimen = Regimen(()) if one.regimen is None else one.regimen
+        subjects += list(population.with_doses(regimen).with_times(times))
+    return dataclasses.replace(population, subjects=tuple(dataclasses.replace(s, id=i + 1) for i, s in enumerate(subjects)))
+
+
+def _recruited(key, trials: int, sizes: list[int], people: int) -> np.ndarray:
+    """(trials, n) who is recruited."""
+    total = sum(sizes)
+    if total > people:
+        return np.asarray(jax.random.randint(key, (trials, total), 0, people))
+    keys = jax.random.split(key, trials)
+    return np.asarray(jax.jit(jax.vmap(lambda k: jax.random.permutation(k, people)[:total]))(keys))
+
+
+def _require_dropout(given: Any, endpoints: Sequence[str]) -> None:
+    form = "dropout is {'hazard': 0.01}, {'probability': 0.2, 'by': 84} or {'endpoint': 'event'}"
+    if given is None:
+        return
+    if not isinstance(given, Mapping) or set(given) not in ({"hazard"}, {"probability", "by"}, {"endpoint"}):
+        raise DataError(f"{form}; got {given!r}.")
+    if "endpoint" in given and given["endpoint"] not in endpoints:
+        raise DataError("dropout: " + name_error("endpoint", str(given["endpoint"]), endpoints))
+    if "hazard" in given and not (np.isfinite(given["hazard"]) and given["hazard"] >= 0):
+        raise DataError(f"{form}; a hazard is a number from 0 on, got {given['hazard']!r}.")
+    if "probability" in given and not (0 <= given["probability"] < 1 and given["by"] > 0):
+        raise DataError(f"{form}; a probability is from 0 to 1 and its time positive, got {given!r}.")
+
+
+def _leaving(key, arms, dropout, trials: int, table: Table, design: Design, parts) -> np.ndarray:
+    """(trials, n) when each subject leaves."""
+    numbers = np.asarray(jax.random.exponential(key, (trials, design.layout.n_subjects)))
+    left, begin = np.full(numbers.shape, np.inf), 0
+    for one in arms:
+        own = slice(begin, begin + one.n)
+        begin += one.n
+        given = dropout if one.dropout is None else one.dropout
+        if given is None:
+            continue
+        if "endpoint" in given:
+            left[:, own] = _events(given["endpoint"], table, design, parts)[:, own]
+            continue
+        hazard = given["hazard"] if "hazard" in given else -math.log1p(-given["probability"]) / given["by"]
+        left[:, own] = numbers[:, own] / hazard if hazard > 0 else np.inf
+    return left
+
+
+def _events(endpoint: str, table: Table, design: Design, parts) -> np.ndarray:
+    """(trials, n) time of the first event of an endpoint."""
+    subject, _, which = table.places
+    own = np.flatnonzero(which == design.endpoints.index(endpoint))
+    dv = np.concatenate([part["DV"][:, own] for part in parts])
+    time = np.where(dv > 0, design.column("time")[table.row[own]], np.inf)
+    first = np.full((len(dv), design.layout.n_subjects), np.inf)
+    np.minimum.at(first, (slice(None), subject[own]), time)
+    return first
+
+
+def _framed(table: Table, parts, left, arms, arm_of, population, who):
+    import pandas as pd
+
+    frame, (subject, _, _) = table.frame(parts), table.places
+    codes = np.tile(arm_of[subject], len(left))
+    frame.insert(1, "ARM", pd.Categorical.from_codes(codes, [one.name for one in arms], ordered=True))
+    frame.insert(3, "PERSON", pd.Index(population.ids).take(who[:, subject].ravel()))
+    kept = frame["TIME"].to_numpy() <= left[:, subject].ravel()
+    frame = frame.drop(columns=["EVID", "MDV", "DVID"])
+    return frame if kept.all() else frame[kept].reset_index(drop=True)
