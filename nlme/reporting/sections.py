@@ -15,7 +15,7 @@ from nlme.language.equations import equations
 from nlme.language.model import Model, documentation
 from nlme.language.source import source_of
 from nlme.neural.term import learned_terms
-from nlme.reporting.blocks import Block, Code, Correlations, Formulas, Paragraph, Picture, Table
+from nlme.reporting.blocks import Block, Code, Correlations, Formulas, Pairs, Paragraph, Picture, Table
 from nlme.reporting.table import table
 from nlme.tables.numbers import fixed_point, significant
 from nlme.tables.shown import Panel
