@@ -95,9 +95,10 @@ DOORS = {
     "arviz": {"posterior", "fitting/monte_carlo", "uncertainty/predictive"},
     "numpyro.infer": {"posterior/sampler"},
     "typer": {"cli"},
+    "docx": {"reporting/word"},
     "sympy": {"language/symbols"},
 }
-LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer", "sympy")
+LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer", "sympy", "docx")
 
 
 class Import(NamedTuple):

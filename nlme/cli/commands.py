@@ -153,18 +153,37 @@ def fit(
 @app.command()
 @reported
 def report(
-    model: ModelFile,
-    fit: FitFile,
-    out: Annotated[Path, typer.Option(help="Folder to write to; that of the fit by default.", show_default=False)] = None,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]", help="Python file with the nlme.Model; found by its name when left out.", show_default=False
+        ),
+    ],
+    fit: Annotated[
+        Path, typer.Argument(metavar="FIT", help="A fit: the folder that nlme fit wrote, or its fit.nlme.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder to write to (that of the fit by default), or one .html or .docx file.", show_default=False),
+    ] = None,
+    title: Annotated[str, typer.Option(help="Heading of the report; the model's name by default.")] = "",
     units: Units = "",
 ) -> None:
-    """Write the tables, pictures and report of a saved fit again."""
-    found = nlme.load(_file(fit), model=load_model(model))
-    folder = out or _file(fit).parent
+    """Write the tables, pictures and report of a saved fit again; with --out x.docx or x.html the report alone."""
+    saved = _file(Path(model) if fit is None else fit)
+    found = nlme.load(saved, model=None if fit is None else load_model(model))
+    named_units = options.pairs(units, "--units")
+    if out is not None and out.suffix and not out.is_dir():
+        require_writable(out.parent)
+        written = nlme.report(found, out, title=title or None, units=named_units)
+        _say(found)
+        typer.echo(f"\nWritten to {written}")
+        return
+    folder = out or saved.parent
     require_writable(folder)
-    written = write(found, folder, units=options.pairs(units, "--units"))
+    names = write(found, folder, units=named_units, title=title or None)
     _say(found)
-    typer.echo(f"\nWritten to {folder}: {', '.join(name for name in written if name != 'fit.nlme')}")
+    typer.echo(f"\nWritten to {folder}: {', '.join(name for name in names if name != 'fit.nlme')}")
 
 
 @app.command()

@@ -42,7 +42,7 @@ def keep(fit, folder: Path) -> None:
         shutil.copy(source, folder)  # nlme.load, run in the folder, finds the model's class there
 
 
-def write(fit, folder: Path, units: dict[str, str] | None = None) -> list[str]:
+def write(fit, folder: Path, units: dict[str, str] | None = None, title: str | None = None) -> list[str]:
     """Everything a fit has to show, into a folder; the names of what was written.
 
     Warns
@@ -53,7 +53,7 @@ def write(fit, folder: Path, units: dict[str, str] | None = None) -> list[str]:
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     written = [
-        _made("report.html", lambda: nlme.report(fit, folder / "report.html", units=units)),
+        _made("report.html", lambda: nlme.report(fit, folder / "report.html", title=title, units=units)),
         _made("parameters (.csv .md .html .tex .rtf)", lambda: in_every_format(fit.table(), folder / "parameters")),
         _made("predictions.csv", lambda: formats.csv(fit.predictions, folder / "predictions.csv", index=False)),
         _made("individual.csv", lambda: formats.csv(fit.individual.join(fit.eta.add_prefix("eta_")), folder / "individual.csv")),

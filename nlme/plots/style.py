@@ -92,10 +92,15 @@ def svg(figure: Figure) -> str:
     return _bytes(figure, "svg").decode()
 
 
-def _bytes(figure: Figure, form: str) -> bytes:
+def png(figure: Figure, dpi: int) -> bytes:
+    """The figure as a PNG file of so many dots an inch."""
+    return _bytes(figure, "png", dpi=dpi)
+
+
+def _bytes(figure: Figure, form: str, **options) -> bytes:
     out = io.BytesIO()
     with matplotlib.rc_context(_RC):
-        figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None)
+        figure.savefig(out, format=form, metadata={"Date": None} if form == "svg" else None, **options)
     return out.getvalue()
 
 

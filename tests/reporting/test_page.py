@@ -66,7 +66,7 @@ def bad(tmp_path):
 
 def test_every_section_is_there(good):
     _, reader = good
-    expected = "parameters precision goodness individuals effects covariates attention search model again".split()
+    expected = "summary data model parameters precision goodness individuals effects covariates attention search again".split()
     assert reader.sections == expected
     assert [link for link in reader.references if link.startswith("#")] == [f"#{name}" for name in expected]
     text = " ".join(reader.text)
