@@ -114,3 +114,9 @@ def shade(value: float) -> tuple[tuple[int, int, int], bool]:
     depth = min(abs(value), 1.0) * 0.85
     red, green, blue = (round(255 - depth * (255 - part)) for part in base)
     return (red, green, blue), depth > 0.6
+
+
+def cannot_be_shown(what: str, error: Exception) -> str:
+    """The sentence in the place of what could not be made, so that the rest is not lost with it."""
+    said = (str(error).strip().splitlines() or [""])[0]
+    return f"{what} cannot be shown for this fit ({type(error).__name__}: {said})."

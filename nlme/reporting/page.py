@@ -11,7 +11,7 @@ from typing import Any
 from nlme.errors import FitError
 from nlme.reporting import account, sections, web
 from nlme.reporting.added import named
-from nlme.reporting.blocks import Block, Document, Paragraph, Section
+from nlme.reporting.blocks import Block, Document, Paragraph, Section, cannot_be_shown
 
 HTML, WORD = (".html", ".htm"), (".docx",)
 
@@ -121,5 +121,4 @@ def _kept(name: str, make: Callable[[], list[Block]]) -> list[Block]:
     try:
         return make()
     except Exception as error:
-        said = (str(error).strip().splitlines() or [""])[0]
-        return [Paragraph(f"{name} cannot be shown for this fit ({type(error).__name__}: {said}).")]
+        return [Paragraph(cannot_be_shown(name, error))]

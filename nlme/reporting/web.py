@@ -21,6 +21,7 @@ from nlme.reporting.blocks import (
     Table,
     Verdict,
     shade,
+    cannot_be_shown,
 )
 from nlme.reporting.style import STYLE
 from nlme.tables.formats import html_table
@@ -65,11 +66,26 @@ class _Numbers:
             case Correlations():
                 return _correlations(block, next(self.tables))
             case Picture():
-                return _picture(block, next(self.figures))
+                return self._picture(block)
             case Formulas(fragment):
                 return f'<div class="wide"><p class="over">Equations</p>{fragment}</div>'
             case Code(title, text):
                 return f'<p class="over">{html.escape(title)}</p><pre class="code">{html.escape(text)}</pre>'
+
+    def _picture(self, block: Picture) -> str:
+        """A figure inside the page, as a vector image of its own so that its names cannot meet those of another."""
+        from nlme.plots.style import svg
+
+        try:
+            data = base64.b64encode(svg(block.figure).encode()).decode()
+        except Exception as error:
+            return _paragraph(cannot_be_shown(block.caption, error), "text")
+        width = round(96 * block.figure.get_figwidth())
+        alt = html.escape(block.alt or block.caption)
+        return (
+            f'<figure><img style="width:{width}px" src="data:image/svg+xml;base64,{data}" alt="{alt}">'
+            f"<figcaption><b>Figure {next(self.figures)}.</b> {html.escape(block.caption)}</figcaption></figure>"
+        )
 
 
 def _paragraph(text: str, kind: str) -> str:
@@ -112,16 +128,3 @@ def _heat(value: float, strong: float) -> str:
     bold = ";font-weight:bold" if abs(value) > strong else ""
     ink = ";color:#fff" if light else ""
     return f'<td style="background:rgb({",".join(map(str, colour))}){bold}{ink}">{fixed_point(value, 2)}</td>'
-
-
-def _picture(block: Picture, number: int) -> str:
-    """A figure inside the page, as a vector image of its own so that its names cannot meet those of another."""
-    from nlme.plots.style import svg
-
-    data = base64.b64encode(svg(block.figure).encode()).decode()
-    width = round(96 * block.figure.get_figwidth())
-    alt = html.escape(block.alt or block.caption)
-    return (
-        f'<figure><img style="width:{width}px" src="data:image/svg+xml;base64,{data}" alt="{alt}">'
-        f"<figcaption><b>Figure {number}.</b> {html.escape(block.caption)}</figcaption></figure>"
-    )

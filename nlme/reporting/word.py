@@ -14,7 +14,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.reporting.blocks import Block, Code, Correlations, Formulas, Pairs, Paragraph, Picture, Section, Table, Verdict, shade
+from nlme.reporting.blocks import (
+    Block,
+    Code,
+    Correlations,
+    Formulas,
+    Pairs,
+    Paragraph,
+    Picture,
+    Section,
+    Table,
+    Verdict,
+    cannot_be_shown,
+    shade,
+)
 from nlme.reporting.blocks import Document as Report
 from nlme.reporting.columns import fitting_size, parts, widths
 from nlme.tables.numbers import MISSING, fixed_point
@@ -230,10 +243,15 @@ class _Writer:
 
         from nlme.plots.style import png
 
+        try:
+            image = png(block.figure, DOTS)
+        except Exception as error:
+            self.block(Paragraph(cannot_be_shown(block.caption, error)))
+            return
         wide, high = (25.4 * inches for inches in block.figure.get_size_inches())
         scale = min(1.0, WIDTH / wide, TALLEST / high)
         place = self.file.add_paragraph(style="Figure")
-        shape = place.add_run().add_picture(io.BytesIO(png(block.figure, DOTS)), width=Mm(wide * scale))
+        shape = place.add_run().add_picture(io.BytesIO(image), width=Mm(wide * scale))
         properties, number = shape._inline.docPr, next(self.figures)
         properties.set("descr", _clean(block.alt or block.caption))
         properties.set("name", f"Figure {number}")

@@ -172,3 +172,16 @@ def test_long_words_take_no_room_from_numbers():
     assert sum(found) == pytest.approx(170.0) and found[2] > 20
     assert widths(Panel("", ["A"], [["x" * 400]], left=(0,)), 170.0, 9.0)[0] <= 170.0
     assert widths(Panel("", ["A"], []), 170.0, 9.0)[0] > 0
+
+
+def test_a_picture_that_fails_while_it_is_written_costs_itself_alone(tmp_path, monkeypatch):
+    class Broken(matplotlib.figure.Figure):
+        def savefig(self, *arguments, **options):
+            raise RuntimeError("no ink")
+
+    monkeypatch.setattr(individuals, "fine_curves", curves.at_observations)
+    fit = theophylline_fit(subjects=2)
+    page = report(fit, tmp_path / "a.html", simulations={"Spilled": Broken()}).read_text(encoding="utf-8")
+    assert "Spilled cannot be shown for this fit (RuntimeError: no ink)." in page and "To do it again" in page
+    made = docx.Document(str(report(fit, tmp_path / "a.docx", simulations={"Spilled": Broken()})))
+    assert any("Spilled cannot be shown" in p.text for p in made.paragraphs) and "To do it again" in _headings(made)
