@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,11 +82,11 @@ class PredictionErrors(Shown):
         times = np.array([3.0] * (len(TESTS) - 1) + [1.0])  # the last one is adjusted
         return table.assign(**{f"{name} adjusted": np.minimum(times * table[name], 1.0) for name in found})
 
-    def plot(self, **options):
+    def plot(self, which: str = "NPDE", units: Mapping[str, str] | None = None, **options):
         """The pictures of :func:`nlme.plots.npde`."""
         from nlme.plots.prediction_errors import npde
 
-        return npde(self, **options)
+        return npde(self, which, units=units, **options)
 
     def _panels(self):
         title = (

@@ -86,11 +86,11 @@ class VPC(Shown):
         found = self.table
         return float(((found["OBSERVED"] >= found["LOWER"]) & (found["OBSERVED"] <= found["UPPER"])).mean())
 
-    def plot(self, **options):
+    def plot(self, units: Mapping[str, str] | None = None, **options):
         """The picture of :func:`nlme.plots.vpc`."""
         from nlme.plots.predictive import vpc
 
-        return vpc(self, **options)
+        return vpc(self, units=units, **options)
 
     def _panels(self):
         what = f"{'Prediction-corrected v' if self.correction else 'V'}isual predictive check of {self.endpoint}"

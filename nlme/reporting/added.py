@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,8 +17,10 @@ from nlme.tables.shown import Panel, Shown
 LONGEST = 60  # rows of a frame that are printed
 
 
-def named(given: Mapping[str, Any] | Iterable[Any] | None, argument: str) -> dict[str, list[Block]]:
-    """Title -> its blocks.
+def named(
+    given: Mapping[str, Any] | Iterable[Any] | None, argument: str, units: Mapping[str, str] | None = None
+) -> dict[str, list[Block]]:
+    """Title -> its blocks; of a list the titles are those of the results' own tables.  ``units`` go to the pictures that take them.
 
     Raises
     ------
@@ -31,20 +34,28 @@ def named(given: Mapping[str, Any] | Iterable[Any] | None, argument: str) -> dic
             raise FitError(
                 f"report: {argument}= takes a dict from title to figure or table, or a list; got {type(given).__name__}."
             )
-        given = {f"{type(one).__name__} {k}": one for k, one in enumerate(given, 1)}
-    return {str(title): _blocks(str(title), one, argument) for title, one in given.items()}
+        given = {_title(one, k): one for k, one in enumerate(given, 1)}
+    return {str(title): _blocks(str(title), one, argument, units) for title, one in given.items()}
+
+
+def _title(one, number: int) -> str:
+    own = one._panels()[0].title if isinstance(one, Shown) else ""
+    return own or f"{type(one).__name__} {number}"
 
 
 def _drawn(one) -> bool:
     return hasattr(one, "savefig") and hasattr(one, "get_figwidth")
 
 
-def _blocks(title: str, one, argument: str) -> list[Block]:
+def _blocks(title: str, one, argument: str, units) -> list[Block]:
     if _drawn(one):
         return [Picture(one, title)]
-    blocks: list[Block] = [Picture(one.plot(), title)] if hasattr(one, "plot") and not isinstance(one, pd.DataFrame) else []
+    blocks: list[Block] = []
+    if hasattr(one, "plot") and not isinstance(one, pd.DataFrame):
+        takes = "units" in inspect.signature(one.plot).parameters
+        blocks.append(Picture(one.plot(units=units) if takes else one.plot(), title))
     if isinstance(one, Shown):
-        blocks += [Table(p._replace(title=f"{title}: {p.title}" if p.title else title)) for p in one._panels()]
+        blocks += [Table(p._replace(title=title if p.title in ("", title) else f"{title}: {p.title}")) for p in one._panels()]
     elif isinstance(one, pd.DataFrame):
         blocks.append(Table(_panel(title, one)))
     if not blocks:

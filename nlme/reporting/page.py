@@ -59,9 +59,9 @@ def report(
         raise FitError(f"report takes a fit, or what nlme.evaluate returned; got {type(fit).__name__} ({words}).")
     path = Path(path)
     write = _writer(path)
-    given = {} if _is_count(checks) else named(checks, "checks")
+    given = {} if _is_count(checks) else named(checks, "checks", units)
     checked = lambda: sections.checks(fit, units, checks) if _is_count(checks) and checks else list(chain(*given.values()))  # noqa: E731
-    shown = list(chain(*named(simulations, "simulations").values()))
+    shown = list(chain(*named(simulations, "simulations", units).values()))
     document = _document(fit, title, units, max_subjects, shown, checked)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,8 @@ from nlme.reporting.blocks import (
     Section,
     Table,
     Verdict,
-    shade,
     cannot_be_shown,
+    shade,
 )
 from nlme.reporting.style import STYLE
 from nlme.tables.formats import html_table
