@@ -53,7 +53,8 @@ def notebook_page(path: Path) -> str:
         text = "".join(cell["source"])
         pieces.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
     heading, _, rest = pieces[0].partition("\n")
-    return "\n\n".join([heading, f"[Download the notebook]({path.name}){{ download }}", rest.strip(), *pieces[1:]]) + "\n"
+    download = f'[Download the notebook]({path.name}){{: download="{path.name}" }}'
+    return "\n\n".join([heading, download, rest.strip(), *pieces[1:]]) + "\n"
 
 
 def word_page(word: str, home: str) -> str:
