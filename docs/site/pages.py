@@ -42,7 +42,8 @@ def public_words() -> dict[str, dict[str, str]]:
     headings: dict[str, dict[str, str]] = {heading: {} for heading in TOPICS.values()}
     for home, words in homes.items():
         headings.setdefault(TOPICS.get(home.split(".")[1], "Others"), {}).update({word: f"{home}.{word}" for word in words})
-    shelves = {room: room if (ROOT / room).is_dir() else f"nlme.{room}" for room in rooms}  # models/ and datasets/ are at top level
+    # models/ and datasets/ stand at top level
+    shelves = {room: room if (ROOT / room).is_dir() else f"nlme.{room}" for room in rooms}
     return headings | {"Collections": shelves}
 
 
@@ -53,7 +54,8 @@ def notebook_page(path: Path) -> str:
         text = "".join(cell["source"])
         pieces.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
     heading, _, rest = pieces[0].partition("\n")
-    return "\n\n".join([heading, f"[Download the notebook]({path.name}){{ download }}", rest.strip(), *pieces[1:]]) + "\n"
+    download = f'[Download the notebook]({path.name}){{: download="{path.name}" }}'
+    return "\n\n".join([heading, download, rest.strip(), *pieces[1:]]) + "\n"
 
 
 def word_page(word: str, home: str) -> str:

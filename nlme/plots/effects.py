@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -73,7 +75,8 @@ def accumulated(fit, parameters=None, *, labels: dict[str, str] | None = None) -
         seen = told[covariate]
         axes.plot(seen, np.full(len(seen), 0.02), "|", color=INK, markersize=5, alpha=0.4, transform=axes.get_xaxis_transform())
         axes.set(xlabel=labels.get(covariate, covariate), ylabel=f"{labels.get(parameter, parameter)}, difference")
-    figure.suptitle("Accumulated local effects at random effects zero, from the mean", fontsize="medium")
+    title = "Accumulated local effects at random effects zero, from the mean"
+    figure.suptitle(textwrap.fill(title, int(12 * figure.get_figwidth())), fontsize="medium")
     return figure
 
 

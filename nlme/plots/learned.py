@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -36,7 +38,8 @@ def learned(
     figure = new_figure(0.6 + 2.4 * down, width=max(4.2, 2.9 * across))
     for k, curve in enumerate(found.curves):
         _panel(figure.add_subplot(down, across, k + 1), curve, labels)
-    figure.suptitle(f"Learned functions: {found.words}", fontsize="medium")
+    title = textwrap.fill(f"Learned functions: {found.words}", int(12 * figure.get_figwidth()))  # a line of the figure's width
+    figure.suptitle(title, fontsize="medium")
     return figure
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from nlme.errors import FitError, name_error
 from nlme.fitting.names import named_fits
 from nlme.fitting.result import Fit
-from nlme.language.anatomy import rows_of
+from nlme.language.anatomy import MEMBER, OCCASION, rows_of
 from nlme.marginal.base import Method
 from nlme.tables.numbers import fixed_point, significant
 from nlme.tables.shown import Panel, Shown
@@ -131,9 +131,10 @@ def random_parameters(fit: Fit) -> np.ndarray:
     q = len(fit.effects)
     if not q:
         return omega
-    people = list(fit.population)[:_PROBES]
-    covariates = {n: jnp.stack([anatomy.told_at(s)[n][None] for s in people]) for n in anatomy.told_at(people[0])}
-    etas = jnp.tile(0.1 * (1.0 + jnp.arange(q)) / q, (len(people), 1))
+    people, kinds = list(fit.population)[:_PROBES], max(1, len(anatomy.subpopulations))
+    told = [anatomy.told_at(s) | {OCCASION: np.zeros(()), MEMBER: np.float64(k)} for s in people for k in range(kinds)]
+    covariates = {n: jnp.stack([one[n][None] for one in told]) for n in told[0]}
+    etas = jnp.tile(0.1 * (1.0 + jnp.arange(q)) / q, (len(told), 1))
 
     def table(u, eta, cov):
         model = inventory.at_unconstrained(fit.model, u)

@@ -9,6 +9,7 @@ import pytest
 
 import nlme
 from nlme.errors import DataError, ModelError
+from nlme.exchange.nonmem.naming import unit_of
 
 DATA = """ID,TIME,AMT,DV,EVID,MDV,WT,OCC,DVID,NOTE
 1,0,100,.,1,1,70,1,0,5
@@ -294,3 +295,8 @@ def test_results_are_read(tmp_path):
     assert found.frame.loc["THETA1", "estimate"] == 2.0
     with pytest.raises(DataError, match="there is no other.ext"):
         nlme.read_nonmem_results(tmp_path / "other.mod")
+
+
+def test_units_in_comments():
+    found = {text: unit_of(text) for text in ("KA [1/h]", "K10 ( 1 / h )", "CL [L/h]", "CL (1)", "KA (1/2 of it)")}
+    assert found == {"KA [1/h]": "1/h", "K10 ( 1 / h )": "1/h", "CL [L/h]": "L/h", "CL (1)": "", "KA (1/2 of it)": ""}

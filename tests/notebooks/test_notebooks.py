@@ -37,7 +37,7 @@ def test_it_is_a_notebook_without_outputs(path):
         )
         assert not cell.get("outputs") and cell.get("execution_count") is None and "".join(cell["source"]).strip()
     lines = sum(bool(line.strip()) for cell in cells if cell["cell_type"] == "code" for line in cell["source"])
-    assert 25 <= lines <= 160, f"{lines} lines of code"
+    assert 20 <= lines <= 160, f"{lines} lines of code"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import chi2
 
 import nlme
+from nlme.uncertainty.compare import random_parameters
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +106,30 @@ def test_both_tables_in_every_format(comparison, tmp_path):
     assert comparison.to_csv().splitlines()[0].startswith("fit,objective,parameters,AIC")
     strange = nlme.uncertainty.compare.Comparison(comparison.table.rename(index={"free": "=1+1"}), comparison.tests, ["$ & _"])
     assert "'=1+1" in strange.to_csv() and r"\$ \& \_" in strange.to_latex() and "&amp; _" in strange.to_html()
+
+
+class Visits(nlme.Model):
+    """Two kinds of subjects, each with a level of its own that differs between visits; the slope differs between none."""
+
+    low: nlme.Scalar = nlme.real(8.0)
+    high: nlme.Scalar = nlme.real(12.0)
+    slope: nlme.Scalar = nlme.real(0.1)
+    kind: nlme.Mixture = nlme.mixture(low=0.4, high=0.6)
+    omega: nlme.Covariance = nlme.covariance(level=1.0)
+    visits: nlme.Covariance = nlme.covariance(visit=0.5, per="occasion")
+    sd: nlme.Scalar = nlme.positive(1.0)
+
+    def individual(self, eta, cov):
+        return dict(level=self.kind.choose(low=self.low, high=self.high) + eta.level + eta.visit, slope=self.slope)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.level + ind.slope * t, self.sd)}
+
+
+def test_parameters_with_random_effects_are_known_with_occasions_and_subpopulations():
+    subjects = tuple(
+        nlme.Subject(id=i + 1, time=np.arange(4.0), dv=row, occasion=np.array([1, 1, 2, 2])) for i, row in enumerate(one_way.values())
+    )
+    found = nlme.evaluate(Visits(), nlme.Population(subjects, ("y",)), nlme.FO())
+    random = {name for name, yes in zip(found.inventory.names, random_parameters(found), strict=True) if yes}
+    assert {"low", "high", "omega.level", "visits.visit"} <= random and not {"slope", "sd"} & random

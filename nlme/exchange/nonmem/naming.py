@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Iterable
 
-_UNIT = re.compile(r"[\[(]\s*([A-Za-zµ%][\w%/*^.µ\- ]{0,20}?)\s*[\])]")
+_UNIT = re.compile(r"[\[(]\s*((?:1\s*/\s*)?[A-Za-zµ%][\w%/*^.µ\- ]{0,20}?)\s*[\])]")
 _UNITS = re.compile(
     r"(?:[munkµ]?(?:g|L|l|mol|M|U|IU)|dL|dl|h|hr|hrs|hour|hours|min|day|days|d|week|s|kg|%|year|years|m2|1|bpm|mmHg|pg|fL|cells|m)"
     r"(?:[/*^.](?:[munkµ]?(?:g|L|l|mol|M|U|IU)|dL|dl|h|hr|hrs|hour|hours|min|day|days|d|week|s|kg|year|years|m2|1|\d+))*"
