@@ -29,6 +29,7 @@ def trains(n: int):
         yield dict(dose, time=0.0, ss=1, ii=8.0), dict(dose, time=-8.0 * n, addl=n, ii=8.0)
 
 
+@pytest.mark.slow
 def test_is_what_many_doses_lead_to():
     at_once = states_of(model_of(TYPICAL, saturable), population_of([[ss] for ss, _ in trains(0)], TIMES))()[0]
     one_by_one = states_of(model_of(TYPICAL, saturable), population_of([[many] for _, many in trains(150)], TIMES))()[0]

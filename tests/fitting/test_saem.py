@@ -66,6 +66,7 @@ def population():
     return nlme.Population(tuple(subjects))
 
 
+@pytest.mark.slow
 def test_the_maximum_of_a_linear_model(population):
     exact = nlme.fit(Line(), population)
     fit = nlme.fit(Line(), population, nlme.SAEM(chains=5, smoothing=(300, 300), samples=20))

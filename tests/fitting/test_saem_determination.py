@@ -76,6 +76,7 @@ def decay(random, t):
     return 3.0 * np.exp(0.3 * random.normal() - k * t + 0.2 * random.normal(size=len(t)))
 
 
+@pytest.mark.slow
 def test_an_idle_parameter_a_sum_and_a_product():
     fit = nlme.fit(Line(), population(40, [0, 1, 2, 3], line), nlme.SAEM())
     assert {frozenset(names) for names in fit.undetermined} == {

@@ -107,6 +107,7 @@ def test_the_text_is_the_model(base, found):
         assert float(same.individual(eta, cov)[name]) == pytest.approx(float(value), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_bic_and_cross_validation_leave_noise_out(base):
     few = {"level": {"wt": "power", "age": "linear"}}
     bic = nlme.scm(base, few, criterion="bic", progress=False)

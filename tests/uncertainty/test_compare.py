@@ -128,7 +128,8 @@ class Visits(nlme.Model):
 
 def test_parameters_with_random_effects_are_known_with_occasions_and_subpopulations():
     subjects = tuple(
-        nlme.Subject(id=i + 1, time=np.arange(4.0), dv=row, occasion=np.array([1, 1, 2, 2])) for i, row in enumerate(one_way.values())
+        nlme.Subject(id=i + 1, time=np.arange(4.0), dv=row, occasion=np.array([1, 1, 2, 2]))
+        for i, row in enumerate(one_way.values())
     )
     found = nlme.evaluate(Visits(), nlme.Population(subjects, ("y",)), nlme.FO())
     random = {name for name, yes in zip(found.inventory.names, random_parameters(found), strict=True) if yes}
