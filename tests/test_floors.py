@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "nlme"
 
 FLOORS = [
-    ["typing", "errors", "linalg", "versions"],
+    ["typing", "errors", "keys", "linalg", "versions"],
     ["jets", "parameters", "data", "tables"],
     ["structure", "observation", "neural"],
     ["dynamics"],

@@ -30,6 +30,7 @@ from nlme.data.distributions import Distribution
 from nlme.data.population import Population
 from nlme.data.subject import Subject
 from nlme.errors import DataError, name_error
+from nlme.keys import key_of
 
 HOW = ("rows", "copula")
 
@@ -58,7 +59,7 @@ def virtual(
         raise DataError(f"virtual: n is the number of people, a whole number from 1 on; got {n!r}.")
     if how not in HOW:
         raise DataError(f"virtual: how={how!r}; it is 'rows' or 'copula'.")
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     own, further = jax.random.split(key)
     wanted, declared = _asked(covariates, like)
     courses, features, values, infos = [None] * n, [{}] * n, {}, {}

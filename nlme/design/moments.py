@@ -22,6 +22,7 @@ from jaxtyping import Float
 from nlme.data.population import Population
 from nlme.dynamics.solvers import SENTENCES, SOLVED, Tolerances
 from nlme.errors import DataError, ModelError
+from nlme.keys import key_of
 from nlme.language.anatomy import Anatomy
 from nlme.language.density import moments
 from nlme.language.layout import Layout, lay_out
@@ -128,7 +129,7 @@ def question(layout: Layout, fixed: Sequence[str], linearisation: str, draws: in
 def _draws(model: Model, anatomy: Anatomy, effects: int, draws: int, key) -> np.ndarray:
     if key is None or isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ModelError("linearisation='FOCE' averages over draws of the random effects: draws=100, key=jax.random.key(1).")
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     factor = np.asarray(anatomy.cholesky(model))
     if np.any(np.diagonal(factor) <= 0):
         raise ModelError("linearisation='FOCE' needs variances above 0; one of the model's is 0.")

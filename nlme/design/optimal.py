@@ -24,6 +24,7 @@ from nlme.design.criterion import Criterion, criterion_of
 from nlme.design.groups import Design, Group
 from nlme.design.information import Information, information, model_in, require_form
 from nlme.errors import DataError
+from nlme.keys import key_of
 from nlme.tables.numbers import fixed_point
 from nlme.tables.shown import Panel, Shown
 
@@ -155,7 +156,7 @@ def optimal_design(
     if not isinstance(design, Design):
         raise DataError(f"optimal_design(model, design, windows): a Design or a Group; got {type(design).__name__}.")
     bounds = _bounds(design, windows)
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     options = dict(form=form, linearisation=linearisation, fixed=fixed, draws=draws, key=key)
     feasible = _Feasible(design, bounds, apart, round_to)
     initial = information(model, design, **options)

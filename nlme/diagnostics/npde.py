@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlme.diagnostics.normality import TESTS, moments, p_values
-from nlme.diagnostics.replicated import Replicated, generator_of, key_of, replicated
+from nlme.diagnostics.replicated import Replicated, generator_of, replicated, required_key
 from nlme.errors import DataError, FitError
 from nlme.tables.numbers import significant
 from nlme.tables.shown import Panel, Shown
@@ -160,7 +160,7 @@ def npde(
     observed, simulated = checked.rows["DV"].to_numpy(dtype=float), checked.simulated
     pd = _share(simulated, observed)
     if (checked.censored != 0).any():
-        random = generator_of(key_of(key))
+        random = generator_of(required_key(key))
         pd, observed, simulated = _imputed(checked, pd, observed, random)
     pde = np.empty_like(pd)
     for i in np.unique(checked.subject):

@@ -16,6 +16,7 @@ import numpy as np
 from nlme.data.population import Population
 from nlme.errors import DataError, FitError, ModelError, name_error
 from nlme.fitting.result import Evaluated
+from nlme.keys import key_of
 from nlme.language.anatomy import anatomy_of
 from nlme.observation.base import Law
 from nlme.simulation.predict import model_of
@@ -122,7 +123,7 @@ def with_replicates(found: Replicated, *, key, replicates, simulations=None, ode
     """The same with simulated replicates, or those given."""
     if simulations is None:
         count = whole("replicates", replicates, 2)
-        simulated = _simulated(found.model, found.population, found.endpoint, key_of(key), count, ode)
+        simulated = _simulated(found.model, found.population, found.endpoint, required_key(key), count, ode)
     else:
         simulated = given_simulations(simulations, found.population, found.record)
     if not np.isfinite(simulated).all():
@@ -327,7 +328,7 @@ def _column(population, name: str) -> np.ndarray:
     return np.concatenate([getattr(s, name) for s in population])
 
 
-def key_of(key):
+def required_key(key):
     """A JAX key of an int or a key.
 
     Raises
@@ -337,7 +338,7 @@ def key_of(key):
     """
     if key is None:
         raise DataError("Simulations need a key, which makes them again: key=1.")
-    return jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    return key_of(key)
 
 
 def generator_of(key) -> np.random.Generator:

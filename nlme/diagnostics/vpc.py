@@ -26,7 +26,7 @@ from nlme.diagnostics.event_vpc import event_table
 from nlme.diagnostics.percentiles import band, percentiles
 from nlme.diagnostics.placed import Placed, corrected_values, place
 from nlme.diagnostics.prediction_correction import CORRECTIONS
-from nlme.diagnostics.replicated import Replicated, endpoint_of, key_of, observed_of, subjects_of, whole
+from nlme.diagnostics.replicated import Replicated, endpoint_of, observed_of, required_key, subjects_of, whole
 from nlme.errors import DataError, ModelError
 from nlme.observation.base import Law
 from nlme.tables.numbers import significant
@@ -181,7 +181,7 @@ def vpc(
         if simulations is not None or time != "time":
             raise ModelError(f'{endpoint} is {law.words}: its check simulates events itself, in time="time".')
         count = whole("replicates", replicates, 2)
-        return VPC(**settings, **event_table(model, population, endpoint, law, key_of(key), count, level, stratify, ode))
+        return VPC(**settings, **event_table(model, population, endpoint, law, required_key(key), count, level, stratify, ode))
     if how and model is None:
         raise ModelError("Prediction correction needs a fit or a model, whose typical subject it predicts.")
     found = place(observed_of(model, population, endpoint, law, lloq, uloq), stratify, time, bins)

@@ -25,6 +25,7 @@ from nlme.data.regimen import Regimen
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, FitError
 from nlme.fitting.result import Evaluated
+from nlme.keys import key_of
 from nlme.language.model import Model
 from nlme.parameters.domains import require_whole
 from nlme.posterior.individual import IndividualPosterior, individual_posterior, told
@@ -109,7 +110,7 @@ def forecast(
         raise DataError(f"nlme.forecast: level is a probability between 0 and 1, for example 0.9; got {level!r}.")
     if not isinstance(patient, Population):
         raise DataError(f"nlme.forecast: the patient is a Population, as nlme.read_nonmem returns; got {type(patient).__name__}.")
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     eta_key, errors, fresh = jax.random.split(key, 3)
     own, _, tolerances = told(model, patient, ode, "nlme.forecast")
     found = individual_posterior(own, patient, draws=draws, key=eta_key, ode=tolerances)

@@ -15,6 +15,7 @@ from nlme.data.population import Population
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import ModelError
 from nlme.fitting.result import Evaluated
+from nlme.keys import key_of
 from nlme.language.anatomy import Anatomy
 from nlme.language.density import effects_from
 from nlme.language.layout import anatomy_for, lay_out
@@ -68,7 +69,7 @@ def patients_of(
         No random effects of the patients' own; fewer draws in the posterior than asked for.
     """
     own, _, tolerances = told(model, patient, ode, "nlme.dose_search")
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     if posterior is None:
         found = individual_posterior(own, patient, draws=draws, key=key, ode=tolerances)
         members = np.zeros(found.eta.shape[:2], int) if found.members is None else found.members

@@ -28,10 +28,9 @@ from jaxtyping import Array, Float, Int
 from nlme.dynamics.batching import batch_last
 from nlme.dynamics.dosing import StructureAt, doses
 from nlme.dynamics.events import BOLUS, NOTHING, START, STOP, Timeline
-from nlme.dynamics.superposition import Form, without_rules
-from nlme.jets.chain import through
+from nlme.dynamics.superposition import Form, dosed_states, jets_of, without_rules
 from nlme.jets.jet import Columns, Jet
-from nlme.jets.sparse import Occupied, elements
+from nlme.jets.sparse import Occupied
 from nlme.structure.base import DOSE_RULES, LinearStructure
 
 _SERIES = 1.0  # |x| below which the integrals are summed as a series
@@ -40,13 +39,9 @@ _TERMS = 19
 
 def by_modes(structure: LinearStructure, timeline: Timeline) -> bool:
     """Whether the states are sums over modes after doses that no parameter moves, with parameters that stay as they are."""
-    dosed = _dosed(structure, timeline)
+    dosed = dosed_states(structure, timeline)
     constant = timeline.rows == 1 and not (timeline.event_times or timeline.switches or timeline.steady)
     return constant and structure.modes(dosed) is not None and not any(structure.rule(which) for which in DOSE_RULES)
-
-
-def _dosed(structure: LinearStructure, timeline: Timeline) -> tuple[bool, ...]:
-    return tuple(k in timeline.dosed for k in range(len(structure.states)))
 
 
 def follow_modes(
@@ -60,17 +55,12 @@ def follow_modes(
     """Jet of the states (T, s) at the samples; arguments as of :func:`nlme.dynamics.superposition.superpose`."""
     probe = structure_at(packed[:, 0], 0)
     _, known = eqx.partition(without_rules(probe), eqx.is_inexact_array)
-    formed: list[Form] = []
 
     def given(z):
-        different, form = Form.of(eqx.filter(without_rules(structure_at(z, 0)), eqx.is_inexact_array))
-        formed[:] = [form]
-        return different
+        return eqx.filter(without_rules(structure_at(z, 0)), eqx.is_inexact_array)
 
-    every = Occupied.all_of(columns)
-    numbers = through(columns, given, elements(packed, columns, occupied))
-    jets = [x.into(every).jet() if x.occupied != Occupied() else Jet(x.value, None, None) for x in numbers]
-    run = _Followed(columns, formed[0], known, _dosed(probe, timeline), timeline.infusions)
+    jets, form = jets_of(given, columns, packed, occupied)
+    run = _Followed(columns, form, known, dosed_states(probe, timeline), timeline.infusions)
     events = _entering(structure_at, packed[:, 0], timeline, len(probe.states))
     states = run(jets, events) if reversible else batch_last(run, jets, events)
     return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states)

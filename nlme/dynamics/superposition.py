@@ -9,7 +9,7 @@ their ratios) and those of its dose that the parameters move (``nlme.jets.compos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -58,7 +58,6 @@ def superpose(
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
     _, known = eqx.partition(without_rules(probe), eqx.is_inexact_array)
-    formed: list[Form] = []
 
     def given(z):
         numbers = eqx.filter(without_rules(structure_at(z, 0)), eqx.is_inexact_array)
@@ -67,14 +66,9 @@ def superpose(
         if timeline.steady:
             slots = jnp.arange(timeline.fills.amount.shape[0])
             fills = jax.vmap(lambda f: linear_steady_state(structure_at, z, timeline, f, size))(slots)[timeline.slot[events]].T
-        different, form = Form.of((numbers, at, fills))
-        formed[:] = [form]
-        return different
+        return numbers, at, fills
 
-    every = Occupied.all_of(columns)
-    numbers = through(columns, given, elements(packed, columns, occupied))
-    (form,) = formed
-    jets = [x.into(every).jet() if x.occupied != Occupied() else Jet(x.value, None, None) for x in numbers]
+    jets, form = jets_of(given, columns, packed, occupied)
     when = _When(
         timeline.kind[events],
         timeline.compartment[events] if len(timeline.dosed) > 1 else None,
@@ -82,8 +76,7 @@ def superpose(
         timeline.epoch[events] if timeline.resets else None,
     )
     samples = _Samples(timeline.sample, timeline.sample_clock, timeline.sample_epoch if timeline.resets else None)
-    dosed = tuple(k in timeline.dosed for k in range(size))
-    responses = _Responses(columns, form, known, dosed, timeline.infusions)
+    responses = _Responses(columns, form, known, dosed_states(probe, timeline), timeline.infusions)
     states = responses(jets, when, samples) if reversible else batch_last(responses, jets, when, samples)
     return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states)
 
@@ -126,6 +119,27 @@ class Form(NamedTuple):
 
     def __call__(self, numbers: Sequence):
         return jax.tree.unflatten(self.tree, [numbers[k] for k in self.which])
+
+
+def jets_of(
+    given: Callable, columns: Columns, packed: Float[Array, "m C"], occupied: Sequence[Occupied] | None
+) -> tuple[list[Jet], Form]:
+    """Jets of the different numbers of the pytree ``given(z)``, those that do not move without derivatives, and how it is put together."""
+    formed: list[Form] = []
+
+    def told(z):
+        different, form = Form.of(given(z))
+        formed[:] = [form]
+        return different
+
+    numbers = through(columns, told, elements(packed, columns, occupied))
+    every = Occupied.all_of(columns)
+    return [x.into(every).jet() if x.occupied != Occupied() else Jet(x.value, None, None) for x in numbers], formed[0]
+
+
+def dosed_states(structure: LinearStructure, timeline: Timeline) -> tuple[bool, ...]:
+    """Whether any dose enters each state."""
+    return tuple(k in timeline.dosed for k in range(len(structure.states)))
 
 
 class _Responses:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -188,9 +188,9 @@ def _trained(aid, problem: Problem, iterations: int, progress) -> tuple[Problem,
     return _from(model, problem), words
 
 
-def _from(model: Model, problem: Problem) -> Problem:
-    """The problem that begins at the values of ``model``."""
-    return dataclasses.replace(problem, model=model, inventory=Inventory(model, problem.inventory.fixed))
+def _from(model: Model, problem: Problem, held: Sequence[str] = ()) -> Problem:
+    """The problem that begins at the values of ``model``, more parameters ``held`` there."""
+    return dataclasses.replace(problem, model=model, inventory=Inventory(model, (*problem.inventory.fixed, *held)))
 
 
 def _descended(problem: Problem, optimiser, progress) -> tuple[Problem, str]:
@@ -205,9 +205,9 @@ def _descended(problem: Problem, optimiser, progress) -> tuple[Problem, str]:
         u, words = descend(problem, how, show)
     if not how.held_out:
         return _from(problem.at(u), problem), words
-    model = problem.at(u)
-    held = dataclasses.replace(problem, model=model, inventory=Inventory(model, (*inventory.fixed, *weights)))
-    return held, f"{words} Its {len(weights)} weights stay there: estimates and errors of the other parameters are at these."
+    return _from(
+        problem.at(u), problem, weights
+    ), f"{words} Its {len(weights)} weights stay there: estimates and errors of the other parameters are at these."
 
 
 def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **how) -> Fit:

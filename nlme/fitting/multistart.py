@@ -15,6 +15,7 @@ import numpy as np
 
 from nlme.errors import FitError
 from nlme.fitting.result import Fit, require_fit
+from nlme.keys import key_of
 from nlme.search.batch import Fits, refuse_sites, run_fits
 
 SAME = 0.01  # objectives that differ by less count as one optimum
@@ -108,7 +109,7 @@ def multistart(
         raise FitError(f"multistart needs n of at least 1 and a positive spread; got n={n}, spread={spread}.")
     refuse_sites(fit.layout.anatomy)
     problem = fit.problem(penalty)
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     inventory = fit.inventory
     u = np.asarray(inventory.unconstrained(fit.start))
     u = u + spread * np.asarray(jax.random.normal(key, (n, len(u))))

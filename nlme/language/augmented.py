@@ -107,7 +107,7 @@ class Augmented(Model):
 
     def without(self) -> Model:
         """The model without the network, with the same parameters."""
-        return _as(written_as(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(written_as(self))})
+        return made_as(written_as(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(written_as(self))})
 
 
 def written_as(model: Model) -> type[Model]:
@@ -118,31 +118,33 @@ def written_as(model: Model) -> type[Model]:
 def augmented(base: Model, shift: Shift, covariates: Mapping[str, Any]) -> Augmented:
     """``base`` with ``shift``; ``covariates`` are those that the network reads, with units or shapes."""
     kind = augmented_kind(type(base), tuple(sorted(covariates.items())))
-    return _as(kind, {f.name: getattr(base, f.name) for f in dataclasses.fields(base)} | {FIELD: shift})
+    return made_as(kind, {f.name: getattr(base, f.name) for f in dataclasses.fields(base)} | {FIELD: shift})
 
 
 @functools.cache
 def augmented_kind(base: type[Model], read: tuple[tuple[str, Any], ...]) -> type[Augmented]:
     """The class of models of class ``base`` with a network that reads these covariates (name, unit or shape)."""
-    declared = base.covariates
-    own = (
-        dict(declared)
-        if isinstance(declared, dict)
-        else dict.fromkeys((declared,) if isinstance(declared, str) else declared, "")
-    )
     words = {
         "__annotations__": {FIELD: Shift},
         FIELD: eqx.field(default=None),
         "__module__": __name__,
         "__doc__": base.__doc__,
-        "covariates": dict(read) | own,
+        "covariates": dict(read) | declared_by(base),
         "written": base,
         "read": read,
     }
     return types.new_class(f"{base.__name__}Augmented", (Augmented, base), {}, lambda space: space.update(words))
 
 
-def _as(kind: type[Model], values: dict[str, Any]) -> Any:
+def declared_by(base: type[Model]) -> dict[str, Any]:
+    """The covariates that a class declares, with units or shapes; a sequence of names declares them without."""
+    declared = base.covariates
+    if isinstance(declared, dict):
+        return dict(declared)
+    return dict.fromkeys((declared,) if isinstance(declared, str) else declared, "")
+
+
+def made_as(kind: type[Model], values: dict[str, Any]) -> Any:
     """An object of a model's class with these fields, whatever its constructor asks for."""
     made = object.__new__(kind)
     for name, value in values.items():

@@ -84,17 +84,15 @@ class Layout:
 
     def recruited(self, who: np.ndarray) -> Ragged:
         """The arrays of the subjects ``who`` (n,), with repetitions and in that order, for solutions without derivatives."""
-        own = [np.flatnonzero(np.isin(who, np.unique(part.members))) for part in self.arrays.parts]
-        used = [k for k, at in enumerate(own) if len(at)]
-        parts = tuple(self.arrays.parts[k] for k in used)
-        some = dataclasses.replace(self, arrays=dataclasses.replace(self.arrays, parts=parts))
-        placed = [own[k] for k in used]
-        return some._gathered([who[at] for at in placed], placed, *_company(self.anatomy, len(who), None, 0))
+        placed = [np.flatnonzero(np.isin(who, np.unique(part.members))) for part in self.arrays.parts]
+        return self._gathered([who[at] for at in placed], placed, *_company(self.anatomy, len(who), None, 0))
 
     def _gathered(self, subjects: list[np.ndarray], placed: list[np.ndarray], most: int | None, threads: int) -> Ragged:
-        """The arrays of ``subjects`` of every class, which stand at ``placed`` among all of these."""
+        """The arrays of ``subjects`` of every class (of some perhaps none), which stand at ``placed`` among all of these."""
         parts, order = [], []
         for part, own, at in zip(self.arrays.parts, subjects, placed, strict=True):
+            if not len(own):
+                continue
             longest = part.data.timeline.time.shape[1] + part.data.observed.shape[1]
             filled, chunks = padded_members(np.arange(len(own)), longest, 1, most, threads)
             take = np.searchsorted(np.unique(part.members), own[filled])

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import ModelError, name_error
+from nlme.language.augmented import declared_by, made_as
 from nlme.language.model import Model
 from nlme.parameters.domains import bounded, real
 from nlme.typing import Scalar
@@ -142,14 +143,8 @@ def with_relations(base: Model, relations: tuple[Relation, ...], units: Mapping[
         A coefficient that has the name of one of the model's own fields.
     """
     kind = _kind(type(base), relations, tuple(sorted(units.items())))
-    made = object.__new__(kind)
     values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
-    for name, value in values.items():
-        object.__setattr__(made, name, value)
-    for relation in relations:
-        for name in relation.coefficients:
-            object.__setattr__(made, name, jnp.zeros(()))
-    return made
+    return made_as(kind, values | {name: jnp.zeros(()) for relation in relations for name in relation.coefficients})
 
 
 @functools.cache
@@ -163,12 +158,11 @@ def _kind(base: type[Model], relations: tuple[Relation, ...], units: tuple[tuple
                     f"{relation}: its coefficient would be called {name!r}, which {base.__name__} has already; rename that field."
                 )
             fields[name] = declared
-    known = base.covariates if isinstance(base.covariates, dict) else dict.fromkeys(_names(base.covariates), "")
     words = {
         "__annotations__": dict.fromkeys(fields, Scalar),
         "__module__": __name__,
         "__doc__": base.__doc__,
-        "covariates": dict(units) | known,
+        "covariates": dict(units) | declared_by(base),
         "written": base,
         "relations": relations,
         **fields,
@@ -183,7 +177,7 @@ def source_with(base: type[Model], relations: tuple[Relation, ...], values: Mapp
     for relation in relations:
         for coefficient, declared in zip(relation.coefficients, relation.declarations, strict=True):
             lines.append(f"    {coefficient}: Scalar = {_written(declared, values[coefficient])}")
-    known = base.covariates if isinstance(base.covariates, dict) else dict.fromkeys(_names(base.covariates), "")
+    known = declared_by(base)
     lines += ["", f"    covariates = {known | {r.covariate: known.get(r.covariate, '') for r in relations}!r}"]
     lines += ["", "    def individual(self, eta, cov):", "        ind = dict(super().individual(eta, cov))"]
     for relation in relations:
@@ -197,10 +191,6 @@ def _written(declared, value: float) -> str:
     if np.isfinite(domain.lower):
         return f"nlme.bounded({value:.6g}, {domain.lower:.6g}, {domain.upper:.6g}, label={label!r})"
     return f"nlme.real({value:.6g}, label={label!r})"
-
-
-def _names(declared) -> tuple[str, ...]:
-    return (declared,) if isinstance(declared, str) else tuple(declared)
 
 
 def relation(parameter: str, covariate: str, shape: str, values: np.ndarray, categories: tuple[str, ...] | None) -> Relation:

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError, name_error
+from nlme.keys import key_of
 from nlme.neural.output import Output, output_of
 from nlme.neural.term import LearnedTerm, learned_terms
 from nlme.parameters.domains import is_numeric
@@ -170,7 +171,7 @@ def seed(who: str, key):
     """
     if not isinstance(key, (int, np.integer, jax.Array)):
         raise ModelError(f"{who}: key is a whole number or a JAX key, the seed of the starting weights; got {key!r}.")
-    return jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    return key_of(key)
 
 
 def field_of(build, options: Mapping):

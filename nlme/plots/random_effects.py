@@ -154,13 +154,7 @@ def eta_covariates(fit, covariates: Sequence[str] | None = None) -> Figure:
     DataError
         The population has no covariates, or not this one; the model has no random effects.
     """
-    known = fit.population.covariates
-    names = list(known) if covariates is None else list(covariates)
-    if not names:
-        raise DataError('This population has no covariates. Name them when reading: read_nonmem(path, covariates=["wt"]).')
-    for name in names:
-        if name not in known:
-            raise DataError(name_error("covariate", name, known, "The population"))
+    names = chosen_covariates(fit.population, covariates)
     eta = _effects(fit)
     across = min(len(names), ACROSS)
     bands = -(-len(names) // across)  # many covariates continue below, all effects again
@@ -171,7 +165,7 @@ def eta_covariates(fit, covariates: Sequence[str] | None = None) -> Figure:
         axes.set_visible(False)  # the last band may have room to spare
     for place, name in enumerate(names):
         band, column = divmod(place, across)
-        info = known[name]
+        info = fit.population.covariates[name]
         values = np.array([subject.covariates[name][0] for subject in fit.population], dtype=float)
         categories = categories_of(info, values)
         for line, effect in enumerate(eta.columns):
@@ -241,3 +235,21 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts + 1) / 2)[place]
+
+
+def chosen_covariates(population, covariates: Sequence[str] | None) -> list[str]:
+    """The covariates asked for, all by default.
+
+    Raises
+    ------
+    DataError
+        The population has no covariates, or not one of these.
+    """
+    known = population.covariates
+    names = list(known) if covariates is None else list(covariates)
+    if not names:
+        raise DataError('This population has no covariates. Name them when reading: read_nonmem(path, covariates=["wt"]).')
+    for name in names:
+        if name not in known:
+            raise DataError(name_error("covariate", name, known, "The population"))
+    return names

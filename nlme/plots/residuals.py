@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from nlme.errors import DataError, name_error
+from nlme.errors import DataError
 from nlme.plots import normal
-from nlme.plots.random_effects import ACROSS, boxes, categories_of, scatter
+from nlme.plots.random_effects import ACROSS, boxes, categories_of, chosen_covariates, scatter
 from nlme.plots.smoothing import lowess
 from nlme.plots.style import IDENTITY, OBSERVED, TREND, axis_label, chosen_log, dense, known_units, log_axis, new_figure, picture
 
@@ -104,13 +104,7 @@ def residual_covariates(fit, residual: str = "CWRES", covariates: Sequence[str] 
     DataError
         The population has no covariates, or not this one; there are no residuals.
     """
-    known = fit.population.covariates
-    names = list(known) if covariates is None else list(covariates)
-    if not names:
-        raise DataError('This population has no covariates. Name them when reading: read_nonmem(path, covariates=["wt"]).')
-    for name in names:
-        if name not in known:
-            raise DataError(name_error("covariate", name, known, "The population"))
+    names = chosen_covariates(fit.population, covariates)
     finite = np.isfinite(fit.predictions[residual].to_numpy(dtype=float)) if residual in RESIDUALS else None
     frame = _known(fit, residual)
     values = frame[residual].to_numpy(dtype=float)
@@ -123,7 +117,7 @@ def residual_covariates(fit, residual: str = "CWRES", covariates: Sequence[str] 
         axes.set_visible(False)
     for place, name in enumerate(names):
         band, column = divmod(place, across)
-        info = known[name]
+        info = fit.population.covariates[name]
         every = np.concatenate([s.covariates[name][s.is_observation] for s in fit.population]).astype(float)[finite]
         for line, endpoint in enumerate(endpoints):
             axes = grid[band * len(endpoints) + line, column]

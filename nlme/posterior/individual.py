@@ -28,6 +28,7 @@ from nlme.dynamics.solvers import SOLVED, Tolerances
 from nlme.errors import FitError, ModelError
 from nlme.fitting.monte_carlo import UNRELIABLE, pareto_k
 from nlme.fitting.result import Evaluated
+from nlme.keys import key_of
 from nlme.language.anatomy import MEMBER, OCCASION, Anatomy, rows_of
 from nlme.language.layout import Layout, anatomy_for, lay_out
 from nlme.language.model import Model, require_model
@@ -172,7 +173,7 @@ def individual_posterior(
     own, population, ode = told(model, population, ode, "nlme.individual_posterior")
     anatomy = anatomy_for(own, population)
     require_own_effects(own, anatomy, "nlme.individual_posterior")
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     seen = np.array([s.is_observation.any() for s in population])
     starts = np.zeros((int(seen.sum()), anatomy.inner))
     if isinstance(model, Evaluated) and population is model.population:

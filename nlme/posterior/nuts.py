@@ -27,6 +27,7 @@ import numpy as np
 
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import ModelError
+from nlme.keys import key_of
 from nlme.language.effects import effect_transforms
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model, require_model
@@ -125,7 +126,7 @@ def sample(
     layout.anatomy.require_variability(model, "nlme.sample")
     method = _integrating(random_effects, method, layout, ode)
     settings = Settings(warmup, draws, chains, target_acceptance, max_tree_depth)
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     failures = None if layout.anatomy.linear else Failures()  # closed forms cannot fail
     if method is None:
         density = Joint(prior, layout, model, ode or Tolerances())

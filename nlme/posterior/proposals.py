@@ -61,8 +61,13 @@ def one_draw(
     """A node of one subject chosen by its weight; nodes of its own for every ``key``."""
     placing, choosing = jax.random.split(key)
     found = proposals(method, anatomy, model, data, start, jax.random.bits(placing))
+    return chosen(found, choosing)
+
+
+def chosen(found: Proposals, key) -> Drawn:
+    """One of the nodes by its weight."""
     flat = found.logs.reshape(-1)
-    k = jax.random.categorical(choosing, flat)
+    k = jax.random.categorical(key, flat)
     effective = 1.0 / jnp.sum(jax.nn.softmax(flat) ** 2)
     b = found.nodes.reshape(len(flat), -1)[k]
     return Drawn(b, k // found.logs.shape[1], jax.scipy.special.logsumexp(flat), effective)

@@ -12,12 +12,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError
 from nlme.fitting.result import Evaluated
+from nlme.keys import key_of
 from nlme.language.model import Model
 from nlme.simulation.amended import Doses
 from nlme.simulation.parameters import drawn_parameters
@@ -164,7 +164,7 @@ def adaptive(
         raise DataError(f"rule is a function of what is seen; got {rule!r}.")
     design = Design(model_of(model), population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     people = People(model, design, eta, drawn_parameters(model, uncertainty, replicates, key))
     course = _Course(
         design, Doses(design, into), _times(decisions, population), rule, vectorised, noise, ode, watch(model, design)

@@ -19,7 +19,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from nlme.data.population import Population
@@ -27,6 +26,7 @@ from nlme.data.regimen import Regimen
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, FitError, name_error
 from nlme.fitting.evaluated import Evaluated
+from nlme.keys import key_of
 from nlme.simulation.exposure import Courses, _interval, _measures
 from nlme.simulation.individual_draws import individual_draws, modes_at
 from nlme.simulation.parameters import Uncertain, drawn_parameters
@@ -125,7 +125,7 @@ def counterfactual(
     if draws < 2:
         raise DataError(f"draws must be at least 2; got {draws}.")
     scenarios = _scenarios(fit, regimens, baseline, times)
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     uncertain = drawn_parameters(fit, uncertainty, draws, key)
     people = _people(fit, individuals, draws, key, uncertain)
     asked, found, courses, said, watched = _measures(measures), {}, {}, list(people.messages), {}

@@ -30,6 +30,7 @@ from nlme.marginal.quadrature import ImportanceSampling
 from nlme.marginal.subjects import at_mode
 from nlme.parameters.draws import Drawn
 from nlme.posterior.individual import individual_posterior
+from nlme.posterior.proposals import Proposals, chosen
 
 _NODES = 200  # of which one is drawn, where every draw has parameters of its own
 _NUMBERS = 2_000_000  # in the nodes' predictions of what is worked off at once
@@ -166,12 +167,8 @@ def _drawn(arrays, searching, method, anatomy, base, drawn, b, members, replicat
         own = data.belonging(member) if anatomy.mixture else data
         at, found = _mode(searching, anatomy, model, own, b)
         data = dataclasses.replace(data, number=data.number + number)  # nodes of its own
-        nodes, logs = weighted_nodes(method, anatomy, model, data, at)
-        flat = logs.reshape(-1)
-        chosen = jax.random.categorical(key, flat)
-        weights = jax.nn.softmax(flat)
-        eta = effects_from(anatomy, model, nodes.reshape(len(flat), -1)[chosen])
-        return (eta, chosen // logs.shape[1], 1.0 / jnp.sum(weights**2), found), ()
+        one = chosen(Proposals(*weighted_nodes(method, anatomy, model, data, at)), key)
+        return (effects_from(anatomy, model, one.b), one.member, one.effective, found), ()
 
     return over_subjects(of_subject, arrays, b, members, replicates, numbers, keys)[0]
 

@@ -13,6 +13,7 @@ import numpy as np
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError
 from nlme.fitting.result import Evaluated
+from nlme.keys import key_of
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.sites import sites_of
@@ -88,7 +89,7 @@ def simulate(
         raise DataError(f"replicates must be at least 1; got {replicates}.")
     design = Design(model_of(model), population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     people = People(model, design, eta, drawn_parameters(model, uncertainty, replicates, key))
     table, parts, watched = Table(design), [], watch(model, design)
     for batch in batches(design, replicates, key, people, ode):

@@ -30,6 +30,7 @@ from nlme.data.regimen import Regimen
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, ModelError, name_error
 from nlme.fitting.result import Evaluated
+from nlme.keys import key_of
 from nlme.language.model import Model
 from nlme.neural.term import learned_terms
 from nlme.simulation.exposure import Exposure, exposure
@@ -224,7 +225,7 @@ def trial(
     seats = tuple(dataclasses.replace(pool[int(s)], id=i + 1) for i, s in enumerate(slots))
     design = Design(own, dataclasses.replace(pool, subjects=seats))
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     people = People(model, design, "new", drawn_parameters(model, uncertainty, trials, key))
     who = _recruited(jax.random.fold_in(key, _RECRUITING), trials, [one.n for one in arms], len(population))
     table, parts, size = Table(design), [], design.batch(trials)

@@ -23,6 +23,7 @@ import numpy as np
 from nlme.data.population import values_by_subject
 from nlme.errors import DataError, FitError
 from nlme.fitting.result import Fit, require_fit
+from nlme.keys import key_of
 from nlme.search.batch import Fits, refuse_sites, run_fits
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.redraw import redrawn_observations
@@ -220,7 +221,7 @@ def bootstrap(
         raise FitError(f"A bootstrap needs at least two replicates; got {replicates}.")
     refuse_sites(fit.layout.anatomy)
     problem = fit.problem(penalty)
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     weights = observed = None
     if parametric:
         if stratify is not None:

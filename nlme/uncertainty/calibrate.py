@@ -28,6 +28,7 @@ import numpy as np
 from nlme.data.population import Population
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import ModelError
+from nlme.keys import key_of
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model, require_model
 from nlme.parameters.domains import require_whole
@@ -150,7 +151,7 @@ def calibrate(
     if layout.anatomy.mixture:
         raise ModelError("nlme.calibrate samples jointly, and nlme.sample has mixtures by random_effects='marginal' only.")
     prior = Priors(layout.model, priors, fixed)
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     of_truth, of_data, of_chains = jax.random.split(key, 3)
     u = prior.drawn(of_truth, simulations)
     truths = jax.vmap(lambda u: prior.model_and_density(u)[0])(jnp.asarray(u))

@@ -21,6 +21,7 @@ import numpy as np
 
 from nlme.errors import FitError
 from nlme.fitting.result import Fit, require_fit
+from nlme.keys import key_of
 from nlme.search.batch import objectives, refuse_sites
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search, jacobian
@@ -150,7 +151,7 @@ def sir(fit: Fit, samples: int = 2000, resamples: int = 500, *, key: Any, inflat
         raise FitError(f"inflation is a positive factor on the covariance of the proposals; got {inflation!r}.")
     refuse_sites(fit.layout.anatomy)
     problem = fit.problem(penalty)
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     draw, pick = jax.random.split(key)
     inventory = fit.inventory
     factor = np.sqrt(inflation) * np.linalg.cholesky(covariance_of_search(fit))

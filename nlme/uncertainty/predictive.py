@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import ModelError
+from nlme.keys import key_of
 from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
 from nlme.parameters.domains import require_whole
@@ -72,7 +73,7 @@ def predictive(
         raise ModelError(
             "nlme.predictive has no mixtures of subpopulations yet; nlme.simulate(model, population, eta='new') has."
         )
-    key = jax.random.key(key) if isinstance(key, (int, np.integer)) else key
+    key = key_of(key)
     of_prior, of_theta, of_posterior = jax.random.split(key, 3)
     found = arviz.InferenceData(attrs={} if posterior is None else dict(posterior.attrs))
     if posterior is not None:

@@ -129,3 +129,17 @@ def test_early_stopping_needs_a_network_and_some_to_hold_out(problem):
         nlme.fit(Phenobarbital(), problem.layout.population, optimiser=Minibatches(held_out=0.2), progress=False)
     with pytest.raises(ModelError, match="held_out is a share"):
         Minibatches(held_out=0.9)
+
+
+def test_a_size_class_of_which_nobody_is_drawn_is_left_out(problem, monkeypatch):
+    from nlme.language import layout as layouts
+
+    monkeypatch.setattr(layouts, "size_classes", lambda sizes: [np.arange(0, 10), np.arange(10, len(sizes))])
+    layout = lay_out(problem.model, problem.layout.population)
+    for subjects, _, arrays in _draws(layout, 20, np.random.default_rng(1), np.arange(10)):
+        assert len(arrays.parts) == 1 and subjects.min() >= 10
+        starts = np.zeros((len(subjects), 2))
+        at = evaluate_subjects(problem.method, layout.anatomy, problem.every, problem.model, arrays, problem.start, starts)
+        break
+    whole = problem.evaluate(problem.start, np.zeros((problem.layout.n_subjects, 2)))
+    np.testing.assert_allclose(at.value, whole.value[subjects], rtol=1e-9)
