@@ -23,6 +23,15 @@ class Means(nlme.Model):
         return {"y": nlme.additive(ind.mu, self.sd)}
 
 
+class TwoKinds(Means):
+    """Some have a level 3 higher than others."""
+
+    kind: nlme.Mixture = nlme.mixture(low=0.5, high=0.5)
+
+    def individual(self, eta, cov):
+        return dict(mu=self.mu + self.kind.choose(low=0.0, high=3.0) + eta.mu)
+
+
 def groups(seed=4, sizes=(3, 1, 5, 2, 4, 3)):
     random = np.random.default_rng(seed)
     level = 1.4 + 0.7 * random.normal(size=len(sizes))

@@ -206,8 +206,8 @@ def _people(fit: Evaluated, individuals: str, draws: int, key, uncertain: Uncert
         members = None if members is None else np.tile(members, (len(eta), 1))
         return _People(eta, members, uncertain, names, f"Random effects at their modes; {sure}.", said)
     if uncertain is not None and uncertain.people is not None:
-        eta = effects_among(fit, fit.population, *uncertain.people)
-        return _People(eta, None, uncertain, names, f"Random effects and {sure}.", said)
+        eta, members = uncertain.people.among(fit, fit.population)
+        return _People(eta, members, uncertain, names, f"Random effects and {sure}.", said)
     found = individual_draws(fit, draws, key, None if uncertain is None else uncertain.drawn)
     members = None if members is None else found.members
     words = f"{draws} draws of each person's random effects given its data; {sure}."

@@ -24,25 +24,48 @@ import numpy as np
 from nlme.errors import FitError, name_error
 from nlme.fitting.covariance import natural_jacobian
 from nlme.fitting.evaluated import Evaluated
+from nlme.language.anatomy import mixtures_of
 from nlme.language.model import Model
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.draws import Drawn
 from nlme.parameters.inventory import Inventory
+from nlme.simulation.predict import effects_among
 
 _STREAM = 0x70617261  # of the parameters' random numbers: those of effects and errors are the same with uncertainty and without
 _KINDS = "None, 'covariance', a bootstrap, a sir, a posterior (of nlme.sample) or a DataFrame of draws"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Uncertain:
-    """R vectors of parameters, in words where they come from, and (of a posterior) the subjects' own random effects with them.
+class DrawnPeople:
+    """Random effects (R, N, q), with their names, of the subjects ``ids``, and (in a mixture) their subpopulations (R, N)."""
 
-    ``people`` holds (R, N, q) effects, the IDs of the subjects and the names of the effects.
-    """
+    eta: np.ndarray
+    ids: list
+    names: list[str]
+    members: np.ndarray | None = None
+
+    def among(self, model: Any, population) -> tuple[np.ndarray, np.ndarray | None]:
+        """The effects (R, n, q) and subpopulations (R, n) of the subjects of ``population``.
+
+        Raises
+        ------
+        DataError
+            A subject that is not among ``ids``.
+        """
+        eta = effects_among(model, population, self.eta, self.ids, self.names)
+        if self.members is None:
+            return eta, None
+        place = {one: k for k, one in enumerate(self.ids)}
+        return eta, self.members[:, [place[s.id] for s in population]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Uncertain:
+    """R vectors of parameters, in words where they come from, and (of a posterior) the subjects' own random effects with them."""
 
     drawn: Drawn
     words: str
-    people: tuple[np.ndarray, list, list[str]] | None = None
+    people: DrawnPeople | None = None
     messages: tuple[str, ...] = ()
 
     @property
@@ -129,9 +152,20 @@ def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
     if "eta" in posterior.posterior:
         effects = posterior.posterior["eta"]
         values = np.asarray(effects).reshape(-1, *effects.shape[2:])[rows]
-        people = values, list(np.asarray(effects["subject"])), [str(name) for name in np.asarray(effects["random_effect"])]
+        names = [str(name) for name in np.asarray(effects["random_effect"])]
+        people = DrawnPeople(values, list(np.asarray(effects["subject"])), names, _subpopulations(model, posterior, rows))
     drawn = Drawn(inventory, jnp.asarray(table.to_numpy()[rows]))
     return _checked(model, Uncertain(drawn, f"{len(table):,} draws of the posterior", people))
+
+
+def _subpopulations(model: Model, posterior, rows: np.ndarray) -> np.ndarray | None:
+    """(R, N) position of every subject's subpopulation in the draws ``rows``; None without a mixture."""
+    names = mixtures_of(model)
+    if not names:
+        return None
+    labels = np.asarray(posterior.posterior["subpopulation"])
+    known = list(getattr(model, names[0]).names)
+    return np.vectorize(known.index, otypes=[int])(labels.reshape(-1, labels.shape[-1])[rows])
 
 
 def _moves(model: Model, posterior) -> dict[str, bool]:

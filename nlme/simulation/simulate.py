@@ -112,7 +112,8 @@ class People:
     def __init__(self, model: Model | Evaluated, design: Design, eta, uncertain: Uncertain | None):
         self.design, self.model, self.uncertain = design, model_of(model), uncertain
         population = design.population
-        self.members, self.messages = members_of(model, population), []
+        members, self.messages = members_of(model, population), []
+        self.members = None if members is None else members[None]  # (R or 1, N)
         self.new = isinstance(eta, str) and eta == "new"
         self._eta = None if self.new else self._chosen(model, population, eta)
         self.messages += [] if uncertain is None else uncertain.messages
@@ -123,7 +124,8 @@ class People:
         if not own or found is None:
             return _chosen(model, population, eta)[None]
         if found.people is not None:
-            return effects_among(self.model, population, *found.people)
+            eta, self.members = found.people.among(self.model, population)
+            return eta
         _chosen(model, population, eta)  # whether they are the fit's own people
         modes, said = modes_at(model, found.drawn)
         self.messages += said
@@ -151,11 +153,13 @@ class People:
             )
         return drawn_effects(self.design.anatomy, self.model, self.design.population, keys, drawn)
 
-    def belonging(self, keys, drawn: Drawn | None, count: int) -> np.ndarray | None:
-        """(R, N) subpopulations."""
+    def belonging(self, rows: np.ndarray, keys, drawn: Drawn | None, count: int) -> np.ndarray | None:
+        """(R, N) subpopulations of the replicates ``rows``, or of ``count`` that are all alike."""
         if self.members is None:
             return None
-        return _drawn_members(self.model, self.design, keys, drawn) if self.new else np.tile(self.members, (count, 1))
+        if self.new:
+            return _drawn_members(self.model, self.design, keys, drawn)
+        return self.members[rows] if len(self.members) > 1 else np.tile(self.members, (count, 1))
 
 
 class Batch(NamedTuple):
@@ -182,7 +186,7 @@ def batches(design: Design, replicates: int, key, people: People, ode: Tolerance
         if last is None or not people.alike:
             drawn = people.drawn(rows)
             eta = people.effects(rows, draws, drawn)
-            members = people.belonging(shares, drawn, len(eta))
+            members = people.belonging(rows, shares, drawn, len(eta))
             last = Batch(eta, members, drawn, Records(design, people.model, eta, ode, members, drawn), errors, count, True)
         else:
             last = last._replace(errors=errors, count=count, fresh=False)

@@ -13,9 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import ModelError
@@ -25,7 +23,6 @@ from nlme.language.model import Model, require_model
 from nlme.parameters.domains import require_whole
 from nlme.parameters.priors import Priors
 from nlme.posterior.inference_data import predictive_group
-from nlme.posterior.nuts import posterior_models
 from nlme.simulation.simulate import simulate
 
 if TYPE_CHECKING:
@@ -61,33 +58,30 @@ def predictive(
     Raises
     ------
     ModelError
-        Neither priors nor a posterior; a mixture; a posterior of other subjects or with fewer draws.
+        Neither priors nor a posterior; a posterior of other subjects or with fewer draws.
     """
     import arviz
+    import pandas as pd
 
-    require_whole("nlme.predictive", "draws", draws, 1)
+    require_whole("nlme.predictive", "draws", draws, 2)
     if priors is None and posterior is None:
         raise ModelError("nlme.predictive needs priors=, posterior=, or both.")
-    layout = lay_out(require_model(model), population)
-    if layout.anatomy.mixture:
-        raise ModelError(
-            "nlme.predictive has no mixtures of subpopulations yet; nlme.simulate(model, population, eta='new') has."
-        )
-    key = key_of(key)
-    of_prior, of_theta, of_posterior = jax.random.split(key, 3)
+    model = lay_out(require_model(model), population).model
+    of_prior, of_theta, of_posterior = jax.random.split(key_of(key), 3)
     found = arviz.InferenceData(attrs={} if posterior is None else dict(posterior.attrs))
     if posterior is not None:
         found.extend(posterior)
-        models, eta = _drawn(layout.model, population, posterior, draws)
-        found.add_groups({"posterior_predictive": predictive_group(_values(models, population, eta, of_posterior, draws))})
+        values = _of_posterior(model, population, posterior, draws, of_posterior)
+        found.add_groups({"posterior_predictive": predictive_group(values)})
     if priors is not None:
-        prior = Priors(layout.model, priors, fixed)
+        prior = Priors(model, priors, fixed)
         u = prior.drawn(of_theta, draws)
-        models, natural = jax.jit(jax.vmap(lambda u: (m := prior.model_and_density(u)[0], prior.inventory.natural(m))))(u)
-        names = {name: np.asarray(natural)[None, :, k] for k, name in enumerate(prior.inventory.names)}
-        found.add_groups({"prior": arviz.dict_to_dataset(names)})
-        found.add_groups({"prior_predictive": predictive_group(_values(models, population, None, of_prior, draws))})
-        units = {row.name: row.unit for row in prior.inventory.rows(layout.model) if row.unit}
+        natural = jax.jit(jax.vmap(lambda u: prior.inventory.natural(prior.model_and_density(u)[0])))(u)
+        table = pd.DataFrame(np.asarray(natural), columns=prior.inventory.names)
+        found.add_groups({"prior": arviz.dict_to_dataset({name: table[name].to_numpy()[None] for name in table})})
+        values = _values(model, population, table, "new", draws, of_prior)
+        found.add_groups({"prior_predictive": predictive_group(values)})
+        units = {row.name: row.unit for row in prior.inventory.rows(model) if row.unit}
         found.prior.attrs["units"] = json.dumps(units)
     if "observed_data" not in found.groups():
         observed = np.concatenate([s.dv[s.is_observation] for s in population])
@@ -97,27 +91,17 @@ def predictive(
     return found
 
 
-def _drawn(model: Model, population, posterior: InferenceData, draws: int):
-    """(models, eta (D, N, q) or None) of draws spread over all chains."""
+def _of_posterior(model: Model, population, posterior: InferenceData, draws: int, key) -> np.ndarray:
     if posterior.attrs.get("data_hash") != population.hash:
         raise ModelError("nlme.predictive: the posterior is of other data than this population.")
     total = posterior.posterior.sizes["chain"] * posterior.posterior.sizes["draw"]
     if total < draws:
         raise ModelError(f"nlme.predictive: the posterior has {total} draws, and {draws} are asked for.")
-    chosen = np.linspace(0, total - 1, draws).astype(int)
-    models = jax.tree.map(lambda x: x[chosen] if eqx.is_array(x) else x, posterior_models(model, posterior))
-    if "eta" not in posterior.posterior:
-        return models, np.zeros((draws, len(population), 0))
-    eta = posterior.posterior["eta"].values
-    return models, eta.reshape(-1, *eta.shape[2:])[chosen]
+    own = "estimated" if "eta" in posterior.posterior else "typical"  # a model without random effects has none
+    return _values(model, population, posterior, own, draws, key)
 
 
-def _values(models: Model, population, eta: np.ndarray | None, key, draws: int) -> np.ndarray:
+def _values(model: Model, population, uncertainty, eta: str, draws: int, key) -> np.ndarray:
     """(D, observations) simulated values in file order."""
-    arrays, rest = eqx.partition(models, eqx.is_array)
-    keys, found = jax.random.split(key, draws), []
-    for d in range(draws):
-        model = eqx.combine(jax.tree.map(lambda x: jnp.asarray(x[d]), arrays), rest)  # noqa: B023 (used at once)
-        frame = simulate(model, population, key=keys[d], eta="new" if eta is None else eta[d])
-        found.append(frame.loc[frame["MDV"] == 0, "DV"].to_numpy(float))
-    return np.stack(found)
+    frame = simulate(model, population, key=key, eta=eta, replicates=draws, uncertainty=uncertainty)
+    return frame.loc[frame["MDV"] == 0, "DV"].to_numpy(float).reshape(draws, -1)

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from normal_means import Means, exact_means, groups, quietly
+from normal_means import Means, TwoKinds, exact_means, groups, quietly
 from numpyro.diagnostics import effective_sample_size
 from scipy.stats import multivariate_normal
 
@@ -15,15 +15,6 @@ import nlme
 
 HELD = dict(fixed=("omega.mu", "sd"))
 PRIOR = {"mu": dist.Normal(0.0, 2.0)}
-
-
-class TwoKinds(Means):
-    """Some have a level 3 higher than others."""
-
-    kind: nlme.Mixture = nlme.mixture(low=0.5, high=0.5)
-
-    def individual(self, eta, cov):
-        return dict(mu=self.mu + self.kind.choose(low=0.0, high=3.0) + eta.mu)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from normal_means import TwoKinds, groups
 from one_compartment_people import OneCompartment, people
 
 import nlme
@@ -80,6 +81,30 @@ def test_bootstrap_sir_and_posterior_are_taken_row_by_row(fit):
         other = nlme.virtual(2, key=1).with_doses(nlme.dose(100)).with_times([1.0])
         renamed = nlme.Population(tuple(nlme.Subject(id=s.id + 900, time=s.time, evid=s.evid, amt=s.amt) for s in other))
         nlme.simulate(fit, renamed, key=1, uncertainty=posterior)
+
+
+def test_subpopulations_are_those_of_the_draw():
+    """mu tells which draw a replicate had, and 3 more than it and the effect who belongs to the high ones."""
+    arviz, population = pytest.importorskip("arviz"), groups()
+    high = np.random.default_rng(2).random((1, 8, 6)) < 0.5
+    posterior = arviz.from_dict(
+        posterior={
+            "mu": 10.0 * np.arange(8.0)[None],
+            "kind.low": np.full((1, 8), 0.5),
+            "eta": np.full((1, 8, 6, 1), 0.25),
+            "subpopulation": np.where(high, "high", "low"),
+        },
+        coords={"subject": list(population.ids), "random_effect": ["mu"]},
+        dims={"eta": ["subject", "random_effect"], "subpopulation": ["subject"]},
+        attrs={"data_hash": population.hash},
+    )
+    found = nlme.simulate(TwoKinds(), population, key=5, replicates=8, uncertainty=posterior, noise=False)
+    level = found.groupby(["REPLICATE", "ID"])["DV"].first().unstack().to_numpy()
+    draw = (found.parameters["mu"].to_numpy() / 10).astype(int)
+    assert sorted(draw) == list(range(8))
+    np.testing.assert_allclose(level, 10.0 * draw[:, None] + 0.25 + 3.0 * high[0, draw])
+    after = nlme.predictive(TwoKinds(), population, posterior=posterior, draws=8, key=1)
+    assert after.posterior_predictive["DV"].shape == (1, 8, 18)
 
 
 @pytest.mark.parametrize(
