@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nlme.exchange.nonmem import expressions as ex
+from nlme.exchange.nonmem.abbreviations import Abbreviations
 from nlme.exchange.nonmem.records import Record
 
 _TOKEN = re.compile(
@@ -27,6 +27,12 @@ _RELATIONS = {
 }  # fmt: skip
 _ARRAYS = ("THETA", "ETA", "EPS", "ERR", "A", "DADT", "A_0", "P", "COM", "OMEGA", "SIGMA", "MTIME", "MNEXT", "MPAST", "MIXP")
 _WHILE_ESTIMATED = {"ICALL": 2, "A_0FLG": 1, "NPDE_MODE": 0}  # what these are while a model is estimated, and at its start
+EVERY_RECORD = -1
+_PROTOCOLS = (
+    (r"CALLFL=-2|NON-?EVENT|ADDITIONAL(ORLAGGED)?|ADDITIONALANDLAGGED.*", -2), (r"CALLFL=-1|EVERY(EVENT)?S?", EVERY_RECORD),
+    (r"CALLFL=0|NEW(EVENT)?TIME|OBS(ERVATIONS?)?(EVENTS?|ONLY)?|ONLYOBS(ERVATIONS?)?", 0),
+    (r"CALLFL=\+?1|ONCE.*", 1),
+)  # fmt: skip
 _UNSET = "<unset>"  # before the name of a variable that no branch has set
 _SHORT = 400  # nodes of a block that is written as one choice for each variable
 _BEFORE = "_BEFORE"  # behind the name of a variable as it was before a block
@@ -64,12 +70,17 @@ class Condition:
 
 @dataclass
 class Code:
-    """What one record of abbreviated code does, as assignments in order; exits are kept by their line only."""
+    """What one record of abbreviated code does, as assignments in order; exits are kept by their line only.
+
+    ``calls`` is CALLFL: -2 between the records too, -1 with every record, 0 with observations ($ERROR) or new times ($PK) only,
+    1 once for each individual.
+    """
 
     record: Record
     assignments: list[Assignment]
     exits: list[int] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
+    calls: int = EVERY_RECORD
 
     def refuse(self, what: str, line: int | None = None):
         return self.record.refuse(what, line)
@@ -79,23 +90,24 @@ class Code:
         return {a.target for a in self.assignments}
 
 
-def code_of(record: Record, abbreviations: Mapping[str, str]) -> Code:
-    """The assignments of a record; ``abbreviations`` are those of $ABBR REPLACE.
+def code_of(record: Record, abbreviations: Abbreviations) -> Code:
+    """The assignments of a record; ``abbreviations`` are those of $ABBR REPLACE and $MODEL.
 
     Raises
     ------
     ModelError
         What is no assignment, IF or EXIT, or does not parse; with its line.
     """
-    statements = _Reader(record, abbreviations).statements()
-    code = Code(record, [])
+    reader = _Reader(record, abbreviations)
+    statements = reader.statements()
+    code = Code(record, [], calls=reader.calls)
     _flatten(statements, code, code.assignments, set())
     return code
 
 
 def expression_of(record: Record, text: str, line: int) -> ast.expr:
     """A single expression or condition."""
-    return _Expression(record, text, line, {}).whole()
+    return _Expression(record, text, line, Abbreviations()).whole()
 
 
 # -- lines ---------------------------------------------------------------------------------------------------------
@@ -104,10 +116,11 @@ def expression_of(record: Record, text: str, line: int) -> ast.expr:
 class _Reader:
     """The lines of a record as nested statements."""
 
-    def __init__(self, record: Record, abbreviations: Mapping[str, str]):
+    def __init__(self, record: Record, abbreviations: Abbreviations):
         self._record, self._abbreviations = record, abbreviations
         self._lines = list(_joined(record))
         self._at = 0
+        self.calls = EVERY_RECORD
 
     def statements(self) -> list:
         found = self._until(())
@@ -133,8 +146,7 @@ class _Reader:
         if not plain:
             return []
         if re.match(r"\(.*\)$", plain) or re.match(r"(CALLFL|COMRES)=", plain):
-            # when the code is called: at every event, or at doses between records too, which use the next record's values
-            return [Other(text.strip(), number)] if re.search(r"CALLFL=(0|1)|ONCE|ADDITIONAL|NEWTIME", plain) else []
+            return self._protocol(number, text.strip(), plain.strip("()"))
         if text.lstrip().startswith('"') or re.match(r"(CALL[A-Z]|DOWHILE|ENDDO|RETURN|WRITE|PRINT|OPEN|CLOSE|REWIND)", plain):
             if re.match(r"DOWHILE", plain):
                 return [Other(text.strip(), number), *self._loop()]
@@ -148,6 +160,16 @@ class _Reader:
         if not equals:
             raise self._record.refuse(f"{text.strip()!r} is no statement that is known here.", number)
         return [Assignment(self._target(left, number), self._expression(right, number), number)]
+
+    def _protocol(self, number: int, text: str, plain: str) -> list:
+        """When the code is called."""
+        if re.fullmatch(r"COMRES=-?\d+", plain):
+            return []
+        found = next((calls for pattern, calls in _PROTOCOLS if re.fullmatch(pattern, plain)), None)
+        if found is None:
+            raise self._record.refuse(f"{text} is no calling protocol that is known here.", number)
+        self.calls = found
+        return []
 
     def _loop(self) -> list:
         while self._at < len(self._lines):
@@ -232,7 +254,7 @@ def _closing(text: str, start: int) -> int | None:
 class _Expression:
     """One expression by recursive descent."""
 
-    def __init__(self, record: Record, text: str, line: int, abbreviations: Mapping[str, str]):
+    def __init__(self, record: Record, text: str, line: int, abbreviations: Abbreviations):
         self._record, self._text, self._line, self._abbreviations = record, text, line, abbreviations
         self._tokens = self._cut(text)
         self._at = 0
@@ -336,18 +358,30 @@ class _Expression:
 
     def _named(self, word: str) -> ast.expr:
         if self._next() != "(":
-            return ex.name(self._abbreviations.get(word, word))
+            plain = self._abbreviations.plain.get(word, word)
+            return ex.name(plain) if re.match(r"[A-Z_]", plain) else ex.number(float(plain))
         if word in ex.FUNCTIONS:
             return ex.call(ex.FUNCTIONS[word], *self._arguments())
         indices = [ast.unparse(a).replace(" ", "") for a in self._arguments()]
         word = "EPS" if word == "ERR" else word
         inside = f"{word}({','.join(indices)})"
-        inside = self._abbreviations.get(inside, inside)
+        inside = self._abbreviations.plain.get(inside, inside)
+        if inside in self._abbreviations.selected:
+            return self._selected(inside)
         if word not in _ARRAYS:
             raise self._wrong(f"{word}(...) is no function that is known here")
         if not re.fullmatch(r"[A-Z_0-9]+\(\d+(,\d+)?\)", inside):
             raise self._wrong(f"the index of {inside} is no number")
         return ex.name(inside)
+
+    def _selected(self, symbol: str) -> ast.expr:
+        """That of the data item: a choice which no branch sets where the item has none of its values."""
+        item, kind, numbers = self._abbreviations.selected[symbol]
+        value: ast.expr = ex.name(_UNSET + symbol)
+        for k, number in reversed(list(enumerate(numbers, start=1))):
+            if number:
+                value = ex.where(ast.Compare(ex.name(item), [ast.Eq()], [ex.number(k)]), ex.name(f"{kind}({number})"), value)
+        return value
 
     def _arguments(self) -> list[ast.expr]:
         self._take("(")

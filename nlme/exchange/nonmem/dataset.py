@@ -88,17 +88,18 @@ def read_data(records: list[Record], columns: list[Column], folder: Path) -> pd.
     path, rest = _file(record, folder)
     reading = _reading(record, rest)
     lines = _text(path).splitlines()
-    cells, rows = [], []
+    cells, rows, read = [], [], 0
     for number, line in enumerate(lines, start=1):
         if not line.strip() or reading.skips(line):
             continue
+        read += 1
+        if reading.most and read > reading.most:
+            break
         parts = _cells(line)
         parts = (parts + [""] * len(columns))[: len(columns)]
         if reading.keeps(record, parts, columns, path, number):
             cells.append(parts)
             rows.append(number)
-            if reading.most and len(rows) >= reading.most:
-                break
     if not rows:
         raise DataError(f"{path.name}: no row is left after IGNORE and ACCEPT of {record.file}, line {record.line}.")
     frame = {}
@@ -190,14 +191,14 @@ def _reading(record: Record, rest: str) -> _Rows:
         plain = plain.replace(mark[0], " ")
     if found.ignored and found.accepted:
         raise record.refuse("IGNORE and ACCEPT lists together are not allowed.")
-    null, most = option(plain, "NULL"), option(plain, "RECORDS", "RECS")
+    null, most = option(plain, "NULL"), option(plain, "RECORDS", "RECS", "NRECORDS", "NRECS")
     if null is not None:
         found = replace(found, null=_number_or_none(null) if _number_or_none(null) is not None else 0.0)
     if most is not None:
         if not most.isdigit():
             raise record.refuse(f"RECORDS={most} is not imported.")
         found = replace(found, most=int(most))
-    left = re.sub(r"\b(NULL|RECORDS|RECS|REC|RECO|LRECL|BLANKOK|WIDE|REWIND|NOREWIND|NOWIDE|CHECKOUT)\b(\s*=\s*\S+)?", " ", plain,
+    left = re.sub(r"\b(NULL|N?RECORDS|N?RECS|REC|RECO|LRECL|BLANKOK|WIDE|REWIND|NOWIDE|CHECKOUT|NOOPEN)\b(\s*=\s*\S+)?", " ", plain,
                   flags=re.IGNORECASE)  # fmt: skip
     left = left.replace(",", " ").strip()
     if left:

@@ -192,7 +192,8 @@ def _steps_of_listing(path: Path) -> tuple[Step, ...]:
         objective = re.search(
             r"(?:#OBJV:\*+\s+|MINIMUM VALUE OF OBJECTIVE FUNCTION[^\n]*\n(?:[^\n]*\n){0,6}?[ *]*\s)(-?[\d.]+)", part
         )
-        title = re.search(r"#METH:\s*([^\n]*)", part)
+        title, number = re.search(r"#METH:\s*([^\n]*)", part), re.match(r"#TBLN:\s*(\d+)", part)
+        k = int(number[1]) if number else k
         steps.append(Step(k, title[1].strip() if title else "", _estimates_in(part), float(objective[1]) if objective else None))
     return tuple(s for s in steps if s.objective is not None or s.values)
 

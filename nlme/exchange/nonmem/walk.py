@@ -80,6 +80,8 @@ class _Walk:
 
     def _name(self, name: str) -> Value:
         if (variable := unset(name)) is not None:
+            if variable not in self.assigned:  # a choice by a data item that has none of the values
+                return Value(None, stale=True)
             name = variable
         elif (given := self.row_value(name, self.record)) is not None:
             return Value(given)
