@@ -33,6 +33,10 @@ _PROTOCOLS = (
     (r"CALLFL=0|NEW(EVENT)?TIME|OBS(ERVATIONS?)?(EVENTS?|ONLY)?|ONLYOBS(ERVATIONS?)?", 0),
     (r"CALLFL=\+?1|ONCE.*", 1),
 )  # fmt: skip
+#: verbatim code that computes nothing: where it stands, declarations, the most steps of the integrator (IMAX of PRCOMG)
+_DECLARES = re.compile(
+    r'"(!.*|FIRST|MAIN|LAST|COMMON/PRCOMG/[A-Z0-9,]*|(INTEGER|REAL|LOGICAL|DOUBLEPRECISION)(::)?[A-Z][A-Z0-9,]*|IMAX=\d+)?'
+)
 _UNSET = "<unset>"  # before the name of a variable that no branch has set
 _SHORT = 400  # nodes of a block that is written as one choice for each variable
 _BEFORE = "_BEFORE"  # behind the name of a variable as it was before a block
@@ -147,6 +151,8 @@ class _Reader:
             return []
         if re.match(r"\(.*\)$", plain) or re.match(r"(CALLFL|COMRES)=", plain):
             return self._protocol(number, text.strip(), plain.strip("()"))
+        if text.lstrip().startswith('"') and _DECLARES.fullmatch(plain):
+            return []
         if text.lstrip().startswith('"') or re.match(r"(CALL[A-Z]|DOWHILE|ENDDO|RETURN|WRITE|PRINT|OPEN|CLOSE|REWIND)", plain):
             if re.match(r"DOWHILE", plain):
                 return [Other(text.strip(), number), *self._loop()]

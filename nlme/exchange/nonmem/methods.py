@@ -94,6 +94,11 @@ class Writer:
                 raise self.program.main.refuse(f"{name} has no initial value.")
             self.out.thetas.add(k)
             return ex.name(f"self.{self.symbols.theta[k]}")
+        match = re.fullmatch(r"SIGMA\((\d+)(?:,(\d+))?\)", name)
+        if match and match[2] in (None, match[1]) and int(match[1]) in self.symbols.sigma:
+            sigma = self.symbols.sigma[int(match[1])]
+            self.out.sigmas |= {int(match[1])} if sigma else set()
+            return ex.power(ex.name(f"self.{sigma}"), ex.number(2)) if sigma else ex.number(1)
         return None
 
     def _eta(self, name: str) -> str | None:

@@ -116,7 +116,8 @@ def program_of(path: Path) -> Program:
     if compartments.advan and error is None:
         raise records[0].refuse("there is no $ERROR.")
     items = _items(records, columns, path.parent, compartments)
-    _refuse_levels(records, columns, items)
+    if any(not c.dropped and c.name == "CALL" for c in columns):
+        raise of_name(records, "INPUT")[0].refuse("CALL is not imported.")
     for code in (main, error):
         if code is not None and code.calls != EVERY_RECORD:
             _require_every_record(code, items)
@@ -135,9 +136,8 @@ def _only(records: list[Record], name: str, abbreviations: Abbreviations) -> Cod
     found = of_name(records, name)
     if not found:
         return None
-    if len(found) > 1:
-        raise found[1].refuse(f"a second ${name}.")
-    return code_of(found[0], abbreviations)
+    whole = Record(name, tuple(line for record in found for line in record.lines), found[0].file)  # a second one goes on
+    return code_of(whole, abbreviations)
 
 
 def _items(records: list[Record], columns: list[Column], folder: Path, compartments: Compartments) -> Items:
@@ -148,15 +148,6 @@ def _items(records: list[Record], columns: list[Column], folder: Path, compartme
     dates = {columns[k].name: list(frame[columns[k].name]) for k in dated}
     synonyms = {n: c.name for c in columns if not c.dropped for n in c.names if n != c.name}
     return items_of(frame, dates, bool(compartments.advan), synonyms)
-
-
-def _refuse_levels(records: list[Record], columns: list[Column], items: Items) -> None:
-    if any(c.name == "L2" and not c.dropped for c in columns):
-        sigmas = blocks_of(records, "SIGMA")
-        if any(b.full and b.size > 1 for b in sigmas):
-            raise of_name(records, "SIGMA")[0].refuse("errors correlated between records by L2 are not imported.")
-    if any(not c.dropped and c.name == "CALL" for c in columns):
-        raise of_name(records, "INPUT")[0].refuse("CALL is not imported.")
 
 
 def _require_every_record(code: Code, items: Items) -> None:
@@ -196,10 +187,11 @@ def _run(program: Program) -> None:
     structural = program.structural()
     outputs = [*structural, "Y", "F_FLAG"]
     aliases = _observed_at(program)
-    first = walk(codes, n, items.value, outputs, aliases)
+    read = set() if program.des is None else set().union(*(ex.names_in(a.value) for a in program.des.assignments), set())
+    first = walk(codes, n, items.value, outputs, aliases, also=read)
     codes, program.held = with_memories(codes, first, set(items.columns))
     program.main, program.error = codes[0], codes[1] if len(codes) > 1 else None
-    program.walked = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases)
+    program.walked = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases, also=read)
     for record, name in first.stale:
         if name not in ("Y", "F_FLAG") or items.observed[record]:
             line = next(a.line for a in reversed(last.assignments + program.main.assignments) if a.target == name)
@@ -210,6 +202,29 @@ def _run(program: Program) -> None:
     _require_rates(program)
     _find_occasions(program)
     _find_endpoints(program)
+    _require_levels(program)
+
+
+def _require_levels(program: Program) -> None:
+    """Refuse observations of one L2 record whose residual errors are the same, or correlated: EPS is drawn once for it."""
+    items = program.items
+    if "L2" not in items.columns:
+        return
+    level = items.columns["L2"]
+    whole = np.cumsum((np.diff(level, prepend=np.nan) != 0) | (np.diff(items.subject, prepend=-1) != 0))
+    eps = {int(r): e.eps for e in program.endpoints for r in e.records}
+    drawn: dict[int, dict[int, int]] = {}  # L2 record -> number of an EPS -> the record that has it
+    for r in sorted(eps):
+        before = drawn.setdefault(int(whole[r]), {})
+        for k in eps[r]:
+            block, place = program.block_of(program.sigmas, k)
+            with_it = [o for o in before if o == k or o in block.numbers and block.matrix[place, o - block.first] != 0.0]
+            if with_it:
+                raise of_name(program.records, "INPUT")[0].refuse(
+                    f"L2: EPS({k}) on {items.where(r)} and EPS({with_it[0]}) on {items.where(before[with_it[0]])} are of one "
+                    "draw; errors correlated between records are not imported."
+                )
+        before |= dict.fromkeys(eps[r], r)
 
 
 def _require_rates(program: Program) -> None:

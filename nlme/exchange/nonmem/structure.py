@@ -121,7 +121,7 @@ def compartments_of(records: list[Record]) -> Compartments:
     return _declared(records, number, way)
 
 
-_COMPARTMENT = re.compile(r"\bCOMP\w*\s*=?\s*(?:\(([^)]*)\)|([A-Za-z_]\w*))", re.IGNORECASE)
+_COMPARTMENT = re.compile(r"\bCOMP(?:[A-Z]*)\b(?:\s*=?\s*\(([^)]*)\)|\s*=\s*([A-Za-z_]\w*)|(?=\s|$))", re.IGNORECASE)
 _ATTRIBUTES = ("INITIALOFF", "NOOFF", "NODOSE", "EQUILIBRIUM", "EXCLUDE", "DEFOBSERVATION", "DEFDOSE")
 
 
@@ -138,7 +138,7 @@ def _declared(records: list[Record], advan: int, trans: int) -> Compartments:
     count = option(text, "NCOMPARTMENTS", "NCOMPS", "NCOMP", "NCM")
     names, dose, observed, undosed = [], 0, 0, set()
     for match in _COMPARTMENT.finditer(text):
-        words = [w.strip("\"'") for w in re.split(r"[\s,]+", (match[1] or match[2]).strip()) if w]
+        words = [w.strip("\"'") for w in re.split(r"[\s,]+", (match[1] or match[2] or "").strip()) if w]
         attributes = [_attribute(w) for w in words]
         names.append(words[0] if words and not attributes[0] else f"comp{len(names) + 1}")
         for refused in ("INITIALOFF", "EQUILIBRIUM"):
