@@ -47,7 +47,7 @@ def test_forms():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["REPLACE ETA(VISIT_CL)=ETA(2,3)", "DECLARE X(10)", "FUNCTION F(V,3)", "REPLACE K34=\"3,4\""])
+@pytest.mark.parametrize("text", ["REPLACE ETA(VISIT_CL)=ETA(2,3)", "DECLARE X(10)", "FUNCTION F(V,3)", 'REPLACE K34="3,4"'])
 def test_forms_that_are_refused(text):
     with pytest.raises(ModelError, match=r"\$ABBREVIATED"):
         read(f"$ABBR {text}")
@@ -99,7 +99,9 @@ def test_default_compartments(tmp_path, model, dose, observed):
     assert f"state.{states[observed - 1]}" in found.source.split("def observe")[1]
 
 
-@pytest.mark.parametrize("model", ["COMP=(A) COMP=(B) I_SS=1", "COMP=(A INITIALOFF) COMP=(B)", "COMP=(A) COMP=(B) LINK A TO B BY 1"])
+@pytest.mark.parametrize(
+    "model", ["COMP=(A) COMP=(B) I_SS=1", "COMP=(A INITIALOFF) COMP=(B)", "COMP=(A) COMP=(B) LINK A TO B BY 1"]
+)
 def test_models_that_are_refused(tmp_path, model):
     with pytest.raises(ModelError, match=r"\$MODEL"):
         imported(tmp_path, general(model))
@@ -138,7 +140,9 @@ def test_calls_that_would(tmp_path, old, new, why):
 
 def observed(tmp_path, lines: str, sigma: str = "1 FIX") -> str:
     head, tail = ONE.split("$ERROR")[0], "$THETA" + ONE.split("$THETA")[1]
-    stream = f"{head}$ERROR\n{lines}\n{tail}".replace("$SIGMA 0.04 1 FIX", f"$SIGMA {sigma}").replace("  (0, 20)", "  (0, 20)\n (0, .3)\n (0, .2)")
+    stream = f"{head}$ERROR\n{lines}\n{tail}".replace("$SIGMA 0.04 1 FIX", f"$SIGMA {sigma}").replace(
+        "  (0, 20)", "  (0, 20)\n (0, .3)\n (0, .2)"
+    )
     return imported(tmp_path, stream).source.split("def observe")[1]
 
 
@@ -149,7 +153,10 @@ def test_a_prediction_that_changes_after_its_error_was_set(tmp_path):
 
 
 def test_a_variable_that_is_set_from_itself_beside_a_likelihood(tmp_path):
-    text = observed(tmp_path, " P=F\n IF (P.GT.40) P=40\n IF (DVID.EQ.2) THEN\n F_FLAG=1\n Y=PHI(P)\n ELSE\n F_FLAG=0\n Y=F+THETA(3)*EPS(1)\n ENDIF")
+    text = observed(
+        tmp_path,
+        " P=F\n IF (P.GT.40) P=40\n IF (DVID.EQ.2) THEN\n F_FLAG=1\n Y=PHI(P)\n ELSE\n F_FLAG=0\n Y=F+THETA(3)*EPS(1)\n ENDIF",
+    )
     assert "nlme.loglik(" in text and "jnp.where" in text
 
 
@@ -161,7 +168,9 @@ def test_an_error_without_a_variance(tmp_path):
 # -- rows ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("options", "count"), [("RECORDS=5", 3), ("RECORDS=5 IGNORE=(DVID.EQ.1)", 1), ("NRECS=5 ACCEPT=(DVID.EQ.2)", 1)])
+@pytest.mark.parametrize(
+    ("options", "count"), [("RECORDS=5", 3), ("RECORDS=5 IGNORE=(DVID.EQ.1)", 1), ("NRECS=5 ACCEPT=(DVID.EQ.2)", 1)]
+)
 def test_records_counts_rows_that_are_left_out_afterwards(tmp_path, options, count):
     """Guide VIII, $DATA: comment records are not counted, dropped records are."""
     stream = ONE.replace("IGNORE=@", f"IGNORE=@ {options}")

@@ -32,10 +32,16 @@ def steps(text: str):
         ("$EST METH=COND INTER", [("FOCE", True, True)]),
         ("$EST METHOD=ITS INTER\n$EST METHOD=1", [("ITS", True, True), ("FOCE", True, True)]),
         ("$EST METHOD=1 INTER\n$EST METHOD=1 NOINTER", [("FOCE", True, True), ("FOCE", False, True)]),
-        ("$EST METHOD=1 LAPLACE INTER\n$EST METHOD=IMP\n$EST METHOD=1", [("LAPLACE", True, True), ("IMP", True, True)] + [("LAPLACE", True, True)]),
+        (
+            "$EST METHOD=1 LAPLACE INTER\n$EST METHOD=IMP\n$EST METHOD=1",
+            [("LAPLACE", True, True), ("IMP", True, True)] + [("LAPLACE", True, True)],
+        ),
         ("$EST METHOD=1 LAPLACE\n$EST NOLAPLACE", [("LAPLACE", False, True), ("FOCE", False, True)]),
         ("$EST LAPLACIAN", [("LAPLACE", False, True)]),
-        ("$EST METHOD=BAYES NOPRIOR=0\n$EST METHOD=COND\n NOPRIOR=1\n$EST", [("BAYES", False, True)] + 2 * [("FOCE", False, False)]),
+        (
+            "$EST METHOD=BAYES NOPRIOR=0\n$EST METHOD=COND\n NOPRIOR=1\n$EST",
+            [("BAYES", False, True)] + 2 * [("FOCE", False, False)],
+        ),
         ("$EST METHOD=1 HYBRID ZERO=1", [("HYBRID", False, True)]),
         ("$EST METHOD=1 NOCENTERING", [("FOCE", False, True)]),
     ],

@@ -55,7 +55,10 @@ def abbreviations_of(records: list[Record], items: set[str], states: Sequence[st
 def _replace(record: Record, found: Abbreviations, left: str, right: str, items: set[str]) -> None:
     one, other = _indexed(left), _indexed(right)
     if one is None or other is None:
-        if not re.fullmatch(r"[A-Z_]\w*(\(\w+\))?", left) or not re.fullmatch(r"[A-Z_]\w*|[-+]?[\d.]+(E[-+]?\d+)?|\w+\(\d+\)", right):
+        known = re.fullmatch(r"[A-Z_]\w*(\(\w+\))?", left) and re.fullmatch(
+            r"[A-Z_]\w*|[-+]?[\d.]+(E[-+]?\d+)?|\w+\(\d+\)", right
+        )
+        if not known:
             raise record.refuse(f"REPLACE {left}={right} is not imported.")
         found.plain[left] = right
         return

@@ -21,6 +21,7 @@ from nlme.marginal.laplace import Laplace
 from nlme.marginal.quadrature import ImportanceSampling
 
 _MONTE_CARLO = ("IMP", "IMPMAP")
+_MOST = 1000  # samples of ours for each subject
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Estimation:
     interaction: bool = False
     laplacian: bool = False
     prior: bool = True
+    samples: int = 300
     variant: str = ""  # HYBRID, CENTERING
 
     @property
@@ -65,6 +67,8 @@ def _step(text: str, before: Estimation) -> Estimation:
         step = replace(step, method="1")  # NM-TRAN supplies METHOD=1
     if (without := option(text, "NOPRIOR")) is not None:
         step = replace(step, prior=without == "0")
+    if (samples := option(text, "ISAMPLE")) is not None and samples.isdigit():
+        step = replace(step, samples=max(int(samples), 2))
     variant = next((w for w in ("HYBRID", "CENTERING") if re.search(rf"(?<!NO)\b{w}", text)), None)
     return step if variant is None else replace(step, variant=variant)
 
@@ -100,12 +104,11 @@ def compared(
         return step, _METHODS[estimation.kind](estimation.interaction)
     estimation, step = pairs[-1]
     if estimation.method in _MONTE_CARLO:
-        messages.append(
-            f"METHOD={estimation.method} is a Monte-Carlo estimate of the objective; compare it with a tolerance of its own error."
-        )
-        return (without_objective(step) if program.prior and estimation.prior else step), ImportanceSampling()
+        method = ImportanceSampling(samples=min(estimation.samples, _MOST))
+        return (without_objective(step) if program.prior and estimation.prior else step), method
     messages.append(
-        f"METHOD={estimation.kind}: its objective is not the marginal likelihood's, so it is not compared; the method here is FOCEI."
+        f"METHOD={estimation.kind}: its objective is not the marginal likelihood's, so it is not compared; "
+        "the method here is FOCEI."
     )
     return without_objective(step), FOCEI()
 

@@ -18,7 +18,7 @@ from nlme.data.population import Population
 from nlme.data.readers import read_nonmem
 from nlme.data.violations import DataWarning
 from nlme.errors import DataError, FitError, ModelError, NLMEError
-from nlme.exchange.nonmem.estimation import compared
+from nlme.exchange.nonmem.estimation import compared, estimations_of
 from nlme.exchange.nonmem.items import labels_of, population_frame
 from nlme.exchange.nonmem.methods import Writer, Written
 from nlme.exchange.nonmem.program import Program, program_of
@@ -31,6 +31,7 @@ from nlme.fitting.evaluated import evaluate as nlme_evaluate
 from nlme.language.model import Model
 from nlme.marginal.base import Method
 from nlme.marginal.pooled import NaivePooled
+from nlme.marginal.quadrature import ImportanceSampling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +54,7 @@ class Imported:
     reference : NONMEM's, None where there is none that compares
     evaluated : the evaluation itself
     results : what NONMEM wrote
+    tolerance : how far the objectives may be apart: 0.01, and where both are Monte-Carlo estimates four of their standard errors
     priors : the prior of $PRIOR as far as nlme.fit(..., priors=) takes it: name of a parameter -> NumPyro distribution
     messages : what was left open, in sentences
     """
@@ -67,15 +69,16 @@ class Imported:
     reference: float | None
     evaluated: Evaluated | None
     results: NonmemResults | None
+    tolerance: float
     priors: dict[str, Any]
     messages: tuple[str, ...]
 
     @property
     def agrees(self) -> bool | None:
-        """Whether both objectives agree to 0.01; None where they cannot be compared."""
+        """Whether both objectives agree within ``tolerance``; None where they cannot be compared."""
         if self.objective is None or self.reference is None:
             return None
-        return abs(self.objective - self.reference) <= AGREES
+        return abs(self.objective - self.reference) <= self.tolerance
 
     @property
     def subjects(self) -> pd.DataFrame:
@@ -158,9 +161,11 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
     if evaluate:
         done = _evaluated(model, population, method, source.fixed, messages)
         done = _at_their_modes(done, results, symbols, program, reference, messages)
+    objective = None if done is None else float(done.objective)
+    priors = _priors(program, symbols, written, messages)
     imported = Imported(
-        model, population, method, source.fixed, source.text, path.name, None if done is None else float(done.objective),
-        reference if done is not None else None, done, results, _priors(program, symbols, written, messages), (),
+        model, population, method, source.fixed, source.text, path.name, objective, reference if done is not None else None,
+        done, results, _tolerance(done, program, messages), priors, (),
     )  # fmt: skip
     _count(imported, program, messages)
     _compare(imported, program, messages)
@@ -193,6 +198,15 @@ def _estimates(program: Program, step: Step, results: NonmemResults) -> dict[str
                 declared |= {f"{name}({block.first + i},{block.first + j})": float(v) for j, v in enumerate(row[: i + 1])}
     same = {name for name, value in step.values.items() if name in declared and f"{declared[name]:.2E}" == f"{value:.2E}"}
     return {name: declared[name] if name in same else value for name, value in step.values.items()}
+
+
+def _tolerance(done: Evaluated | None, program: Program, messages: list[str]) -> float:
+    if done is None or not isinstance(done.method, ImportanceSampling):
+        return AGREES
+    ratio = done.method.samples / max(e.samples for e in estimations_of(program.records))
+    tolerance = AGREES + 4.0 * done.monte_carlo.error * float(np.sqrt(1.0 + ratio))
+    messages.append(f"Both objectives are Monte-Carlo estimates; within {tolerance:.3g} of each other they agree.")
+    return tolerance
 
 
 def _priors(program: Program, symbols: Symbols, written: Written, messages: list[str]) -> dict[str, Any]:
@@ -287,7 +301,8 @@ def _at_their_modes(
     The density of a subject's effects may have several modes (absorption and elimination exchanged, censored values); from 0 the
     search may end at another one than NONMEM's, whose search went on from iteration to iteration.
     """
-    if done is None or reference is None or abs(done.objective - reference) <= AGREES or program.occasional:
+    alike = done is None or reference is None or abs(done.objective - reference) <= AGREES
+    if alike or program.occasional or isinstance(done.method, ImportanceSampling):
         return done
     columns = {f"ETA({k})": name for k, name in symbols.eta.items() if name in done.effects}
     theirs = _of_phi(results, done.population, list(columns))

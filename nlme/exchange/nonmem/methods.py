@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import Assignment, Code, unset
+from nlme.exchange.nonmem.abbreviated import Assignment, Code
 from nlme.exchange.nonmem.assignments import aliases, alive, chosen, merged, resolved, without_aliases
+from nlme.exchange.nonmem.formulas import unset
 from nlme.exchange.nonmem.observed import Line, Observed
 from nlme.exchange.nonmem.program import Program
 from nlme.exchange.nonmem.structure import GENERAL, flows_of

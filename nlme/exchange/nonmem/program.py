@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import EVERY_RECORD, Assignment, Code, code_of, unset
+from nlme.exchange.nonmem.abbreviated import EVERY_RECORD, Assignment, Code, code_of
 from nlme.exchange.nonmem.abbreviations import Abbreviations, abbreviations_of
 from nlme.exchange.nonmem.dataset import Column, columns_of, read_data
 from nlme.exchange.nonmem.declared import Block, Theta, blocks_of, thetas_of
+from nlme.exchange.nonmem.formulas import unset
 from nlme.exchange.nonmem.items import Items, items_of
 from nlme.exchange.nonmem.prior import Prior, with_prior
 from nlme.exchange.nonmem.records import Record, has_word, of_name, records_of
@@ -103,9 +104,7 @@ def program_of(path: Path) -> Program:
     records = records_of(text, path.name)
     compartments = compartments_of(records)
     columns = columns_of(records)
-    abbreviations = abbreviations_of(
-        records, {n for c in columns if not c.dropped for n in c.names}, compartments.declared
-    )
+    abbreviations = abbreviations_of(records, {n for c in columns if not c.dropped for n in c.names}, compartments.declared)
     main = _only(records, "PK" if compartments.advan else "PRED", abbreviations)
     if main is None:
         raise records[0].refuse("there is neither $PRED nor $SUBROUTINES with $PK.")
@@ -387,4 +386,3 @@ def _name_endpoints(program: Program) -> None:
             name = f"{name}_likelihood" if len(program.endpoints) > 1 else "dv"
         endpoint.name = name if name not in taken else f"{name}{k}"
         taken.add(endpoint.name)
-

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import Assignment, Code, unset
+from nlme.exchange.nonmem.abbreviated import Assignment, Code
+from nlme.exchange.nonmem.formulas import unset
 
 
 class Value(NamedTuple):
@@ -160,8 +161,8 @@ def walk(
     """Walk ``codes`` (in the order in which NONMEM runs them) over ``n`` records.
 
     ``row_value(name, record)`` is a data item's value, None for what is no data item; ``aliases`` are what names such as F stand
-    for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.  ``also`` are variables
-    that other code reads.
+    for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.  ``also`` are
+    variables that other code reads.
     """
     state, seen = _Walk(codes, row_value, strict), Walked()
     needed = _needed(codes, [*outputs, *also])
