@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from control_streams import ONE, imported
+from control_streams import DATA, ONE, imported
 
 from nlme.errors import ModelError
 from nlme.exchange.nonmem.abbreviations import _numbers, abbreviations_of
@@ -165,11 +165,91 @@ def test_an_error_without_a_variance(tmp_path):
         observed(tmp_path, " Y=F+EPS(1)+EPS(2)")
 
 
+def test_functions_that_are_protected(tmp_path):
+    source = imported(tmp_path, ONE.replace("EXP(ETA(1))", "PEXP(ETA(1))")).source
+    assert "jnp.exp(jnp.minimum(eta" in source
+    with pytest.raises(ModelError, match="PEXP has one argument"):
+        imported(tmp_path, ONE.replace("EXP(ETA(1))", "PEXP(ETA(1), 2)"))
+
+
+def test_verbatim_code_that_computes_nothing(tmp_path):
+    """The most steps that the integrator may take, and the declarations that it needs."""
+    plain = general("NCOMP=2")
+    lines = '$DES\n"FIRST\n" COMMON /PRCOMG/ IDUM1,IDUM2,IMAX,IDUM4,IDUM5\n"INTEGER IDUM1,IMAX\n" IMAX=70000000'
+    assert imported(tmp_path, plain.replace("$DES", lines)).source == imported(tmp_path, plain).source
+    with pytest.raises(ModelError, match="neither an assignment nor an IF"):
+        imported(tmp_path, plain.replace("$DES", lines + '\n" CL=1'))
+
+
+def test_a_second_record_of_code_goes_on(tmp_path):
+    split = ONE.replace("  Y = IPRED", "$ERROR\n  Y = IPRED")
+    assert imported(tmp_path, split).source == imported(tmp_path, ONE).source
+
+
+def test_rates_that_are_other_variables(tmp_path):
+    code = general("NCOMP=2").replace(" DADT(1) = -A(1)", " D1 = -A(1)\n DADT(1) = D1")
+    assert "comp1=d1" in imported(tmp_path, code).source
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("V = THETA(2)", "MTIME(1) = 2\n V = THETA(2)*MPAST(1)", "model event times"),
+        ("V = THETA(2)", "V = THETA(2)*A(1)", r"A\(1\), an amount in the system, counts in \$PK"),
+    ],
+)
+def test_refused_by_what_it_is(tmp_path, old, new, why):
+    with pytest.raises(ModelError, match=why):
+        imported(tmp_path, ONE.replace(old, new))
+
+
+def test_the_variance_of_an_error_in_the_code(tmp_path):
+    text = observed(tmp_path, " W=SQRT(SIGMA(1,1))*F\n Y=F+W*EPS(2)", "0.04 1 FIX")
+    assert "self.sigma1 ** 2" in text
+
+
+# -- L2 ------------------------------------------------------------------------------------------------------------
+
+TWO = "IF (DVID.EQ.1) THEN\n Y = IPRED + EPS(1)\n ELSE\n Y = IPRED + EPS(2)\n ENDIF"
+
+
+@pytest.mark.parametrize(
+    ("error", "sigma", "data", "taken"),
+    [
+        (TWO, "0.04 1 FIX", None, True),
+        (TWO, "BLOCK(2) 0.04 0.01 1", None, False),
+        ("Y = IPRED + EPS(1)", "0.04", None, False),
+        ("Y = IPRED + EPS(1)", "0.04", "distinct", True),
+        (TWO, "BLOCK(2) 0.04 0.01 1", "distinct", True),
+    ],
+)
+def test_errors_within_an_l2_record(tmp_path, error, sigma, data, taken):
+    """EPS is drawn once for each L2 record (Guide VIII, L2): observations in one may not share it, nor be correlated by it."""
+    stream = ONE.replace("NOTE", "L2").replace("Y = IPRED*(1 + EPS(1)) + EPS(2)", error).replace("0.04 1 FIX", sigma)
+    rows = DATA.splitlines()
+    if data == "distinct":
+        rows = [rows[0], *(f"{row.rsplit(',', 1)[0]},{k}" for k, row in enumerate(rows[1:]))]
+    text = "\n".join(rows) + "\n"
+    if taken:
+        assert imported(tmp_path, stream, text).population.n_observations == 5
+    else:
+        with pytest.raises(ModelError, match="L2: EPS"):
+            imported(tmp_path, stream, text)
+
+
 # -- rows ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("options", "count"), [("RECORDS=5", 3), ("RECORDS=5 IGNORE=(DVID.EQ.1)", 1), ("NRECS=5 ACCEPT=(DVID.EQ.2)", 1)]
+    ("options", "count"),
+    [
+        ("RECORDS=ID", 3),
+        ("RECORDS=INDREC", 3),
+        ("RECORDS=OCC", 2),
+        ("RECORDS=5", 3),
+        ("RECORDS=5 IGNORE=(DVID.EQ.1)", 1),
+        ("NRECS=5 ACCEPT=(DVID.EQ.2)", 1),
+    ],
 )
 def test_records_counts_rows_that_are_left_out_afterwards(tmp_path, options, count):
     """Guide VIII, $DATA: comment records are not counted, dropped records are."""

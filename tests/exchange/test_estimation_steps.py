@@ -43,6 +43,7 @@ def steps(text: str):
             [("BAYES", False, True)] + 2 * [("FOCE", False, False)],
         ),
         ("$EST METHOD=1 HYBRID ZERO=1", [("HYBRID", False, True)]),
+        ("$EST METHOD=CHAIN NSAMPLE=4\n$EST METHOD=1", [("FOCE", False, True)]),
         ("$EST METHOD=1 NOCENTERING", [("FOCE", False, True)]),
     ],
 )
@@ -88,6 +89,24 @@ def test_what_a_listing_rounds_is_the_declared_value_where_that_is_shown(tmp_pat
     )
     model = imported(tmp_path, ONE.replace("(0, 2)", "(0, 2.1234)").replace("(0, 20)", "(0, 20.7)")).model
     assert float(model.cl) == 2.1234 and float(model.v) == 20.0
+
+
+def test_a_listing_of_many_parameters(tmp_path):
+    """Twelve columns to a line; what stands below goes on from it, and labels lose a letter from ten on."""
+    from nlme.exchange.nonmem.results import read_nonmem_results
+
+    heads = "".join(f"      TH{k:2d}" for k in range(1, 13)), "".join(f"      TH{k:2d}" for k in range(13, 15))
+    row = " ".join(f"{k}.00E+00" for k in range(1, 10)) + " 1.00E+01 1.10E+01 1.20E+01"
+    zeros = "+       " + " ........." * 9 + "  2.00E-01"
+    (tmp_path / "run.lst").write_text(
+        f"#TBLN:      2\n #METH: x\n #OBJV:*****   -3.500   *****\n FINAL PARAMETER ESTIMATE\n THETA - VECTOR OF FIXED EFFECTS\n"
+        f"\n {heads[0]}\n  {heads[1]}\n \n  {row}\n   1.30E+01 -1.40E+01\n OMEGA - COV MATRIX FOR RANDOM EFFECTS - ETAS\n"
+        f"\n          ETA1      ET10\n \n ETA1\n+        1.00E-01\n \n ET10\n{zeros}\n SIGMA - COV MATRIX\n\n          EPS1\n \n EPS1\n+        3.00E-01\n"
+    )
+    (step,) = read_nonmem_results(tmp_path / "run.lst").steps
+    assert (step.number, step.objective) == (2, -3.5)
+    assert [step.values[f"THETA{k}"] for k in (1, 12, 13, 14)] == [1.0, 12.0, 13.0, -14.0]
+    assert step.values["OMEGA(1,1)"] == 0.1 and step.values["OMEGA(10,10)"] == 0.2 and step.values["SIGMA(1,1)"] == 0.3
 
 
 def test_one_step_without_an_objective_keeps_its_method(tmp_path):

@@ -49,7 +49,9 @@ def estimations_of(records: list[Record]) -> list[Estimation]:
     """The steps in order."""
     found: list[Estimation] = []
     for record in of_name(records, "ESTIMATION"):
-        found.append(_step(record.text.upper(), found[-1] if found else Estimation()))
+        step = _step(record.text.upper(), found[-1] if found else Estimation())
+        if step.method != "CHAIN":  # initial values, not an estimation: there is no table of it
+            found.append(step)
     return found
 
 
@@ -91,7 +93,7 @@ def compared(
     """
     steps = estimations_of(program.records)
     if not steps:
-        messages.append("There is no $ESTIMATION: the method is FOCEI.")
+        messages.append("There is no $ESTIMATION of a model: the method is FOCEI.")
         return (results.steps[-1] if results and results.steps else None), FOCEI()
     pairs = _with_results(steps, results)
     possible = [(e, s) for e, s in pairs if e.kind in _METHODS and (s is None or s.objective is not None or len(pairs) == 1)]
@@ -126,7 +128,7 @@ def _differs(estimation: Estimation, program: Program, written: Written) -> str:
 
 def _with_results(steps: list[Estimation], results: NonmemResults | None) -> list[tuple[Estimation, Step | None]]:
     """Each step with its table: that of its number; where tables have other numbers, as many last ones as there are."""
-    tables = list(results.steps) if results else []
+    tables = [table for table in results.steps if table.number] if results else []  # 0: METHOD=CHAIN
     by = {table.number: table for table in tables}
     if by and set(by) <= set(range(1, len(steps) + 1)) and len(by) == len(tables):
         return [(step, by[k]) for k, step in enumerate(steps, start=1) if k in by]

@@ -143,6 +143,11 @@ class Formula:
             return ex.name(plain) if re.match(r"[A-Z_]", plain) else ex.number(float(plain))
         if word in ex.FUNCTIONS:
             return ex.call(ex.FUNCTIONS[word], *self._arguments())
+        if word in ex.PROTECTED:
+            arguments = self._arguments()
+            if len(arguments) != 1:
+                raise self._wrong(f"{word} has one argument")
+            return ex.PROTECTED[word](*arguments)
         indices = [ast.unparse(a).replace(" ", "") for a in self._arguments()]
         word = "EPS" if word == "ERR" else word
         inside = f"{word}({','.join(indices)})"

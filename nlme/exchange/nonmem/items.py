@@ -146,10 +146,10 @@ def _hours(cell) -> float:
 
 
 def _day(cell: str, order: str) -> float:
-    parts = [p for p in re.split(r"[-/]", cell) if p]
+    parts = [p for p in re.split(r"\D+", cell) if p]
     try:
-        if len(parts) == 1:
-            return float(parts[0])
+        if re.fullmatch(r"[-+]?\d+", cell):
+            return float(cell)
         named = dict(zip(order if len(parts) == 3 else order.replace("y", ""), (int(p) for p in parts), strict=True))
         year = named.get("y", 2001)
         year += 0 if year > 99 else (1900 if year > 50 else 2000)

@@ -20,7 +20,7 @@ _NAMES = {
     "OLKJDF": "OLKJ", "OVARF": "OVAR", "SLKJDF": "SLKJ", "SVARF": "SVAR", "TTDF": "TTDF", "DEFAULT": "DEFA",
 }  # fmt: skip
 _OTHER = {"ESTM": "ESTIMATION", "ESTIMATE": "ESTIMATION", "SCATTERGRAM": "SCATTERPLOT", "SIML": "SIMULATION",
-          "INDXS": "INDEX", "SUBS": "SUBROUTINES", "SUB": "SUBROUTINES", "INP": "INPUT", "THTA": "THETA", "DAT": "DATA", "INFILE": "DATA",
+          "INDXS": "INDEX", "SUBS": "SUBROUTINES", "SUB": "SUBROUTINES", "INP": "INPUT", "INPT": "INPUT", "THTA": "THETA", "DAT": "DATA", "INFILE": "DATA",
           "ERR": "ERROR", "OMG": "OMEGA", "SIG": "SIGMA", "THE": "THETA", "MOD": "MODEL", "COVR": "COVARIANCE",
           "SIMULATE": "SIMULATION"}  # fmt: skip
 #: records that change what is computed and have no counterpart here
