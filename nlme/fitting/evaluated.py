@@ -56,8 +56,9 @@ def evaluate(
     method : any method of :func:`nlme.fit`; FOCEI() by default
     fixed : names of parameters that count as known; so do variances of exactly 0
     eta : where the search for each subject's mode begins: a DataFrame with one row per subject in the order of the population
-        and a column per random effect, such as the ``eta`` of another evaluation; 0 by default.  A subject whose density has
-        several modes has the one that is nearest
+        and a column per random effect, such as the ``eta`` of another evaluation; 0 by default.  The density of a subject may
+        have several modes, and the search ends at one near where it began.  A list of such frames (None: 0) begins from each of
+        them, and every subject has the mode of the highest density
     sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list.  What is computed
         does not depend on it.  The cores of a CPU are one device unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
 
@@ -75,10 +76,11 @@ def evaluate(
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     inventory = inventory_of(method, model, (*fixed, *held_scales(model, layout.anatomy, fixed)))
     inventory = Inventory(model, inventory.with_blocks([*inventory.fixed, *inventory.without_variance(model)]))
-    starts = _standardised(layout, model, eta)
-    at = evaluate_subjects(
-        method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
-    )
+    u, at = inventory.unconstrained(model), None
+    for begun in eta if isinstance(eta, (list, tuple)) else [eta]:
+        starts = _standardised(layout, model, begun)
+        found = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
+        at = found if at is None else _likelier(at, found)
     require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
     return Evaluated(**evaluated_fields(method, model, population, tuple(sorted(inventory.fixed)), at))
 
@@ -94,6 +96,14 @@ def _standardised(layout: Layout, model: Model, eta) -> np.ndarray:
             f"got {len(eta)} rows and {', '.join(map(str, eta.columns))}."
         )
     return np.linalg.lstsq(np.asarray(layout.anatomy.cholesky(model)), eta.to_numpy(dtype=float).T, rcond=None)[0].T
+
+
+def _likelier(at: Evaluation, other: Evaluation) -> Evaluation:
+    """Of every subject the evaluation at the mode of the higher density."""
+    if at.given is not None:
+        raise ModelError("eta: one beginning of the modes is expected where subjects share the random effects of a site.")
+    better = (other.joint < at.joint - 1e-6) & other.converged & jnp.isfinite(other.value)
+    return jax.tree.map(lambda x, y: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), y, x), at, other)
 
 
 class _Modes:

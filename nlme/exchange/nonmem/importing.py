@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 AGREES = 0.01  # of the objective
+_MOST_EFFECTS = 6  # along which the modes of subjects are searched
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -296,7 +297,7 @@ def _at_their_modes(
     done: Evaluated | None, results: NonmemResults | None, symbols: Symbols, program: Program, reference: float | None,
     messages: list[str],
 ) -> Evaluated | None:  # fmt: skip
-    """Where the objectives differ: the evaluation whose modes are searched from NONMEM's, if it agrees.
+    """Where the objectives differ: the evaluation that agrees, whose modes are searched from NONMEM's or are the best of several.
 
     The density of a subject's effects may have several modes (absorption and elimination exchanged, censored values); from 0 the
     search may end at another one than NONMEM's, whose search went on from iteration to iteration.
@@ -304,24 +305,36 @@ def _at_their_modes(
     alike = done is None or reference is None or abs(done.objective - reference) <= AGREES
     if alike or program.occasional or isinstance(done.method, ImportanceSampling):
         return done
-    columns = {f"ETA({k})": name for k, name in symbols.eta.items() if name in done.effects}
+    for words, eta in _beginnings(done, results, symbols):
+        try:
+            there = nlme_evaluate(done.model, done.population, done.method, fixed=done.fixed, eta=eta)
+        except NLMEError:
+            continue
+        if abs(there.objective - reference) <= AGREES:
+            apart = np.abs(np.asarray(there.values) - np.asarray(done.values)) > AGREES / 10
+            several = [str(i) for i, other in zip(done.population.ids, apart, strict=True) if other]
+            messages.append(
+                f"The density of {', '.join(several)} has several modes; the objective is at {words}. "
+                f"Searched from eta = 0 it is {done.objective:.4f}."
+            )
+            return there
+    return done
+
+
+def _beginnings(done: Evaluated, results: NonmemResults | None, symbols: Symbols):
+    """Where else the modes may be searched from, in words and as frames: the .phi file's; a standard deviation along each effect."""
+    import pandas as pd
+
+    effects = list(done.effects)
+    columns = {f"ETA({k})": name for k, name in symbols.eta.items() if name in effects}
     theirs = _of_phi(results, done.population, list(columns))
-    if theirs is None or set(columns.values()) != set(done.effects):
-        return done
-    eta = theirs.rename(columns=columns)[list(done.effects)]
-    try:
-        there = nlme_evaluate(done.model, done.population, done.method, fixed=done.fixed, eta=eta)
-    except NLMEError:
-        return done
-    if abs(there.objective - reference) > AGREES:
-        return done
-    apart = np.abs(np.asarray(there.values) - np.asarray(done.values)) > AGREES / 10
-    several = [str(i) for i, other in zip(done.population.ids, apart, strict=True) if other]
-    messages.append(
-        f"The density of {', '.join(several)} has several modes; the objective is at those of the .phi file. "
-        f"Searched from eta = 0 it is {done.objective:.4f}."
-    )
-    return there
+    if theirs is not None and set(columns.values()) == set(effects) and np.isfinite(theirs.to_numpy(dtype=float)).all():
+        yield "those of the .phi file", theirs.rename(columns=columns)[effects]
+    if done.method.searches and len(effects) <= _MOST_EFFECTS and done.layout.sites is None:
+        factor = np.asarray(done.layout.anatomy.cholesky(done.model))
+        around = [sign * column for column in factor.T for sign in (1.0, -1.0)]
+        frames = [pd.DataFrame(np.tile(row, (len(done.values), 1)), columns=effects) for row in around]
+        yield "the highest of those that were found", [None, *frames]
 
 
 def _of_phi(results: NonmemResults | None, population: Population, columns: list[str]) -> pd.DataFrame | None:
