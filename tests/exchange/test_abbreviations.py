@@ -11,7 +11,7 @@ from nlme.exchange.nonmem.records import records_of
 
 
 def read(text: str, items=("OCC", "SID"), states=()):
-    return abbreviations_of(records_of(f"$PROBLEM x\n{text}\n", "run.mod"), set(items), states)
+    return abbreviations_of(records_of(f"$PROBLEM x\n{text}\n", "run.mod"), set(items), states, {})
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,32 @@ def test_a_variable_that_is_set_from_itself_beside_a_likelihood(tmp_path):
 def test_an_error_without_a_variance(tmp_path):
     with pytest.raises(ModelError, match=r"EPS\(2\) has no variance"):
         observed(tmp_path, " Y=F+EPS(1)+EPS(2)")
+
+
+@pytest.mark.parametrize(
+    ("theta", "omega"),
+    [
+        ("$THETA CL=(0, 2)\n V = (0, 20)", "$OMEGA BLOCK(2) ECL= 0.1\n EV= 0.01 0.2"),
+        ("$THETA CL=(0, 2) V=20", "$OMEGA BLOCK(2) ECL=0.1 0.01 EV=0.2"),
+        ("$THETA NAMES(CL,V) (0, 2) (0, 20)", "$OMEGA BLOCK(2) NAMES(ECL,EV) VALUES(0.1,0.01)"),
+        ("$THETA CL=2 V=20 NUMBERPOINTS=5", "$OMEGA ECL=0.1 EV= 0.2"),
+    ],
+)
+def test_labels(tmp_path, theta, omega):
+    stream = (
+        ONE.replace("THETA(1)", "THETA(CL)").replace("V = THETA(2)", "V = THETA(V)*EXP(ETA(EV))").replace("ETA(1)", "ETA(ECL)")
+    )
+    head, tail = stream.split("$THETA (0, 2)")
+    stream = f"{head}{theta}\n{omega}\n" + tail[tail.index("$SIGMA") :]
+    found = imported(tmp_path, stream)
+    plain = (
+        stream.replace("THETA(CL)", "THETA(1)")
+        .replace("THETA(V)", "THETA(2)")
+        .replace("ETA(ECL)", "ETA(1)")
+        .replace("ETA(EV)", "ETA(2)")
+    )
+    assert imported(tmp_path, plain).source == found.source
+    assert "cl=tvcl * jnp.exp(eta.cl)" in found.source and "v=self.v * jnp.exp(eta.v)" in found.source
 
 
 def test_functions_that_are_protected(tmp_path):

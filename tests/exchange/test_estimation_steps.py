@@ -61,6 +61,15 @@ def test_a_table_belongs_to_the_step_of_its_number(tmp_path):
     assert found.model.cl == pytest.approx(3.5) and repr(found.method) == "FOCEI()"
 
 
+def test_nonmem_lists_an_error_of_variance_zero_where_there_is_none(tmp_path):
+    likelihood = ONE.replace("Y = IPRED*(1 + EPS(1)) + EPS(2)", "Y = EXP(-IPRED)").replace("$SIGMA 0.04 1 FIX\n", "")
+    (tmp_path / "run.ext").write_text(
+        table(1, "Laplacian", 3.5, 30).replace(" SIGMA(2,1) SIGMA(2,2)", "").replace(" 0.04 0 1 ", " 0 ")
+    )
+    found = imported(tmp_path, likelihood.replace("METHOD=1 INTER", "METHOD=1 LAPLACE LIKE"))
+    assert found.model.cl == pytest.approx(3.5) and not any("another control stream" in m for m in found.messages)
+
+
 def test_tables_of_other_numbers_belong_to_the_last_steps(tmp_path):
     (tmp_path / "run.ext").write_text(table(7, "First Order", 3.5, 30))
     assert imported(tmp_path, ONE).model.cl == pytest.approx(3.5)

@@ -1,4 +1,4 @@
-"""$ABBREVIATED REPLACE and the names of compartments: what stands in the code for what.
+"""$ABBREVIATED REPLACE, labels of parameters and names of compartments: what stands in the code for what.
 
     REPLACE THETA(CL)=THETA(4)          one thing for another
     REPLACE THETA(CL,V)=THETA(1,2)      several at once
@@ -11,7 +11,7 @@ Source: NONMEM Users Guide Part VIII, $ABBREVIATED.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nlme.exchange.nonmem.records import Record, of_name
@@ -31,8 +31,11 @@ class Abbreviations:
     selected: dict[str, tuple[str, str, tuple[int, ...]]] = field(default_factory=dict)
 
 
-def abbreviations_of(records: list[Record], items: set[str], states: Sequence[str]) -> Abbreviations:
-    """All of a control stream's; ``items`` are the names of $INPUT, ``states`` the compartments that $MODEL names.
+def abbreviations_of(
+    records: list[Record], items: set[str], states: Sequence[str], labels: Mapping[str, Mapping[str, int]]
+) -> Abbreviations:
+    """All of a control stream's; ``items`` are the names of $INPUT, ``states`` the compartments that $MODEL names, ``labels`` those
+    of $THETA, $OMEGA and $SIGMA: kind -> label -> number.
 
     Raises
     ------
@@ -42,6 +45,8 @@ def abbreviations_of(records: list[Record], items: set[str], states: Sequence[st
     found = Abbreviations()
     for k, state in enumerate(states, start=1):
         found.plain |= {f"{array}({state.upper()})": f"{array}({k})" for array in ("A", "DADT", "A_0")}
+    for kind, numbers in labels.items():
+        found.plain |= {f"{kind}({label})": f"{kind}({k})" for label, k in numbers.items()}
     for record in of_name(records, "ABBREVIATED"):
         text = re.sub(r"\s*=\s*", "=", record.text)
         for left, right in _PAIR.findall(text):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Theta:
     fixed: bool
     comment: str
     line: int
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Block:
     full: bool
     comments: tuple[str, ...]
     line: int
+    labels: tuple[str, ...] = ()  # LABEL=value or NAMES(...), "" for none
 
     @property
     def size(self) -> int:
@@ -64,11 +66,17 @@ def thetas_of(records: list[Record], name: str = "THETA") -> list[Theta]:
 
 def _thetas(record: Record) -> list[Theta]:
     found: list[Theta] = []
+    labels: list[str] = []  # of the values to come
     for line, items in _lines(record):
         here: list[Theta] = []
-        for inside, times, bare in items:
+        for k, (inside, times, bare) in enumerate(items):
             word = bare.upper()
-            if word in ("ABORT", "NOABORT", "NOABORTFIRST") or word.startswith("NUMBERP"):
+            if k and items[k - 1][2].upper().startswith("NUMBERP"):
+                continue
+            if word in ("ABORT", "NOABORT", "NOABORTFIRST", "NAMES") or word.startswith("NUMBERP"):
+                continue
+            if bare.endswith("=") or k and items[k - 1][2].upper() == "NAMES":
+                labels += [word.rstrip("=")] if bare else re.split(r"[\s,]+", inside.upper().strip())
                 continue
             if word in ("FIX", "FIXED", "UNINT"):
                 last = here or found
@@ -77,24 +85,18 @@ def _thetas(record: Record) -> list[Theta]:
                 if word != "UNINT":
                     last[-1] = _fix(last[-1])
                 continue
-            if "=" in bare or word.startswith("NAMES"):
-                raise record.refuse(f"{bare} is not imported.", line.number)
             theta = _theta(record, inside if not bare else bare, line.number)
-            here.extend([theta] * int(times or 1))
+            here.extend([replace(theta, label=labels.pop(0) if labels else "") for _ in range(int(times or 1))])
         if len(here) == 1:
-            here[0] = Theta(*_values(here[0]), line.comment, line.number)
+            here[0] = replace(here[0], comment=line.comment)
         elif not here and line.comment and found and not found[-1].comment and found[-1].line == line.number - 1:
             continue
         found.extend(here)
     return found
 
 
-def _values(theta: Theta) -> tuple[float, float, float, bool]:
-    return theta.value, theta.lower, theta.upper, theta.fixed
-
-
 def _fix(theta: Theta) -> Theta:
-    return Theta(theta.value, theta.lower, theta.upper, True, theta.comment, theta.line)
+    return replace(theta, fixed=True)
 
 
 def _theta(record: Record, text: str, line: int) -> Theta:
@@ -128,9 +130,10 @@ def _number(record: Record, text: str, line: int) -> float | None:
 
 
 def _lines(record: Record):
-    """(line, items) of a record; parentheses that run over lines are refused by what is left of them."""
+    """(line, items) of a record, ``LABEL=`` an item of its own; parentheses over lines are refused by what is left of them."""
     for line in record.lines:
         text = re.sub(r"\(\s*([^()]*?)\s*\)", r"(\1)", line.text.replace("&", " "))
+        text = re.sub(r"([A-Za-z_]\w*)\s*=\s*", r"\1= ", text)
         items = [(m[1] or "", m[2], m[3] or "") for m in _ITEM.finditer(text)]
         if "(" in _ITEM.sub("", text) or ")" in _ITEM.sub("", text):
             raise record.refuse(f"{line.text.strip()!r}: parentheses over several lines are not imported.", line.number)
@@ -158,7 +161,7 @@ def _next(blocks: list[Block]) -> int:
 def _blocks(record: Record, before: list[Block]) -> list[Block]:
     """The blocks that one record adds."""
     text = " ".join(line.text for line in record.lines)
-    size, same, values, flags = _parsed(record)
+    size, same, values, flags, labels = _parsed(record)
     whole = re.search(r"\bBLOCK\b", text, re.IGNORECASE) is not None
     first, every = _next(before), []
     if same:
@@ -183,12 +186,13 @@ def _blocks(record: Record, before: list[Block]) -> list[Block]:
         comments = tuple(values[k * (k + 1) // 2 + k][2] for k in range(size))
         flags = flags | set().union(*(v[1] for v in values))
         matrix = _as_covariance(record, _full(size, [v[0] for v in values]), flags)
-        return [Block(first, matrix, "FIX" in flags, 0, True, comments, record.line)]
+        return [Block(first, matrix, "FIX" in flags, 0, True, comments, record.line, _labels(size, labels, True))]
     if size and len(values) != size:
         raise record.refuse(f"DIAGONAL({size}) needs {size} values; there are {len(values)}.")
-    for value, own, comment, line in values:
+    names = _labels(len(values), labels, False)
+    for (value, own, comment, line), name in zip(values, names, strict=True):
         matrix = np.array([[value**2 if own & {"SD", "CHOLESKY"} else value]])
-        every.append(Block(first, matrix, "FIX" in own, 0, False, (comment,), line))
+        every.append(Block(first, matrix, "FIX" in own, 0, False, (comment,), line, (name,)))
         first += 1
     return every
 
@@ -200,14 +204,21 @@ _FLAGS = {
 
 
 def _parsed(record: Record):
-    """(size or 0, how often SAME, [(value, flags, comment, line)], flags of the record)."""
-    size, same, values, flags = 0, 0, [], set()
+    """(size or 0, how often SAME, [(value, flags, comment, line)], flags of the record, [(position of a value, label)])."""
+    size, same, values, flags, labels = 0, 0, [], set(), []
     expect = ""
     for line, items in _lines(record):
         before = len(values)
         for inside, times, bare in items:
             word = bare.upper()
-            if word in ("BLOCK", "DIAGONAL", "DIAG", "VALUES", "SAME"):
+            if bare.endswith("="):
+                labels.append((len(values), word[:-1]))
+                continue
+            if not bare and expect == "NAMES":
+                names, expect = re.split(r"[\s,]+", inside.upper().strip()), ""
+                labels += [((k + 1) * (k + 2) // 2 - 1, name) for k, name in enumerate(names)]
+                continue
+            if word in ("BLOCK", "DIAGONAL", "DIAG", "VALUES", "SAME", "NAMES"):
                 expect = word
                 same += word == "SAME"
                 continue
@@ -237,7 +248,17 @@ def _parsed(record: Record):
             raise record.refuse("FIX of a diagonal of several values: write it behind each value.")
     elif not re.search(r"\bBLOCK\b", record.text, re.IGNORECASE):
         values = [(v, own | flags, c, n) for v, own, c, n in values]
-    return size, same, values, flags
+    return size, same, values, flags, labels
+
+
+def _labels(size: int, labels: list[tuple[int, str]], whole: bool) -> tuple[str, ...]:
+    """The label of each effect: of the row in which a labelled value stands."""
+    found = [""] * size
+    for position, label in labels:
+        row = next(k for k in range(size + 1) if position < (k + 1) * (k + 2) // 2) if whole else position
+        if row < size:
+            found[row] = label
+    return tuple(found)
 
 
 def _valued(record: Record, text: str, times: str | None, line) -> list:

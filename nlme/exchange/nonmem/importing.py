@@ -234,8 +234,9 @@ def _not_of_this_run(program: Program, step: Step) -> str:
     )
     ours = len(program.thetas), sum(b.size for b in program.omegas), sum(b.size for b in program.sigmas)
     behind = program.prior.behind if program.prior else (0, 0, 0)  # of a prior, which an .ext file lists too
-    possible = [(n, n + more) for n, more in zip(ours, behind, strict=True)]
-    if theirs in possible[0] and theirs_eta in (*possible[1], 0) and theirs_eps in (*possible[2], 0):
+    # without any ETA or EPS NONMEM lists one, of variance 0
+    possible = [(n, n + more, 0 if n else 1) for n, more in zip(ours, behind, strict=True)]
+    if theirs in possible[0][:2] and theirs_eta in possible[1] and theirs_eps in possible[2]:
         return ""
     found = f"{theirs} THETA, {theirs_eta} ETA and {theirs_eps} EPS"
     return f"The results have {found}, the control stream {ours[0]}, {ours[1]} and {ours[2]}"

@@ -104,7 +104,11 @@ def program_of(path: Path) -> Program:
     records = records_of(text, path.name)
     compartments = compartments_of(records)
     columns = columns_of(records)
-    abbreviations = abbreviations_of(records, {n for c in columns if not c.dropped for n in c.names}, compartments.declared)
+    prior, thetas, omegas, sigmas = with_prior(
+        records, thetas_of(records), blocks_of(records, "OMEGA"), blocks_of(records, "SIGMA")
+    )
+    items_read = {n for c in columns if not c.dropped for n in c.names}
+    abbreviations = abbreviations_of(records, items_read, compartments.declared, _labels(thetas, omegas, sigmas))
     main = _only(records, "PK" if compartments.advan else "PRED", abbreviations)
     if main is None:
         raise records[0].refuse("there is neither $PRED nor $SUBROUTINES with $PK.")
@@ -120,15 +124,19 @@ def program_of(path: Path) -> Program:
     for code in (main, error):
         if code is not None and code.calls != EVERY_RECORD:
             _require_every_record(code, items)
-    prior, thetas, omegas, sigmas = with_prior(
-        records, thetas_of(records), blocks_of(records, "OMEGA"), blocks_of(records, "SIGMA")
-    )
     program = Program(
         path.name, records, thetas, omegas, sigmas, compartments, columns, items, main, des, error,
         _only(records, "MIX", abbreviations), prior, {}, Walked(),
     )  # fmt: skip
     _run(program)
     return program
+
+
+def _labels(thetas: list[Theta], omegas: list[Block], sigmas: list[Block]) -> dict[str, dict[str, int]]:
+    found = {"THETA": {t.label: k for k, t in enumerate(thetas, start=1) if t.label}}
+    for kind, blocks in (("ETA", omegas), ("EPS", sigmas)):
+        found[kind] = {label: b.first + k for b in blocks for k, label in enumerate(b.labels) if label}
+    return found
 
 
 def _only(records: list[Record], name: str, abbreviations: Abbreviations) -> Code | None:
