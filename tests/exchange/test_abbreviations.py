@@ -125,7 +125,7 @@ def test_calls_that_make_no_difference(tmp_path, text):
     [
         ("$ERROR", "$ERROR\n CALLFL=1", "CALLFL=1"),
         ("$ERROR\n", "$ERROR (OBS ONLY)\n IF (MDV.EQ.1) W = TIME\n", "CALLFL=0"),
-        ("$PK\n", "$PK (ONCE PER INDIVIDUAL RECORD)\n IF (OCC.EQ.2) K = 1\n", "reads OCC"),
+        ("$PK\n", "$PK (ONCE PER INDIVIDUAL RECORD)\n IF (NEWIND.NE.2) W0 = WT\n", "reads NEWIND"),
         ("$PK\n", "$PK (NON-EVENT)\n ALAG1 = OCC\n", "CALLFL=-2"),
         ("$PK", "$PK (WHENEVER)", "no calling protocol"),
     ],
@@ -133,6 +133,21 @@ def test_calls_that_make_no_difference(tmp_path, text):
 def test_calls_that_would(tmp_path, old, new, why):
     with pytest.raises(ModelError, match=why):
         imported(tmp_path, ONE.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("calls", "held"), [("CALLFL=1", [70, 70, 70, 70]), ("(NEW TIME)", [70, 71, 72, 74]), ("CALLFL=-1", [70, 71, 72, 74])]
+)
+def test_the_record_with_which_the_code_was_called(tmp_path, calls, held):
+    """Called once for each individual, $PK knows the weight of the first record only, as in NONMEM's CONTROL5."""
+    data = "ID,TIME,AMT,DV,EVID,MDV,WT,OCC,DVID,NOTE\n" + "".join(
+        f"1,{t},{100 if t == 0 else 0},{5 - t},{int(t == 0)},{int(t == 0)},{w},1,0,0\n"
+        for t, w in ((0, 70), (1, 71), (2, 72), (2, 73), (3, 74))
+    )
+    found = imported(tmp_path, ONE.replace("$PK\n", f"$PK\n {calls}\n"), data)
+    frame = found.population.to_frame()
+    (name,) = [c for c in frame.columns if c.startswith("wt")]
+    assert sorted(set(frame[name])) == sorted(set(held) | ({73} if calls == "CALLFL=-1" else set()))
 
 
 # -- code ----------------------------------------------------------------------------------------------------------

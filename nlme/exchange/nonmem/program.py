@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import EVERY_RECORD, Assignment, Code, code_of
+from nlme.exchange.nonmem.abbreviated import Assignment, Code, code_of
 from nlme.exchange.nonmem.abbreviations import Abbreviations, abbreviations_of
+from nlme.exchange.nonmem.calls import as_called, require_calls
 from nlme.exchange.nonmem.dataset import Column, columns_of, read_data
 from nlme.exchange.nonmem.declared import Block, Theta, blocks_of, thetas_of
-from nlme.exchange.nonmem.formulas import unset
 from nlme.exchange.nonmem.items import Items, items_of
 from nlme.exchange.nonmem.prior import Prior, with_prior
 from nlme.exchange.nonmem.records import Record, has_word, of_name, records_of
@@ -121,12 +121,12 @@ def program_of(path: Path) -> Program:
     items = _items(records, columns, path.parent, compartments)
     if any(not c.dropped and c.name == "CALL" for c in columns):
         raise of_name(records, "INPUT")[0].refuse("CALL is not imported.")
-    for code in (main, error):
-        if code is not None and code.calls != EVERY_RECORD:
-            _require_every_record(code, items)
+    main, held = as_called(main, items)
+    if error is not None:
+        require_calls(error)
     program = Program(
         path.name, records, thetas, omegas, sigmas, compartments, columns, items, main, des, error,
-        _only(records, "MIX", abbreviations), prior, {}, Walked(),
+        _only(records, "MIX", abbreviations), prior, held, Walked(),
     )  # fmt: skip
     _run(program)
     return program
@@ -157,31 +157,6 @@ def _items(records: list[Record], columns: list[Column], folder: Path, compartme
     return items_of(frame, dates, bool(compartments.advan), synonyms)
 
 
-def _require_every_record(code: Code, items: Items) -> None:
-    """Refuse a calling protocol (CALLFL) by which the code would give anything else than when it is called with every record."""
-    called = np.diff(items.subject, prepend=-1) != 0
-    if code.record.name == "ERROR" and (code.calls == 1 or code.calls == 0 and _remembers(code)):
-        raise code.refuse(f"CALLFL={code.calls} is not imported where what the code sets on one record counts on others.")
-    if code.calls == 0 and code.record.name == "ERROR" or code.calls == -2 and not _doses_between(code, items):
-        return
-    if code.calls == 0:
-        called = called | (np.diff(items.time, prepend=0.0) != 0)
-    record = np.maximum.accumulate(np.where(called, np.arange(len(items)), 0))  # that with which the code was called last
-    for name in sorted({n for a in code.assignments for n in ex.names_in(a.value)}):
-        values = items.columns.get(name)
-        if name == "NEWIND" or values is not None and np.any(values != values[record]):
-            raise code.refuse(f"CALLFL={code.calls} where the code reads {name}, which changes in time, is not imported.")
-
-
-def _remembers(code: Code) -> bool:
-    return any(unset(n) is not None for a in code.assignments for n in ex.names_in(a.value))
-
-
-def _doses_between(code: Code, items: Items) -> bool:
-    """Whether $PK would be called between records: at additional or lagged doses."""
-    return bool(np.any(items.column("ADDL") > 0)) or any(t.startswith("ALAG") for t in code.targets)
-
-
 # -- the walk ------------------------------------------------------------------------------------------------------
 
 
@@ -195,8 +170,9 @@ def _run(program: Program) -> None:
     outputs = [*structural, "Y", "F_FLAG"]
     aliases = _observed_at(program)
     read = set() if program.des is None else set().union(*(ex.names_in(a.value) for a in program.des.assignments), set())
-    first = walk(codes, n, items.value, outputs, aliases, also=read)
-    codes, program.held = with_memories(codes, first, set(items.columns))
+    first = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases, also=read)
+    codes, remembered = with_memories(codes, first, {*items.columns, *program.held})
+    program.held = program.held | remembered
     program.main, program.error = codes[0], codes[1] if len(codes) > 1 else None
     program.walked = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases, also=read)
     for record, name in first.stale:
