@@ -136,6 +136,7 @@ def test_an_encoder_of_images_is_trained_with_the_network(fit, tmp_path):
     assert again.objective == refit.objective
 
 
+@pytest.mark.slow
 def test_the_model_is_like_any_other(found, fit, tmp_path):
     refit = nlme.fit(found.model, fit.population, fixed=["shift"], progress=False)
     refit.save(tmp_path / "fit.nlme")

@@ -124,6 +124,7 @@ def test_importance_sampling_finds_the_integral():
     assert f"± {found.monte_carlo.error:.3g}" in repr(found)
 
 
+@pytest.mark.slow
 def test_one_node_is_the_conditional_method_with_interaction():
     one, focei = (nlme.evaluate(Decay(), decays(), m).subjects["objective"] for m in (nlme.AGQ(1), nlme.FOCEI()))
     np.testing.assert_allclose(one, focei, rtol=1e-12)

@@ -123,6 +123,7 @@ def test_what_is_no_uncertainty_is_said(fit, given, says):
         nlme.simulate(fit, key=1, uncertainty=given, eta="new", replicates=2)
 
 
+@pytest.mark.slow
 def test_a_covariance_that_is_missing_is_said(fit):
     with pytest.raises(nlme.FitError, match="needs a fit"):
         nlme.simulate(fit.model, fit.population, key=1, uncertainty="covariance", eta="new")

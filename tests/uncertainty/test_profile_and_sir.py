@@ -81,6 +81,7 @@ def test_unknown_parameters_are_named(fit, name, sentence):
         nlme.profile(fit, name)
 
 
+@pytest.mark.slow
 def test_sir_of_a_normal_likelihood_keeps_every_proposal(population):
     """With the mean alone estimated the likelihood is normal, and so is the proposal: all weights are equal."""
     fit = nlme.fit(one_way.OneWay(omega={"mu": 2.0}), population, fixed=["omega", "sd"], progress=False)
