@@ -56,6 +56,7 @@ def found(fit):
     return nlme.augment(fit, dict(width=4), inputs=("x", "z"), starts=2, strengths=(1.0, 3.0, 10.0), folds=4)
 
 
+@pytest.mark.slow
 def test_evidence_is_the_likelihood_of_a_gaussian_model(fit):
     """-2 log L of the evidence under other typical values and another Omega differs from the model's own by one constant."""
     evidence = evidence_of(fit)

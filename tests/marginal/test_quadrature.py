@@ -194,6 +194,7 @@ class Square(nlme.Model):
         return {"y": nlme.additive(ind.m**2, self.sd)}
 
 
+@pytest.mark.slow
 def test_bad_weights_are_said():
     """The few draws that land in the other mode are most of the sum: the tail of the weights betrays it (of seeds 0 to 11, ten have
     such draws and say so; where none lands there nothing can be seen)."""

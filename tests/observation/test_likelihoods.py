@@ -108,10 +108,10 @@ def test_derivatives_in_prediction_and_parameters_are_central_differences(name):
     np.testing.assert_allclose(ours[1], differences[1], rtol=1e-6, atol=1e-7)
 
 
-OTHER_SHAPES = [pytest.param(lam, marks=pytest.mark.slow) for lam in (1e-9, 1e-3, 1.0, 2.0 - 1e-9)]
+OTHER_SHAPES = [pytest.param(lam, marks=pytest.mark.slow) for lam in (0.0, 1e-9, 1e-3, 1.0, 2.0 - 1e-9)]
 
 
-@pytest.mark.parametrize("lam", [0.0, 2.0, *OTHER_SHAPES])
+@pytest.mark.parametrize("lam", [2.0, *OTHER_SHAPES])
 def test_shapes_are_smooth_through_their_limits(lam):
     def value(lam, y, build):
         return log_density(build(jnp.asarray(F), 0.3, lam).terms(Record(y, jnp.zeros(()), jnp.asarray(jnp.nan))))

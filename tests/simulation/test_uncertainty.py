@@ -35,6 +35,7 @@ def test_draws_from_the_covariance_have_it_and_stay_in_their_domains(fit):
     assert np.allclose(np.cov(u.T) / np.outer(sd, sd), exact / np.outer(sd, sd), atol=0.1)
 
 
+@pytest.mark.slow
 def test_vectors_that_are_all_the_estimate_change_no_number(fit):
     values = np.asarray(fit.inventory.natural(fit.model))
     same = pd.DataFrame([values, values], columns=fit.inventory.names)

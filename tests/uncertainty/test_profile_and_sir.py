@@ -31,6 +31,7 @@ def _exact_interval(y, of, target=3.841458820694124):
     return lambda low, high: brentq(lambda v: one_way.objective(y, *of(v)) - best - target, low, high, xtol=1e-12)
 
 
+@pytest.mark.slow
 def test_interval_of_the_mean(profile):
     y = one_way.values()
     exact, mu = _exact_interval(y, lambda v: one_way.estimates(y, mu=v)), y.mean()
