@@ -81,6 +81,7 @@ _HOMES = {
     "nlme.marginal.laplace": ("Laplace",),
     "nlme.marginal.quadrature": ("AGQ", "ImportanceSampling"),
     "nlme.marginal.pooled": ("NaivePooled",),
+    "nlme.marginal.variational": ("Variational",),
     "nlme.fitting.fit": ("fit",),
     "nlme.fitting.evaluated": ("evaluate",),
     "nlme.fitting.starts": ("starting_values",),

@@ -24,6 +24,7 @@ METHODS = {
     "imp": "ImportanceSampling",
     "saem": "SAEM",
     "pooled": "NaivePooled",
+    "variational": "Variational",
 }
 
 #: options of every command that reads data -> what they say

@@ -22,6 +22,7 @@ from nlme.fitting.kinks import moving_times
 from nlme.fitting.monte_carlo import MonteCarlo, monte_carlo
 from nlme.fitting.predictions import COLUMNS, prediction_table
 from nlme.fitting.scales import held_scales
+from nlme.fitting.tightness import Tightness, tightness
 from nlme.language.anatomy import MEMBER, OCCASION, rows_of
 from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
@@ -35,6 +36,7 @@ from nlme.marginal.objective import evaluate_subjects
 from nlme.marginal.quadrature import ImportanceSampling, Nodes
 from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation, hessians_at
+from nlme.marginal.variational import Variational
 from nlme.parameters.covariance import OCCASION as OCCASION_LEVEL
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory, ParameterRow
@@ -444,6 +446,21 @@ class Evaluated:
         if not isinstance(self.method, ImportanceSampling):
             return None
         return monte_carlo(self.method, self.model, self.layout, self.b)
+
+    @functools.cached_property
+    def tightness(self) -> Tightness | None:
+        """By how much the bound of :class:`nlme.Variational` lies above -2 log L; None of other methods, whose objective is no bound.
+
+        Raises
+        ------
+        ModelError
+            A mixture: the posteriors of its subpopulations have no common weights.
+        """
+        if not isinstance(self.method, Variational) or not self.effects:
+            return None
+        if self.layout.anatomy.mixture:
+            raise ModelError("The bound of a mixture has no tightness; compare with .by(nlme.ImportanceSampling()).")
+        return tightness(self.method, self.model, self.layout, self.b, self.objective)
 
     def _monte_carlo_problems(self) -> list[str]:
         return [] if self.monte_carlo is None else self.monte_carlo.problems([s.id for s in self.population])

@@ -66,8 +66,8 @@ def fit(
     ----------
     model : the model, its values the starting values
     population : the data
-    method : FO(), FOCE(), FOCEI() (the default), Laplace(), AGQ(), ImportanceSampling(), SAEM() or NaivePooled(); or
-        MAP(priors, method)
+    method : FO(), FOCE(), FOCEI() (the default), Laplace(), AGQ(), ImportanceSampling(), Variational(), SAEM() or
+        NaivePooled(); or MAP(priors, method)
     fixed : names of parameters to hold at their starting values: a field ("ka"), one element ("omega.ka"), a group ("omega").  The
         variance of a random effect that reaches the data through networks alone is held in any case (:mod:`nlme.fitting.scales`)
     priors : name -> NumPyro distribution (see :mod:`nlme.parameters.priors`), added to the search as -2 log prior: maximum a
