@@ -44,7 +44,9 @@ from nlme.parameters.inventory import Inventory, ParameterRow
 _FLAT = 0.1  # of the prior's curvature: by a second derivative of this size one subject's objective is 2.3 lower
 
 
-def evaluate(model: Model, population, method: Method | None = None, *, fixed: Iterable[str] = (), sharding=None) -> Evaluated:
+def evaluate(
+    model: Model, population, method: Method | None = None, *, fixed: Iterable[str] = (), eta=None, sharding=None
+) -> Evaluated:
     """The objective at the model's own values, with the mode of every subject; nothing is estimated.
 
     The values count as estimates found elsewhere: ``evaluate(...).covariance`` has the standard errors that they would have.
@@ -55,6 +57,10 @@ def evaluate(model: Model, population, method: Method | None = None, *, fixed: I
     population : the data (see :func:`nlme.read_nonmem`)
     method : any method of :func:`nlme.fit`; FOCEI() by default
     fixed : names of parameters that count as known; so do variances of exactly 0
+    eta : where the search for each subject's mode begins: a DataFrame with one row per subject in the order of the population
+        and a column per random effect, such as the ``eta`` of another evaluation; 0 by default.  The density of a subject may
+        have several modes, and the search ends at one near where it began.  A list of such frames (None: 0) begins from each of
+        them, and every subject has the mode of the highest density
     sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list.  What is computed
         does not depend on it.  The cores of a CPU are one device unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
 
@@ -72,12 +78,34 @@ def evaluate(model: Model, population, method: Method | None = None, *, fixed: I
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     inventory = inventory_of(method, model, (*fixed, *held_scales(model, layout.anatomy, fixed)))
     inventory = Inventory(model, inventory.with_blocks([*inventory.fixed, *inventory.without_variance(model)]))
-    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
-    at = evaluate_subjects(
-        method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
-    )
+    u, at = inventory.unconstrained(model), None
+    for begun in eta if isinstance(eta, (list, tuple)) else [eta]:
+        starts = _standardised(layout, model, begun)
+        found = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
+        at = found if at is None else _likelier(at, found)
     require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
     return Evaluated(**evaluated_fields(method, model, population, tuple(sorted(inventory.fixed)), at))
+
+
+def _standardised(layout: Layout, model: Model, eta) -> np.ndarray:
+    """(N, q) b of eta = L b, least in size where Omega is singular."""
+    effects = list(layout.anatomy.effects)
+    if eta is None:
+        return np.zeros((layout.n_subjects, len(effects)))
+    if list(eta.columns) != effects or len(eta) != layout.n_subjects or not np.isfinite(eta.to_numpy(dtype=float)).all():
+        raise ModelError(
+            f"eta: a DataFrame of finite numbers with {layout.n_subjects} rows and the columns {', '.join(effects)} is expected; "
+            f"got {len(eta)} rows and {', '.join(map(str, eta.columns))}."
+        )
+    return np.linalg.lstsq(np.asarray(layout.anatomy.cholesky(model)), eta.to_numpy(dtype=float).T, rcond=None)[0].T
+
+
+def _likelier(at: Evaluation, other: Evaluation) -> Evaluation:
+    """Of every subject the evaluation at the mode of the higher density."""
+    if at.given is not None:
+        raise ModelError("eta: one beginning of the modes is expected where subjects share the random effects of a site.")
+    better = (other.joint < at.joint - 1e-6) & other.converged & jnp.isfinite(other.value)
+    return jax.tree.map(lambda x, y: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), y, x), at, other)
 
 
 class _Modes:

@@ -9,11 +9,12 @@ import pytest
 
 from nlme.errors import ModelError
 from nlme.exchange.nonmem.abbreviated import code_of, expression_of
+from nlme.exchange.nonmem.abbreviations import Abbreviations
 from nlme.exchange.nonmem.records import records_of
 
 
 def code(text: str, abbreviations=None):
-    return code_of(records_of(f"$PK\n{text}", "run.mod")[0], abbreviations or {})
+    return code_of(records_of(f"$PK\n{text}", "run.mod")[0], Abbreviations(abbreviations or {}))
 
 
 def value(text: str, **names) -> float:

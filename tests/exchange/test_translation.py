@@ -2,53 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from control_streams import ONE, imported
 
 import nlme
 from nlme.errors import DataError, ModelError
 from nlme.exchange.nonmem.naming import unit_of
-
-DATA = """ID,TIME,AMT,DV,EVID,MDV,WT,OCC,DVID,NOTE
-1,0,100,.,1,1,70,1,0,5
-1,1,.,5.0,0,0,70,1,1,5
-1,2,.,4.0,0,0,70,1,2,5
-1,24,100,.,1,1,70,2,0,6
-1,25,.,6.0,0,0,70,2,1,6
-2,0,100,.,1,1,80,1,0,5
-2,1,.,5.5,0,0,80,1,1,5
-2,2,.,3.0,0,0,80,2,2,6
-"""
-HEAD = """$PROBLEM A drug
-$INPUT ID TIME AMT DV EVID MDV WT OCC DVID NOTE
-$DATA data.csv IGNORE=@
-"""
-ONE = (
-    HEAD
-    + """$SUBROUTINES ADVAN1 TRANS2
-$PK
-  TVCL = THETA(1)*(WT/70)**0.75
-  CL = TVCL*EXP(ETA(1))
-  V = THETA(2)
-  S1 = V
-$ERROR
-  IPRED = F
-  Y = IPRED*(1 + EPS(1)) + EPS(2)
-$THETA (0, 2) ; CL [L/h]
-  (0, 20) ; Volume of distribution (L)
-$OMEGA 0.1
-$SIGMA 0.04 1 FIX
-$EST METHOD=1 INTER
-"""
-)
-
-
-def imported(folder: Path, stream: str, data: str = DATA):
-    (folder / "data.csv").write_text(data)
-    (folder / "run.mod").write_text(stream)
-    return nlme.from_nonmem(folder / "run.mod", evaluate=False)
 
 
 def test_the_file_is_one_that_a_person_would_write(tmp_path):
@@ -84,7 +44,7 @@ def test_command_line(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "2 subjects, FOCEI()" in done.output and "nlme fit run-nlme/model.py run-nlme/data.csv" in done.output
     assert sorted(p.name for p in (tmp_path / "run-nlme").iterdir()) == ["data.csv", "model.py"]
-    (tmp_path / "bad.mod").write_text(ONE.replace("$EST", "$PRIOR NWPRI\n$EST"))
+    (tmp_path / "bad.mod").write_text(ONE.replace("$EST", "$PRIOR TNPRI\n$EST"))
     done = CliRunner().invoke(commands.app, ["import", "bad.mod"])
     assert done.exit_code not in (0, 4) and "$PRIOR" in done.output + str(done.stderr)
 
@@ -247,7 +207,7 @@ def test_mixture(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("$EST", "$PRIOR NWPRI NTHETA=1\n$EST", r"run\.mod, line 17, \$PRIOR: a prior"),
+        ("$EST", "$PRIOR TNPRI\n$EST", r"run\.mod, line 17, \$PRIOR: TNPRI"),
         ("ADVAN1 TRANS2", "ADVAN1 TRANS4", "ADVAN1 with TRANS4 is not imported"),
         ("ADVAN1 TRANS2", "ADVAN9", "ADVAN9"),
         ("  V = THETA(2)\n", "", "V is .*never set|V is not set"),

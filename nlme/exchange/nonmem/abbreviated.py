@@ -1,7 +1,6 @@
 """Abbreviated code ($PK, $PRED, $DES, $ERROR, $MIX) read into assignments.
 
-Fortran's rules of precedence hold: ** from the right before a sign, a sign before nothing but + and -, relations before .NOT.,
-.AND., .OR.  What is not an assignment, an IF or an EXIT is refused with its line, unless it stands behind a condition that
+What is not an assignment, an IF or an EXIT is refused with its line, unless it stands behind a condition that
 never holds while a model is estimated (``IF (ICALL.EQ.4)``).
 """
 
@@ -9,32 +8,26 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nlme.exchange.nonmem import expressions as ex
+from nlme.exchange.nonmem.abbreviations import Abbreviations
+from nlme.exchange.nonmem.formulas import UNSET, Formula
 from nlme.exchange.nonmem.records import Record
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+(?:\.(?![A-Za-z]{2,5}\.)\d*)?|\.\d+)(?:[EeDd][+-]?\d+)?)"
-    r"|(?P<relation>\.(?:EQN?|NEN?|LT|LE|GT|GE|AND|OR|NOT|TRUE|FALSE|EQV|NEQV)\.)"
-    r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<sign>\*\*|==|/=|<=|>=|[-+*/()=,<>]))",
-    re.IGNORECASE,
-)
-_RELATIONS = {
-    ".EQ.": ast.Eq, "==": ast.Eq, ".EQN.": ast.Eq, ".NE.": ast.NotEq, "/=": ast.NotEq, ".NEN.": ast.NotEq, ".LT.": ast.Lt,
-    "<": ast.Lt, ".LE.": ast.LtE, "<=": ast.LtE, ".GT.": ast.Gt, ">": ast.Gt, ".GE.": ast.GtE, ">=": ast.GtE,
-}  # fmt: skip
-_ARRAYS = ("THETA", "ETA", "EPS", "ERR", "A", "DADT", "A_0", "P", "COM", "OMEGA", "SIGMA", "MTIME", "MNEXT", "MPAST", "MIXP")
 _WHILE_ESTIMATED = {"ICALL": 2, "A_0FLG": 1, "NPDE_MODE": 0}  # what these are while a model is estimated, and at its start
-_UNSET = "<unset>"  # before the name of a variable that no branch has set
+EVERY_RECORD = -1
+_PROTOCOLS = (
+    (r"CALLFL=-2|NON-?EVENT|ADDITIONAL(ORLAGGED)?|ADDITIONALANDLAGGED.*", -2), (r"CALLFL=-1|EVERY(EVENT)?S?", EVERY_RECORD),
+    (r"CALLFL=0|NEW(EVENT)?TIME|OBS(ERVATIONS?)?(EVENTS?|ONLY)?|ONLYOBS(ERVATIONS?)?", 0),
+    (r"CALLFL=\+?1|ONCE.*", 1),
+)  # fmt: skip
+#: verbatim code that computes nothing: where it stands, declarations, the most steps of the integrator (IMAX of PRCOMG)
+_DECLARES = re.compile(
+    r'"(!.*|FIRST|MAIN|LAST|COMMON/PRCOMG/[A-Z0-9,]*|(INTEGER|REAL|LOGICAL|DOUBLEPRECISION)(::)?[A-Z][A-Z0-9,]*|IMAX=\d+)?'
+)
 _SHORT = 400  # nodes of a block that is written as one choice for each variable
 _BEFORE = "_BEFORE"  # behind the name of a variable as it was before a block
-
-
-def unset(name: str) -> str | None:
-    """The variable of which this is the marker that no branch has set it; None for any other name."""
-    return name.removeprefix(_UNSET) if name.startswith(_UNSET) else None
 
 
 @dataclass(frozen=True)
@@ -64,12 +57,17 @@ class Condition:
 
 @dataclass
 class Code:
-    """What one record of abbreviated code does, as assignments in order; exits are kept by their line only."""
+    """What one record of abbreviated code does, as assignments in order; exits are kept by their line only.
+
+    ``calls`` is CALLFL: -2 between the records too, -1 with every record, 0 with observations ($ERROR) or new times ($PK) only,
+    1 once for each individual.
+    """
 
     record: Record
     assignments: list[Assignment]
     exits: list[int] = field(default_factory=list)
     texts: dict[int, str] = field(default_factory=dict)
+    calls: int = EVERY_RECORD
 
     def refuse(self, what: str, line: int | None = None):
         return self.record.refuse(what, line)
@@ -79,23 +77,24 @@ class Code:
         return {a.target for a in self.assignments}
 
 
-def code_of(record: Record, abbreviations: Mapping[str, str]) -> Code:
-    """The assignments of a record; ``abbreviations`` are those of $ABBR REPLACE.
+def code_of(record: Record, abbreviations: Abbreviations) -> Code:
+    """The assignments of a record; ``abbreviations`` are those of $ABBR REPLACE and $MODEL.
 
     Raises
     ------
     ModelError
         What is no assignment, IF or EXIT, or does not parse; with its line.
     """
-    statements = _Reader(record, abbreviations).statements()
-    code = Code(record, [])
+    reader = _Reader(record, abbreviations)
+    statements = reader.statements()
+    code = Code(record, [], calls=reader.calls)
     _flatten(statements, code, code.assignments, set())
     return code
 
 
 def expression_of(record: Record, text: str, line: int) -> ast.expr:
     """A single expression or condition."""
-    return _Expression(record, text, line, {}).whole()
+    return Formula(record, text, line, Abbreviations()).whole()
 
 
 # -- lines ---------------------------------------------------------------------------------------------------------
@@ -104,10 +103,11 @@ def expression_of(record: Record, text: str, line: int) -> ast.expr:
 class _Reader:
     """The lines of a record as nested statements."""
 
-    def __init__(self, record: Record, abbreviations: Mapping[str, str]):
+    def __init__(self, record: Record, abbreviations: Abbreviations):
         self._record, self._abbreviations = record, abbreviations
         self._lines = list(_joined(record))
         self._at = 0
+        self.calls = EVERY_RECORD
 
     def statements(self) -> list:
         found = self._until(())
@@ -133,8 +133,9 @@ class _Reader:
         if not plain:
             return []
         if re.match(r"\(.*\)$", plain) or re.match(r"(CALLFL|COMRES)=", plain):
-            # when the code is called: at every event, or at doses between records too, which use the next record's values
-            return [Other(text.strip(), number)] if re.search(r"CALLFL=(0|1)|ONCE|ADDITIONAL|NEWTIME", plain) else []
+            return self._protocol(number, text.strip(), plain.strip("()"))
+        if text.lstrip().startswith('"') and _DECLARES.fullmatch(plain):
+            return []
         if text.lstrip().startswith('"') or re.match(r"(CALL[A-Z]|DOWHILE|ENDDO|RETURN|WRITE|PRINT|OPEN|CLOSE|REWIND)", plain):
             if re.match(r"DOWHILE", plain):
                 return [Other(text.strip(), number), *self._loop()]
@@ -148,6 +149,16 @@ class _Reader:
         if not equals:
             raise self._record.refuse(f"{text.strip()!r} is no statement that is known here.", number)
         return [Assignment(self._target(left, number), self._expression(right, number), number)]
+
+    def _protocol(self, number: int, text: str, plain: str) -> list:
+        """When the code is called."""
+        if re.fullmatch(r"COMRES=-?\d+", plain):
+            return []
+        found = next((calls for pattern, calls in _PROTOCOLS if re.fullmatch(pattern, plain)), None)
+        if found is None:
+            raise self._record.refuse(f"{text} is no calling protocol that is known here.", number)
+        self.calls = found
+        return []
 
     def _loop(self) -> list:
         while self._at < len(self._lines):
@@ -188,7 +199,7 @@ class _Reader:
         return node.id
 
     def _expression(self, text: str, number: int) -> ast.expr:
-        return _Expression(self._record, text, number, self._abbreviations).whole()
+        return Formula(self._record, text, number, self._abbreviations).whole()
 
 
 def _joined(record: Record):
@@ -224,139 +235,6 @@ def _closing(text: str, start: int) -> int | None:
         if depth == 0:
             return k
     return None
-
-
-# -- expressions ---------------------------------------------------------------------------------------------------
-
-
-class _Expression:
-    """One expression by recursive descent."""
-
-    def __init__(self, record: Record, text: str, line: int, abbreviations: Mapping[str, str]):
-        self._record, self._text, self._line, self._abbreviations = record, text, line, abbreviations
-        self._tokens = self._cut(text)
-        self._at = 0
-
-    def whole(self) -> ast.expr:
-        found = self._or()
-        if self._at < len(self._tokens):
-            raise self._wrong(f"{self._tokens[self._at]!r} is not expected")
-        return found
-
-    def _wrong(self, why: str):
-        return self._record.refuse(f"{self._text.strip()!r}: {why}.", self._line)
-
-    def _cut(self, text: str) -> list[str]:
-        tokens, at = [], 0
-        while at < len(text.rstrip()):
-            match = _TOKEN.match(text, at)
-            if match is None:
-                raise self._wrong(f"{text[at:].strip()[:1]!r} is not known in an expression")
-            tokens.append(match[0].strip().upper())
-            at = match.end()
-        return tokens
-
-    def _next(self) -> str:
-        return self._tokens[self._at] if self._at < len(self._tokens) else ""
-
-    def _take(self, *wanted: str) -> str:
-        token = self._next()
-        if wanted and token not in wanted:
-            raise self._wrong(f"{' or '.join(wanted)} is expected" + (f" before {token!r}" if token else " at the end"))
-        self._at += 1
-        return token
-
-    def _or(self) -> ast.expr:
-        found = self._and()
-        while self._next() == ".OR.":
-            self._take()
-            found = ex.call("jnp.logical_or", found, self._and())
-        return found
-
-    def _and(self) -> ast.expr:
-        found = self._not()
-        while self._next() == ".AND.":
-            self._take()
-            found = ex.call("jnp.logical_and", found, self._not())
-        return found
-
-    def _not(self) -> ast.expr:
-        if self._next() == ".NOT.":
-            self._take()
-            return ex.call("jnp.logical_not", self._not())
-        return self._relation()
-
-    def _relation(self) -> ast.expr:
-        left = self._sum()
-        if self._next() in _RELATIONS:
-            kind = _RELATIONS[self._take()]
-            return ast.Compare(left, [kind()], [self._sum()])
-        return left
-
-    def _sum(self) -> ast.expr:
-        sign = self._take() if self._next() in ("+", "-") else "+"
-        found = self._product()
-        found = ex.negative(found) if sign == "-" else found
-        while self._next() in ("+", "-"):
-            kind = ast.Add if self._take() == "+" else ast.Sub
-            found = ast.BinOp(found, kind(), self._product())
-        return found
-
-    def _product(self) -> ast.expr:
-        found = self._signed()
-        while self._next() in ("*", "/"):
-            kind = ast.Mult if self._take() == "*" else ast.Div
-            found = ast.BinOp(found, kind(), self._signed())
-        return found
-
-    def _signed(self) -> ast.expr:
-        """A power, with the sign that compilers take before a factor (``2*-X``)."""
-        if self._next() in ("+", "-"):
-            return ex.negative(self._signed()) if self._take() == "-" else self._signed()
-        base = self._atom()
-        if self._next() == "**":
-            self._take()
-            return ast.BinOp(base, ast.Pow(), self._signed())
-        return base
-
-    def _atom(self) -> ast.expr:
-        token = self._take()
-        if token == "(":
-            found = self._or()
-            self._take(")")
-            return found
-        if token in (".TRUE.", ".FALSE."):
-            return ast.Constant(token == ".TRUE.")
-        if re.match(r"[\d.]", token):
-            text = token.replace("D", "E")
-            return ex.number(int(text) if text.isdigit() else float(text))
-        if re.match(r"[A-Z_]", token):
-            return self._named(token)
-        raise self._wrong(f"{token!r} is not expected" if token else "it ends too early")
-
-    def _named(self, word: str) -> ast.expr:
-        if self._next() != "(":
-            return ex.name(self._abbreviations.get(word, word))
-        if word in ex.FUNCTIONS:
-            return ex.call(ex.FUNCTIONS[word], *self._arguments())
-        indices = [ast.unparse(a).replace(" ", "") for a in self._arguments()]
-        word = "EPS" if word == "ERR" else word
-        inside = f"{word}({','.join(indices)})"
-        inside = self._abbreviations.get(inside, inside)
-        if word not in _ARRAYS:
-            raise self._wrong(f"{word}(...) is no function that is known here")
-        if not re.fullmatch(r"[A-Z_0-9]+\(\d+(,\d+)?\)", inside):
-            raise self._wrong(f"the index of {inside} is no number")
-        return ex.name(inside)
-
-    def _arguments(self) -> list[ast.expr]:
-        self._take("(")
-        found = [self._or()]
-        while self._next() == ",":
-            self._take()
-            found.append(self._or())
-        self._take(")")
-        return found
 
 
 # -- IF into where -------------------------------------------------------------------------------------------------
@@ -412,7 +290,7 @@ def _one_by_one(statement: Condition, blocks: list, out: list[Assignment], known
         _append(out, known, name, holds, statement.line)
         before.append(ex.name(name))
         for a in own:
-            earlier = ex.name(a.target if a.target in known else _UNSET + a.target)
+            earlier = ex.name(a.target if a.target in known else UNSET + a.target)
             _append(out, known, a.target, ex.where(ex.name(name), a.value, earlier), a.line)
 
 
@@ -429,7 +307,7 @@ def _together(statement: Condition, blocks: list, out: list[Assignment], known: 
                 out.append(Assignment(target + _BEFORE, ex.name(target), statement.line))
                 known.add(target + _BEFORE)
     for target in targets:
-        earlier = ex.name(target if target in known else _UNSET + target)
+        earlier = ex.name(target if target in known else UNSET + target)
         value: ast.expr = earlier
         for test, values in reversed(blocks):
             here = values[target][0] if target in values else earlier

@@ -44,8 +44,8 @@ def resolved(others: dict[str, str], name: str) -> str:
 
 
 def without_aliases(assignments: list[Assignment], later: bool = True) -> list[Assignment]:
-    """The same with aliases (but Y) replaced by what they stand for."""
-    found = {n: o for n, o in aliases(assignments, later).items() if n != "Y"}
+    """The same with aliases (but Y and the rates) replaced by what they stand for."""
+    found = {n: o for n, o in aliases(assignments, later).items() if n != "Y" and not n.startswith("DADT(")}
     by = {n: ex.name(resolved(found, n)) for n in found}
     return [Assignment(a.target, ex.replaced(a.value, by), a.line) for a in assignments if a.target not in found]
 

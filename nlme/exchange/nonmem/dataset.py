@@ -88,17 +88,24 @@ def read_data(records: list[Record], columns: list[Column], folder: Path) -> pd.
     path, rest = _file(record, folder)
     reading = _reading(record, rest)
     lines = _text(path).splitlines()
-    cells, rows = [], []
+    cells, rows, read, first = [], [], 0, []
+    like = next((k for k, c in enumerate(columns) if reading.like in c.names), None)
+    if reading.like and like is None:
+        raise record.refuse(f"RECORDS={reading.like} is no item of $INPUT.")
     for number, line in enumerate(lines, start=1):
         if not line.strip() or reading.skips(line):
             continue
+        read += 1
+        if reading.most and read > reading.most:
+            break
         parts = _cells(line)
         parts = (parts + [""] * len(columns))[: len(columns)]
+        if reading.like and read > 1 and parts[like] != first[like]:
+            break
+        first = first or parts
         if reading.keeps(record, parts, columns, path, number):
             cells.append(parts)
             rows.append(number)
-            if reading.most and len(rows) >= reading.most:
-                break
     if not rows:
         raise DataError(f"{path.name}: no row is left after IGNORE and ACCEPT of {record.file}, line {record.line}.")
     frame = {}
@@ -117,6 +124,7 @@ class _Rows:
     accepted: tuple[str, ...] = ()
     null: float = 0.0
     most: int = 0
+    like: str = ""  # RECORDS=label: as long as this item has the first record's value
 
     def skips(self, line: str) -> bool:
         first = line[:1] if self.mark != "@" else line.lstrip()[:1]
@@ -190,14 +198,14 @@ def _reading(record: Record, rest: str) -> _Rows:
         plain = plain.replace(mark[0], " ")
     if found.ignored and found.accepted:
         raise record.refuse("IGNORE and ACCEPT lists together are not allowed.")
-    null, most = option(plain, "NULL"), option(plain, "RECORDS", "RECS")
+    null, most = option(plain, "NULL"), option(plain, "RECORDS", "RECS", "NRECORDS", "NRECS")
     if null is not None:
         found = replace(found, null=_number_or_none(null) if _number_or_none(null) is not None else 0.0)
-    if most is not None:
-        if not most.isdigit():
-            raise record.refuse(f"RECORDS={most} is not imported.")
+    if most is not None and most.isdigit():
         found = replace(found, most=int(most))
-    left = re.sub(r"\b(NULL|RECORDS|RECS|REC|RECO|LRECL|BLANKOK|WIDE|REWIND|NOREWIND|NOWIDE|CHECKOUT)\b(\s*=\s*\S+)?", " ", plain,
+    elif most is not None:
+        found = replace(found, like="ID" if most.upper() in ("IR", "INDREC", "INDIVIDUALRECORD") else most.upper())
+    left = re.sub(r"\b(NULL|N?RECORDS|N?RECS|REC|RECO|LRECL|BLANKOK|WIDE|REWIND|NOWIDE|CHECKOUT|NOOPEN)\b(\s*=\s*\S+)?", " ", plain,
                   flags=re.IGNORECASE)  # fmt: skip
     left = left.replace(",", " ").strip()
     if left:

@@ -51,15 +51,15 @@ class Block:
         return tuple(range(self.first, self.first + self.size))
 
 
-def thetas_of(records: list[Record]) -> list[Theta]:
-    """All fixed effects in order.
+def thetas_of(records: list[Record], name: str = "THETA") -> list[Theta]:
+    """All fixed effects in order (or the values of another record that is written like $THETA).
 
     Raises
     ------
     ModelError
         A form of $THETA that is not known.
     """
-    return [theta for record in of_name(records, "THETA") for theta in _thetas(record)]
+    return [theta for record in of_name(records, name) for theta in _thetas(record)]
 
 
 def _thetas(record: Record) -> list[Theta]:

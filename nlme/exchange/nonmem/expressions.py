@@ -41,6 +41,23 @@ def where(condition: ast.expr, yes: ast.expr, no: ast.expr) -> ast.expr:
     return yes if same(yes, no) else call(WHERE, condition, yes, no)
 
 
+_SMALL = 2.8e-103  # SMALLZ of NONMEM's protected functions
+#: protected function -> what it is within its bounds: Guide VIII, "protect functions"
+PROTECTED = {
+    "PEXP": lambda x: call("jnp.exp", call("jnp.minimum", x, number(100.0))),
+    "PLOG": lambda x: call("jnp.log", call("jnp.maximum", x, number(_SMALL))),
+    "PLOG10": lambda x: call("jnp.log10", call("jnp.maximum", x, number(_SMALL))),
+    "PSQRT": lambda x: call("jnp.sqrt", call("jnp.maximum", x, number(0.0))),
+    "PDZ": lambda x: ast.BinOp(number(1), ast.Div(), x),
+    "PZR": lambda x: x,
+    "PNP": lambda x: call("jnp.maximum", x, number(_SMALL)),
+    "PHE": lambda x: call("jnp.minimum", x, number(100.0)),
+    "PNG": lambda x: call("jnp.maximum", x, number(0.0)),
+    "PTAN": lambda x: call("jnp.tan", x),
+    "PATAN": lambda x: call("jnp.arctan", x),
+}
+
+
 def same(a: ast.expr, b: ast.expr) -> bool:
     return ast.dump(a) == ast.dump(b)
 

@@ -10,7 +10,7 @@ import types
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,19 +18,18 @@ from nlme.data.population import Population
 from nlme.data.readers import read_nonmem
 from nlme.data.violations import DataWarning
 from nlme.errors import DataError, FitError, ModelError, NLMEError
-from nlme.exchange.nonmem.items import population_frame
+from nlme.exchange.nonmem.estimation import compared, estimations_of
+from nlme.exchange.nonmem.items import labels_of, population_frame
 from nlme.exchange.nonmem.methods import Writer, Written
-from nlme.exchange.nonmem.program import Program, estimation_of, program_of
+from nlme.exchange.nonmem.program import Program, program_of
 from nlme.exchange.nonmem.records import of_name
 from nlme.exchange.nonmem.results import NonmemResults, Step, read_nonmem_results
 from nlme.exchange.nonmem.source import Source, source_of
 from nlme.exchange.nonmem.symbols import Symbols, symbols_of
-from nlme.fitting.evaluated import Evaluated, evaluate
+from nlme.fitting.evaluated import Evaluated
+from nlme.fitting.evaluated import evaluate as nlme_evaluate
 from nlme.language.model import Model
 from nlme.marginal.base import Method
-from nlme.marginal.first_order import FO
-from nlme.marginal.foce import FOCE, FOCEI
-from nlme.marginal.laplace import Laplace
 from nlme.marginal.pooled import NaivePooled
 from nlme.marginal.quadrature import ImportanceSampling
 
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 AGREES = 0.01  # of the objective
-_MONTE_CARLO = ("IMP", "IMPMAP")
+_MOST_EFFECTS = 6  # along which the modes of subjects are searched
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,6 +55,8 @@ class Imported:
     reference : NONMEM's, None where there is none that compares
     evaluated : the evaluation itself
     results : what NONMEM wrote
+    tolerance : how far the objectives may be apart: 0.01, and where both are Monte-Carlo estimates four of their standard errors
+    priors : the prior of $PRIOR as far as nlme.fit(..., priors=) takes it: name of a parameter -> NumPyro distribution
     messages : what was left open, in sentences
     """
 
@@ -69,14 +70,16 @@ class Imported:
     reference: float | None
     evaluated: Evaluated | None
     results: NonmemResults | None
+    tolerance: float
+    priors: dict[str, Any]
     messages: tuple[str, ...]
 
     @property
     def agrees(self) -> bool | None:
-        """Whether both objectives agree to 0.01; None where they cannot be compared."""
+        """Whether both objectives agree within ``tolerance``; None where they cannot be compared."""
         if self.objective is None or self.reference is None:
             return None
-        return abs(self.objective - self.reference) <= AGREES
+        return abs(self.objective - self.reference) <= self.tolerance
 
     @property
     def subjects(self) -> pd.DataFrame:
@@ -143,24 +146,27 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
     written = Writer(program, symbols).write()
     results = _results(path)
     messages = _exits(program)
-    step, method = _compared(program, written, results, messages)
+    step, method = compared(program, written, results, messages)
     if step is not None and (other := _not_of_this_run(program, step)):
         messages.append(f"{other}: these are results of another control stream, so they are not compared.")
         step = None
-    values = step.values if step is not None else {}
+    values = _estimates(program, step, results) if step is not None else {}
     origin = f"Values are NONMEM's estimates ({step.title})." if values else "Values are the initial ones of the control stream."
     source = source_of(program, symbols, written, values, origin)
     model = _instance(source)
-    population = _population(program, symbols, written)
+    population = _observed(_population(program, symbols, written), messages)
     if not written.etas and not isinstance(method, NaivePooled):
         method = NaivePooled()
+    reference = step.objective if step is not None and step.column == "OBJ" else None
     done = None
     if evaluate:
         done = _evaluated(model, population, method, source.fixed, messages)
-    reference = step.objective if step is not None and step.column == "OBJ" else None
+        done = _at_their_modes(done, results, symbols, program, reference, messages)
+    objective = None if done is None else float(done.objective)
+    priors = _priors(program, symbols, written, messages)
     imported = Imported(
-        model, population, method, source.fixed, source.text, path.name, None if done is None else float(done.objective),
-        reference if done is not None else None, done, results, (),
+        model, population, method, source.fixed, source.text, path.name, objective, reference if done is not None else None,
+        done, results, _tolerance(done, program, messages), priors, (),
     )  # fmt: skip
     _count(imported, program, messages)
     _compare(imported, program, messages)
@@ -182,47 +188,40 @@ def _results(path: Path) -> NonmemResults | None:
         raise
 
 
-_METHODS = {"FO": lambda inter: FO(), "FOCE": lambda inter: FOCEI() if inter else FOCE(), "LAPLACE": lambda inter: Laplace()}
+def _estimates(program: Program, step: Step, results: NonmemResults) -> dict[str, float]:
+    """The step's values; of a listing, which shows three digits, the declared value where it shows the same."""
+    if any(name.lower().endswith(".ext") for name in results.files):
+        return step.values
+    declared = {f"THETA{k}": theta.value for k, theta in enumerate(program.thetas, start=1)}
+    for name, blocks in (("OMEGA", program.omegas), ("SIGMA", program.sigmas)):
+        for block in blocks:
+            for i, row in enumerate(block.matrix):
+                declared |= {f"{name}({block.first + i},{block.first + j})": float(v) for j, v in enumerate(row[: i + 1])}
+    same = {name for name, value in step.values.items() if name in declared and f"{declared[name]:.2E}" == f"{value:.2E}"}
+    return {name: declared[name] if name in same else value for name, value in step.values.items()}
 
 
-def _compared(
-    program: Program, written: Written, results: NonmemResults | None, messages: list[str]
-) -> tuple[Step | None, Method]:
-    """The step whose objective can be compared (the last whose method exists here), and its method."""
-    records = of_name(program.records, "ESTIMATION")
-    kinds = []
-    inherited = ""
-    for record in records:
-        inherited = f"{inherited} {record.text}" if not kinds else record.text
-        kinds.append(estimation_of(record))
-    if not kinds:
-        messages.append("There is no $ESTIMATION: the method is FOCEI.")
-        return (results.steps[-1] if results and results.steps else None), FOCEI()
-    steps = list(results.steps) if results else []
-    if results is not None and len(steps) != len(kinds):
-        steps = steps[-len(kinds) :]
-    pairs = list(zip(kinds, steps, strict=False)) or [(kind, None) for kind in kinds]
-    for (method, inter), step in reversed(pairs):
-        if method in _METHODS and (step is None or step.objective is not None):
-            if method == "LAPLACE" and not inter and not _constant_variance(written):
-                messages.append(
-                    "LAPLACE without INTERACTION takes the residual variance at eta = 0, and Laplace() does not: not compared."
-                )
-                return _without_objective(step), Laplace()
-            if method == "FO" and inter:
-                messages.append("FO with INTERACTION is not computed here, FO() is without: not compared.")
-                return _without_objective(step), FO()
-            return step, _METHODS[method](inter)
-    (method, _), step = pairs[-1]
-    if method in _MONTE_CARLO:
-        messages.append(
-            f"METHOD={method} is a Monte-Carlo estimate of the objective; compare it with a tolerance of its own error."
-        )
-        return step, ImportanceSampling()
-    messages.append(
-        f"METHOD={method}: its objective is not the marginal likelihood's, so it is not compared; the method here is FOCEI."
-    )
-    return _without_objective(step), FOCEI()
+def _tolerance(done: Evaluated | None, program: Program, messages: list[str]) -> float:
+    if done is None or not isinstance(done.method, ImportanceSampling):
+        return AGREES
+    ratio = done.method.samples / max(e.samples for e in estimations_of(program.records))
+    tolerance = AGREES + 4.0 * done.monte_carlo.error * float(np.sqrt(1.0 + ratio))
+    messages.append(f"Both objectives are Monte-Carlo estimates; within {tolerance:.3g} of each other they agree.")
+    return tolerance
+
+
+def _priors(program: Program, symbols: Symbols, written: Written, messages: list[str]) -> dict[str, Any]:
+    if program.prior is None:
+        return {}
+    fixed = {k for k, theta in enumerate(program.thetas, start=1) if theta.fixed}
+    theta = {k: name for k, name in symbols.theta.items() if k in written.thetas}
+    eta = {k: name for k, name in symbols.eta.items() if k in written.etas}
+    found, left = program.prior.distributions(theta, eta, fixed)
+    left += [f"${r.name}" for r in of_name(program.records, "OLKJDF", "OVARF", "SLKJDF", "SVARF", "TTDF")]
+    messages.append("The prior is no part of the model: nlme.fit(..., priors=run.priors)." if found else "The prior is left out.")
+    if left:
+        messages.append(f"No prior here: {', '.join(left)}.")
+    return found
 
 
 def _not_of_this_run(program: Program, step: Step) -> str:
@@ -234,20 +233,12 @@ def _not_of_this_run(program: Program, step: Step) -> str:
         max((int(m[1]) for n in step.values if (m := re.match(rf"{kind}\((\d+),", n))), default=0) for kind in ("OMEGA", "SIGMA")
     )
     ours = len(program.thetas), sum(b.size for b in program.omegas), sum(b.size for b in program.sigmas)
-    if ours[0] == theirs and theirs_eta in (ours[1], 0) and theirs_eps in (ours[2], 0):
+    behind = program.prior.behind if program.prior else (0, 0, 0)  # of a prior, which an .ext file lists too
+    possible = [(n, n + more) for n, more in zip(ours, behind, strict=True)]
+    if theirs in possible[0] and theirs_eta in (*possible[1], 0) and theirs_eps in (*possible[2], 0):
         return ""
     found = f"{theirs} THETA, {theirs_eta} ETA and {theirs_eps} EPS"
     return f"The results have {found}, the control stream {ours[0]}, {ours[1]} and {ours[2]}"
-
-
-def _without_objective(step: Step | None) -> Step | None:
-    return None if step is None else Step(step.number, step.title, step.values, None, step.errors, step.column)
-
-
-def _constant_variance(written: Written) -> bool:
-    """Whether no residual variance depends on anything."""
-    texts = written.endpoints.values()
-    return all(t.startswith("nlme.loglik(") or re.fullmatch(r"nlme\.additive\(.*, self\.\w+\)", t) for t in texts)
 
 
 def _instance(source: Source) -> Model:
@@ -285,22 +276,81 @@ def _population(program: Program, symbols: Symbols, written: Written) -> Populat
         )  # fmt: skip
 
 
+def _observed(population: Population, messages: list[str]) -> Population:
+    """The subjects with observations: of one without, NONMEM's part of the objective is 0, and nlme's fits refuse it."""
+    without = [str(s.id) for s in population.subjects if not s.n_observations]
+    if without:
+        some = ", ".join(without[:8]) + (f" and {len(without) - 8} more" if len(without) > 8 else "")
+        messages.append(f"Left out, as they have no observations (NONMEM counts 0 for them): {some}.")
+    return population.filter(lambda s: s.n_observations > 0) if without else population
+
+
 def _evaluated(model: Model, population: Population, method: Method, fixed, messages: list[str]) -> Evaluated | None:
     try:
-        return evaluate(model, population, method, fixed=[name for name in fixed])
+        return nlme_evaluate(model, population, method, fixed=fixed)
     except NLMEError as error:
         messages.append(f"The objective could not be evaluated: {error}")
         return None
 
 
-def _theirs(results: NonmemResults | None, population: Population) -> np.ndarray:
-    out = np.full(len(population.ids), np.nan)
+def _at_their_modes(
+    done: Evaluated | None, results: NonmemResults | None, symbols: Symbols, program: Program, reference: float | None,
+    messages: list[str],
+) -> Evaluated | None:  # fmt: skip
+    """Where the objectives differ: the evaluation that agrees, whose modes are searched from NONMEM's or are the best of several.
+
+    The density of a subject's effects may have several modes (absorption and elimination exchanged, censored values); from 0 the
+    search may end at another one than NONMEM's, whose search went on from iteration to iteration.
+    """
+    alike = done is None or reference is None or abs(done.objective - reference) <= AGREES
+    if alike or program.occasional or isinstance(done.method, ImportanceSampling):
+        return done
+    for words, eta in _beginnings(done, results, symbols):
+        try:
+            there = nlme_evaluate(done.model, done.population, done.method, fixed=done.fixed, eta=eta)
+        except NLMEError:
+            continue
+        if abs(there.objective - reference) <= AGREES:
+            apart = np.abs(np.asarray(there.values) - np.asarray(done.values)) > AGREES / 10
+            several = [str(i) for i, other in zip(done.population.ids, apart, strict=True) if other]
+            messages.append(
+                f"The density of {', '.join(several)} has several modes; the objective is at {words}. "
+                f"Searched from eta = 0 it is {done.objective:.4f}."
+            )
+            return there
+    return done
+
+
+def _beginnings(done: Evaluated, results: NonmemResults | None, symbols: Symbols):
+    """Where else the modes may be searched from, in words and as frames: the .phi file's; a standard deviation along each effect."""
+    import pandas as pd
+
+    effects = list(done.effects)
+    columns = {f"ETA({k})": name for k, name in symbols.eta.items() if name in effects}
+    theirs = _of_phi(results, done.population, list(columns))
+    if theirs is not None and set(columns.values()) == set(effects) and np.isfinite(theirs.to_numpy(dtype=float)).all():
+        yield "those of the .phi file", theirs.rename(columns=columns)[effects]
+    if done.method.searches and len(effects) <= _MOST_EFFECTS and done.layout.sites is None:
+        factor = np.asarray(done.layout.anatomy.cholesky(done.model))
+        around = [sign * column for column in factor.T for sign in (1.0, -1.0)]
+        frames = [pd.DataFrame(np.tile(row, (len(done.values), 1)), columns=effects) for row in around]
+        yield "the highest of those that were found", [None, *frames]
+
+
+def _of_phi(results: NonmemResults | None, population: Population, columns: list[str]) -> pd.DataFrame | None:
+    """Columns of the last .phi table, a row for each subject of the population (NaN: not there); None without them."""
     if results is None or not results.phi:
-        return out
+        return None
     frame = results.phi[max(results.phi)]
-    if "OBJ" in frame and len(frame) == len(out):
-        out = frame["OBJ"].to_numpy(dtype=float)
-    return out
+    if not set(columns) <= set(frame.columns):
+        return None
+    frame = frame.set_index(np.array(labels_of(frame["ID"].to_numpy(dtype=float))))[columns]
+    return frame.reindex([str(i) for i in population.ids])
+
+
+def _theirs(results: NonmemResults | None, population: Population) -> np.ndarray:
+    found = _of_phi(results, population, ["OBJ"])
+    return np.full(len(population.ids), np.nan) if found is None else found["OBJ"].to_numpy(dtype=float)
 
 
 def _count(imported: Imported, program: Program, messages: list[str]) -> None:

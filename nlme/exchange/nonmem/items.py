@@ -98,11 +98,11 @@ def items_of(frame: pd.DataFrame, dates: dict[str, list[str]], predpp: bool, syn
     for other, own in synonyms.items():
         if own in columns:
             columns.setdefault(other, columns[own])
-    labels = _labels(ids[np.flatnonzero(np.diff(subject, prepend=-1))])
+    labels = labels_of(ids[np.flatnonzero(np.diff(subject, prepend=-1))])
     return Items(columns, frame["row"].to_numpy(), subject, labels, evid, mdv, time, amt)
 
 
-def _labels(ids: np.ndarray) -> list[str]:
+def labels_of(ids: np.ndarray) -> list[str]:
     """IDs as text; one that comes back after another is a further individual, 7 and 7_2."""
     count: dict[str, int] = {}
     out = []
@@ -146,13 +146,13 @@ def _hours(cell) -> float:
 
 
 def _day(cell: str, order: str) -> float:
-    parts = [p for p in re.split(r"[-/]", cell) if p]
+    parts = [p for p in re.split(r"\D+", cell) if p]
     try:
-        if len(parts) == 1:
-            return float(parts[0])
+        if re.fullmatch(r"[-+]?\d+", cell):
+            return float(cell)
         named = dict(zip(order if len(parts) == 3 else order.replace("y", ""), (int(p) for p in parts), strict=True))
         year = named.get("y", 2001)
-        year += 0 if year > 99 else (1900 if year >= 50 else 2000)
+        year += 0 if year > 99 else (1900 if year > 50 else 2000)
         return float(datetime.date(year, named["m"], named["d"]).toordinal())
     except (ValueError, KeyError):
         raise DataError(f"the date {cell!r} cannot be read.") from None

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import Assignment, Code, unset
+from nlme.exchange.nonmem.abbreviated import Assignment, Code
 from nlme.exchange.nonmem.assignments import aliases, alive, chosen, merged, resolved, without_aliases
+from nlme.exchange.nonmem.formulas import unset
 from nlme.exchange.nonmem.observed import Line, Observed
 from nlme.exchange.nonmem.program import Program
 from nlme.exchange.nonmem.structure import GENERAL, flows_of
@@ -94,6 +95,11 @@ class Writer:
                 raise self.program.main.refuse(f"{name} has no initial value.")
             self.out.thetas.add(k)
             return ex.name(f"self.{self.symbols.theta[k]}")
+        match = re.fullmatch(r"SIGMA\((\d+)(?:,(\d+))?\)", name)
+        if match and match[2] in (None, match[1]) and int(match[1]) in self.symbols.sigma:
+            sigma = self.symbols.sigma[int(match[1])]
+            self.out.sigmas |= {int(match[1])} if sigma else set()
+            return ex.power(ex.name(f"self.{sigma}"), ex.number(2)) if sigma else ex.number(1)
         return None
 
     def _eta(self, name: str) -> str | None:
@@ -154,6 +160,10 @@ class Writer:
 
     def _unknown(self, code: Code, name: str):
         line = next((a.line for a in code.assignments if name in ex.names_in(a.value)), code.record.line)
+        if re.match(r"M(TIME|PAST|NEXT|NOW|TDIFF)\b", name):
+            return code.refuse(f"{name}: model event times (MTIME) are not imported.", line)
+        if re.match(r"A\(\d+\)", name):
+            return code.refuse(f"{name}, an amount in the system, counts in ${code.record.name}, which is not imported.", line)
         return code.refuse(f"{name} is used and never set, nor is it a data item that is read.", line)
 
     # -- individual --------------------------------------------------------------------------------------------

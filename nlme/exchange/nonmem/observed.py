@@ -58,7 +58,7 @@ class Observed:
         lines: list[Line] = []
         local: set[str] = set()
         likelihood = self.endpoint.likelihood
-        values: dict[str, ast.expr] = {}
+        self.steps: list[tuple[str, ast.expr]] = []
         for a in kept[:-1]:
             mean, slopes = self._linear(a)
             self.errors[a.target] = slopes
@@ -71,15 +71,15 @@ class Observed:
             if name in before and before[name] != text:
                 name = self._rename(a.target, before)
             local.add(a.target)
-            values[a.target] = mean
+            self.steps.append((a.target, mean))
             lines.append((name, text))
         mean, slopes = self._linear(kept[-1])
         find = self._lookup(local)
-        self.mean, self.slopes, self.values, self.find = mean, slopes, values, find
+        self.mean, self.slopes, self.find = mean, slopes, find
         if likelihood:
             text = self._likelihood(mean, find, likelihood)
         else:
-            text = self._residual(mean, slopes, find, values)
+            text = self._residual(mean, slopes, find, _set_once(self.steps))
         lines = _used(lines, text)
         return lines, text
 
@@ -155,6 +155,7 @@ class Observed:
         program, symbols = self.program, self.writer.symbols
         if not slopes:
             raise self.code.refuse("Y has no residual error.")
+        self._require_variances(slopes)
         self._require_independent(slopes)
         self.writer.out.sigmas |= set(slopes)
 
@@ -244,15 +245,21 @@ class Observed:
         return self.program.items.columns["DV"][self.endpoint.records]
 
     def _expanded(self, node: ast.expr) -> ast.expr:
-        """An expression with the lines before it put in their places."""
-        while any(n in self.values for n in ex.names_in(node)):
-            node = ex.replaced(node, self.values)
+        """An expression with the lines before it put in their places, the last line first: a variable may be set again."""
+        for target, value in reversed(self.steps):
+            if target in ex.names_in(node):
+                node = ex.replaced(node, {target: value})
         return node
 
     def _shape(self, slope: ast.expr, mean: ast.expr) -> str:
         if ex.is_number(slope, 1):
             return "additive"
         return "proportional" if ex.same(slope, mean) else "other"
+
+    def _require_variances(self, slopes: dict[int, ast.expr]) -> None:
+        for k in slopes:
+            if not any(k in block.numbers for block in self.program.sigmas):
+                raise self.code.refuse(f"EPS({k}) has no variance: $SIGMA has none for it.")
 
     def _require_independent(self, slopes: dict[int, ast.expr]) -> None:
         for k in slopes:
@@ -262,6 +269,16 @@ class Observed:
                     raise self.code.record.refuse(
                         f"EPS({k}) and EPS({other}) are correlated and both in Y, which is not imported.", block.line
                     )
+
+
+def _set_once(steps: list[tuple[str, ast.expr]]) -> dict[str, ast.expr]:
+    """The variables whose value reads what it would read at the end: they and all that they read are set once, before them."""
+    targets = [target for target, _ in steps]
+    found: dict[str, ast.expr] = {}
+    for k, (target, value) in enumerate(steps):
+        if targets.count(target) == 1 and not ex.names_in(value) & set(targets[k:]):
+            found[target] = value
+    return found
 
 
 def text_of(node: ast.expr, find) -> str:

@@ -14,11 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import Assignment, Code, code_of
+from nlme.exchange.nonmem.abbreviated import EVERY_RECORD, Assignment, Code, code_of
+from nlme.exchange.nonmem.abbreviations import Abbreviations, abbreviations_of
 from nlme.exchange.nonmem.dataset import Column, columns_of, read_data
 from nlme.exchange.nonmem.declared import Block, Theta, blocks_of, thetas_of
+from nlme.exchange.nonmem.formulas import unset
 from nlme.exchange.nonmem.items import Items, items_of
-from nlme.exchange.nonmem.records import Record, has_word, of_name, option, records_of
+from nlme.exchange.nonmem.prior import Prior, with_prior
+from nlme.exchange.nonmem.records import Record, has_word, of_name, records_of
 from nlme.exchange.nonmem.structure import GENERAL, Compartments, compartments_of, flows_of
 from nlme.exchange.nonmem.walk import Walked, walk, with_memories
 
@@ -53,6 +56,7 @@ class Program:
     des: Code | None
     error: Code | None
     mix: Code | None
+    prior: Prior | None
     held: dict[str, np.ndarray]
     walked: Walked
     endpoints: list[Endpoint] = field(default_factory=list)
@@ -98,8 +102,9 @@ def program_of(path: Path) -> Program:
     """
     text = path.read_text(encoding="utf-8", errors="replace")
     records = records_of(text, path.name)
-    abbreviations = _abbreviations(records)
     compartments = compartments_of(records)
+    columns = columns_of(records)
+    abbreviations = abbreviations_of(records, {n for c in columns if not c.dropped for n in c.names}, compartments.declared)
     main = _only(records, "PK" if compartments.advan else "PRED", abbreviations)
     if main is None:
         raise records[0].refuse("there is neither $PRED nor $SUBROUTINES with $PK.")
@@ -109,42 +114,29 @@ def program_of(path: Path) -> Program:
     error = _only(records, "ERROR", abbreviations) if compartments.advan else None
     if compartments.advan and error is None:
         raise records[0].refuse("there is no $ERROR.")
-    columns = columns_of(records)
     items = _items(records, columns, path.parent, compartments)
-    _refuse_levels(records, columns, items)
+    if any(not c.dropped and c.name == "CALL" for c in columns):
+        raise of_name(records, "INPUT")[0].refuse("CALL is not imported.")
+    for code in (main, error):
+        if code is not None and code.calls != EVERY_RECORD:
+            _require_every_record(code, items)
+    prior, thetas, omegas, sigmas = with_prior(
+        records, thetas_of(records), blocks_of(records, "OMEGA"), blocks_of(records, "SIGMA")
+    )
     program = Program(
-        path.name, records, thetas_of(records), blocks_of(records, "OMEGA"), blocks_of(records, "SIGMA"), compartments, columns,
-        items, main, des, error, _only(records, "MIX", abbreviations), {}, Walked(),
+        path.name, records, thetas, omegas, sigmas, compartments, columns, items, main, des, error,
+        _only(records, "MIX", abbreviations), prior, {}, Walked(),
     )  # fmt: skip
     _run(program)
     return program
 
 
-def _only(records: list[Record], name: str, abbreviations: dict[str, str]) -> Code | None:
+def _only(records: list[Record], name: str, abbreviations: Abbreviations) -> Code | None:
     found = of_name(records, name)
     if not found:
         return None
-    if len(found) > 1:
-        raise found[1].refuse(f"a second ${name}.")
-    return code_of(found[0], abbreviations)
-
-
-def _abbreviations(records: list[Record]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for record in of_name(records, "ABBREVIATED"):
-        text = re.sub(r"\s*=\s*", "=", record.text)
-        for left, right in re.findall(r"REPLACE\s+([^\s=]+)\s*=\s*([^\s]+)", text, re.IGNORECASE):
-            left, right = left.upper().strip("\"'"), right.upper().strip("\"'")
-            if not re.fullmatch(r"[A-Z_]\w*(\(\w+\))?", left) or not re.fullmatch(r"[A-Z_]\w*(\(\d+\))?", right):
-                raise record.refuse(f"REPLACE {left}={right} is not imported.")
-            found[left] = right
-        rest = re.sub(r"REPLACE\s+[^\s=]+\s*=\s*[^\s]+", " ", text, flags=re.IGNORECASE)
-        for word in rest.split():
-            if not re.match(r"(COMRES|DERIV2|DERIV1|DECLARE|PROTECT|FASTDER|NOFASTDER|CHECKMU|NOCHECKMU)", word, re.IGNORECASE):
-                raise record.refuse(f"{word} is not imported.")
-            if re.match(r"DECLARE", word, re.IGNORECASE):
-                raise record.refuse("DECLARE is not imported.")
-    return found
+    whole = Record(name, tuple(line for record in found for line in record.lines), found[0].file)  # a second one goes on
+    return code_of(whole, abbreviations)
 
 
 def _items(records: list[Record], columns: list[Column], folder: Path, compartments: Compartments) -> Items:
@@ -157,13 +149,29 @@ def _items(records: list[Record], columns: list[Column], folder: Path, compartme
     return items_of(frame, dates, bool(compartments.advan), synonyms)
 
 
-def _refuse_levels(records: list[Record], columns: list[Column], items: Items) -> None:
-    if any(c.name == "L2" and not c.dropped for c in columns):
-        sigmas = blocks_of(records, "SIGMA")
-        if any(b.full and b.size > 1 for b in sigmas):
-            raise of_name(records, "SIGMA")[0].refuse("errors correlated between records by L2 are not imported.")
-    if any(not c.dropped and c.name == "CALL" for c in columns):
-        raise of_name(records, "INPUT")[0].refuse("CALL is not imported.")
+def _require_every_record(code: Code, items: Items) -> None:
+    """Refuse a calling protocol (CALLFL) by which the code would give anything else than when it is called with every record."""
+    called = np.diff(items.subject, prepend=-1) != 0
+    if code.record.name == "ERROR" and (code.calls == 1 or code.calls == 0 and _remembers(code)):
+        raise code.refuse(f"CALLFL={code.calls} is not imported where what the code sets on one record counts on others.")
+    if code.calls == 0 and code.record.name == "ERROR" or code.calls == -2 and not _doses_between(code, items):
+        return
+    if code.calls == 0:
+        called = called | (np.diff(items.time, prepend=0.0) != 0)
+    record = np.maximum.accumulate(np.where(called, np.arange(len(items)), 0))  # that with which the code was called last
+    for name in sorted({n for a in code.assignments for n in ex.names_in(a.value)}):
+        values = items.columns.get(name)
+        if name == "NEWIND" or values is not None and np.any(values != values[record]):
+            raise code.refuse(f"CALLFL={code.calls} where the code reads {name}, which changes in time, is not imported.")
+
+
+def _remembers(code: Code) -> bool:
+    return any(unset(n) is not None for a in code.assignments for n in ex.names_in(a.value))
+
+
+def _doses_between(code: Code, items: Items) -> bool:
+    """Whether $PK would be called between records: at additional or lagged doses."""
+    return bool(np.any(items.column("ADDL") > 0)) or any(t.startswith("ALAG") for t in code.targets)
 
 
 # -- the walk ------------------------------------------------------------------------------------------------------
@@ -178,10 +186,11 @@ def _run(program: Program) -> None:
     structural = program.structural()
     outputs = [*structural, "Y", "F_FLAG"]
     aliases = _observed_at(program)
-    first = walk(codes, n, items.value, outputs, aliases)
+    read = set() if program.des is None else set().union(*(ex.names_in(a.value) for a in program.des.assignments), set())
+    first = walk(codes, n, items.value, outputs, aliases, also=read)
     codes, program.held = with_memories(codes, first, set(items.columns))
     program.main, program.error = codes[0], codes[1] if len(codes) > 1 else None
-    program.walked = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases)
+    program.walked = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases, also=read)
     for record, name in first.stale:
         if name not in ("Y", "F_FLAG") or items.observed[record]:
             line = next(a.line for a in reversed(last.assignments + program.main.assignments) if a.target == name)
@@ -192,6 +201,29 @@ def _run(program: Program) -> None:
     _require_rates(program)
     _find_occasions(program)
     _find_endpoints(program)
+    _require_levels(program)
+
+
+def _require_levels(program: Program) -> None:
+    """Refuse observations of one L2 record whose residual errors are the same, or correlated: EPS is drawn once for it."""
+    items = program.items
+    if "L2" not in items.columns:
+        return
+    level = items.columns["L2"]
+    whole = np.cumsum((np.diff(level, prepend=np.nan) != 0) | (np.diff(items.subject, prepend=-1) != 0))
+    eps = {int(r): e.eps for e in program.endpoints for r in e.records}
+    drawn: dict[int, dict[int, int]] = {}  # L2 record -> number of an EPS -> the record that has it
+    for r in sorted(eps):
+        before = drawn.setdefault(int(whole[r]), {})
+        for k in eps[r]:
+            block, place = program.block_of(program.sigmas, k)
+            with_it = [o for o in before if o == k or o in block.numbers and block.matrix[place, o - block.first] != 0.0]
+            if with_it:
+                raise of_name(program.records, "INPUT")[0].refuse(
+                    f"L2: EPS({k}) on {items.where(r)} and EPS({with_it[0]}) on {items.where(before[with_it[0]])} are of one "
+                    "draw; errors correlated between records are not imported."
+                )
+        before |= dict.fromkeys(eps[r], r)
 
 
 def _require_rates(program: Program) -> None:
@@ -354,18 +386,3 @@ def _name_endpoints(program: Program) -> None:
             name = f"{name}_likelihood" if len(program.endpoints) > 1 else "dv"
         endpoint.name = name if name not in taken else f"{name}{k}"
         taken.add(endpoint.name)
-
-
-def estimation_of(record: Record) -> tuple[str, bool]:
-    """(method, interaction): FO, FOCE, LAPLACE, or another by its name."""
-    text = record.text.upper()
-    method = (option(text, "METHOD") or "0").upper()
-    inter = has_word(text, "INTERACTION", "INTER")
-    if has_word(text, "LAPLACIAN", "LAPLACE"):
-        return "LAPLACE", inter
-    if method in ("0", "ZERO", "FO"):
-        return "FO", inter
-    if method in ("1", "CONDITIONAL", "COND", "FOCE") or "CONDITIONAL".startswith(method):
-        other = next((w for w in ("HYBRID", "CENTERING") if re.search(rf"(?<!NO)\b{w}", text)), None)
-        return other or "FOCE", inter
-    return method, inter

@@ -17,9 +17,10 @@ _NAMES = {
     "SIGMAP": "SIGMAP", "SIGMAPD": "SIGMAPD", "LEVEL": "LEVE", "CONTR": "CONT", "THETAI": "THETAI", "THETAR": "THETAR",
     "TOL": "TOL", "INFN": "INFN", "DESIGN": "DESI", "WARNINGS": "WARN", "BIND": "BIND", "OMIT": "OMIT", "INCLUDE": "INCL",
     "ANNEAL": "ANNE", "CHAIN": "CHAI", "RCOV": "RCOV", "RCOVI": "RCOVI", "SUPER": "SUPE", "INDEX": "INDE",
+    "OLKJDF": "OLKJ", "OVARF": "OVAR", "SLKJDF": "SLKJ", "SVARF": "SVAR", "TTDF": "TTDF", "DEFAULT": "DEFA",
 }  # fmt: skip
 _OTHER = {"ESTM": "ESTIMATION", "ESTIMATE": "ESTIMATION", "SCATTERGRAM": "SCATTERPLOT", "SIML": "SIMULATION",
-          "INDXS": "INDEX", "SUBS": "SUBROUTINES", "SUB": "SUBROUTINES", "INP": "INPUT", "THTA": "THETA", "DAT": "DATA",
+          "INDXS": "INDEX", "SUBS": "SUBROUTINES", "SUB": "SUBROUTINES", "INP": "INPUT", "INPT": "INPUT", "THTA": "THETA", "DAT": "DATA", "INFILE": "DATA",
           "ERR": "ERROR", "OMG": "OMEGA", "SIG": "SIGMA", "THE": "THETA", "MOD": "MODEL", "COVR": "COVARIANCE",
           "SIMULATE": "SIMULATION"}  # fmt: skip
 #: records that change what is computed and have no counterpart here
@@ -28,10 +29,8 @@ REFUSED = {
     "THETAI": "transformed thetas", "INFN": "initialisation code", "DESIGN": "design evaluation", "BIND": "bound data items",
     "OMIT": "omitted data items", "INCLUDE": "a file included in the control stream", "SUPER": "superproblems",
     "NONPARAMETRIC": "nonparametric densities", "CHAIN": "initial values by $CHAIN",
-    "PRIOR": "a prior, whose part of the objective is not computed",
     "INDEX": "index parameters",
 }  # fmt: skip
-_REFUSED_WITH_PRIOR = ("OMEGAP", "OMEGAPD", "THETAP", "THETAPV", "SIGMAP", "SIGMAPD")
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,8 @@ def records_of(text: str, file: str) -> list[Record]:
     later = [k for k, record in enumerate(records) if record.name == "PROBLEM"][1:]
     records = records[: later[0]] if later else records
     for record in records:
-        if record.name in REFUSED or record.name in _REFUSED_WITH_PRIOR:
-            raise record.refuse(f"{REFUSED.get(record.name, REFUSED['PRIOR'])} is not imported.")
+        if record.name in REFUSED:
+            raise record.refuse(f"{REFUSED[record.name]} is not imported.")
     return records
 
 

@@ -192,7 +192,8 @@ def _steps_of_listing(path: Path) -> tuple[Step, ...]:
         objective = re.search(
             r"(?:#OBJV:\*+\s+|MINIMUM VALUE OF OBJECTIVE FUNCTION[^\n]*\n(?:[^\n]*\n){0,6}?[ *]*\s)(-?[\d.]+)", part
         )
-        title = re.search(r"#METH:\s*([^\n]*)", part)
+        title, number = re.search(r"#METH:\s*([^\n]*)", part), re.match(r"#TBLN:\s*(\d+)", part)
+        k = int(number[1]) if number else k
         steps.append(Step(k, title[1].strip() if title else "", _estimates_in(part), float(objective[1]) if objective else None))
     return tuple(s for s in steps if s.objective is not None or s.values)
 
@@ -203,23 +204,20 @@ def _estimates_in(part: str) -> dict[str, float]:
     if start is None:
         return {}
     body = re.split(r"STANDARD ERROR OF ESTIMATE|COVARIANCE MATRIX OF ESTIMATE|OMEGA - CORR", part[start.end() :])[0]
-    values: dict[str, float] = {}
-    section, row, columns = "", 0, []
+    section, row = "", 0
+    thetas: tuple[list[int], list[float]] = [], []
+    cells: dict[tuple[str, int], list[float]] = {}  # (matrix, row) -> its lower triangle, over as many lines as it takes
     for line in body.splitlines():
-        if re.search(r"THETA - VECTOR", line):
-            section = "THETA"
-        elif re.search(r"OMEGA - COV", line):
-            section = "OMEGA"
-        elif re.search(r"SIGMA - COV", line):
-            section = "SIGMA"
-        elif re.search(r"\bTH\s*\d", line):
-            columns = [int(n) for n in re.findall(r"TH\s*(\d+)", line)]
-        elif re.match(r"\s*\+?\s*(ETA|EPS)\s*\d+\s*$", line.lstrip("0+ ")):
-            row = int(re.search(r"(\d+)\s*$", line)[1])
-        elif section == "THETA" and columns and re.search(r"\d\.\d+E[-+]\d+", line):
-            values |= {f"THETA{c}": float(v) for c, v in zip(columns, re.findall(r"-?\d\.\d+E[-+]\d+", line), strict=False)}
-            columns = []
-        elif section in ("OMEGA", "SIGMA") and line.strip().startswith("+") and row:
-            cells = re.findall(r"-?\d\.\d+E[-+]\d+|\.{3,}", line)
-            values |= {f"{section}({row},{c})": 0.0 if "..." in v else float(v) for c, v in enumerate(cells, start=1)}
-    return values
+        numbers = [0.0 if "..." in v else float(v) for v in re.findall(r"-?\d\.\d+E[-+]\d+|\.{3,}", line)]
+        if found := re.search(r"(THETA) - VECTOR|(OMEGA|SIGMA) - COV", line):
+            section, row = found[1] or found[2], 0
+        elif section == "THETA" and re.fullmatch(r"(\s*TH\s*\d+)+\s*", line):
+            thetas[0].extend(int(n) for n in re.findall(r"TH\s*(\d+)", line))
+        elif section == "THETA":
+            thetas[1].extend(numbers)
+        elif label := re.fullmatch(r"[0+\s]*(?:ETA?|EPS?)\s*(\d+)\s*", line):
+            row = int(label[1])
+        elif section and row:
+            cells.setdefault((section, row), []).extend(numbers)
+    values = {f"THETA{k}": v for k, v in zip(*thetas, strict=False)}
+    return values | {f"{name}({i},{j})": v for (name, i), row in cells.items() for j, v in enumerate(row, start=1)}

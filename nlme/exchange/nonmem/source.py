@@ -198,6 +198,7 @@ def _omegas(program: Program, symbols: Symbols, written: Written, values, fixed:
                 parts.append(whole)
             if block.fixed:
                 fixed += [f"{field_}.{n}" for n in names]
+                fixed += [f"{field_}.{b},{a}" for i, a in enumerate(names) for b in names[i + 1 :]]
         inside = parts + diagonal + ([f'per="{per}"'] if per else [])
         text = f"    {field_}: nlme.Covariance = nlme.covariance({', '.join(inside)})"
         if len(text) > _WIDTH:

@@ -62,6 +62,7 @@ class Compartments:
     states: tuple[str, ...]
     dose: int
     observed: int
+    declared: tuple[str, ...] = ()  # the names that $MODEL gives
 
     def number(self, state: str) -> int:
         return self.states.index(state) + 1
@@ -120,35 +121,49 @@ def compartments_of(records: list[Record]) -> Compartments:
     return _declared(records, number, way)
 
 
+_COMPARTMENT = re.compile(r"\bCOMP(?:[A-Z]*)\b(?:\s*=?\s*\(([^)]*)\)|\s*=\s*([A-Za-z_]\w*)|(?=\s|$))", re.IGNORECASE)
+_ATTRIBUTES = ("INITIALOFF", "NOOFF", "NODOSE", "EQUILIBRIUM", "EXCLUDE", "DEFOBSERVATION", "DEFDOSE")
+
+
+def _attribute(word: str) -> str:
+    """The attribute of a compartment that a word abbreviates (DEFDOS, DEFOBS), "" if it is a name."""
+    return next((a for a in _ATTRIBUTES if word.upper() == a or len(word) >= 6 and a.startswith(word.upper())), "")
+
+
 def _declared(records: list[Record], advan: int, trans: int) -> Compartments:
     models = of_name(records, "MODEL")
     if not models:
         raise of_name(records, "SUBROUTINES")[0].refuse(f"ADVAN{advan} without $MODEL.")
     text = " ".join(r.text for r in models)
-    count = option(text, "NCOMPARTMENTS", "NCOMPS", "NCOMP")
-    names, dose, observed = [], 0, 0
-    for match in re.finditer(r"\bCOMP\w*\s*=?\s*(?:\(([^)]*)\)|([A-Za-z_]\w*))", text, re.IGNORECASE):
-        words = [w.strip("\"'") for w in re.split(r"[\s,]+", (match[1] or match[2]).strip())]
-        options = [w.upper() for w in words]
-        keys = ("INITIALOFF", "NOOFF", "NODOSE", "DEFOBS", "DEFOBSERVATION", "DEFDOSE", "EQUILIBRIUM", "EXCLUDE", "INITIAL")
-        names.append(words[0] if options[0] not in keys else f"comp{len(names) + 1}")
-        if "INITIALOFF" in options or "EQUILIBRIUM" in options:
-            raise models[0].refuse(f"the compartment {words[0]} is {options[-1]}, which is not imported.")
-        dose = len(names) if "DEFDOSE" in options else dose
-        observed = len(names) if any(o in ("DEFOBS", "DEFOBSERVATION") for o in options) else observed
+    count = option(text, "NCOMPARTMENTS", "NCOMPS", "NCOMP", "NCM")
+    names, dose, observed, undosed = [], 0, 0, set()
+    for match in _COMPARTMENT.finditer(text):
+        words = [w.strip("\"'") for w in re.split(r"[\s,]+", (match[1] or match[2] or "").strip()) if w]
+        attributes = [_attribute(w) for w in words]
+        names.append(words[0] if words and not attributes[0] else f"comp{len(names) + 1}")
+        for refused in ("INITIALOFF", "EQUILIBRIUM"):
+            if refused in attributes:
+                raise models[0].refuse(f"the compartment {words[0]} is {refused}, which is not imported.")
+        dose = len(names) if "DEFDOSE" in attributes else dose
+        observed = len(names) if "DEFOBSERVATION" in attributes else observed
+        undosed |= {len(names)} if "NODOSE" in attributes else set()
+    left = re.sub(r"\b(N\w+)\s*=\s*\d+", " ", _COMPARTMENT.sub(" ", text), flags=re.IGNORECASE).replace(",", " ").split()
+    if left:
+        raise models[0].refuse(f"{' '.join(left)} is not imported.")
     if count is not None and count.isdigit():
         names += [f"comp{k}" for k in range(len(names) + 1, int(count) + 1)]
     if not names:
         raise models[0].refuse("no compartment is declared.")
     upper = [n.upper() for n in names]
-    dose = dose or (upper.index("DEPOT") + 1 if "DEPOT" in upper else 1)
+    free = [k for k in range(1, len(names) + 1) if k not in undosed] or [1]
+    dose = dose or next((k for k in free if upper[k - 1] == "DEPOT"), free[0])
     observed = observed or (upper.index("CENTRAL") + 1 if "CENTRAL" in upper else 1)
     states = []
     for name in names:
         plain = re.sub(r"\W", "_", name.lower())
         plain = plain if re.match(r"[a-z]", plain) else f"c{plain}"
         states.append(plain if plain not in states else f"{plain}{len(states) + 1}")
-    return Compartments(advan, trans, tuple(states), dose, observed)
+    return Compartments(advan, trans, tuple(states), dose, observed, tuple(names))
 
 
 def flows_of(names: set[str], n: int) -> dict[str, tuple[int, int]]:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import Assignment, Code, unset
+from nlme.exchange.nonmem.abbreviated import Assignment, Code
+from nlme.exchange.nonmem.formulas import unset
 
 
 class Value(NamedTuple):
@@ -61,6 +62,7 @@ class _Walk:
         self.record = 0
         self.outcomes: dict[int, dict[int, bool]] = {}
         self.alias: dict[str, str] = {}
+        self.touched: list[tuple[int, bool]] = []  # conditions of the assignment at hand, and what they came to
 
     def value(self, node: ast.expr) -> Value:
         if isinstance(node, ast.Constant):
@@ -78,18 +80,25 @@ class _Walk:
             return self._where(node)
         return self._computed(_NUMERIC.get(node.func.id), node.args)
 
-    def _name(self, name: str) -> Value:
+    def look(self, name: str) -> tuple[Value, bool]:
+        """What a name holds now, and whether it holds it from an earlier record."""
         if (variable := unset(name)) is not None:
+            if variable not in self.assigned:  # a choice by a data item that has none of the values
+                return Value(None, stale=True), False
             name = variable
         elif (given := self.row_value(name, self.record)) is not None:
-            return Value(given)
+            return Value(given), False
         if name in self.now:
-            return self.now[name]
+            return self.now[name], False
         if name in self.assigned:
-            self.remembered = True
             earlier = self.before.get(name, _ZERO)
-            return earlier._replace(stale=True) if self.strict or earlier.number is None else earlier
-        return Value(None, frozenset((self.alias.get(name, name),)))
+            return (earlier._replace(stale=True) if self.strict or earlier.number is None else earlier), True
+        return Value(None, frozenset((self.alias.get(name, name),))), False
+
+    def _name(self, name: str) -> Value:
+        found, earlier = self.look(name)
+        self.remembered = self.remembered or earlier
+        return found
 
     def _operation(self, node: ast.BinOp) -> Value:
         a, b = self.value(node.left), self.value(node.right)
@@ -106,7 +115,7 @@ class _Walk:
     def _where(self, node: ast.Call) -> Value:
         condition = self.value(node.args[0])
         if condition.number is not None:
-            self.outcomes.setdefault(id(node), {})[self.record] = bool(condition.number)
+            self.touched.append((id(node), bool(condition.number)))
             return self.value(node.args[1 if condition.number else 2])
         yes, no = self.value(node.args[1]), self.value(node.args[2])
         return Value(None, condition.depends | yes.depends | no.depends, condition.stale or yes.stale or no.stale)
@@ -147,13 +156,16 @@ def walk(
     outputs: Sequence[str],
     aliases: Sequence[Mapping[str, str]],
     strict: bool = False,
+    also: Iterable[str] = (),
 ) -> Walked:
     """Walk ``codes`` (in the order in which NONMEM runs them) over ``n`` records.
 
     ``row_value(name, record)`` is a data item's value, None for what is no data item; ``aliases`` are what names such as F stand
-    for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.
+    for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.  ``also`` are
+    variables that other code reads.
     """
     state, seen = _Walk(codes, row_value, strict), Walked()
+    needed = _needed(codes, [*outputs, *also])
     same = _same_at_all_records(codes, lambda name: row_value(name, 0) is not None, bool(aliases))
     direct: dict[tuple[int, int], list[Value]] = {}
     memory: set[tuple[int, int]] = set()
@@ -161,13 +173,15 @@ def walk(
         state.record, state.now, state.alias = record, {}, dict(aliases[record]) if aliases else {}
         for c, code in enumerate(codes):
             for k, a in enumerate(code.assignments):
+                if (c, k) not in needed:
+                    continue
                 if record and (c, k) in same:
                     state.now[a.target] = direct[c, k][0]
                     continue
-                state.remembered = False
-                state.now[a.target] = value = state.value(a.value)
+                value, remembered = needed[c, k].at(state)
+                state.now[a.target] = value
                 direct.setdefault((c, k), []).append(value)
-                if state.remembered:
+                if remembered:
                     memory.add((c, k))
         found = {name: state.now[name] for name in outputs if name in state.now}
         seen.outputs.append(found)
@@ -179,6 +193,44 @@ def walk(
             seen.memories[at] = np.array([v.number for v in direct[at]])
     seen.outcomes = {i: [by.get(r) for r in range(n)] for i, by in state.outcomes.items()}
     return seen
+
+
+def _needed(codes: Sequence[Code], outputs: Sequence[str]) -> dict[tuple[int, int], _Evaluated]:
+    """The assignments that have a part in the outputs, on this record or a later one."""
+    every = [((c, k), a) for c, code in enumerate(codes) for k, a in enumerate(code.assignments)]
+    wanted, size = set(outputs), -1
+    while size != len(wanted):
+        size = len(wanted)
+        for _, a in every:
+            if a.target in wanted:
+                wanted |= {unset(n) or n for n in ex.names_in(a.value)}
+    return {at: _Evaluated(a.value) for at, a in every if a.target in wanted}
+
+
+class _Evaluated:
+    """An expression whose value is kept for what its names held: most records differ in few of them."""
+
+    _MOST = 300  # values kept of an expression; one that changes with every record is not kept
+
+    def __init__(self, value: ast.expr):
+        self._value, self._names = value, tuple(sorted(ex.names_in(value)))
+        self._kept: dict[tuple, tuple[Value, bool, tuple[tuple[int, bool], ...]]] | None = {}
+
+    def at(self, state: _Walk) -> tuple[Value, bool]:
+        """Its value on the record at hand, and whether it relies on what a variable held on an earlier one."""
+        key = tuple(state.look(name) for name in self._names) if self._kept is not None else None
+        found = None if key is None else self._kept.get(key)
+        if found is None:
+            state.remembered, state.touched = False, []
+            value = state.value(self._value)
+            found = value, state.remembered, tuple(state.touched)
+            if key is not None:
+                self._kept[key] = found
+                self._kept = self._kept if len(self._kept) < self._MOST else None
+        value, remembered, touched = found
+        for node, outcome in touched:
+            state.outcomes.setdefault(node, {})[state.record] = outcome
+        return value, remembered
 
 
 def _same_at_all_records(codes: Sequence[Code], is_item: Callable[[str], bool], has_prediction: bool) -> set[tuple[int, int]]:
