@@ -82,7 +82,7 @@ class Program:
             text = " ".join(self.compartments.form(self.main.record).values())
             found += sorted(set(re.findall(r"[A-Z]\w*", text)))
         found += [f"{rule}{k}" for rule in _RULES for k in range(1, n + 1) if f"{rule}{k}" in targets]
-        found += [t for t in targets if t.startswith("A_0(")]
+        found += [t for t in targets if t.startswith(("A_0(", "MTIME("))]
         if "SC" in targets:
             found.append("SC")
         return found
