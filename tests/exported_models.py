@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pandas as pd
+import pytest
 
 import nlme
 from nlme import Scalar
@@ -384,6 +385,15 @@ def _whole(found: list[dict], **values) -> list[dict]:
     """The same with whole-numbered observations."""
     numbers = iter(values["dv"] * len(found))
     return [r | {"DV": next(numbers)} for r in found if r["EVID"] == 0]
+
+
+#: cases that are looked at in every run; the others are slow
+QUICK = ("two oral", "nonlinear", "covariates", "occasions", "lognormal", "below", "ordered", "switched", "network")
+
+
+def cases(but=()) -> list:
+    """Names of the cases, those that are not quick marked."""
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CASES if name not in but]
 
 
 CASES: dict[str, Case] = {

@@ -72,7 +72,9 @@ def _compartments(outline: Outline, subject, program: str) -> np.ndarray:
         if name is None or not (subject.is_dose[k] or subject.is_switch[k]):
             continue
         if name not in states:
-            raise outline.refuse(f"subject {subject.id}: a dose goes to {name!r}, and the states are {', '.join(states)}.", program)
+            raise outline.refuse(
+                f"subject {subject.id}: a dose goes to {name!r}, and the states are {', '.join(states)}.", program
+            )
         out[k] = states.index(name) + 1
     # the structure's first state takes the doses that name none
     return np.where(subject.is_dose, np.where(out == 0, 1, out), np.where(subject.is_switch, out, 0))

@@ -156,6 +156,10 @@ class Scribe:
             return self._sign(self._named(args[0], out), out)
         if kind in ("floor", "ceiling") and kind not in self._known:
             return self._whole(kind, args[0], out)
+        if kind == "whole_part" and kind not in self._known:
+            a = self._named(args[0], out)
+            down, up = (s.function(name)(a) for name in ("floor", "ceiling"))
+            return self._either(s.comparison("Lt")(a, s.number(0)), up, down, out)
         if kind == "Mod":
             a, b = (self._named(x, out) for x in args)
             return s.subtract(a, s.multiply(b, self._whole("floor", s.divide(a, b), out)))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from nlme.exchange.nonmem.datafile import Records, records_of
-from nlme.exchange.nonmem.fortran import FUNCTIONS, Fortran, Names, code_lines
-from nlme.exchange.nonmem.likelihoods import NORMAL, PROGRAM, Likelihoods
+from nlme.exchange.nonmem.fortran import FUNCTIONS, Fortran, code_lines, names
+from nlme.exchange.nonmem.likelihoods import NORMAL, PROGRAM, Likelihoods, require_words
 from nlme.exchange.nonmem.structure import subroutine_of
 from nlme.exchange.outline import OCCASION, SUBJECT, Effects, Endpoint, Outline, Parameter
 from nlme.exchange.statements import Assign, Choice, Scribe, Statement
@@ -33,8 +33,10 @@ class Control:
     def __init__(self, outline: Outline):
         self.outline, self.found = outline, outline.equations
         self.messages = list(outline.messages)
+        for endpoint in outline.endpoints:
+            require_words(outline, endpoint)
         self.records: Records = records_of(outline)
-        self.names = Names()
+        self.names = names()
         self.symbols = {key: x.name for key, x in self.found.symbols.items()}
         self.predpp = bool(outline.anatomy.states)
         self.subroutine = subroutine_of(self.found.structure, tuple(self.found.structural)) if self.predpp else None
@@ -54,10 +56,10 @@ class Control:
 
     def _items(self) -> None:
         """Data items: what each covariate is called, and the columns of the file."""
-        self.covariates = {name: self.names.give(name, "COV") for name in self.outline.anatomy.covariates}
         if self.subroutine:
             self.names.reserve(self.subroutine.parameters.values())
             self.names.reserve(("K", "CL", "V", "KA", *(f"{letter}{k}" for letter in "QVK" for k in range(1, 5))))
+        self.covariates = {name: self.names.give(name, "COV") for name in self.outline.anatomy.covariates}
         frame = self.records.frame
         columns = {"ID": "ID", "TIME": "TIME"}
         if self.predpp:
@@ -206,7 +208,11 @@ class Control:
         central = self.found.symbols["state.central"]
         formulas = [x for e in self.outline.endpoints for x in e.parts.values() if central in x.free_symbols]
         kinds = {e.kind for e in self.outline.endpoints if any(central in x.free_symbols for x in e.parts.values())}
-        predictions = {e.parts.get("prediction") for e in self.outline.endpoints if central in e.parts.get("prediction", central).free_symbols}
+        predictions = {
+            e.parts.get("prediction")
+            for e in self.outline.endpoints
+            if central in e.parts.get("prediction", central).free_symbols
+        }
         if len(predictions) != 1 or not kinds <= set(NORMAL):
             return None
         (formula,) = predictions
@@ -263,7 +269,13 @@ class Control:
         main = self.pk()
         des = self.des() if self.predpp and not self.subroutine else []
         error = self.error()
-        lines = [*self._sizes(), f"$PROBLEM {textwrap.shorten(_plain(self.outline.title), 72, placeholder='')}", *self._remarks(), *self._input(), f"$DATA {data} IGNORE=@"]
+        lines = [
+            *self._sizes(),
+            f"$PROBLEM {textwrap.shorten(_plain(self.outline.title), 72, placeholder='')}",
+            *self._remarks(),
+            *self._input(),
+            f"$DATA {data} IGNORE=@",
+        ]
         lines += self._mixture()
         if not self.predpp:
             lines += ["$PRED", *self._dummy(), *main, *error]
@@ -282,6 +294,9 @@ class Control:
         if self.shift:
             remarks.append(f"Data are on the scales of their errors: NONMEM's objective is higher by {self.shift:.6f}")
         remarks += [f"DVID {e.code}: {e.name}" for e in self.outline.endpoints] if len(self.outline.endpoints) > 1 else []
+        for name, label in self.covariates.items():
+            if words := self.outline.population.covariates[name].categories:
+                remarks.append(f"{label}: {', '.join(f'{k} {word}' for k, word in enumerate(words))}")
         if "CENS" in self.columns:
             remarks.append("CENS 1: below LLOQ; 2: from LIM2 to LLOQ; 3: above LLOQ (an upper limit); 4: from there to LIM2")
         if self.outline.anatomy.mixture:
@@ -307,12 +322,12 @@ class Control:
     def _subroutines(self) -> list[str]:
         if self.subroutine:
             return [f"$SUBROUTINES ADVAN{self.subroutine.advan} TRANS{self.subroutine.trans}"]
-        states, names = self.outline.anatomy.states, Names()
+        states, short = self.outline.anatomy.states, names()
         observed = self.outline.anatomy.observed[0] if self.outline.anatomy.observed else 0
         rows = []
         for k, state in enumerate(states):
             marks = (",DEFDOSE" if k == 0 else "") + (",DEFOBS" if k == observed else "")
-            rows.append(f"  COMP=({names.give(state[:8], 'C')[:8]}{marks})")
+            rows.append(f"  COMP=({short.give(state[:8], 'C')[:8]}{marks})")
         return [f"$SUBROUTINES ADVAN13 TOL={_TOL}", f"$MODEL NCOMPARTMENTS={len(states)}", *rows]
 
     def _mixture(self) -> list[str]:
@@ -343,7 +358,10 @@ class Control:
         end = f"MAXEVAL=9999 NSIG=3 SIGL={_TOL} NOABORT PRINT=5"
         if isinstance(method, SAEM):
             explored, smoothed = method.exploration[-1], method.smoothing[-1]
-            steps = [f"METHOD=SAEM {kind} NBURN={explored} NITER={smoothed} PRINT=50", f"METHOD=IMP {kind} EONLY=1 ISAMPLE={method.samples} NITER=5 PRINT=1"]
+            steps = [
+                f"METHOD=SAEM {kind} NBURN={explored} NITER={smoothed} PRINT=50",
+                f"METHOD=IMP {kind} EONLY=1 ISAMPLE={method.samples} NITER=5 PRINT=1",
+            ]
         elif isinstance(method, ImportanceSampling):
             steps = [f"METHOD=IMP {kind} ISAMPLE={method.samples} NITER=200 PRINT=1"]
         elif isinstance(method, AGQ):
@@ -403,4 +421,3 @@ def _omega(block: Effects, times: int) -> list[str]:
         return [f"$OMEGA {rows[0][0]}{fixed} ; {block.names[0]}"]
     lines = [f"$OMEGA BLOCK({n}){fixed}", *(f"  {' '.join(row)} ; {name}" for row, name in zip(rows, block.names, strict=True))]
     return lines + [f"$OMEGA BLOCK({n}) SAME"] * (times - 1)
-

@@ -143,7 +143,11 @@ def _rescale(made: Records, endpoint: Endpoint, at: np.ndarray) -> None:
                 f"on the scale of a {endpoint.kind} error ({low:g} to {high:g}), on which the data are written."
             )
         with np.errstate(all="ignore"):
-            for column, where in (("DV", quantified), ("LLOQ", kind != QUANTIFIED), ("LIM2", np.isin(kind, (BELOW_FROM, ABOVE_TO)))):
+            for column, where in (
+                ("DV", quantified),
+                ("LLOQ", kind != QUANTIFIED),
+                ("LIM2", np.isin(kind, (BELOW_FROM, ABOVE_TO))),
+            ):
                 values = frame[column].to_numpy(dtype=float)[at]
                 z = np.asarray(row.forward(values, shape), dtype=float)
                 frame.loc[at[where], column] = z[where]

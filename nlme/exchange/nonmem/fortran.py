@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from nlme.errors import ModelError
+from nlme.exchange.names import Names
 from nlme.exchange.statements import Assign, Choice, Line, Statement
 from nlme.language.typeset import Text, typeset
 
@@ -22,8 +23,8 @@ RESERVED = {
     *FUNCTIONS.values(), "SQRT", "LOG10", "ABS", "MOD", "MIN", "MAX", "PHI", "IF", "THEN", "ELSE", "ELSEIF", "ENDIF", "DO", "WHILE",
     "ENDDO", "EXIT", "CALL", "RETURN", "CONTINUE", "THETA", "ETA", "EPS", "ERR", "OMEGA", "SIGMA", "A", "A_0", "A_0FLG", "DADT",
     "P", "T", "F", "Y", "W", "G", "H", "S", "TIME", "ID", "L1", "L2", "DV", "MDV", "EVID", "AMT", "RATE", "SS", "II", "ADDL", "CMT",
-    "PCMT", "CALL", "CONT", "DATE", "DAT1", "DAT2", "DAT3", "RAW_", "MRG_", "RPT_", "XVID", "PRED", "RES", "WRES", "IPRED", "CWRES",
-    "LLOQ", "LIM2", "CENS", "DVID", "OCC", "TPREV", "F_FLAG", "ICALL", "NEWIND", "NEWL2", "IREP", "NREP", "MIXNUM", "MIXEST",
+    "PCMT", "CONT", "DATE", "DAT1", "DAT2", "DAT3", "RAW_", "MRG_", "RPT_", "XVID", "PRED", "RES", "WRES", "IPRED", "CWRES",
+    "CP", "CHZ", "LLOQ", "LIM2", "CENS", "DVID", "OCC", "TPREV", "F_FLAG", "ICALL", "NEWIND", "NEWL2", "IREP", "NREP", "MIXNUM", "MIXEST",
     "MIXP", "MIX", "NSPOP", "COM", "MTIME", "MNEXT", "MPAST", "CALLFL", "COMACT", "COMSAV", "DOSTIM", "DOSREC", "TSTATE", "SC", "F0", "FO",
     "TSCALE", "XSCALE", "TOL", "NPROB", "IPROB", "SKIP", "DT", "LAST", "SETA", "RETA", "TEMPLT", "TOLER", "COMRES", "DERIV2", "PROTECT",
     "INCLUDE", "ONEOVER", "ALL", "ONLY", "SUBR", "OBJ", "NOPAR", "TRUE", "FALSE", "LOGICAL", "INTEGER", "REAL",
@@ -31,27 +32,9 @@ RESERVED = {
 _NUMBERED = re.compile(r"(ALAG|F|D|R|S|XS|ETA|MU_|CTLO|CTUP|COMP)\d+")
 
 
-class Names:
-    """Names that NM-TRAN allows, each once."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def reserve(self, names: Iterable[str]) -> None:
-        self._taken |= set(names)
-
-    def give(self, wanted: str, otherwise: str = "") -> str:
-        """``wanted`` in capitals, legal and free; where it has a meaning of its own, with ``otherwise`` behind it."""
-        plain = re.sub(r"\W+", "_", wanted.upper(), flags=re.ASCII).strip("_") or "X"
-        plain = plain if plain[0].isalpha() else f"X{plain}"
-        if plain in RESERVED or _NUMBERED.fullmatch(plain):
-            plain = f"{plain}_{otherwise or 'I'}"
-        free, k = plain[:LONGEST], 2
-        while free in self._taken or free in RESERVED:
-            tail = f"_{k}"
-            free, k = plain[: LONGEST - len(tail)] + tail, k + 1
-        self._taken.add(free)
-        return free
+def names() -> Names:
+    """The names that NM-TRAN allows."""
+    return Names(RESERVED, _NUMBERED, LONGEST, upper=True)
 
 
 class Fortran(Text):

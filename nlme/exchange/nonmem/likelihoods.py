@@ -8,10 +8,10 @@ everything else minus twice a log likelihood with F_FLAG = 2, or the -2LL of $ES
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nlme.exchange.densities import LIKELIHOODS, log_density, scaled
 from nlme.exchange.outline import Endpoint, Outline
 from nlme.exchange.statements import Assign, Choice, Statement
 from nlme.language import symbols as s
@@ -21,8 +21,8 @@ PROGRAM = "NONMEM"
 SCALED = {"lognormal": (), "logitnormal": ("lower", "upper"), "boxcox": ("lam",), "yeojohnson": ("lam",)}
 NORMAL = ("additive", "proportional", "combined", "combined (standard deviations add)", "power", "normal", *SCALED)
 _NOWHERE = s.number(-100)  # IPRED where the prediction has no place on the scale: certainly below every limit
-_ZERO, _ONE, _TWO, _MINUS_TWO = map(s.number, (0, 1, 2, -2))
-_LOG, _GAMMA = s.function("log"), s.function("loggamma")
+_ZERO, _ONE, _TWO = map(s.number, (0, 1, 2))
+_LOG = s.function("log")
 
 Formula = Any
 
@@ -37,7 +37,7 @@ class Likelihoods:
     variable : a symbol for a variable of the code
     limits : endpoint -> the limit where it is one number at all its censored records
     censorings : endpoint -> the kinds of intervals that its records have (see ``data.censored``)
-    gained : the cumulative hazard since the record before, from the formula of the cumulative hazard
+    gained : the statements that set CHZ, the cumulative hazard since the record before, from the formula of the cumulative hazard
     prediction : a prediction on the scale of the data as it is written
     """
 
@@ -60,34 +60,14 @@ class Likelihoods:
         return [e for e in self.outline.endpoints if e.kind in NORMAL]
 
     def of(self, endpoint: Endpoint) -> list[Statement]:
-        """The statements of one endpoint.
-
-        Raises
-        ------
-        ModelError
-            A distribution or a treatment of censored values that NM-TRAN has no words for.
-        """
-        self._require(endpoint)
+        """The statements of one endpoint."""
         if endpoint.kind in NORMAL:
             return self._residual_error(endpoint)
-        return [*self._flag(2), *_LIKELIHOODS[endpoint.kind](self, endpoint)]
-
-    def _require(self, endpoint: Endpoint) -> None:
-        kind, name = endpoint.kind, f"the endpoint {endpoint.name!r} has"
-        if kind == "ar1":
-            raise self.outline.refuse(f"{name} residuals that are correlated in time (ar1).", PROGRAM)
-        if endpoint.censoring in ("M2", "M4"):
-            raise self.outline.refuse(f"{name} censored values by {endpoint.censoring}; M1 and M3 are written.", PROGRAM)
-        if endpoint.censoring and kind not in NORMAL:
-            raise self.outline.refuse(f"{name} censored values of a {kind} distribution.", PROGRAM)
-        if kind not in NORMAL and kind not in _LIKELIHOODS:
-            raise self.outline.refuse(f"{name} a {kind} distribution.", PROGRAM)
-        for part in SCALED.get(kind, ()):
-            if not s.is_number(endpoint.parts[part]):
-                raise self.outline.refuse(
-                    f"{name} a {kind} error whose {part} is no number: the data are written on that scale, which has to be known.",
-                    PROGRAM,
-                )
+        parts, before = dict(endpoint.parts), []
+        if endpoint.kind == "time_to_event":
+            before = self.gained(endpoint, parts["cumulative hazard"])
+            parts["cumulative hazard"] = self.variable("CHZ")
+        return [*self._flag(2), *before, Assign("Y", scaled(-2, log_density(endpoint.kind, parts, self.y)))]
 
     def _flag(self, value: int) -> list[Statement]:
         return [Assign("F_FLAG", str(value))] if self.flagged else []
@@ -144,6 +124,25 @@ class Likelihoods:
         return prop if kind == "proportional" else s.add(parts["add"], prop)
 
 
+def require_words(outline: Outline, endpoint: Endpoint) -> None:
+    """Raises ModelError: a distribution or a treatment of censored values that NM-TRAN has no words for."""
+    kind, name = endpoint.kind, f"the endpoint {endpoint.name!r} has"
+    if kind == "ar1":
+        raise outline.refuse(f"{name} residuals that are correlated in time (ar1).", PROGRAM)
+    if endpoint.censoring in ("M2", "M4"):
+        raise outline.refuse(f"{name} censored values by {endpoint.censoring}; M1 and M3 are written.", PROGRAM)
+    if endpoint.censoring and kind not in NORMAL:
+        raise outline.refuse(f"{name} censored values of a {kind} distribution.", PROGRAM)
+    if kind not in NORMAL and kind not in LIKELIHOODS:
+        raise outline.refuse(f"{name} a {kind} distribution.", PROGRAM)
+    for part in SCALED.get(kind, ()):
+        if not s.is_number(endpoint.parts[part]):
+            raise outline.refuse(
+                f"{name} a {kind} error whose {part} is no number: the data are written on that scale, which has to be known.",
+                PROGRAM,
+            )
+
+
 def _on_scale(kind: str, parts: Mapping[str, Formula], v: Formula) -> Formula:
     """h(v), and a place below all others where v is outside of what h takes."""
     positive = s.comparison("Gt")(v, _ZERO)
@@ -163,66 +162,3 @@ def _on_scale(kind: str, parts: Mapping[str, Formula], v: Formula) -> Formula:
 def _ratio(x: Formula, lam: float) -> Formula:
     """(x^lam - 1)/lam, or log x."""
     return _LOG(x) if lam == 0.0 else s.divide(s.subtract(s.power(x, s.number(lam)), _ONE), s.number(lam))
-
-
-# -- log likelihoods -------------------------------------------------------------------------------------------------
-
-
-def _y(log_likelihood: Formula) -> Assign:
-    return Assign("Y", s.multiply(_MINUS_TWO, log_likelihood))
-
-
-def _binary(own: Likelihoods, endpoint: Endpoint) -> list[Statement]:
-    p = own.variable("P1")
-    blocks = ("DV.EQ.1", (_y(_LOG(p)),)), (None, (_y(_LOG(s.subtract(_ONE, p))),))
-    return [Assign("P1", endpoint.parts["P(1)"]), Choice(blocks)]
-
-
-def _ordered(own: Likelihoods, endpoint: Endpoint) -> list[Statement]:
-    blocks = [(f"DV.EQ.{name[len('log P(') : -1]}", (_y(log_p),)) for name, log_p in endpoint.parts.items()]
-    return [Choice((*blocks[:-1], (None, blocks[-1][1])))]
-
-
-def _poisson(own: Likelihoods, endpoint: Endpoint) -> list[Statement]:
-    rate, y = endpoint.parts["rate"], own.y
-    return [_y(s.subtract(s.subtract(_times_log(y, rate), rate), _GAMMA(s.add(y, _ONE))))]
-
-
-def _negative_binomial(own: Likelihoods, endpoint: Endpoint) -> list[Statement]:
-    y, dispersion = own.y, endpoint.parts["dispersion"]
-    size, spread = s.divide(_ONE, dispersion), s.multiply(dispersion, endpoint.parts["mean"])
-    ways = s.subtract(s.subtract(_GAMMA(s.add(y, size)), _GAMMA(size)), _GAMMA(s.add(y, _ONE)))
-    rest = s.multiply(s.add(y, size), _LOG(s.add(_ONE, spread)))
-    return [_y(s.subtract(s.add(ways, _times_log(y, spread)), rest))]
-
-
-def _times_log(y: Formula, x: Formula) -> Formula:
-    return s.choose(s.comparison("Gt")(y, _ZERO), s.multiply(y, _LOG(x)), _ZERO)
-
-
-def _student_t(own: Likelihoods, endpoint: Endpoint) -> list[Statement]:
-    location, scale, df = (endpoint.parts[k] for k in ("location", "scale", "degrees of freedom"))
-    half = s.fraction(1, 2)
-    more = s.multiply(half, s.add(df, _ONE))
-    square = s.power(s.divide(s.subtract(own.y, location), scale), _TWO)
-    size = s.add(s.multiply(half, _LOG(s.multiply(df, s.number(math.pi)))), _LOG(scale))
-    head = s.subtract(s.subtract(_GAMMA(more), _GAMMA(s.multiply(half, df))), size)
-    return [_y(s.subtract(head, s.multiply(more, _LOG(s.add(_ONE, s.divide(square, df))))))]
-
-
-def _loglik(own: Likelihoods, endpoint: Endpoint) -> list[Statement]:
-    return [_y(endpoint.parts["log density"])]
-
-
-def _time_to_event(own: Likelihoods, endpoint: Endpoint) -> list[Statement]:
-    gained = own.variable("CHZ")
-    at = s.subtract(_LOG(endpoint.parts["hazard"]), gained)
-    inside = _LOG(s.subtract(_ONE, s.function("exp")(s.negative(gained))))
-    blocks = ("DV.EQ.1", (_y(at),)), ("DV.EQ.2", (_y(inside),)), (None, (_y(s.negative(gained)),))
-    return [*own.gained(endpoint, endpoint.parts["cumulative hazard"]), Choice(blocks)]
-
-
-_LIKELIHOODS: dict[str, Callable[[Likelihoods, Endpoint], list[Statement]]] = {
-    "binary": _binary, "ordered": _ordered, "poisson": _poisson, "negative_binomial": _negative_binomial,
-    "student_t": _student_t, "loglik": _loglik, "time_to_event": _time_to_event,
-}  # fmt: skip
