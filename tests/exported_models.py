@@ -441,6 +441,7 @@ CASES: dict[str, Case] = {
     "event": Case(Event(), [r for r in _whole(rows(), dv=(0.0, 0.0, 0.0, 1.0))]),
     "event once": Case(Event(), [r for r in _whole(rows(times=(3.0,)), dv=(1.0, 0.0, 2.0))]),
     "network": Case(_learned(), rows(**{k: _COVARIATES[k] for k in ("wt", "age")}), dict(covariates=["wt", "age"])),
+    "new network": Case(Learned(), rows(**{k: _COVARIATES[k] for k in ("wt", "age")}), dict(covariates=["wt", "age"])),
     "formula": Case(Decay(), [r for r in rows() if r["EVID"] == 0]),
     "events": Case(One(), _EVENTS, dict(allow=["duplicated record"])),
     "switched": Case(Switched(), rows()),

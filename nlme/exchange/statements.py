@@ -165,7 +165,7 @@ class Scribe:
             return s.subtract(a, s.multiply(b, self._whole("floor", s.divide(a, b), out)))
         if kind in IN_OTHER_WORDS and kind not in self._known:
             return IN_OTHER_WORDS[kind](*(self._named(a, out) for a in args))
-        return s.rebuilt(x, args)
+        return x if all(a is b for a, b in zip(args, x.args, strict=True)) else s.rebuilt(x, args)
 
     def _choose(self, target: str, x: Formula, out: list[Statement], scope: dict, often: set) -> None:
         """``target`` set by the first condition that holds."""

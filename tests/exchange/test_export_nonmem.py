@@ -65,6 +65,7 @@ def test_text_is_what_nm_tran_takes(name):
     inputs = out.text.split("$INPUT")[1].split("$DATA")[0].split()
     assert [i.removesuffix("=DROP") for i in inputs] == list(out.data.columns) and len(set(inputs)) == len(inputs)
     assert out.text.count("(") == out.text.count(")")
+    assert "0.01428" not in out.text  # a quotient stays one: WT/70.0
     # every THETA has its value, every ETA and EPS its variance
     for kind, record in (("THETA", r"^\$THETA"), ("EPS", r"^\$SIGMA")):
         used = {int(k) for k in re.findall(rf"\b{kind}\((\d+)\)", out.text)}
@@ -141,10 +142,11 @@ def test_ids_that_are_words_are_numbered_and_kept_beside():
     assert list(out.data["ID"].unique()) == [1, 2, 3]
 
 
-def test_a_value_of_zero_is_said(tmp_path):
+def test_a_value_of_zero_is_a_theta_of_one():
     model = Counts(slope=0.0)
     out = nlme.to_nonmem(model, population=CASES["poisson"].population)
-    assert any("slope: 0 is no initial value" in m for m in out.messages) and "$THETA 0.001 ; slope" in out.text
+    assert any("slope: 0 is no initial value" in m for m in out.messages)
+    assert "$THETA 1.0 ; slope + 1" in out.text and "EXP((THETA(2) - 1.0)*TIME)" in out.text
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------

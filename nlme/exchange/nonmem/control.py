@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from typing import Any
 
@@ -24,7 +25,6 @@ from nlme.marginal.quadrature import AGQ, ImportanceSampling
 _RULES = {"lag": "ALAG", "bioavailability": "F", "duration": "D", "rate": "R"}
 _THETAS, _RANDOM, _ITEMS = 100, 30, 50  # what NONMEM has room for unless $SIZES says more
 _TOL = 9
-_ZERO = 0.001  # in place of an initial value of 0, which NM-TRAN refuses
 
 
 class Control:
@@ -95,16 +95,17 @@ class Control:
         return made
 
     def _thetas(self) -> None:
-        self.thetas: list[tuple[Parameter | None, float]] = [(p, p.value) for p in self.outline.parameters]
-        self.words = {p.symbol: f"THETA({k})" for k, p in enumerate(self.outline.parameters, start=1)}
-        for k, p in enumerate(self.outline.parameters):
-            if p.value == 0.0 and not p.fixed:
-                self.thetas[k] = (p, _ZERO if p.upper > _ZERO else -_ZERO)
-        zeros = [p.name for p in self.outline.parameters if p.value == 0.0 and not p.fixed]
-        if zeros:
-            self.messages.append(
-                f"{', '.join(zeros[:5])}{' ...' if len(zeros) > 5 else ''}: 0 is no initial value for NONMEM; {_ZERO:g} is written."
-            )
+        """THETAs; one that begins at 0, which NM-TRAN takes for a mistake, is the parameter plus 1."""
+        self.thetas = [
+            dataclasses.replace(p, **_moved(p)) if p.value == 0.0 and not p.fixed else p for p in self.outline.parameters
+        ]
+        self.words, moved = {}, []
+        for k, (p, theta) in enumerate(zip(self.outline.parameters, self.thetas, strict=True), start=1):
+            self.words[p.symbol] = f"THETA({k})" if theta is p else f"(THETA({k}) - 1.0)"
+            moved += [] if theta is p else [p.name]
+        if moved:
+            listed = f"{', '.join(moved[:5])}{' ...' if len(moved) > 5 else ''}"
+            self.messages.append(f"{listed}: 0 is no initial value for NONMEM; these THETAs are the parameter plus 1.")
 
     def _etas(self) -> None:
         """Numbers of the random effects, one for each occasion where there are such; the lines that choose them."""
@@ -276,12 +277,11 @@ class Control:
             *self._input(),
             f"$DATA {data} IGNORE=@",
         ]
-        lines += self._mixture()
         if not self.predpp:
             lines += ["$PRED", *self._dummy(), *main, *error]
         else:
             lines += [*self._subroutines(), "$PK", *self._dummy(), *main, *(["$DES", *des] if des else []), "$ERROR", *error]
-        lines += [*self._initial(), *self._estimation(), *self._tables(error)]
+        lines += [*self._mixture(), *self._initial(), *self._estimation(), *self._tables(error)]
         return "\n".join(lines) + "\n"
 
     def _dummy(self) -> list[str]:
@@ -340,7 +340,7 @@ class Control:
         return ["$MIX", f"NSPOP = {len(shares)}", *listed, f"P({len(shares)}) = {last}"]
 
     def _initial(self) -> list[str]:
-        lines = [f"$THETA {_theta(p, value)} ; {_comment(p)}" for p, value in self.thetas]
+        lines = [f"$THETA {_theta(p)} ; {_comment(p)}" for p in self.thetas]
         for name, share in list(zip(self.outline.anatomy.subpopulations, self.outline.shares, strict=True))[:-1]:
             value = f"{share!r} FIX" if self.outline.shares_fixed else f"(0, {share!r}, 1)"
             lines.append(f"$THETA {value} ; share_{name}")
@@ -407,7 +407,12 @@ def _comment(p: Parameter) -> str:
     return f"{_plain(p.name)}{label}" + (f" [{_plain(p.unit)}]" if p.unit else "")
 
 
-def _theta(p: Parameter, value: float) -> str:
+def _moved(p: Parameter) -> dict[str, Any]:
+    return {"value": 1.0, "lower": p.lower + 1.0, "upper": p.upper + 1.0, "name": f"{p.name} + 1"}
+
+
+def _theta(p: Parameter) -> str:
+    value = p.value
     if p.fixed:
         return f"{value!r} FIX"
     low, high = ("-INF" if np.isinf(p.lower) else f"{p.lower:.17g}"), ("" if np.isinf(p.upper) else f", {p.upper:.17g}")
