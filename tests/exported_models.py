@@ -187,6 +187,21 @@ class Occasions(One):
         return dict(cl=self.cl * jnp.exp(eta.cl + eta.cl_occ), v=self.v * jnp.exp(eta.v + eta.v_occ))
 
 
+class OccasionsOfEquations(One):
+    """An effect per occasion that nothing but the differential equations looks at."""
+
+    between: nlme.Covariance = nlme.covariance(cl_occ=0.02, per="occasion")
+
+    def individual(self, eta, cov):
+        return dict(cl=self.cl * jnp.exp(eta.cl + eta.cl_occ), v=self.v * jnp.exp(eta.v))
+
+    def observe(self, ind, state, t):
+        return {"conc": self.error(state.central / self.v)}
+
+    def dynamics(self, ind):
+        return nlme.ODE(lambda t, a: dict(central=-ind.cl * a.central / (ind.v + 0.1 * a.central)), ("central",))
+
+
 class Mixed(One):
     """Two subpopulations."""
 
@@ -416,6 +431,7 @@ CASES: dict[str, Case] = {
         dict(covariates=["wt", "sex", "race", "age"], time_varying=["wt"]),
     ),
     "occasions": Case(Occasions(), rows(OCC=lambda i, k: 1 + (k > 2))),
+    "occasions of equations": Case(OccasionsOfEquations(), rows(OCC=lambda i, k: 1 + (k > 2))),
     "mixture": Case(Mixed(), rows()),
     "sd": Case(Spread(), rows()),
     "power": Case(Power(), rows()),

@@ -133,11 +133,14 @@ def outline_of(source, population, method: Method | None, fixed, program: str) -
     shares = tuple(np.asarray(getattr(model, anatomy.mixture).shares).tolist()) if anatomy.mixture else ()
     shares_fixed = bool(shares) and f"{anatomy.mixture}.{anatomy.subpopulations[0]}" in inventory.fixed
     usual = FOCEI() if all(law.normal and not law.censoring for law in anatomy.laws) else Laplace()
+    messages = (f"No equation looks at {', '.join(idle)}; left out.",) if idle else ()
+    if held and held.penalty_slopes is not None:
+        messages += (f"The fit was penalised, and {program} knows no penalty: it would go on from these estimates to others.",)
     made = Outline(
         model, population, method or (held.method if held else usual), anatomy, found, parameters,
         _effects(model, inventory, anatomy), _endpoints(found, anatomy, population), shares, shares_fixed,
         held.objective if held else None,
-        (f"No equation looks at {', '.join(idle)}; left out.",) if idle else (),
+        messages,
     )  # fmt: skip
     _require_plain(made, held, program)
     return made

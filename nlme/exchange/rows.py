@@ -39,12 +39,15 @@ def rows_of(outline: Outline, program: str) -> pd.DataFrame:
     lengths = [len(s) for s in subjects]
     endpoint = np.where(whole("endpoint") >= 0, endpoint_of[whole("endpoint")], -1)
     observed = (whole("evid") == 0) & (whole("mdv") == 0) & (endpoint >= 0)
+    dose = np.isin(whole("evid"), (1, 4))
+    repeats = dose & ((whole("addl") != 0) | (whole("ss") != 0))
     codes = np.array([*(e.code for e in outline.endpoints), 0])
     frame = {
         "ID": np.repeat(ids, lengths),
         "SUBJECT": np.repeat(np.array([str(s.id) for s in subjects], dtype=object), lengths),
-        "TIME": whole("time"), "AMT": whole("amt"), "RATE": whole("rate"), "DUR": whole("duration"), "II": whole("ii"),
-        "ADDL": whole("addl"), "SS": whole("ss"),
+        "TIME": whole("time"), "AMT": np.where(dose, whole("amt"), 0.0), "RATE": np.where(dose, whole("rate"), 0.0),
+        "DUR": np.where(dose, whole("duration"), 0.0), "II": np.where(repeats, whole("ii"), 0.0),
+        "ADDL": np.where(dose, whole("addl"), 0), "SS": np.where(dose, whole("ss"), 0),
         "CMT": np.concatenate([_compartments(outline, s, program) for s in subjects]),
         "EVID": whole("evid"), "MDV": np.where(observed, 0, 1), "DV": np.where(observed, whole("dv"), np.nan),
         "ENDPOINT": np.where(observed, endpoint, -1), "DVID": np.where(observed, codes[endpoint], 0),

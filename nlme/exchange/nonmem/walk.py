@@ -18,6 +18,7 @@ import numpy as np
 
 from nlme.exchange.nonmem import expressions as ex
 from nlme.exchange.nonmem.abbreviated import Assignment, Code, unset
+from nlme.exchange.nonmem.assignments import alive
 
 
 class Value(NamedTuple):
@@ -152,7 +153,42 @@ def walk(
 
     ``row_value(name, record)`` is a data item's value, None for what is no data item; ``aliases`` are what names such as F stand
     for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.
+
+    Where no record looks back, records with the same data are walked once (outcomes are then of the conditions that outputs need).
     """
+    return _each_once(codes, n, row_value, outputs, aliases, strict) or _in_order(codes, n, row_value, outputs, aliases, strict)
+
+
+def _each_once(codes, n: int, row_value, outputs: Sequence[str], aliases, strict: bool) -> Walked | None:
+    """The walk of what the outputs need, one for all records whose data are the same there; None where a record looks back."""
+    needed = alive([a for code in codes for a in code.assignments], set(outputs))
+    reads = dict.fromkeys(name for a in needed for name in sorted(ex.names_in(a.value)))
+    items = [name for name in reads if n and row_value(name, 0) is not None]
+    state, seen, known = _Walk(codes, row_value, strict), Walked(), {}
+    outcomes: dict[int, list[bool | None]] = {}
+    for record in range(n):
+        alias = aliases[record] if aliases else {}
+        same = (*(row_value(name, record) for name in items), *alias.items())
+        if same not in known:
+            state.record, state.now, state.alias, state.outcomes = record, {}, dict(alias), {}
+            for a in needed:
+                state.now[a.target] = state.value(a.value)
+            if state.remembered:
+                return None
+            found = {name: state.now[name] for name in outputs if name in state.now}
+            depends = set().union(*(v.depends for v in found.values()), set())
+            known[same] = found, depends, {node: held[record] for node, held in state.outcomes.items()}
+        found, depends, own = known[same]
+        seen.outputs.append(found)
+        seen.depends.append(depends)
+        for node, held in own.items():
+            outcomes.setdefault(node, [None] * n)[record] = held
+    seen.outcomes = outcomes
+    return seen
+
+
+def _in_order(codes, n: int, row_value, outputs: Sequence[str], aliases, strict: bool) -> Walked:
+    """The walk over every record, with what variables held before."""
     state, seen = _Walk(codes, row_value, strict), Walked()
     same = _same_at_all_records(codes, lambda name: row_value(name, 0) is not None, bool(aliases))
     direct: dict[tuple[int, int], list[Value]] = {}
