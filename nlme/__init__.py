@@ -129,6 +129,7 @@ _HOMES = {
     "nlme.reporting.page": ("report",),
     "nlme.exchange.nonmem.importing": ("from_nonmem",),
     "nlme.exchange.nonmem.results": ("read_nonmem_results",),
+    "nlme.exchange.exporting": ("to_nonmem", "to_nlmixr2", "to_monolix"),
 }
 _HOME_OF = {word: home for home, words in _HOMES.items() for word in words}
 _ROOMS = ("pk", "pd", "distributions", "datasets", "models", "plots")
