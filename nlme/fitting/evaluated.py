@@ -25,13 +25,12 @@ from nlme.fitting.scales import held_scales
 from nlme.language.anatomy import MEMBER, OCCASION, rows_of
 from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
-from nlme.language.layout import Layout, lay_out
+from nlme.language.layout import Layout, lay_out, spread_out
 from nlme.language.model import Model, require_model
-from nlme.language.ragged import mesh_of
 from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCE, FOCEI
 from nlme.marginal.laplace import Laplace
-from nlme.marginal.objective import evaluate_subjects
+from nlme.marginal.objective import evaluate_population, evaluate_subjects
 from nlme.marginal.quadrature import ImportanceSampling, Nodes
 from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation, hessians_at
@@ -53,8 +52,8 @@ def evaluate(model: Model, population, method: Method | None = None, *, fixed: I
     population : the data (see :func:`nlme.read_nonmem`)
     method : any method of :func:`nlme.fit`; FOCEI() by default
     fixed : names of parameters that count as known; so do variances of exactly 0
-    sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list.  What is computed
-        does not depend on it.  The cores of a CPU are one device unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
+    sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list; or
+        "processes", those of ``jax.distributed`` (see docs/distributed.md).  What is computed does not depend on it.  The cores of a CPU are one device unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
 
     Raises
     ------
@@ -64,16 +63,14 @@ def evaluate(model: Model, population, method: Method | None = None, *, fixed: I
         The objective is not a finite number; subjects and records are named.
     """
     method = method_of(method)
-    layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
+    layout = spread_out(require_model(model), population, sharding)
     model = layout.model
     require_sites(method, layout.anatomy)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
     inventory = inventory_of(method, model, (*fixed, *held_scales(model, layout.anatomy, fixed)))
     inventory = Inventory(model, inventory.with_blocks([*inventory.fixed, *inventory.without_variance(model)]))
     starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
-    at = evaluate_subjects(
-        method, layout.anatomy, inventory, model, layout.arrays, inventory.unconstrained(model), starts, gradient=False
-    )
+    at = evaluate_population(method, layout, inventory, model, inventory.unconstrained(model), starts, gradient=False)
     require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
     return Evaluated(**evaluated_fields(method, model, population, tuple(sorted(inventory.fixed)), at))
 
