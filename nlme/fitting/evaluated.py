@@ -26,13 +26,12 @@ from nlme.fitting.tightness import Tightness, tightness
 from nlme.language.anatomy import MEMBER, OCCASION, rows_of
 from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
-from nlme.language.layout import Layout, lay_out
+from nlme.language.layout import Layout, lay_out, spread_out
 from nlme.language.model import Model, require_model
-from nlme.language.ragged import mesh_of
 from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCE, FOCEI
 from nlme.marginal.laplace import Laplace
-from nlme.marginal.objective import evaluate_subjects
+from nlme.marginal.objective import evaluate_population, evaluate_subjects
 from nlme.marginal.quadrature import ImportanceSampling, Nodes
 from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation, hessians_at
@@ -61,8 +60,9 @@ def evaluate(
         and a column per random effect, such as the ``eta`` of another evaluation; 0 by default.  The density of a subject may
         have several modes, and the search ends at one near where it began.  A list of such frames (None: 0) begins from each of
         them, and every subject has the mode of the highest density
-    sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list.  What is computed
-        does not depend on it.  The cores of a CPU are one device unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
+    sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list; or "processes", those
+        of ``jax.distributed`` (see docs/distributed.md).  What is computed does not depend on it.  The cores of a CPU are one device
+        unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
 
     Raises
     ------
@@ -72,7 +72,7 @@ def evaluate(
         The objective is not a finite number; subjects and records are named.
     """
     method = method_of(method)
-    layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
+    layout = spread_out(require_model(model), population, sharding)
     model = layout.model
     require_sites(method, layout.anatomy)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
@@ -81,7 +81,7 @@ def evaluate(
     u, at = inventory.unconstrained(model), None
     for begun in eta if isinstance(eta, (list, tuple)) else [eta]:
         starts = _standardised(layout, model, begun)
-        found = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
+        found = evaluate_population(method, layout, inventory, model, u, starts, gradient=False)
         at = found if at is None else _likelier(at, found)
     require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
     return Evaluated(**evaluated_fields(method, model, population, tuple(sorted(inventory.fixed)), at))

@@ -20,11 +20,27 @@ from nlme.jets.jet import Columns
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
 from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.observed import check_observed
-from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, padded_members, size_classes
+from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, mesh_of, padded_members, size_classes
 from nlme.language.records import records_of
 from nlme.language.sites import Sites, sites_of
 from nlme.language.stacking import SubjectData, stack
 from nlme.language.standardisation import standardised
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Division:
+    """The subjects divided over the processes of ``jax.distributed``.
+
+    Attributes
+    ----------
+    process : which one this is
+    members : by process, the positions of its subjects
+    arrays : those of this process's subjects, in that order
+    """
+
+    process: int
+    members: tuple[np.ndarray, ...]
+    arrays: Ragged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +49,7 @@ class Layout:
 
     ``arrays`` holds the subjects by size class (see ``nlme.language.ragged``).  In the widest arrangement of samples, where
     endpoint e owns ``spans[e]``, ``positions[i, t]`` is the record of subject i behind sample t (-1: none).  ``sites`` says who
-    shares random effects, if anybody does.
+    shares random effects, if anybody does; ``division`` which process evaluates whom, where there are several.
     """
 
     model: Model
@@ -43,6 +59,7 @@ class Layout:
     spans: tuple[tuple[int, int], ...]
     positions: np.ndarray
     sites: Sites | None = None
+    division: Division | None = None
 
     @property
     def n_subjects(self) -> int:
@@ -86,6 +103,30 @@ class Layout:
         """The arrays of the subjects ``who`` (n,), with repetitions and in that order, for solutions without derivatives."""
         placed = [np.flatnonzero(np.isin(who, np.unique(part.members))) for part in self.arrays.parts]
         return self._gathered([who[at] for at in placed], placed, *_company(self.anatomy, len(who), None, 0))
+
+    def divided(self, process: int, count: int) -> Layout:
+        """The same with the subjects of every size class dealt out to ``count`` processes, of which this is ``process``.
+
+        Raises
+        ------
+        ModelError
+            Subjects who share the random effects of a site, or fewer subjects than processes.
+        """
+        if self.anatomy.by_site:
+            raise ModelError(
+                f"sharding='processes' divides subjects, and those of a {self.anatomy.above} share random effects; fit in one process."
+            )
+        if self.n_subjects < count:
+            raise ModelError(f"sharding='processes': {self.n_subjects} subjects are too few for {count} processes.")
+        classes = [np.unique(part.members) for part in self.arrays.parts]
+        turns = np.cumsum([0, *map(len, classes)])  # the next class goes on where the last one ended
+        dealt = [[own[(k - turn) % count :: count] for own, turn in zip(classes, turns, strict=False)] for k in range(count)]
+        own = dealt[process]
+        edges = np.cumsum([0, *map(len, own)])
+        placed = [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        arrays = self._gathered(own, placed, *_company(self.anatomy, int(edges[-1]), None, 2))
+        members = tuple(np.concatenate(parts) for parts in dealt)
+        return dataclasses.replace(self, division=Division(process, members, arrays))
 
     def _gathered(self, subjects: list[np.ndarray], placed: list[np.ndarray], most: int | None, threads: int) -> Ragged:
         """The arrays of ``subjects`` of every class (of some perhaps none), which stand at ``placed`` among all of these."""
@@ -176,6 +217,24 @@ def lay_out(
     site_of = None if sites is None else jnp.asarray(sites.of)
     arrays = Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh, threads, site_of)
     return Layout(model, anatomy, population, arrays, spans, positions, sites)
+
+
+def spread_out(model: Model, population: Population, sharding) -> Layout:
+    """``lay_out`` for a likelihood whose subjects are spread over devices (:func:`nlme.language.ragged.mesh_of`) or "processes".
+
+    Raises
+    ------
+    ModelError
+        As ``lay_out``, ``mesh_of`` and ``Layout.divided``; "processes" without ``jax.distributed.initialize``.
+    """
+    if not (isinstance(sharding, str) and sharding == "processes"):
+        return lay_out(model, population, mesh=mesh_of(sharding))
+    if not jax.distributed.is_initialized():
+        raise ModelError(
+            "sharding='processes' needs jax.distributed.initialize(...) at the beginning of the script, right after `import jax`; "
+            "otherwise every process would make the whole fit alone (see docs/distributed.md)."
+        )
+    return lay_out(model, population).divided(jax.process_index(), jax.process_count())
 
 
 def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> tuple[int | None, int]:

@@ -26,7 +26,7 @@ from nlme.exchange.nonmem.records import of_name
 from nlme.exchange.nonmem.results import NonmemResults, Step, read_nonmem_results
 from nlme.exchange.nonmem.source import Source, source_of
 from nlme.exchange.nonmem.symbols import Symbols, symbols_of
-from nlme.exchange.nonmem.tables import compared, predictions_beside
+from nlme.exchange.nonmem.tables import predictions_beside, predictions_that_differ
 from nlme.fitting.evaluated import Evaluated
 from nlme.fitting.evaluated import evaluate as nlme_evaluate
 from nlme.language.model import Model
@@ -399,5 +399,5 @@ def _compare_predictions(imported: Imported, program: Program, folder: Path, mes
     if theirs is None:
         return
     ours = imported.evaluated.predictions["PRED"].to_numpy(dtype=float)
-    if len(ours) == int(program.items.observed.sum()) and (sentence := compared(program, theirs, ours)):
+    if len(ours) == int(program.items.observed.sum()) and (sentence := predictions_that_differ(program, theirs, ours)):
         messages.append(sentence)

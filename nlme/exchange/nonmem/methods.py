@@ -161,7 +161,7 @@ class Writer:
     def _unknown(self, code: Code, name: str):
         line = next((a.line for a in code.assignments if name in ex.names_in(a.value)), code.record.line)
         if re.match(r"M(TIME|PAST|NEXT|NOW|TDIFF)\b", name):
-            return code.refuse(f"{name}: model event times (MTIME) are not imported.", line)
+            return code.refuse(f"{name}: model event times (MTIME) are imported as MTIME in $PK and MPAST in $DES alone.", line)
         if re.match(r"A\(\d+\)", name):
             return code.refuse(f"{name}, an amount in the system, counts in ${code.record.name}, which is not imported.", line)
         return code.refuse(f"{name} is used and never set, nor is it a data item that is read.", line)

@@ -62,7 +62,7 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def compared(program: Program, theirs: Predictions, ours: np.ndarray) -> str:
+def predictions_that_differ(program: Program, theirs: Predictions, ours: np.ndarray) -> str:
     """A sentence about the observations' predictions: ``ours`` (n observations, in the order of the file) and the table's."""
     at = np.flatnonzero(program.items.observed)
     told = theirs.values[at]
