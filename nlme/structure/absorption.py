@@ -15,7 +15,7 @@ from jax.scipy.special import gammaln
 
 from nlme.errors import ModelError, name_error
 from nlme.structure.arrivals import Arrival, Arriving
-from nlme.structure.assembly import as_linear, with_rules
+from nlme.structure.assembly import as_linear, equations_of, own_states, with_rules
 from nlme.structure.base import DOSE_RULES, Structure
 from nlme.structure.linear import Linear
 from nlme.structure.ode import ODE
