@@ -26,6 +26,8 @@ from nlme.language.sites import Sites, sites_of
 from nlme.language.stacking import SubjectData, stack
 from nlme.language.standardisation import standardised
 
+_REMEMBERED = 8  # times as wide is a subject whose last steps are kept for delays
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Division:
@@ -246,6 +248,7 @@ def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> 
     if not anatomy.looped:
         return None, 1
     width = len(anatomy.states) * Columns.of_order(order, len(anatomy.inputs)).count
+    width *= _REMEMBERED if anatomy.delays else 1
     most = min(MOST, max(4, WIDTH // width))
     threads = cores() if mesh is None and jax.default_backend() == "cpu" and subjects * width > SHARED else 1
     return most, threads

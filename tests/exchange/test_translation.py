@@ -275,7 +275,7 @@ def test_model_times_are_event_times(tmp_path):
 
 def test_predictions_of_a_table_are_compared_record_by_record(tmp_path):
     from nlme.exchange.nonmem.program import program_of
-    from nlme.exchange.nonmem.tables import compared, predictions_beside
+    from nlme.exchange.nonmem.tables import predictions_beside, predictions_that_differ
 
     stream = ONE + "$TABLE ID TIME IPRED FIRSTONLY FILE=patab\n$TABLE ID TIME IPRED NOPRINT ONEHEADER FILE=../out/sdtab1\n"
     imported(tmp_path, stream)
@@ -289,8 +289,8 @@ def test_predictions_of_a_table_are_compared_record_by_record(tmp_path):
         program = program_of(tmp_path / "run.mod")
         return program, predictions_beside(program, tmp_path)
 
-    assert compared(*beside(), ours) == "PRED of sdtab1 is that of the model on all 5 observations."
-    found = compared(*beside(1.01), ours)
+    assert predictions_that_differ(*beside(), ours) == "PRED of sdtab1 is that of the model on all 5 observations."
+    found = predictions_that_differ(*beside(1.01), ours)
     assert found == "PRED differs from sdtab1 on 1 of 5 observations, first on subject 2, line 8 of the data: 5.5, 5.555 there."
     (tmp_path / "sdtab1").write_text(head + " 1 0 1 2 0 0 0\n")  # of other data
     assert predictions_beside(program_of(tmp_path / "run.mod"), tmp_path) is None
