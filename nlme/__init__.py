@@ -41,6 +41,7 @@ _HOMES = {
     "nlme.parameters.covariance": ("Covariance", "covariance"),
     "nlme.parameters.mixture": ("Mixture", "mixture"),
     "nlme.parameters.priors": ("weakly_informative",),
+    "nlme.parameters.weight_priors": ("weight_prior",),
     "nlme.data.population": ("Population", "Subject"),
     "nlme.data.readers": ("read_nonmem",),
     "nlme.data.checks": ("check",),

@@ -22,9 +22,8 @@ def messages_of(kept: Draws, prior: Priors, wanted: int, max_tree_depth: int, fa
             f"{diverged} of {chains * draws} transitions diverged: the posterior has places the sampler cannot enter, and the draws "
             f"may miss them. Raise target_acceptance (0.95), start nearer (at a fit), or reconsider priors that allow absurd values."
         )
-    weights = np.concatenate([np.full(site.size, "weight" in site.entry.kinds) for site in prior.sites])
     coordinates = {
-        "population parameters": kept.w["u"][:, :, ~weights],
+        "population parameters": kept.w["u"][:, :, ~prior.of_weights],
         "random effects": kept.w["b"].reshape(chains, draws, -1),
     }
     for what, values in coordinates.items():

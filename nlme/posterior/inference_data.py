@@ -70,6 +70,11 @@ def inference_data(model: Model, prior: Priors, layout: Layout, ode: Tolerances,
     )
 
 
+def scale_names(name: str, labels: tuple[str, ...]) -> list[str]:
+    """Names of the scales learned with a network's weights: "net.weight_scale[layer 1]"."""
+    return [f"{name}[{label}]" for label in labels]
+
+
 def add_by_subject(found: InferenceData, group: str, values: dict[str, np.ndarray], ids) -> None:
     """Numbers by subject (N,) as a group of their own."""
     import arviz
@@ -103,12 +108,12 @@ def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept
         spreads = {
             ".".join(e.path): (e.get(one).sd, e.get(one).correlation) for e in entries if isinstance(e.get(one), Covariance)
         }
-        return [e.natural(one) for e in entries], spreads, eta, terms
+        return [e.natural(one) for e in entries], spreads, prior.learned_scales(w["u"]), eta, terms
 
     # one draw of all chains at a time: 1,000 draws at once would need 1,000 times the memory of a solve
     by_draw = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 0, 1), kept.w)
     found = eqx.filter_jit(lambda w: jax.lax.map(jax.vmap(at), w))(by_draw)
-    natural, spreads, eta, terms = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, 1), found)
+    natural, spreads, scales, eta, terms = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, 1), found)
 
     variables: dict[str, tuple] = {}
     for entry, values in zip(entries, natural, strict=True):
@@ -129,6 +134,9 @@ def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept
                 labels = [f"{field.names[i]},{field.names[j]}" for i, j in pairs]
                 rows, columns = zip(*pairs, strict=True)
                 variables[f"{name}.correlation"] = (correlation[:, :, rows, columns], [f"{name}_pair"], {f"{name}_pair": labels})
+    for name, labels in prior.scale_labels.items():
+        dim = f"{name}_element"
+        variables[name] = (scales[name], [dim], {dim: scale_names(name, labels)})
     if layout.anatomy.effects:
         variables["eta"] = (eta, ["subject", "random_effect"], {})
     if layout.anatomy.mixture:

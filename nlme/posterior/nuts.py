@@ -42,7 +42,7 @@ from nlme.parameters.inventory import Inventory
 from nlme.parameters.priors import Priors, describe
 from nlme.posterior.chains import Chains, Settings, run_chains
 from nlme.posterior.convergence import messages_of
-from nlme.posterior.inference_data import add_by_subject, inference_data
+from nlme.posterior.inference_data import add_by_subject, inference_data, scale_names
 from nlme.posterior.joint import Joint
 from nlme.posterior.marginal import Marginal, approximation, approximation_messages
 from nlme.posterior.sampler import Line
@@ -238,4 +238,8 @@ def _declared(model: Model, population, prior: Priors, layout: Layout) -> str:
     """What the model says of its parameters, as JSON: name, label, unit, kind, and how the effect of a variance enters."""
     rows = prior.inventory.rows(model, effect_transforms(model, population, layout.anatomy))
     kept = ("name", "label", "unit", "kind", "transform")
-    return json.dumps([{name: getattr(row, name) for name in kept} for row in rows if not row.fixed])
+    told = [{name: getattr(row, name) for name in kept} for row in rows if not row.fixed]
+    for name, labels in prior.scale_labels.items():
+        for own, label in zip(scale_names(name, labels), labels, strict=True):
+            told.append({"name": own, "label": f"Scale of weights, {label}", "unit": "", "kind": "scale", "transform": None})
+    return json.dumps(told)
