@@ -90,6 +90,7 @@ _HOMES = {
     "nlme.fitting.result": ("Fit",),
     "nlme.fitting.storage": ("load",),
     "nlme.posterior.nuts": ("sample", "posterior_models"),
+    "nlme.posterior.langevin": ("SGLD",),
     "nlme.posterior.individual": ("individual_posterior",),
     "nlme.dosing.forecast": ("forecast",),
     "nlme.dosing.search": ("dose_search",),
