@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Int
 
 from nlme.data.population import Population
 from nlme.data.units import differ
@@ -94,6 +95,17 @@ class Layout:
         edges = np.cumsum([0, *map(len, drawn)])
         placed = [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
         return self._gathered(drawn, placed, _company(self.anatomy, int(edges[-1]), None, 2)[0], 1)
+
+    def drawn(self, rows: list) -> tuple[Ragged, Int[Array, " n"]]:
+        """The same in a program: the arrays of the subjects at ``rows`` (traced) of every class, and their places in the population."""
+        whole = self.some([np.unique(part.members)[: len(own)] for part, own in zip(self.arrays.parts, rows, strict=True)])
+        edges = np.cumsum([0, *map(len, rows)])
+        parts = []
+        for part, own, like, begin in zip(self.arrays.parts, rows, whole.parts, edges, strict=False):
+            take = jnp.asarray(own)[like.members - begin]
+            parts.append(Part(jax.tree.map(lambda x: x[take], part.data), like.members, part.places, like.chunks))  # noqa: B023
+        who = jnp.concatenate([part.members[jnp.asarray(own)] for part, own in zip(self.arrays.parts, rows, strict=True)])
+        return Ragged(tuple(parts), whole.back, whole.samples, None), who
 
     def repeated(self, times: int, order: int = 0) -> Ragged:
         """The arrays of so many populations like this one, one after another, for solutions with derivatives of this ``order``."""
