@@ -202,9 +202,7 @@ def _of_fit(fit, network: str | None, draws: int, seed: int) -> Functions:
     require_one_output(name, outputs.shape[1])
     y, root = outputs[:, 0], slopes[:, 0] @ _root(covariance_of(fit))
     functions = np.vstack([y, y + rng.normal(size=(draws, root.shape[1])) @ root.T])
-    return Functions(
-        name, x, names_of(net), net.inputs, net.outputs, functions, root @ root.T, fit.n_observations, fit.model
-    )
+    return Functions(name, x, names_of(net), net.inputs, net.outputs, functions, root @ root.T, fit.n_observations, fit.model)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

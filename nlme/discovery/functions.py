@@ -72,7 +72,9 @@ def of_posterior(posterior: Any, network: str | None, model: Model | None, draws
     require_one_output(name, values.shape[-1])
     flat = values.reshape(-1, values.shape[2])
     if len(flat) < _FEWEST:
-        raise FitError(f"discover: the posterior has {len(flat)} draws, of which no probability can be told; {_FEWEST} are the least.")
+        raise FitError(
+            f"discover: the posterior has {len(flat)} draws, of which no probability can be told; {_FEWEST} are the least."
+        )
     x, given = np.asarray(group[f"{name}_inputs"]), [str(one) for one in group[f"{name}_input"].values]
     counted = given == [f"input {k + 1}" for k in range(len(given))]
     written = tuple(f"x{k + 1}" for k in range(len(given))) if counted else tuple(given)

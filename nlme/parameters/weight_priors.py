@@ -102,7 +102,9 @@ class WeightSite:
         kinds = {kind for entry, index in parts for kind in np.array(entry.kinds)[index]}
         if kinds != {"weight"}:
             other = min(kinds - {"weight"})
-            raise ModelError(f"priors: {prior!r} is of a network's weights, and {key!r} is a {other}: give a NumPyro distribution.")
+            raise ModelError(
+                f"priors: {prior!r} is of a network's weights, and {key!r} is a {other}: give a NumPyro distribution."
+            )
         names = [entry.names[k] for entry, index in parts for k in index]
         groups = [_layer(name) if prior.by == "layer" else key for name in names]
         labels = list(dict.fromkeys(groups))

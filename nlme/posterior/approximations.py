@@ -154,7 +154,9 @@ def ensemble(
         f"which differ by construction."
     )
     if apart > _APART:
-        words += f" The members' objectives (penalty included) differ by up to {apart:.1f}: the worst are not where the posterior is."
+        words += (
+            f" The members' objectives (penalty included) differ by up to {apart:.1f}: the worst are not where the posterior is."
+        )
     return Drawn(found, {"lp": found["log_density"]}, [words])
 
 
@@ -165,6 +167,5 @@ def words_of_sgld(kept: Draws, how: SGLD) -> str:
     return (
         f"Weights and parameters were sampled by preconditioned stochastic gradient Langevin dynamics without a Metropolis step ({drawn}, "
         f"step {how.step:g}): by Stein's identity the draws' variance is {abs(100 * inflation):.1f} % too {'wide' if inflation > 0 else 'narrow'} "
-        f"on average"
-        + (". Take a smaller step." if inflation > 0.1 else ".")
+        f"on average" + (". Take a smaller step." if inflation > 0.1 else ".")
     )

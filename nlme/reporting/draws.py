@@ -103,7 +103,9 @@ def _title(posterior: Any) -> str:
     size, kind = posterior.posterior.sizes, posterior.attrs.get("weights", "nuts")
     what = {"laplace": "Laplace approximation,", "ensemble": "ensemble,", "sgld": "SGLD,"}.get(kind, "")
     of = {"laplace": "sets", "ensemble": "members"}.get(kind, "chains")
-    return " ".join(filter(None, [f"{posterior.attrs.get('model', 'Posterior')}:", what, f"{size['chain']} {of} of {size['draw']} draws"]))
+    return " ".join(
+        filter(None, [f"{posterior.attrs.get('model', 'Posterior')}:", what, f"{size['chain']} {of} of {size['draw']} draws"])
+    )
 
 
 def _functions(posterior: Any) -> list[str]:

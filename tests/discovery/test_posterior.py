@@ -20,7 +20,9 @@ from nlme.posterior.functions import Learned, add_functions
 def stand_in(functions: dict[str, Learned], count: int = 100):
     """A posterior that holds these learned functions and nothing else."""
     shape = next(iter(functions.values())).values.shape[:2]
-    found = arviz.from_dict(posterior={"a": np.zeros(shape)}, observed_data={"DV": np.zeros(count)}, sample_stats={"lp": np.zeros(shape)})
+    found = arviz.from_dict(
+        posterior={"a": np.zeros(shape)}, observed_data={"DV": np.zeros(count)}, sample_stats={"lp": np.zeros(shape)}
+    )
     found.attrs["model"] = "Effect"
     add_functions(found, functions)
     return found

@@ -296,23 +296,6 @@ def test_predictions_of_a_table_are_compared_record_by_record(tmp_path):
     assert predictions_beside(program_of(tmp_path / "run.mod"), tmp_path) is None
 
 
-def test_records_with_the_same_data_are_walked_once(tmp_path):
-    """What the outputs depend on, and which branches are taken, is the same as in a walk over every record."""
-    from nlme.exchange.nonmem import walk as walking
-    from nlme.exchange.nonmem.program import program_of
-
-    error = "  IF (DVID.EQ.2) THEN\n    W = THETA(3)\n  ELSE\n    W = 1\n  ENDIF\n  Y = F + W*EPS(1)\n"
-    start, end = ONE.index("  IPRED = F"), ONE.index("$THETA")
-    imported(tmp_path, ONE[:start] + error + ONE[end:].replace("(0, 20)", "(0, 20) (0, 1)"))
-    program = program_of(tmp_path / "run.mod")
-    codes, n = [program.main, program.error], len(program.items)
-    given = codes, n, program.items.value, ["CL", "V", "Y"], [{"F": f"A({1 + r % 2})"} for r in range(n)], False
-    once, every = walking._each_once(*given), walking._in_order(*given)
-    assert once.outputs == every.outputs and once.depends == every.depends
-    assert once.outcomes and all(every.outcomes[node] == held for node, held in once.outcomes.items())
-    assert once.depends[1] == {"THETA(1)", "THETA(2)", "ETA(1)", "A(2)", "EPS(1)"}
-
-
 def test_occasions_that_only_the_equations_see(tmp_path):
     """An effect per occasion on a parameter that $DES alone reads."""
     stream = ONE.replace("ADVAN1 TRANS2", "ADVAN13 TOL=9").replace("ETA(1))", "ETA(1) + KAPPA)")
