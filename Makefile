@@ -1,6 +1,6 @@
 # Every target makes its own environment: .venv is built when absent and brought up to date when pyproject.toml changes.
 #   make demo      fit real trials, print the table, write pictures and an HTML report
-#   make test      the quick tests (half an hour on two cores)
+#   make test      the quick tests
 #   make test-all  the slow ones as well
 #   make bench     side-by-side timings
 #   make notebooks run every notebook in its fast mode

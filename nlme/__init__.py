@@ -41,6 +41,7 @@ _HOMES = {
     "nlme.parameters.covariance": ("Covariance", "covariance"),
     "nlme.parameters.mixture": ("Mixture", "mixture"),
     "nlme.parameters.priors": ("weakly_informative",),
+    "nlme.parameters.weight_priors": ("weight_prior",),
     "nlme.data.population": ("Population", "Subject"),
     "nlme.data.readers": ("read_nonmem",),
     "nlme.data.checks": ("check",),
@@ -81,6 +82,7 @@ _HOMES = {
     "nlme.marginal.laplace": ("Laplace",),
     "nlme.marginal.quadrature": ("AGQ", "ImportanceSampling"),
     "nlme.marginal.pooled": ("NaivePooled",),
+    "nlme.marginal.variational": ("Variational",),
     "nlme.fitting.fit": ("fit",),
     "nlme.fitting.evaluated": ("evaluate",),
     "nlme.fitting.starts": ("starting_values",),
@@ -89,6 +91,7 @@ _HOMES = {
     "nlme.fitting.result": ("Fit",),
     "nlme.fitting.storage": ("load",),
     "nlme.posterior.nuts": ("sample", "posterior_models"),
+    "nlme.posterior.langevin": ("SGLD",),
     "nlme.posterior.individual": ("individual_posterior",),
     "nlme.dosing.forecast": ("forecast",),
     "nlme.dosing.search": ("dose_search",),
@@ -128,6 +131,7 @@ _HOMES = {
     "nlme.reporting.page": ("report",),
     "nlme.exchange.nonmem.importing": ("from_nonmem",),
     "nlme.exchange.nonmem.results": ("read_nonmem_results",),
+    "nlme.exchange.exporting": ("to_nonmem", "to_nlmixr2", "to_monolix"),
 }
 _HOME_OF = {word: home for home, words in _HOMES.items() for word in words}
 _ROOMS = ("pk", "pd", "distributions", "datasets", "models", "plots")

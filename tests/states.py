@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -28,6 +29,18 @@ def subject_of(id: int, doses: list[dict[str, Any]], times) -> nlme.Subject:
 def population_of(regimens: list[list[dict[str, Any]]], times) -> nlme.Population:
     """One subject per list of dose records."""
     return nlme.Population(tuple(subject_of(k + 1, doses, times) for k, doses in enumerate(regimens)))
+
+
+def simulated(model: nlme.Model, design: nlme.Population) -> nlme.Population:
+    """The subjects of a design with new random effects and simulated observations."""
+    drawn = nlme.simulate(model, design, key=1, eta="new").query("EVID == 0")
+
+    def filled(subject):
+        dv = np.array(subject.dv)
+        dv[subject.is_observation] = drawn["DV"][drawn["ID"] == subject.id]
+        return dataclasses.replace(subject, dv=dv)
+
+    return nlme.Population(tuple(map(filled, design)))
 
 
 def model_of(typical: dict[str, float], dynamics) -> nlme.Model:

@@ -165,39 +165,6 @@ def test_an_error_of_the_model_itself_names_its_line(tmp_path):
     )
 
 
-def test_a_fit_writes_everything(model_file, tmp_path):
-    out = tmp_path / "new" / "out"
-    result = nlme_command(
-        "fit", model_file, datasets.path("theophylline"), "--out", out, "--fixed", "omega.cl", "--units", "conc=mg/L"
-    )
-    assert result.exit_code == 0, result.output
-    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file() or path.suffix == ".nlme"}
-    assert {
-        "report.html",
-        "parameters.csv",
-        "parameters.md",
-        "parameters.html",
-        "parameters.tex",
-        "parameters.rtf",
-        "predictions.csv",
-        "individual.csv",
-        "figures/goodness_of_fit.png",
-        "figures/individual_fits.png",
-        "figures/eta_distributions.png",
-        "figures/eta_covariates.png",
-        "figures/objective_history.png",
-    } <= names
-    parameters = pd.read_csv(out / "parameters.csv", index_col="parameter")
-    assert parameters.loc["omega.cl", "fixed"] and parameters.loc["omega.cl", "estimate"] == pytest.approx(0.07)
-    predictions = pd.read_csv(out / "predictions.csv")
-    assert len(predictions) == 132 and predictions["IPRED"].notna().all()
-    assert len(pd.read_csv(out / "individual.csv")) == 12
-    assert "Absorption rate" in result.stdout and "Written to" in result.stdout
-    script = "import nlme; print(float(nlme.load('fit.nlme').model.cl))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=out)
-    assert float(done.stdout) == pytest.approx(parameters.loc["cl", "estimate"], rel=1e-12), done.stderr
-
-
 SHADOWS = {"numpy.py": "numpy", "random.py": "random", "leaves.py": r"sys.exit(0)"}
 
 
@@ -273,7 +240,7 @@ def test_endpoints_that_are_left_out():
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
-    """A folder with a model's file, data of four subjects whose IDs are formulas, and the folder of its fit (by FO)."""
+    """A folder with a model's file, data of four subjects whose IDs are formulas, and the folder of its fit."""
     folder = tmp_path_factory.mktemp("fitted")
     (folder / "quick_model_of_a_test.py").write_text(MODEL)
     data = pd.read_csv(datasets.path("theophylline"), dtype=str)
@@ -285,17 +252,34 @@ def fitted(tmp_path_factory):
             commands, "write", lambda fit, out, units: (written.append((out / "fit.nlme").exists()), write(fit, out, units))[1]
         )
         result = nlme_command(
-            "fit", folder / "quick_model_of_a_test.py", folder / "data.csv", "--out", folder / "fit", "--method", "fo",
-            "--options", "inner_iterations=50", "--fixed", "omega,ka", "--start", "omega.cl=0.1,cl=3",
+            "fit", folder / "quick_model_of_a_test.py", folder / "data.csv", "--out", folder / "new" / "fit", "--method",
+            "focei", "--options", "inner_iterations=50", "--fixed", "omega,ka", "--start", "omega.cl=0.1,cl=3", "--units", "conc=mg/L",
         )  # fmt: skip
     assert result.exit_code == 0 and written == [True], result.output  # saved before anything is drawn
+    assert "Absorption rate" in result.stdout and "Written to" in result.stdout
     return folder
 
 
+def test_a_fit_writes_everything(fitted):
+    out = fitted / "new" / "fit"
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file() or path.suffix == ".nlme"}
+    tables = {f"parameters.{kind}" for kind in ("csv", "md", "html", "tex", "rtf")} | {"predictions.csv", "individual.csv"}
+    drawn = ("goodness_of_fit", "individual_fits", "eta_distributions", "eta_covariates", "objective_history")
+    assert {"report.html"} | tables | {f"figures/{name}.png" for name in drawn} <= names
+    parameters = pd.read_csv(out / "parameters.csv", index_col="parameter")
+    assert parameters.loc["omega.cl", "fixed"] and parameters.loc["omega.cl", "estimate"] == pytest.approx(0.1)
+    predictions = pd.read_csv(out / "predictions.csv")
+    assert len(predictions) == 44 and predictions["IPRED"].notna().all()
+    assert len(pd.read_csv(out / "individual.csv")) == 4
+    script = "import nlme; print(float(nlme.load('fit.nlme').model.cl))"  # the model's file lies beside it
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=out)
+    assert float(done.stdout) == pytest.approx(parameters.loc["cl", "estimate"], rel=1e-12), done.stderr
+
+
 def test_a_fit_starts_where_it_is_told(fitted):
-    fit = nlme.load(fitted / "fit" / "fit.nlme", model=fitted / "quick_model_of_a_test.py")
+    fit = nlme.load(fitted / "new" / "fit" / "fit.nlme", model=fitted / "quick_model_of_a_test.py")
     assert (
-        fit.method == nlme.FO(inner_iterations=50)
+        fit.method == nlme.FOCEI(inner_iterations=50)
         and fit.estimates["omega.cl"] == pytest.approx(0.1)
         and float(fit.start.cl) == 3.0
     )
@@ -304,7 +288,7 @@ def test_a_fit_starts_where_it_is_told(fitted):
 
 def test_cells_of_what_is_written_are_no_formulas(fitted):
     for name in ("predictions.csv", "individual.csv"):
-        assert set(pd.read_csv(fitted / "fit" / name, dtype=str)["ID"]) == {f"'={k}" for k in range(1, 5)}
+        assert set(pd.read_csv(fitted / "new" / "fit" / name, dtype=str)["ID"]) == {f"'={k}" for k in range(1, 5)}
 
 
 def test_a_saved_fit_is_shown_again_and_a_picture_that_fails_takes_no_other_with_it(fitted, tmp_path, monkeypatch):
@@ -315,7 +299,7 @@ def test_a_saved_fit_is_shown_again_and_a_picture_that_fails_takes_no_other_with
 
     monkeypatch.setattr(plots, "goodness_of_fit", fails)
     model, out = fitted / "quick_model_of_a_test.py", tmp_path / "again"
-    result = nlme_command("report", model, fitted / "fit", "--out", out, "--units", "conc=mg/L,dose=mg")
+    result = nlme_command("report", model, fitted / "new" / "fit", "--out", out, "--units", "conc=mg/L,dose=mg")
     assert result.exit_code == 0 and "figures/goodness_of_fit.png could not be written (RuntimeError: no ink)" in " ".join(
         result.stderr.split()
     )
@@ -330,15 +314,15 @@ def test_a_saved_fit_is_shown_again_and_a_picture_that_fails_takes_no_other_with
 
 
 def test_a_fit_starts_from_the_estimates_of_another(fitted):
-    given = commands._estimates(fitted / "fit")
-    fit = nlme.load(fitted / "fit" / "fit.nlme", model=fitted / "quick_model_of_a_test.py")
+    given = commands._estimates(fitted / "new" / "fit")
+    fit = nlme.load(fitted / "new" / "fit" / "fit.nlme", model=fitted / "quick_model_of_a_test.py")
     assert given == pytest.approx(fit.estimates.to_dict(), rel=1e-15)
 
 
 @pytest.mark.slow
 def test_bootstrap_of_a_saved_fit(fitted, tmp_path):
     arguments = ["--replicates", "4", "--key", "3", "--out", tmp_path / "boot"]
-    result = nlme_command("bootstrap", fitted / "quick_model_of_a_test.py", fitted / "fit", *arguments)
+    result = nlme_command("bootstrap", fitted / "quick_model_of_a_test.py", fitted / "new" / "fit", *arguments)
     assert result.exit_code == 0, result.output
     assert "bootstrap, subjects resampled: percentiles of 4 of 4 replicates" in " ".join(result.stdout.split())
     assert len(pd.read_csv(tmp_path / "boot" / "bootstrap_replicates.csv")) == 4
@@ -348,7 +332,7 @@ def test_bootstrap_of_a_saved_fit(fitted, tmp_path):
 
 def test_simulate_from_a_fit_and_from_a_model(fitted, tmp_path):
     model, out = fitted / "quick_model_of_a_test.py", tmp_path / "new" / "s.csv"
-    result = nlme_command("simulate", model, fitted / "fit" / "fit.nlme", "--replicates", "2", "--out", out)
+    result = nlme_command("simulate", model, fitted / "new" / "fit" / "fit.nlme", "--replicates", "2", "--out", out)
     assert result.exit_code == 0 and "2 data sets of 4 subjects" in result.stdout, result.output
     frame = pd.read_csv(out, na_values=".")
     assert len(frame) == 96 and (frame["AMT"] > 0).sum() == 8
@@ -367,13 +351,13 @@ def test_simulate_from_a_fit_and_from_a_model(fitted, tmp_path):
 def test_vpc_of_a_fit_and_of_a_model(fitted, tmp_path):
     model = fitted / "quick_model_of_a_test.py"
     result = nlme_command(
-        "vpc", model, fitted / "fit", "--replicates", "20", "--bins", "0,1,5,13,25", "--stratify", "wt=75", "--percentiles", "10,90",
+        "vpc", model, fitted / "new" / "fit", "--replicates", "20", "--bins", "0,1,5,13,25", "--stratify", "wt=75", "--percentiles", "10,90",
         "--out", tmp_path, "--units", "conc=mg/L",
     )  # fmt: skip
     assert result.exit_code == 0 and "of the observed quantities lie within their 90 % bands" in result.stdout, result.output
     written = pd.read_csv(tmp_path / "vpc_conc.csv")
     assert (tmp_path / "vpc_conc.png").stat().st_size > 10_000
-    fit = nlme.load(fitted / "fit" / "fit.nlme", model=model)
+    fit = nlme.load(fitted / "new" / "fit" / "fit.nlme", model=model)
     expected = nlme.vpc(fit, key=1, replicates=20, bins=[0, 1, 5, 13, 25], stratify={"wt": [75]}, percentiles=(10, 90))
     pd.testing.assert_frame_equal(written, expected.table, check_dtype=False)
     result = nlme_command(
@@ -405,7 +389,12 @@ def test_bins_and_strata_of_the_command_line():
     ],
 )
 def test_a_command_that_will_not_do(fitted, tmp_path, command, title, phrase):
-    places = {"MODEL": fitted / "quick_model_of_a_test.py", "DATA": fitted / "data.csv", "FIT": fitted / "fit", "EMPTY": tmp_path}
+    places = {
+        "MODEL": fitted / "quick_model_of_a_test.py",
+        "DATA": fitted / "data.csv",
+        "FIT": fitted / "new" / "fit",
+        "EMPTY": tmp_path,
+    }
     assert_one_block(nlme_command(*(places.get(word, word) for word in command)), title, phrase)
 
 

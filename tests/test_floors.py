@@ -19,7 +19,7 @@ PACKAGE = ROOT / "nlme"
 
 FLOORS = [
     ["typing", "errors", "keys", "linalg", "versions"],
-    ["jets", "parameters", "data", "tables"],
+    ["jets", "parameters", "data", "tables", "execution"],
     ["structure", "observation", "neural"],
     ["dynamics"],
     ["language"],
@@ -97,8 +97,11 @@ DOORS = {
     "typer": {"cli"},
     "docx": {"reporting/word"},
     "sympy": {"language/symbols"},
+    "cloudpickle": {"execution/parcels"},
+    "dask": set(),  # its client is known when it is seen: who has one has loaded it
+    "distributed": set(),
 }
-LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer", "sympy", "docx")
+LOADED_ON_FIRST_USE = ("pandas", "matplotlib", "arviz", "typer", "sympy", "docx", "distributed", "dask")
 
 
 class Import(NamedTuple):

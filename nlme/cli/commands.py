@@ -313,6 +313,31 @@ def nca(
     typer.echo(f"\nWritten to {out}: nca (.csv .md .html .tex .rtf), nca_summary.csv, nca_reasons.csv{drawn}")
 
 
+@app.command()
+@reported
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]", help="Python file with the nlme.Model; found by its name when left out.", show_default=False
+        ),
+    ],
+    fit: Annotated[
+        Path, typer.Argument(metavar="FIT", help="A fit: the folder that nlme fit wrote, or its fit.nlme.", show_default=False)
+    ] = None,
+    to: Annotated[str, typer.Option(help=f"One of {', '.join(options.PROGRAMS)}.")] = "nonmem",
+    out: Annotated[
+        Path, typer.Option(help="Folder to write to, or the model's file (run1.mod, run1.R, run1.mlxtran).", show_default="TO")
+    ] = None,
+) -> None:
+    """Write a saved fit for NONMEM, nlmixr2 or Monolix: the model with its estimates, and the data."""
+    writer = options.program_of(to)
+    found = nlme.load(_file(Path(model) if fit is None else fit), model=None if fit is None else load_model(model))
+    target = out or Path(to.lower())
+    require_writable(target.parent if target.suffix else target)
+    typer.echo(repr(getattr(nlme, writer)(found, target)))
+
+
 @app.command(name="import")
 @reported
 def import_(

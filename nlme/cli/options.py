@@ -24,7 +24,11 @@ METHODS = {
     "imp": "ImportanceSampling",
     "saem": "SAEM",
     "pooled": "NaivePooled",
+    "variational": "Variational",
 }
+
+#: programs that a model is written for -> the function that writes it
+PROGRAMS = {"nonmem": "to_nonmem", "nlmixr2": "to_nlmixr2", "monolix": "to_monolix"}
 
 #: options of every command that reads data -> what they say
 READING = {
@@ -140,6 +144,13 @@ def starting_values(text: str) -> dict[str, float]:
     if text.strip() and (not found or not re.fullmatch(r"(?:[^=]+=[^,]*(?:,|$))+", text)):
         raise typer.BadParameter(f"expected name=value pairs separated by commas; got {text!r}", param_hint="--start")
     return found
+
+
+def program_of(name: str) -> str:
+    """'NONMEM' -> 'to_nonmem'."""
+    if name.lower() not in PROGRAMS:
+        raise typer.BadParameter(f"{name!r} is none of: {', '.join(PROGRAMS)}", param_hint="--to")
+    return PROGRAMS[name.lower()]
 
 
 def method_of(name: str, options: str) -> Method:

@@ -6,9 +6,10 @@ least squares, and the sets are compared by
 
     BIC(set) = (y - T c)' (S + e I)^-1 (y - T c) + (size of the set) log n
 
-n the number of observations; half saturations count as one more. The same is done with draws y_r ~ N(y, S): the share of draws whose
-best set holds a term is that term's probability. Sources: Brunton, Proctor & Kutz (2016), doi:10.1073/pnas.1517384113 (sparse
-regression on a library); Rackauckas et al. (2020), arXiv:2001.04385 (of a term learned inside a model).
+n the number of observations; half saturations count as one more. The same is done with draws y_r ~ N(y, S), or with those of a
+posterior, whose mean and covariance are y and S: the share of draws whose best set holds a term is that term's probability, and its
+coefficient is that in these draws. Sources: Brunton, Proctor & Kutz (2016), doi:10.1073/pnas.1517384113 (sparse
+regression on a library); Rackauckas et al. (2020), arXiv:2001.04385 (of a term learned inside a model); Dandekar et al. (2020), arXiv:2012.07244 (over draws of a Bayesian one).
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from nlme.discovery.functions import Functions, of_posterior, only_network, require_one_output
 from nlme.discovery.terms import Expression, Term, names_of, polynomials, saturating
 from nlme.errors import ModelError
-from nlme.fitting.result import Fit, require_fit
+from nlme.fitting.result import require_fit
 from nlme.language.model import Model
 from nlme.learning.curves import covariance_of, outputs_of
 from nlme.neural.term import learned_terms
+from nlme.parameters.domains import require_whole
 from nlme.simulation.visited import visited
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
@@ -43,27 +47,39 @@ class Discovery(Shown):
 
     Attributes
     ----------
-    fit, network : whose
+    source, network : the fit or the posterior, and whose network
     terms : every candidate
     probabilities : name of a form of term -> share of the draws that hold it
     sets : sets of forms, with the share of the draws that chose each, most frequent first
+    coefficients : name of a form -> (k,) its coefficient in each of the draws that hold it
     expression : the best set's expression at the estimate, with coefficients
     misfit : root mean square difference of the expression from the network, in standard errors of the learned function (of which
         1 % of its spread is the least).  A constant that other parameters of the model can take over is not missed
     """
 
-    fit: Fit
+    source: Any
     network: str
     terms: tuple[Term, ...]
     probabilities: dict[str, float]
     sets: tuple[tuple[tuple[str, ...], float], ...]
+    coefficients: dict[str, np.ndarray]
     expression: Expression
     misfit: float
+    base: Model | None
 
     def model(self) -> Model:
-        """The fit's model with the expression in the network's place, its coefficients parameters to be estimated."""
+        """The model with the expression in the network's place, its coefficients parameters to be estimated: the fit's, or that at
+        the posterior's likeliest draw.
+
+        Raises
+        ------
+        ModelError
+            Discovered in a posterior, of which the model was not given.
+        """
+        if self.base is None:
+            raise ModelError("A posterior does not hold its model: nlme.discover(posterior, model=...) gives .model() one.")
         path = self.network.split(".")
-        return eqx.tree_at(lambda m: functools.reduce(getattr, path, m), self.fit.model, self.expression)
+        return eqx.tree_at(lambda m: functools.reduce(getattr, path, m), self.base, self.expression)
 
     @property
     def text(self) -> str:
@@ -72,11 +88,25 @@ class Discovery(Shown):
 
     @functools.cached_property
     def table(self):
-        """DataFrame: probability of every form of term that any draw chose."""
+        """DataFrame: of every form of term that any draw chose its probability, and the median and 90 % interval of its coefficient
+        in the draws that hold it."""
         import pandas as pd
 
-        shown = {name: p for name, p in self.probabilities.items() if p > 0}
-        return pd.DataFrame({"probability": shown}).rename_axis("term").sort_values("probability", ascending=False)
+        rows = {}
+        for name, p in self.probabilities.items():
+            if p > 0:
+                low, middle, high = np.quantile(self.coefficients[name], [0.05, 0.5, 0.95])
+                rows[name] = {"probability": p, "coefficient": middle, "lower": low, "upper": high}
+        frame = pd.DataFrame.from_dict(rows, orient="index", columns=["probability", "coefficient", "lower", "upper"])
+        return frame.rename_axis("term").sort_values("probability", ascending=False, kind="stable")
+
+    @functools.cached_property
+    def sets_table(self):
+        """DataFrame: probability of every set of terms that any draw chose, most probable first."""
+        import pandas as pd
+
+        rows = [{"set": " + ".join(names), "terms": len(names), "probability": share} for names, share in self.sets]
+        return pd.DataFrame(rows, columns=["set", "terms", "probability"]).set_index("set")
 
     def _exact(self):
         return self.table
@@ -89,7 +119,8 @@ class Discovery(Shown):
         chosen = "; ".join(f"{' + '.join(names)}: {share:.0%}" for names, share in self.sets[:4])
         return [
             f"Expression: {self.text} (differs from the network by {self.misfit:.2g} of its standard errors).",
-            f"Sets of terms: {chosen}. Probabilities: share of draws of the learned function whose best set holds the term.",
+            f"Sets of terms: {chosen}. Probabilities: share of draws of the learned function whose best set holds the term; "
+            f"coefficients: median and 90 % interval in these draws.",
         ]
 
     def __repr__(self) -> str:
@@ -98,21 +129,23 @@ class Discovery(Shown):
 
 
 def discover(
-    fit: Fit,
+    fit,
     network: str | None = None,
     *,
+    model: Model | None = None,
     library: Sequence[Term] | None = None,
     degree: int = 2,
     most: int = 3,
     draws: int = 200,
     seed: int = 0,
 ) -> Discovery:
-    """The expression of few terms that a network of ``fit`` has learned, over the inputs that the data visited.
+    """The expression of few terms that a network has learned, over the inputs that the data visited.
 
     Parameters
     ----------
-    fit : a fit of a model with a network of one output
+    fit : a fit of a model with a network of one output; or the posterior of ``nlme.sample``, whose own draws are read then
     network : its field, where there are several
+    model : of a posterior, for ``.model()`` of what is found
     library : candidate terms; by default polynomials up to ``degree`` and Hill terms of each input that is not negative
     most : terms in one expression
     draws, seed : of the learned function
@@ -120,50 +153,56 @@ def discover(
     Returns
     -------
     Discovery
-        ``.model()`` is a model with the expression in the network's place, to be fitted and compared like any other.
+        ``.table`` has the probability of each term, and its coefficient given that it is there; ``.sets_table`` that of each set of
+        terms.  ``.model()`` is a model with the expression in the network's place, to be fitted and compared like any other.
 
     Raises
     ------
     ModelError
         No network, several and none named, more than one output, a library of which there are too many sets.
     FitError
-        Nothing is known of the curvature, so that the learned function has no distribution.
+        Neither a fit nor a posterior; nothing is known of the curvature, so that the learned function has no distribution.
     """
-    require_fit(fit, "discover")
-    found = visited(fit, network)
-    if len(found) > 1:
-        raise ModelError(
-            f"{type(fit.model).__name__} has the networks {', '.join(found)}: say which, network={next(iter(found))!r}."
-        )
-    ((name, asked),) = found.items()
-    net = learned_terms(fit.model)[name]
-    rng = np.random.default_rng(seed)
-    x = asked if len(asked) <= _POINTS else asked[np.sort(rng.choice(len(asked), _POINTS, replace=False))]
-    outputs, slopes = outputs_of(fit, name, x)
-    if outputs.shape[1] != 1:
-        raise ModelError(f"discover reads networks of one output; {name} has {outputs.shape[1]}.")
-    y, slopes = outputs[:, 0], slopes[:, 0]
-    terms = tuple(polynomials(x.shape[1], degree) + saturating(x) if library is None else library)
-    columns = np.stack([np.broadcast_to(np.asarray(term.at(x)), len(x)) for term in terms], axis=1)
-    names = [term.text(names_of(net), "half") for term in terms]
-    root = slopes @ _root(covariance_of(fit))
-    functions = np.vstack([y, y + rng.normal(size=(draws, root.shape[1])) @ root.T])
-    whitened, targets = _whitened(root, y, columns, functions)
-    best = _best_sets(terms, whitened, targets, most, fit.n_observations)
+    require_whole("nlme.discover", "draws", draws, 1)
+    of = of_posterior(fit, network, model, draws) if hasattr(fit, "posterior") else _of_fit(fit, network, draws, seed)
+    terms = tuple(polynomials(of.x.shape[1], degree) + saturating(of.x) if library is None else library)
+    columns = np.stack([np.broadcast_to(np.asarray(term.at(of.x)), len(of.x)) for term in terms], axis=1)
+    names = [term.text(of.names, "half") for term in terms]
+    whitened, targets = _whitened(of.covariance, of.functions[0], columns, of.functions)
+    best = _best_sets(terms, whitened, targets, most, of.n_observations)
     chosen = [tuple(dict.fromkeys(names[j] for j in own)) for own in best[1:]]
     probabilities = {n: float(np.mean([n in own for own in chosen])) if chosen else float("nan") for n in dict.fromkeys(names)}
     sets = tuple((own, count / max(len(chosen), 1)) for own, count in Counter(chosen).most_common())
+    coefficients: dict[str, list] = {}
+    for own, target in zip(best[1:], targets[1:], strict=True):
+        for j, c in zip(own, np.linalg.lstsq(whitened[:, own], target, rcond=None)[0], strict=True):
+            coefficients.setdefault(names[j], []).append(c)
     own = list(best[0])
-    coefficients = np.linalg.lstsq(whitened[:, own], targets[0], rcond=None)[0]
+    estimate = np.linalg.lstsq(whitened[:, own], targets[0], rcond=None)[0]
     expression = Expression(
-        tuple(jnp.asarray(c) for c in coefficients),
+        tuple(jnp.asarray(c) for c in estimate),
         tuple(jnp.asarray(terms[j].half) for j in own if terms[j].saturating >= 0),
         tuple(terms[j] for j in own),
-        net.inputs,
-        net.outputs,
+        of.inputs,
+        of.outputs,
     )
-    misfit = float(np.sqrt(np.mean((whitened[:, own] @ coefficients - targets[0]) ** 2)))
-    return Discovery(fit, name, terms, probabilities, sets, expression, misfit)
+    misfit = float(np.sqrt(np.mean((whitened[:, own] @ estimate - targets[0]) ** 2)))
+    held = {name: np.array(values) for name, values in coefficients.items()}
+    return Discovery(fit, of.network, terms, probabilities, sets, held, expression, misfit, of.base)
+
+
+def _of_fit(fit, network: str | None, draws: int, seed: int) -> Functions:
+    """The learned function of a fit, normal with the covariance of its weights."""
+    require_fit(fit, "discover")
+    found = visited(fit, network)
+    name = only_network(list(found), type(fit.model).__name__)
+    asked, net, rng = found[name], learned_terms(fit.model)[name], np.random.default_rng(seed)
+    x = asked if len(asked) <= _POINTS else asked[np.sort(rng.choice(len(asked), _POINTS, replace=False))]
+    outputs, slopes = outputs_of(fit, name, x)
+    require_one_output(name, outputs.shape[1])
+    y, root = outputs[:, 0], slopes[:, 0] @ _root(covariance_of(fit))
+    functions = np.vstack([y, y + rng.normal(size=(draws, root.shape[1])) @ root.T])
+    return Functions(name, x, names_of(net), net.inputs, net.outputs, functions, root @ root.T, fit.n_observations, fit.model)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
@@ -172,10 +211,10 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
-def _whitened(root: np.ndarray, y: np.ndarray, columns: np.ndarray, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _whitened(covariance: np.ndarray, y: np.ndarray, columns: np.ndarray, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns (M, T) and functions (R, M) in coordinates in which the learned function's error is white."""
     floor = _NOISE * max(np.std(y), 1e-8 * max(1.0, float(np.max(np.abs(y)))))
-    lower = np.linalg.cholesky(root @ root.T + floor**2 * np.eye(len(y)))
+    lower = np.linalg.cholesky(covariance + floor**2 * np.eye(len(y)))
     return np.linalg.solve(lower, columns), np.linalg.solve(lower, functions.T).T
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from nlme.dynamics.events import (
     BOLUS,
     BREAK,
+    ECHO,
     GIVEN_DURATION,
     GIVEN_RATE,
     MODELLED_DURATION,
@@ -85,6 +86,8 @@ def doses(structure_at: StructureAt, z, timeline: Timeline, events: Int[Array, "
         time = time + jnp.where(kind == STOP, length, 0.0)
     if timeline.event_times:
         time = jnp.where(kind == BREAK, _break_times(structure_at, z, timeline)[timeline.slot[events]], time)
+    if timeline.delays:
+        time = jnp.where(kind == ECHO, _echo_times(structure_at, z, timeline, time)[timeline.slot[events]], time)
     return Doses(time, amount * pick("bioavailability"), rate, length)
 
 
@@ -121,6 +124,23 @@ def _break_times(structure_at: StructureAt, z, timeline: Timeline) -> Float[Arra
     else:
         own = _over_rows(times, timeline)[slots.row, slots.number] + slots.ahead
     return jnp.clip(own, slots.begin, slots.end)
+
+
+def _echo_times(structure_at: StructureAt, z, timeline: Timeline, time: Float[Array, " E"]) -> Float[Array, " F"]:
+    """When each echo arrives, at the last record if that is earlier; ``time`` of all events."""
+    slots = timeline.echoes
+    begin = jnp.where(slots.of < 0, timeline.start, time[slots.of])
+    return jnp.minimum(begin + slots.counts @ _delays(structure_at(z, 0)), jnp.max(timeline.time))
+
+
+def _delays(structure: Structure) -> Float[Array, " M"]:
+    return jnp.stack([jnp.asarray(x, dtype=jnp.float64) for x in structure.delays.values()])
+
+
+def delays_allowed(structure_at: StructureAt, z, timeline: Timeline) -> Bool[Array, ""]:
+    """Whether every delay is above 0 and the same in all parameter rows of the subject."""
+    table = _over_rows(lambda k: _delays(structure_at(z, k)), timeline)
+    return jnp.all((table > 0.0) & (table < jnp.inf) & (table == table[0]))
 
 
 def _meeting(times: Callable, row, number, begin, ahead):

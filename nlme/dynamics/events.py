@@ -10,7 +10,7 @@ from __future__ import annotations
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
-NOTHING, BOLUS, START, STOP, FILL, OFF, ON, BREAK = range(8)
+NOTHING, BOLUS, START, STOP, FILL, OFF, ON, BREAK, ECHO = range(9)
 GIVEN_RATE, GIVEN_DURATION, MODELLED_RATE, MODELLED_DURATION = range(4)
 
 
@@ -35,6 +35,14 @@ class Breaks(eqx.Module):
     ahead: Float[Array, " B"]  # as of the events there
 
 
+class Echoes(eqx.Module):
+    """When what jumps at an origin arrives again by the delays: slot k is ``counts[k] @ delays`` after event ``of[k]``."""
+
+    of: Int[Array, " F"]  # -1: after the start
+    counts: Int[Array, "F M"]
+    first: Int[Array, " F"]  # the delay of which this is the first echo; -1: it is a second one
+
+
 class Timeline(eqx.Module):
     """E events in order and T samples, padded with NOTHING at the last time.
 
@@ -51,6 +59,7 @@ class Timeline(eqx.Module):
     time: Float[Array, " E"]
     kind: Int[Array, " E"]
     row: Int[Array, " E"]
+    now: Int[Array, " E"]  # the parameter row that holds at the event itself, where it is a record
     record: Int[Array, " E"]  # 1 where the event is a data record (its row counts), 0 for additional doses and infusion ends
     amount: Float[Array, " E"]
     given: Float[Array, " E"]
@@ -59,11 +68,12 @@ class Timeline(eqx.Module):
     dose_row: Int[Array, " E"]
     reset: Int[Array, " E"]
     epoch: Int[Array, " E"]
-    slot: Int[Array, " E"]  # in `fills`, of events of a steady-state train, or in `breaks`
+    slot: Int[Array, " E"]  # in `fills`, of events of a steady-state train, in `breaks` or in `echoes`
     adds: Int[Array, " E"]  # 1: the fill is added to what is there (SS = 2)
     queue: Int[Array, " E"]  # 0: not begun before the record
     rest: Int[Array, " E"]
     ahead: Float[Array, " E"]
+    origin: Int[Array, " E"]  # 1 where a state or a slope jumps, which delays look back at
     source: Int[Array, " E"]  # the record that a dose comes from, for messages
     doses: Int[
         Array, " D"
@@ -75,6 +85,7 @@ class Timeline(eqx.Module):
     sample_time: Float[Array, " T"]  # as in the data
     fills: Fills
     breaks: Breaks
+    echoes: Echoes
     anchor: Float[Array, " K"]  # the time at which a parameter row's covariates have the values that the row gives
     drift: dict[str, Float[Array, " K"]]  # their rates of change from then on; only covariates that change linearly
     dosed: tuple[int, ...] = eqx.field(static=True)  # compartments that any dose of the population enters
@@ -83,5 +94,6 @@ class Timeline(eqx.Module):
     steady: bool = eqx.field(static=True)
     switches: bool = eqx.field(static=True)  # whether compartments are switched off
     event_times: int = eqx.field(static=True)  # of the structure
+    delays: int = eqx.field(static=True)  # of the structure
     restarts: bool = eqx.field(static=True)  # whether any `ahead` differs from zero
     rows: int = eqx.field(static=True)  # number of parameter rows

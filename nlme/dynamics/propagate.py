@@ -21,20 +21,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from nlme.dynamics.batching import OfSubject, batch_last
-from nlme.dynamics.dosing import StructureAt, changes_infusions, doses, restarted, rules_allowed
-from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Timeline
+from nlme.dynamics.delays import Past, hermite
+from nlme.dynamics.dosing import StructureAt, changes_infusions, delays_allowed, doses, restarted, rules_allowed
+from nlme.dynamics.events import BOLUS, ECHO, FILL, NOTHING, OFF, START, STOP, Timeline
 from nlme.dynamics.modal import by_modes, follow_modes
 from nlme.dynamics.recognition import as_exponential, flows_of
-from nlme.dynamics.solvers import DOSE_RULE, NOT_FINITE, SOLVED, Pace, Tolerances, where
+from nlme.dynamics.solvers import DELAY, DOSE_RULE, NOT_FINITE, SOLVED, Pace, Tolerances, for_algebraic, where
 from nlme.dynamics.steady import fills
 from nlme.dynamics.superposition import superpose, worthwhile
-from nlme.dynamics.system import State
-from nlme.dynamics.transition import ClosedForm, Sets, Stepping
+from nlme.dynamics.system import Rows, State
+from nlme.dynamics.transition import ClosedForm, Moment, Sets, Stepping, inside
 from nlme.jets.chain import through
 from nlme.jets.jet import Columns, Jet
 from nlme.jets.sparse import Occupied, Sparse, elements, whole
 from nlme.structure.arrivals import Arriving, refuse_steady_state
-from nlme.structure.base import LinearStructure
+from nlme.structure.base import LinearStructure, Structure
 
 
 def propagate(
@@ -91,7 +92,8 @@ def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerance
 def _begun(structure_at: StructureAt, inputs, timeline: Timeline) -> Int[Array, ""]:
     """Whether there is anything to solve: not with doses that nobody can give."""
     allowed = rules_allowed(structure_at, inputs, timeline)
-    return jnp.asarray(SOLVED) if allowed is None else jnp.where(allowed, SOLVED, DOSE_RULE)
+    begun = jnp.asarray(SOLVED) if allowed is None else jnp.where(allowed, SOLVED, DOSE_RULE)
+    return jnp.where(delays_allowed(structure_at, inputs, timeline), begun, DELAY) if timeline.delays else begun
 
 
 def _summed(structure) -> bool:
@@ -146,7 +148,10 @@ class _Events(eqx.Module):
     rate: Jet | None
     kind: Int[Array, " E"]
     row: Int[Array, " E"]
+    now: Int[Array, " E"] | None  # the row at the event itself, where there are algebraic states
     compartment: Int[Array, " E"]
+    origin: Int[Array, " E"] | None
+    echo: Int[Array, " E"] | None  # of which delay this is the first echo of an origin; -1: of none
     epoch: Int[Array, " E"] | None
     reset: Int[Array, " E"] | None
     anew: State | None  # what a reset leaves, where that may differ from the beginning
@@ -166,12 +171,16 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
     linear = isinstance(probe, LinearStructure)
-    moving = bool(probe.lag is not None or timeline.event_times or (timeline.infusions and changes_infusions(probe)))
+    changing = timeline.infusions and changes_infusions(probe)
+    moving = bool(probe.lag is not None or timeline.event_times or timeline.delays or changing)
     again = timeline.resets and timeline.rows > 1  # initial states may differ from record to record
     arriving = isinstance(probe, Arriving)
+    algebraic = tuple(state in probe.algebraic for state in probe.states)
+    tolerances = for_algebraic(tolerances) if any(algebraic) else tolerances
     every = Occupied.all_of(columns)
     # what the equations are told of doses on their way moves with everything
-    sparse = occupied is not None and not arriving and not linear and tolerances.solver in (None, "explicit", "explicit8")
+    sparse = occupied is not None and not (arriving or linear or timeline.delays)
+    sparse = sparse and tolerances.solver in (None, "explicit", "explicit8")
     vector = elements(packed, columns, occupied if sparse else None)
 
     def moved(z):
@@ -217,6 +226,8 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
             tolerances,
             infused=timeline.infusions,
             moving=moving,
+            algebraic=algebraic,
+            delays=jnp.stack([jnp.asarray(x, float) for x in probe.delays.values()]) if probe.delays else None,
             doses=timeline.doses.shape[0] if arriving else 0,
         )
     receives = probe.receives() if arriving else (False,) * size
@@ -235,7 +246,10 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
         rate=jets(rate, every) if timeline.infusions else None,
         kind=sorted_(timeline.kind),
         row=over_interval(timeline.row),
+        now=_current_rows(timeline, sorted_, over_interval) if any(algebraic) else None,
         compartment=sorted_(timeline.compartment),
+        origin=sorted_(timeline.origin) if timeline.delays else None,
+        echo=sorted_(jnp.where(timeline.kind == ECHO, timeline.echoes.first[timeline.slot], -1)) if timeline.delays else None,
         epoch=sorted_(timeline.epoch) if timeline.resets else None,
         reset=sorted_(timeline.reset) if timeline.resets else None,
         anew=tuple(jets(x, kept) for x, kept in zip(restarts, transition.kept, strict=True)) if again else None,
@@ -246,7 +260,8 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     under_way = _Doses(place[timeline.doses], timeline.epoch[timeline.doses]) if arriving else None
     start = tuple(x.into(kept).jet() for x, kept in zip(start, transition.kept, strict=True))
     first = columns.unpack(columns.constant(timeline.start))
-    through_events = _Loop(columns, amount.occupied, receives, timeline.switches)
+    jumps = timeline.rows > 1 or timeline.event_times > 0
+    through_events = _Loop(columns, amount.occupied, receives, timeline.switches, jumps)
     arguments = (transition, events, under_way, start, first if moving or linear else Jet(first.value, None, None), status)
     if linear or reversible:
         states, ended, status = through_events(*arguments, reversible)
@@ -259,7 +274,7 @@ def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriv
     """The slopes of the states, see :class:`nlme.dynamics.transition.Stepping`."""
     on_their_way = timeline.doses[: timeline.doses.shape[0] if arriving else 0]
 
-    def equations(t, amounts, z, row, given, ahead):
+    def equations(t, amounts, z, row, given, ahead, rows):
         # an index that is known lets each input keep its own columns
         structure = structure_at(z[:inputs], 0 if timeline.rows == 1 else row, t)
         ahead = ahead if timeline.restarts else 0.0
@@ -267,19 +282,30 @@ def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriv
             given = given & (timeline.kind[on_their_way] == BOLUS)
             times, dosed = jnp.split(z[inputs:], 2)
             structure = structure.receiving(times - ahead, dosed, timeline.compartment[on_their_way], given)
-        return tuple(jnp.asarray(slope, float) for slope in structure.flow(t - ahead, amounts))
+        looked = zip(structure.delays.values(), rows, strict=True) if rows else ()
+        past = tuple(_looked_up(structure, t, delay, row, ahead) for delay, row in looked)
+        slopes = structure.flow(t - ahead, amounts, past) if rows else structure.flow(t - ahead, amounts)
+        return tuple(jnp.asarray(slope, float) for slope in slopes)
 
     number, count = jnp.zeros(()), len(on_their_way)
-    return OfSubject(
-        equations, number, (number,) * size, jnp.zeros(inputs + 2 * count), jnp.zeros((), int), jnp.zeros(count, bool), number
-    )
+    rows = (Rows(jnp.zeros((6, size)), jnp.zeros(2), jnp.zeros((), bool)),) * timeline.delays
+    inputs_ = jnp.zeros(inputs + 2 * count)
+    return OfSubject(equations, number, (number,) * size, inputs_, jnp.zeros((), int), jnp.zeros(count, bool), number, rows)
+
+
+def _looked_up(structure: Structure, t, delay, row: Rows, ahead) -> tuple:
+    """The states a ``delay`` before ``t``."""
+    time = t - delay
+    before = jnp.stack([jnp.asarray(x, float) for x in structure.before(time - ahead)])
+    return tuple(jnp.where(row.early, before, hermite(row.piece, row.times, time)))
 
 
 class _Loop:
     """One scan over the events; every array may have a last axis over subjects."""
 
-    def __init__(self, columns: Columns, amounts: Occupied, receives: tuple[bool, ...], switches: bool):
+    def __init__(self, columns: Columns, amounts: Occupied, receives: tuple[bool, ...], switches: bool, jumps: bool):
         self.columns, self.amounts, self.receives, self.switches = columns, amounts, receives, switches
+        self.jumps = jumps  # whether the equations may change at an event
 
     def __call__(
         self, transition, events: _Events, under_way: _Doses | None, start: State, begin: Jet, status, reversible: bool = False
@@ -289,28 +315,42 @@ class _Loop:
         batch = begin.value.shape
 
         def event(carry, now):
-            state, rates, before, pace, epoch, off, status = carry
+            state, rates, before, pace, epoch, off, status, row = carry
             here, e = now
             given = None
             if under_way is not None:
                 given = (under_way.place < e) & (under_way.epoch == epoch)
             going = status == SOLVED
-            arguments = (state, rates, before, here.time, here.row, pace, off, going, given, here.ahead)
+            if transition.constrained:
+                begins, ends = (Moment(inside(before.value, here.time.value, u), here.row, given, here.ahead) for u in (0.0, 1.0))
+                if self.jumps:
+                    was = Moment(before.value, row, given, here.ahead)
+                    state, found = transition.settled(state, state, before, was, begins, going, reversible=reversible)
+                    status = jnp.maximum(status, found)
+            arguments = (state, rates, before, here.time, here.row, pace, off, status == SOLVED, given, here.ahead)
             state, pace, ended = transition(*arguments, reversible=reversible)
             ended = jnp.broadcast_to(jnp.asarray(ended), batch)
+            undosed = state
             kind = here.kind
             if here.reset is not None:
                 emptied = here.reset == 1
                 # back to the initial states, as NONMEM does (A_0 is evaluated again at a reset record)
                 state, epoch = where(emptied, start if here.anew is None else here.anew, state), epoch + here.reset
+                undosed = state
                 rates = where(emptied, jax.tree.map(jnp.zeros_like, rates), rates)
                 # a dose at steady state leaves compartments off that are
                 off = None if off is None else off & ~(emptied & (kind != FILL))
                 kind = jnp.where(here.epoch == epoch, kind, NOTHING)
+                pace = pace if pace.past is None else pace._replace(past=pace.past.forgotten(emptied))
+            if pace.past is not None:
+                live = True if here.reset is None else (here.epoch == epoch)
+                past = pace.past.passing((here.origin == 1) & live, jnp.where(live, here.echo, -1))
+                pace = pace._replace(past=past)
             if here.filled is not None:
                 adds = here.adds == 1
                 filled = jax.tree.map(lambda new, old: new + jnp.where(adds, old, 0.0), here.filled, state)
                 state = where(kind == FILL, filled, state)
+                undosed = where(adds, undosed, state)
             places = [here.compartment == k for k in range(size)]
             if off is not None:
                 # whatever goes on in a compartment, a dose too, switches it on
@@ -327,26 +367,41 @@ class _Loop:
                 changes = [jnp.where(place, change, 0.0) for place in places]
                 into = [jax.tree.map(lambda part, x=x: x * part, here.rate) for x in changes]
                 rates = jax.tree.map(jnp.add, rates, Jet.of_elements(into))
+            if transition.constrained:
+                still = Moment(here.time.value, here.now, given, here.ahead)
+                going = (status == SOLVED) & (ended == SOLVED)
+                state, found = transition.settled(undosed, state, here.time, ends, still, going, self.jumps, reversible)
+                ended, row = jnp.maximum(ended, found), here.now
             status = jnp.maximum(status, ended)
-            return (state, rates, here.time, pace, epoch, off, status), (state, ended)
+            return (state, rates, here.time, pace, epoch, off, status, row), (state, ended)
 
         zero = jnp.zeros(batch)
         none = zero.astype(int)
+        delays = 0 if transition.linear else transition.delays.shape[0]
+        past = Past.nothing(self.columns, size, delays, batch) if delays else None
+        row = none
+        if transition.constrained:
+            row, doses = events.now[0], 0 if under_way is None else under_way.place.shape[0]
+            ahead = None if events.ahead is None else events.ahead[0]
+            at = Moment(begin.value, row, jnp.zeros((doses, *batch), bool), ahead)
+            start, found = transition.settled(start, start, begin, at, at, status == SOLVED, False, reversible)
+            status = jnp.maximum(status, found)
         carry = (
             start,
             None
             if events.rate is None
             else Jet.of_elements([jax.tree.map(lambda x: jnp.zeros(x.shape[1:]), events.rate)] * size),
             begin,
-            jax.tree.map(lambda x: x + zero, Pace.first()),
+            jax.tree.map(lambda x: x + zero, Pace.first())._replace(past=past),
             none,
             jnp.zeros((size, *batch), bool) if self.switches else None,
             status,
+            row,
         )
         if reversible:
             event = jax.checkpoint(event)  # an interval is gone through again on the way back, so that its steps need not be kept
         carry, (states, ended) = jax.lax.scan(event, carry, (events, jnp.arange(events.kind.shape[0])))
-        return states, ended, carry[-1]
+        return states, ended, carry[-2]
 
     def _added(self, x: Jet, kept: Occupied, amount: Jet, where) -> Jet:
         """A state with the amount of a dose."""
@@ -354,6 +409,11 @@ class _Loop:
             return x
         amount = Sparse(*amount, self.amounts).into(kept).jet()
         return jax.tree.map(lambda old, more: old + jnp.where(where, more, 0.0), x, amount)
+
+
+def _current_rows(timeline: Timeline, sorted_, over_interval):
+    """The parameter row at every event itself, in the new order: a record's own, and otherwise that of the interval it lies in."""
+    return jnp.where(sorted_(timeline.record) == 1, sorted_(timeline.now), over_interval(timeline.row))
 
 
 def _records_after_sorting(timeline: Timeline, order):

@@ -54,10 +54,12 @@ _Kind = _Constant | dict[int, _Terms] | None  # a combination has the coefficien
 def flows_of(structure: Structure) -> dict[tuple[int, int], Element] | None:
     """The elements (row, column) of K that can differ from zero, of an ``ODE`` that is da/dt = K a with a constant K.
 
-    None where its equations are anything else, for systems that start elsewhere than at zero or have event times of their own, for
-    large ones, where steps are cheaper than products of matrices, and for other structures.
+    None where its equations are anything else, for systems that start elsewhere than at zero, have event times of their own, delays or
+    algebraic equations, for large ones, where steps are cheaper than products of matrices, and for other structures.
     """
     if not isinstance(structure, ODE) or structure.initial or structure.event_times:
+        return None
+    if structure.algebraic or structure.delays:
         return None
     size = len(structure.names)
     number = jax.ShapeDtypeStruct((), float)

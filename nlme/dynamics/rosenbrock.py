@@ -8,6 +8,11 @@ and what couples them is the jet of df/dy,
     W u_i  = b_i  + J_i u,          W u_ij = b_ij + J_i u_j + J_j u_i + J_ij u.
 
 The exact Jacobian of all columns keeps the order of the method for them too.
+
+Algebraic equations 0 = g(y), of index 1, are taken along as rows of M dy/du = f with a zero on the diagonal of M = diag(1, .., 0, ..):
+W = M / (h gamma) - df/dy, and the increments that a stage carries on, times c / h, are M's (Hairer & Wanner II, VI.4).  Rodas5P meets
+the further order conditions that make this of order 5 for algebraic states too, and being stiffly accurate it satisfies the
+equations at the end of a step as well as at its last stage.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from nlme.dynamics.elimination import Factors
 from nlme.dynamics.explicit import Trial, weighted
 from nlme.dynamics.system import State, System
 from nlme.jets.jet import Jet
@@ -102,7 +108,7 @@ class Rosenbrock:
             def increment(node=node, moving=moving, carried=carried, at=at):
                 right = system.slope(u + node * h, at)
                 if carried:
-                    right = weighted(carried, increments, 1.0 / h, right)
+                    right = system.where_differential(weighted(carried, increments, 1.0 / h, right), right)
                 if moving:
                     right = jax.tree.map(lambda b, d: b + moving * h * d, right, drift)
                 return solve(right)
@@ -113,25 +119,15 @@ class Rosenbrock:
 
 
 class _Solve:
-    """Solves with W and all its columns.
-
-    The factors are found without exchanging rows.  The Jacobians of compartments do not need it; for others a pivot close to
-    zero makes the error estimate large, and the step is tried again with another h, which moves every pivot.
-    """
+    """Solves with W and all its columns.  Algebraic equations come last, and exchange rows."""
 
     def __init__(self, system: System, u, rows: tuple[Jet, ...], diagonal: Float[Array, ""]):
-        size = len(rows)
         self.columns, self.rows = system.columns, rows
         self.materialised = functools.partial(system.materialised, u)
-        w = [[-row.value[k] + (diagonal if i == k else 0.0) for k in range(size)] for i, row in enumerate(rows)]
-        self.inverse_pivots = []
-        for k in range(size):
-            self.inverse_pivots.append(1.0 / w[k][k])
-            for i in range(k + 1, size):
-                w[i][k] = w[i][k] * self.inverse_pivots[k]
-                for j in range(k + 1, size):
-                    w[i][j] = w[i][j] - w[i][k] * w[k][j]
-        self.factors = w
+        self.order = sorted(range(len(rows)), key=lambda k: system.algebraic[k])
+        mass = [0.0 if algebraic else diagonal for algebraic in system.algebraic]
+        w = [[-rows[i].value[k] + (mass[i] if i == k else 0.0) for k in self.order] for i in self.order]
+        self.factors = Factors(w, first=len(rows) - sum(system.algebraic))
 
     def __call__(self, right: State) -> State:
         left, other = self.columns.left, self.columns.right
@@ -152,16 +148,8 @@ class _Solve:
 
     def _substitute(self, right: list[Array]) -> list[Array]:
         """W^-1 of a list with one array per state."""
-        size, w = len(right), self.factors
-        x = list(right)
-        for i in range(size):
-            for k in range(i):
-                x[i] = x[i] - w[i][k] * x[k]
-        for i in reversed(range(size)):
-            for k in range(i + 1, size):
-                x[i] = x[i] - w[i][k] * x[k]
-            x[i] = x[i] * self.inverse_pivots[i]
-        return x
+        found = self.factors.solve([right[k] for k in self.order])
+        return [found[self.order.index(k)] for k in range(len(right))]
 
 
 def _product(row: Float[Array, "D k ..."], vector: list[Array]) -> Float[Array, "D ..."]:

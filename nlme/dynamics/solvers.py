@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from nlme.dynamics.delays import KEPT, Past, piece_of
 from nlme.dynamics.explicit import DOP853, TSIT5, Explicit
 from nlme.dynamics.rosenbrock import RODAS5P, Rosenbrock
 from nlme.dynamics.system import State, System
 from nlme.errors import ModelError
 
-SOLVED, STEP_LIMIT, STIFF, NOT_FINITE, NO_STEADY_STATE, DOSE_RULE = range(6)
+SOLVED, STEP_LIMIT, STIFF, NOT_FINITE, NO_STEADY_STATE, DOSE_RULE, INCONSISTENT, DELAY, FORGOTTEN = range(9)
 
 SENTENCES = {
     STEP_LIMIT: "the ODE solver reached its limit of steps: if the system is stiff, solve it with "
@@ -31,6 +32,12 @@ SENTENCES = {
     NOT_FINITE: "the ODE's solution stopped being finite: look for a division by zero, a root or logarithm of a negative state, "
     "or a growth without bound at the starting values",
     NO_STEADY_STATE: "the doses of a steady-state record do not settle to a steady state",
+    INCONSISTENT: "the algebraic equations have no solution that goes on from where their states stood, or do not determine them "
+    "(the Jacobian of the equations in these states is singular); at the first record the search begins at initial={state: value}, 0 if "
+    "that is not given",
+    DELAY: "a delay is not above 0, or not the same at all records of the subject",
+    FORGOTTEN: f"there are more than {KEPT} steps within the longest delay, which are all that is remembered: solve with a looser "
+    "tolerance",
     DOSE_RULE: "a lag, bioavailability, duration, rate or event time is not a number that a dose can have",
 }
 
@@ -52,7 +59,8 @@ class Tolerances:
     max_steps : limit between two events
     solver : ``"explicit"`` (order 5), ``"explicit8"`` (order 8, for tight tolerances), ``"stiff"`` (L-stable, order 5), or
         ``"auto"``, which begins with order 5 and changes over, for each subject, where the system proves stiff.  None: a linear
-        system with constant coefficients and few doses by its matrix exponential, every other one by ``"explicit"``
+        system with constant coefficients and few doses by its matrix exponential, every other one by ``"explicit"``.  Systems with
+        algebraic equations are solved by ``"stiff"`` unless an explicit method is asked for, which is refused
 
     Raises
     ------
@@ -75,11 +83,29 @@ class Tolerances:
             )
 
 
+def for_algebraic(tolerances: Tolerances) -> Tolerances:
+    """The tolerances with which a system with algebraic equations is solved: by the method that takes a singular mass matrix.
+
+    Raises
+    ------
+    ModelError
+        An explicit method is asked for.
+    """
+    if tolerances.solver in ("explicit", "explicit8"):
+        raise ModelError(
+            f"nlme.Tolerances(solver={tolerances.solver!r}): an explicit method cannot solve algebraic equations. Leave solver= out, or "
+            "write solver='stiff'."
+        )
+    return dataclasses.replace(tolerances, solver="stiff")
+
+
 class Pace(NamedTuple):
-    """What one interval leaves to the next: the step to try, and how stiff the system has lately been (0 to 1)."""
+    """What one interval leaves to the next: the step to try, how stiff the system has lately been (0 to 1), and what its delays can
+    look back at."""
 
     step: Float[Array, ""]
     stiff: Float[Array, ""]
+    past: Past | None = None
 
     @classmethod
     def first(cls) -> Pace:
@@ -98,6 +124,8 @@ class _Walk(NamedTuple):
     stiff: Float[Array, ...]
     count: Int[Array, ...]
     status: Int[Array, ...]
+    past: Past | None
+    turning: tuple[State, State] | None  # the slope and the second derivative at ``u``, where they are remembered
 
 
 def integrate(
@@ -120,21 +148,24 @@ def integrate(
     start = jnp.where(active, 0.0, 1.0)
     h = jnp.clip(pace.step, 1e-10, 1.0)
     if tolerances.solver == "stiff":
-        end = _walk(_STIFF, system, start, state, h, pace.stiff, tolerances, reversible)
-        return end.state, Pace(end.full, end.stiff), end.status
+        end = _walk(_STIFF, system, start, state, Pace(h, pace.stiff, pace.past), tolerances, reversible)
+        return end.state, Pace(end.full, end.stiff, end.past), end.status
     explicit = _EXPLICIT[tolerances.solver]
-    end = _walk(explicit, system, start, state, h, pace.stiff, tolerances, reversible)
+    end = _walk(explicit, system, start, state, Pace(h, pace.stiff, pace.past), tolerances, reversible)
     if tolerances.solver != "auto":
-        return end.state, Pace(end.full, end.stiff), end.status
+        return end.state, Pace(end.full, end.stiff, end.past), end.status
     stiff = jnp.where((end.u < 1.0) & active, 1.0, end.stiff)
-    end = _walk(_STIFF, system, end.u, end.state, end.full, stiff, tolerances, reversible)
-    return end.state, Pace(end.full, stiff), end.status
+    end = _walk(_STIFF, system, end.u, end.state, Pace(end.full, stiff, end.past), tolerances, reversible)
+    return end.state, Pace(end.full, stiff, end.past), end.status
 
 
-def _walk(method, system: System, u, state: State, h, stiff, tolerances: Tolerances, reversible: bool = False) -> _Walk:
+def _walk(method, system: System, u, state: State, pace: Pace, tolerances: Tolerances, reversible: bool = False) -> _Walk:
     """From ``u`` to 1, or until it fails, or (an explicit method of ``auto``) until the system proves stiff."""
     zero, none = jnp.zeros_like(u), jnp.zeros(u.shape, int)
-    begun = _Walk(u, state, method.begin(system, state), h, h, zero, stiff, none, none + SOLVED)
+    h, stiff, past = pace
+    begin = system.remembering(past)
+    turning = None if past is None else _turning(begin, u, state)
+    begun = _Walk(u, state, method.begin(begin, state), h, h, zero, stiff, none, none + SOLVED, past, turning)
     changes = tolerances.solver == "auto" and isinstance(method, Explicit)
 
     def unfinished(w):
@@ -142,8 +173,12 @@ def _walk(method, system: System, u, state: State, h, stiff, tolerances: Toleran
         return (w.u < 1.0) & (w.status == SOLVED) & going
 
     def advance(w):
-        new = _advance(method, system, tolerances, w)
-        return where(unfinished(w), new, w) if u.ndim else new
+        going = unfinished(w)
+        new = _advance(method, system, tolerances, w, going)
+        if not u.ndim:
+            return new
+        # what is remembered has been kept where a subject is through, without a copy of all of it
+        return where(going, new._replace(past=None), w._replace(past=None))._replace(past=new.past)
 
     if reversible:
         return eqxi.while_loop(unfinished, advance, begun, kind="checkpointed", checkpoints=_CHECKPOINTS)
@@ -155,7 +190,13 @@ def where(condition, new, old):
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Walk:
+def _turning(system: System, u, state: State) -> tuple[State, State]:
+    """The slope and the second derivative at ``u``."""
+    slope = system.slope(u, state)
+    return slope, system.turned(u, state, slope)
+
+
+def _advance(method, system: System, tolerances: Tolerances, walk: _Walk, going) -> _Walk:
     """One step tried.
 
     The next step is h * 0.9 * E^(-0.7/p) E_before^(0.4/p) (PI control, Hairer & Wanner, Solving ODEs II, 2nd ed., IV.2),
@@ -166,6 +207,10 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Wa
     closing = 1.05 * h >= rest
     # the last two steps to the end are of one size
     h = jnp.where(closing, rest, jnp.minimum(h, 0.5 * rest))
+    if walk.past is not None:
+        # nothing is looked back at that has not been solved
+        system, closing = system.remembering(walk.past), closing & (rest <= system.lookback.limit)
+        h = jnp.minimum(h, system.lookback.limit)
     new, memory, errors, stiffness = method.step(system, walk.u, walk.state, walk.memory, h)
     error = jax.lax.stop_gradient(_log_error(errors, walk.state, new, tolerances, system.columns.count))
     finite = jnp.isfinite(error)
@@ -179,13 +224,21 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Wa
     )
     step = h * jnp.exp(growth)
     status = jnp.where(walk.count + 1 >= tolerances.max_steps, STEP_LIMIT, walk.status)
-    status = jnp.where(h < 1e-14, jnp.where(finite, STEP_LIMIT, NOT_FINITE), status)
+    status = jnp.where(h < 1e-14 * jnp.maximum(walk.u, 1e-6), jnp.where(finite, STEP_LIMIT, NOT_FINITE), status)
     stiff = walk.stiff
     if isinstance(method, Explicit):
         at_limit = jax.lax.stop_gradient(stiffness) > 0.8 * method.tableau.reach
         stiff = jnp.where(accept, 0.9 * stiff + jnp.where(at_limit, 0.1, 0.0), stiff)
         if tolerances.solver != "auto":  # thousands of steps more would lead to nothing better
             status = jnp.where((stiff > _PROVEN) & (walk.count + 1 >= _PATIENCE), STIFF, status)
+    past, turning = walk.past, walk.turning
+    if past is not None:
+        turning = where(accept, _turning(system, walk.u + h, new), turning)
+        piece = piece_of(h, ((walk.state, *walk.turning), (new, *turning)))
+        times = jnp.stack([system.lookback.time(walk.u), system.lookback.time(walk.u + h)], axis=1)
+        taken = accept & going
+        status = jnp.where(taken & past.full(system.lookback.longest, times[0, 0]), FORGOTTEN, status)
+        past = past.remembering(piece, times, taken)
     return _Walk(
         u=jnp.where(accept, jnp.where(closing, 1.0, walk.u + h), walk.u),
         state=where(accept, new, walk.state),
@@ -196,6 +249,8 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk) -> _Wa
         stiff=stiff,
         count=walk.count + 1,
         status=status,
+        past=past,
+        turning=turning,
     )
 
 

@@ -75,11 +75,12 @@ def _fixed_point(structure_at, transition, columns: Columns, packed, timeline, s
     def cycle(transition, state, train, pace, reversible=False):
         """One dosing interval."""
         bolus, rate, (always, extra, interval, _) = train[:size], train[size : 2 * size], train[2 * size :]
+        state, settled = transition.packed_settled(state, state + bolus, jnp.zeros_like(extra), row, reversible)
         state, pace, first = transition.packed(
-            state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), extra, row, pace, reversible
+            state, rate * (always[0] + 1.0), jnp.zeros_like(extra), extra, row, pace, reversible
         )
         state, pace, second = transition.packed(state, rate * always[0], extra, interval, row, pace, reversible)
-        return state, pace, jnp.maximum(first, second)
+        return state, pace, jnp.maximum(settled, jnp.maximum(first, second))
 
     # the search itself is never differentiated
     held, train_held = jax.lax.stop_gradient(eqx.partition(transition, eqx.is_inexact_array)[0]), jax.lax.stop_gradient(train)
@@ -121,14 +122,15 @@ def _fixed_point(structure_at, transition, columns: Columns, packed, timeline, s
         return ~search.settled & (search.count < _CYCLES) & (search.status == SOLVED)
 
     begin = columns.apply(lambda z: jnp.stack(structure_at(z, row).start()), packed)
+    begin, settled = held.packed_settled(*[jax.lax.stop_gradient(begin)] * 2, jnp.zeros_like(train[0]), row)
     begin = _Search(
-        jax.lax.stop_gradient(begin),
+        begin,
         jnp.asarray(jnp.inf),
         jnp.zeros((), int),
         jnp.zeros((), int),
         Pace.first(),
         jnp.asarray(False),
-        jnp.asarray(status),
+        jnp.maximum(jnp.asarray(status), settled),
     )
     end = jax.lax.while_loop(going, step, begin)
     status = jnp.where((end.status == SOLVED) & ~end.settled, NO_STEADY_STATE, end.status)
@@ -142,8 +144,7 @@ def _fixed_point(structure_at, transition, columns: Columns, packed, timeline, s
             state = state + leap_of(slope, new - state)
     if structure_at(packed[:, 0], 0).lag is not None:
         infused = jnp.where(phase[0] <= extra[0], phase, extra)
-        state, pace, _ = transition.packed(
-            state + bolus, rate * (always[0] + 1.0), jnp.zeros_like(extra), infused, row, pace, reversible
-        )
+        state, _ = transition.packed_settled(state, state + bolus, jnp.zeros_like(extra), row, reversible)
+        state, pace, _ = transition.packed(state, rate * (always[0] + 1.0), jnp.zeros_like(extra), infused, row, pace, reversible)
         state, _, _ = transition.packed(state, rate * always[0], infused, phase, row, pace, reversible)
     return state, status

@@ -7,7 +7,9 @@ are zero whatever the parameters (the depot knows nothing of the clearance) are 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,14 @@ from nlme.jets.sparse import Occupied, Sparse
 State = tuple[Jet, ...]
 
 
+class Rows(NamedTuple):
+    """The piece of the past that a delay looks back at, and whether it is before all that has been solved (``dynamics.delays``)."""
+
+    piece: Sparse  # (6, s)
+    times: Sparse  # (2,)
+    early: Array
+
+
 class System:
     """dy/du = flow(u, y, inputs) on 0 <= u <= 1, and the equations of its derivatives.
 
@@ -30,6 +40,9 @@ class System:
     inputs : jets of everything else that moves with the directions, each of a vector
     moved : which columns each element of each input occupies
     kept : which columns each state has
+    algebraic : which states are determined by 0 = (their element of ``flow``) instead
+    lookback : what delays look back at (``dynamics.delays.Lookback``); ``flow`` then gets the rows of each as its last argument, as
+        soon as there is a past (``remembering``)
     materialise : whether what a stage comes to is to be computed once and kept.  XLA otherwise computes slopes anew in every loop that
         uses them, and those of the stage before in these, and so on
     """
@@ -41,9 +54,13 @@ class System:
         inputs: tuple[Jet, ...],
         moved: tuple[tuple[Occupied, ...], ...],
         kept: tuple[Occupied, ...],
+        algebraic: tuple[bool, ...] = (),
         materialise: bool = False,
+        lookback=None,
     ):
+        self.lookback, self.past = lookback, None
         self.columns, self.flow, self.inputs, self.moved, self.kept = columns, flow, inputs, moved, kept
+        self.algebraic = algebraic or (False,) * len(kept)
         self._materialise = materialise
         everything = Occupied.all_of(columns)
         self._elements = [
@@ -53,7 +70,8 @@ class System:
         ]
         self._batch = inputs[0].value.shape[1:]
         number = jax.ShapeDtypeStruct(self._batch, float)
-        self._chain = Chain(columns, self._flow, [number] * (1 + len(kept)), self._elements)
+        self._numbers = [number] * (1 + len(kept))
+        self._chain = Chain(columns, self._flow, [*self._numbers, *self._looked_at()], self._elements)
         self.slope = jax.jit(self._slope)  # traced once for all stages
 
     @classmethod
@@ -62,11 +80,36 @@ class System:
         everything = Occupied.all_of(columns)
         return cls(columns, flow, inputs, tuple((everything,) * jet.value.shape[0] for jet in inputs), (everything,) * size)
 
+    def remembering(self, past) -> System:
+        """The same with this past, which the time that is asked for is looked up in (None: it has no delays)."""
+        if past is None:
+            return self
+        new = copy.copy(self)
+        new.past = past
+        new.slope = jax.jit(new._slope)
+        return new
+
+    def _looked_at(self) -> list[jax.ShapeDtypeStruct]:
+        """The shapes of what the delays look back at."""
+        if self.lookback is None:
+            return []
+        shapes = [((6, len(self.kept)), float), ((2,), float), ((), bool)]
+        return [jax.ShapeDtypeStruct((*shape, *self._batch), kind) for shape, kind in shapes] * self.lookback.count
+
+    def _rows(self, u) -> list[Sparse]:
+        """What the delays look back at, at ``u``."""
+        rows = () if self.lookback is None else self.lookback.rows(self.past, u)
+        return [x for row in rows for x in (row.piece, row.times, Sparse(row.early))]
+
     def _flow(self, u, *numbers):
-        """Slopes from ``u``, the states and the elements of all inputs."""
-        amounts, rest = numbers[: len(self.kept)], list(numbers[len(self.kept) :])
+        """Slopes from ``u``, the states, what the delays look back at and the elements of all inputs."""
+        rest = list(numbers)
+        amounts = tuple(rest.pop(0) for _ in self.kept)
+        looked = [rest.pop(0) for _ in self._looked_at()]
         inputs = [joined([rest.pop(0) for _ in occupied], self._batch) for occupied in self.moved]
-        return self.flow(u, tuple(amounts), *inputs)
+        if self.lookback is not None:
+            inputs.append(tuple(Rows(*looked[k : k + 3]) for k in range(0, len(looked), 3)))
+        return self.flow(u, amounts, *inputs)
 
     def _slope(self, u: Float[Array, ""], y: State) -> State:
         """Jets of the slopes at (u, y)."""
@@ -74,7 +117,8 @@ class System:
         states = [Sparse(*jet, kept) for jet, kept in zip(y, self.kept, strict=True)]
 
         def slopes():
-            return tuple(out.into(kept).jet() for out, kept in zip(self._chain(Sparse(u), *states), self.kept, strict=True))
+            found = self._chain(Sparse(u), *states, *self._rows(u))
+            return tuple(out.into(kept).jet() for out, kept in zip(found, self.kept, strict=True))
 
         return self.materialised(u, slopes)
 
@@ -91,6 +135,10 @@ class System:
         # forms loops.)
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(compute))
         return jax.lax.cond(~jnp.ravel(outside)[0], compute, lambda: nothing)
+
+    def where_differential(self, of: State, otherwise: State) -> State:
+        """``of`` for the states with a slope, ``otherwise`` for algebraic ones."""
+        return tuple(b if algebraic else a for a, b, algebraic in zip(of, otherwise, self.algebraic, strict=True))
 
     def linearised(self, u: Float[Array, ""], y: State) -> tuple[Jet, ...]:
         """Jets of the rows of [df/dy, df/du]: one jet of (s + 1,) per state, with all columns."""
@@ -109,9 +157,30 @@ class System:
 
         states = [Sparse(*jet, kept) for jet, kept in zip(y, self.kept, strict=True)]
         u = Sparse(jnp.broadcast_to(jnp.asarray(u, float), self._batch))
-        chain = Chain(self.columns, rows, [x.value for x in (u, *states)], self._elements)
+        chain = Chain(self.columns, rows, [*self._numbers, *self._looked_at()], self._elements)
         every = Occupied.all_of(self.columns)
-        return self.materialised(u.value, lambda: tuple(row.into(every).jet() for row in chain(u, *states)))
+        looked = self._rows(u.value)
+        return self.materialised(u.value, lambda: tuple(row.into(every).jet() for row in chain(u, *states, *looked)))
+
+    def turned(self, u: Float[Array, ""], y: State, slope: State) -> State:
+        """Jets of the second derivatives d2y/du2 at (u, y), where the slope is ``slope``."""
+        size = len(y)
+
+        def turns(u, *numbers):
+            def slopes(u, *amounts):
+                return tuple(self._flow(u, *amounts, *numbers[2 * size :]))
+
+            return jax.jvp(slopes, (u, *numbers[:size]), (jnp.ones_like(u), *numbers[size : 2 * size]))[1]
+
+        chain = Chain(self.columns, turns, [*self._numbers, *self._numbers[1:], *self._looked_at()], self._elements)
+        u = jnp.broadcast_to(jnp.asarray(u, float), self._batch)
+        given = [Sparse(*jet, kept) for jets in (y, slope) for jet, kept in zip(jets, self.kept, strict=True)]
+        looked = self._rows(u)
+
+        def found():
+            return tuple(out.into(kept).jet() for out, kept in zip(chain(Sparse(u), *given, *looked), self.kept, strict=True))
+
+        return self.materialised(u, found)
 
 
 def occupied_states(

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.dynamics.batching import OfSubject, batch_last
+from nlme.dynamics.consistency import follow, with_derivatives
+from nlme.dynamics.delays import Lookback
 from nlme.dynamics.dosing import StructureAt
 from nlme.dynamics.solvers import SOLVED, Pace, Tolerances, integrate
 from nlme.dynamics.system import State, System, occupied_states
@@ -34,10 +36,20 @@ class Sets(NamedTuple):
         return cls((every,) * inputs, (every,) * states, every, every)
 
 
+class Moment(NamedTuple):
+    """When and with which parameters the equations are looked at; see :class:`Stepping`."""
+
+    time: Float[Array, ...]
+    row: Int[Array, ...]
+    given: Bool[Array, "D ..."] | None = None
+    ahead: Float[Array, ...] | None = None
+
+
 class ClosedForm:
     """Moves the states of a linear structure by its closed form; all columns of them."""
 
     linear = True
+    constrained = False
 
     def __init__(self, structure_at: StructureAt, inputs: Jet, columns: Columns, size: int, infused: bool):
         self.structure_at, self.inputs, self.columns = structure_at, inputs, columns
@@ -71,8 +83,8 @@ class ClosedForm:
 class Stepping(eqx.Module):
     """Moves the states of any structure by the solver.
 
-    ``equations(t, amounts, z, row, given, ahead)`` are the slopes, ``given`` telling which doses are on their way (structures with
-    arrivals), ``ahead`` how far ``t`` is ahead of the time of the data.  Intervals of length zero leave the states as they are.
+    ``equations(t, amounts, z, row, given, ahead, rows)`` are the slopes, ``given`` telling which doses are on their way (structures with
+    arrivals), ``ahead`` how far ``t`` is ahead of the time of the data, ``rows`` what the ``delays`` look back at.  Intervals of length zero leave the states as they are.
     """
 
     equations: OfSubject
@@ -83,6 +95,8 @@ class Stepping(eqx.Module):
     tolerances: Tolerances = eqx.field(static=True)
     infused: bool = eqx.field(static=True)
     moving: bool = eqx.field(static=True)
+    algebraic: tuple[bool, ...] = eqx.field(static=True)
+    delays: Float[Array, "M ..."]
 
     linear = False
 
@@ -96,10 +110,13 @@ class Stepping(eqx.Module):
         *,
         infused: bool,
         moving: bool,
+        algebraic: tuple[bool, ...] = (),
+        delays: Float[Array, " M"] | None = None,
         doses: int = 0,
     ):
+        self.delays = jnp.zeros(0) if delays is None else delays
         self.equations, self.inputs, self.columns, self.sets, self.tolerances = equations, inputs, columns, sets, tolerances
-        self.infused, self.moving = infused, moving
+        self.infused, self.moving, self.algebraic = infused, moving, algebraic or (False,) * len(sets.entering)
         flow = self._flow(jnp.zeros(()), jnp.ones(()), jnp.zeros((), int), None, jnp.zeros(doses, bool), jnp.zeros(()))
         self.kept = occupied_states(columns, flow, self._moved(), sets.entering)
 
@@ -107,27 +124,32 @@ class Stepping(eqx.Module):
     def size(self) -> int:
         return len(self.sets.entering)
 
+    @property
+    def constrained(self) -> bool:
+        """Whether there are algebraic states."""
+        return any(self.algebraic)
+
     def _moved(self) -> tuple[tuple[Occupied, ...], ...]:
         rates, times = (self.sets.rates,) * self.size, (self.sets.times,) * 2
         return (self.sets.inputs, *[rates] * self.infused, *[times] * self.moving)
 
     def _flow(self, begin, end, row, off, given, ahead):
         """The equations on the unit interval."""
-        # they are looked at strictly inside the interval, where `t < event time` has one answer
-        furthest = jnp.maximum(jnp.abs(begin), jnp.abs(end))
-        edge = jax.lax.stop_gradient(1e-12 + 1e-15 * furthest / jnp.maximum(end - begin, 1e-9 * (1.0 + furthest)))
 
         def flow(u, amounts, z, *others):
             others = list(others)
             rates = others.pop(0) if self.infused else None
             t0, t1 = others.pop(0) if self.moving else (begin, end)
-            t = t0 + (edge + u * (1.0 - 2.0 * edge)) * (t1 - t0)
-            slopes = self.equations(t, tuple(amounts), z, jnp.asarray(row, int), given, ahead)
-            if rates is not None:
-                slopes = tuple(slope + rate for slope, rate in zip(slopes, rates, strict=True))
-            if off is not None:
-                slopes = tuple(jnp.where(off[k], 0.0, slope) for k, slope in enumerate(slopes))
-            return tuple((t1 - t0) * slope for slope in slopes)
+            rows = others.pop(0) if others else ()
+            slopes = self.equations(_inside(begin, end, u, t0, t1), tuple(amounts), z, jnp.asarray(row, int), given, ahead, rows)
+
+            def per_length(k, slope):
+                if self.algebraic[k]:
+                    return slope
+                slope = slope if rates is None else slope + rates[k]
+                return (t1 - t0) * (slope if off is None else jnp.where(off[k], 0.0, slope))
+
+            return tuple(per_length(k, slope) for k, slope in enumerate(slopes))
 
         return flow
 
@@ -157,17 +179,91 @@ class Stepping(eqx.Module):
         active = (length > 0) & going
         safe = jnp.where(active, length, 1.0)
         flow = self._flow(begin.value, end.value, row, off, given, ahead)
-        system = System(self.columns, flow, inputs, self._moved(), self.kept, materialise=self.equations.several)
+        several = self.equations.several
+        lookback = Lookback(self.columns, begin, end, self.delays) if len(self.delays) else None
+        system = System(self.columns, flow, inputs, self._moved(), self.kept, self.algebraic, several, lookback)
         relative = pace._replace(step=pace.step / safe)
         moved, relative, status = integrate(system, state, relative, active, self.tolerances, reversible)
         if self.moving and self.columns.directions:
             # two events at one time, of which one moves with the parameters: the length between them is zero, its derivatives are
             # not.  A midpoint step is exact to the second order in the length.
+            system = system.remembering(pace.past)
             half = jax.tree.map(lambda y, slope: y + 0.5 * slope, state, system.slope(0.0, state))
             tie = jax.tree.map(lambda y, slope: y + slope, state, system.slope(0.5, half))
             moved = jax.tree.map(lambda new, still: jnp.where(active, new, still), moved, tie)
         step = jnp.where(active, relative.step * safe, pace.step)
         return moved, relative._replace(step=step), status
+
+    def settled(
+        self,
+        before: State,
+        after: State,
+        time: Jet,
+        was: Moment,
+        now: Moment,
+        going: Bool[Array, ...] | bool = True,
+        changes: bool = True,
+        reversible: bool = False,
+    ) -> tuple[State, Int[Array, ...]]:
+        """``after`` with its algebraic states solved for, at ``time``, and how that ended; see ``nlme.dynamics.consistency``.
+
+        Their values are looked for from ``before`` on, which holds at the moment that ``was``.  Unless ``changes`` the equations are
+        those of ``now`` there too.
+        """
+        batch = after[0].value.shape
+        held = jax.lax.stop_gradient(eqx.partition((self.equations, self.inputs.value), eqx.is_inexact_array)[0])
+        equations, z = eqx.combine(held, (self.equations, self.inputs.value))
+        was, now = (
+            at._replace(
+                row=jnp.broadcast_to(jnp.asarray(at.row, int), batch),
+                given=jnp.zeros((0, *batch), bool) if at.given is None else at.given,
+                ahead=jnp.zeros(batch) if at.ahead is None else at.ahead,
+            )
+            for at in (was, now)
+        )
+
+        def residuals(at: Moment):
+            at = jax.lax.stop_gradient(at)
+
+            def of(amounts):
+                found = equations(at.time, tuple(amounts), z, at.row, at.given, at.ahead, ())
+                return [g for g, algebraic in zip(found, self.algebraic, strict=True) if algebraic]
+
+            return of
+
+        ending = residuals(now)
+        values = [tuple(jax.lax.stop_gradient(x.value) for x in state) for state in (before, after)]
+        going = jnp.broadcast_to(jnp.asarray(going), batch)
+        found, status = follow(
+            residuals(was) if changes else ending, ending, *values, self.algebraic, self.tolerances.absolute, going
+        )
+        found = iter(found)
+        state = tuple(
+            old._replace(value=jax.lax.stop_gradient(next(found))) if algebraic else new
+            for old, new, algebraic in zip(before, after, self.algebraic, strict=True)
+        )
+
+        def flow(u, amounts, z, *t):
+            slopes = self.equations(t[0][0] if t else now.time, tuple(amounts), z, now.row, now.given, now.ahead, ())
+            return tuple(x if algebraic else jnp.zeros_like(x) for x, algebraic in zip(slopes, self.algebraic, strict=True))
+
+        inputs = (self.inputs, *[Jet.of_elements([time])] * self.moving)
+        moved = (self.sets.inputs, *[(self.sets.times,)] * self.moving)
+        system = System(self.columns, flow, inputs, moved, self.kept, self.algebraic, materialise=self.equations.several)
+        order = 2 if self.columns.pairs else 1 if self.columns.directions else 0
+        return with_derivatives(system, state, order + reversible), status
+
+    def packed_settled(
+        self, before: Float[Array, "s C"], after: Float[Array, "s C"], time: Float[Array, " C"], row, reversible: bool = False
+    ) -> tuple[Float[Array, "s C"], Int[Array, ""]]:
+        """The same for packed jets of one subject, while its parameters stay; ``after`` itself without algebraic states."""
+        if not self.constrained:
+            return after, jnp.asarray(SOLVED)
+        before, after = (tuple(self.columns.unpack(x) for x in state) for state in (before, after))
+        time = self.columns.unpack(time)
+        at = Moment(time.value, row)
+        state, status = self.settled(before, after, time, at, at, changes=False, reversible=reversible)
+        return jnp.stack([x.packed() for x in state]), status
 
     def packed(
         self, state: Float[Array, "s C"], rates, begin, end, row, pace, reversible: bool = False
@@ -191,5 +287,18 @@ class Stepping(eqx.Module):
     def along(self, columns: Columns, inputs: Jet) -> Stepping:
         """The same with other directions of the jets."""
         sets = Sets.everything(columns, inputs.value.shape[0], self.size)
-        flags = dict(infused=self.infused, moving=self.moving)
+        flags = dict(infused=self.infused, moving=self.moving, algebraic=self.algebraic)
         return Stepping(self.equations, inputs, columns, sets, self.tolerances, **flags)
+
+
+def _inside(begin, end, u, t0, t1):
+    """The time at ``u`` between ``begin`` and ``end``, strictly inside, where ``t < event time`` has one answer; ``t0`` and ``t1``
+    are the two with their derivatives."""
+    furthest = jnp.maximum(jnp.abs(begin), jnp.abs(end))
+    edge = jax.lax.stop_gradient(1e-12 + 1e-15 * furthest / jnp.maximum(end - begin, 1e-9 * (1.0 + furthest)))
+    return t0 + (edge + u * (1.0 - 2.0 * edge)) * (t1 - t0)
+
+
+def inside(begin: Float[Array, ...], end: Float[Array, ...], u: float) -> Float[Array, ...]:
+    """Where the equations of the interval are looked at for its ``u`` (0 to 1)."""
+    return _inside(begin, end, u, begin, end)

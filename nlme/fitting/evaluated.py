@@ -22,19 +22,20 @@ from nlme.fitting.kinks import moving_times
 from nlme.fitting.monte_carlo import MonteCarlo, monte_carlo
 from nlme.fitting.predictions import COLUMNS, prediction_table
 from nlme.fitting.scales import held_scales
+from nlme.fitting.tightness import Tightness, tightness
 from nlme.language.anatomy import MEMBER, OCCASION, rows_of
 from nlme.language.density import effects_from
 from nlme.language.effects import effect_transforms
-from nlme.language.layout import Layout, lay_out
+from nlme.language.layout import Layout, lay_out, spread_out
 from nlme.language.model import Model, require_model
-from nlme.language.ragged import mesh_of
 from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCE, FOCEI
 from nlme.marginal.laplace import Laplace
-from nlme.marginal.objective import evaluate_subjects
+from nlme.marginal.objective import evaluate_population, evaluate_subjects
 from nlme.marginal.quadrature import ImportanceSampling, Nodes
 from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation, hessians_at
+from nlme.marginal.variational import Variational
 from nlme.parameters.covariance import OCCASION as OCCASION_LEVEL
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory, ParameterRow
@@ -59,8 +60,9 @@ def evaluate(
         and a column per random effect, such as the ``eta`` of another evaluation; 0 by default.  The density of a subject may
         have several modes, and the search ends at one near where it began.  A list of such frames (None: 0) begins from each of
         them, and every subject has the mode of the highest density
-    sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list.  What is computed
-        does not depend on it.  The cores of a CPU are one device unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
+    sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list; or "processes", those
+        of ``jax.distributed`` (see docs/distributed.md).  What is computed does not depend on it.  The cores of a CPU are one device
+        unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
 
     Raises
     ------
@@ -70,7 +72,7 @@ def evaluate(
         The objective is not a finite number; subjects and records are named.
     """
     method = method_of(method)
-    layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
+    layout = spread_out(require_model(model), population, sharding)
     model = layout.model
     require_sites(method, layout.anatomy)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
@@ -79,7 +81,7 @@ def evaluate(
     u, at = inventory.unconstrained(model), None
     for begun in eta if isinstance(eta, (list, tuple)) else [eta]:
         starts = _standardised(layout, model, begun)
-        found = evaluate_subjects(method, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
+        found = evaluate_population(method, layout, inventory, model, u, starts, gradient=False)
         at = found if at is None else _likelier(at, found)
     require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
     return Evaluated(**evaluated_fields(method, model, population, tuple(sorted(inventory.fixed)), at))
@@ -472,6 +474,21 @@ class Evaluated:
         if not isinstance(self.method, ImportanceSampling):
             return None
         return monte_carlo(self.method, self.model, self.layout, self.b)
+
+    @functools.cached_property
+    def tightness(self) -> Tightness | None:
+        """By how much the bound of :class:`nlme.Variational` lies above -2 log L; None of other methods, whose objective is no bound.
+
+        Raises
+        ------
+        ModelError
+            A mixture: the posteriors of its subpopulations have no common weights.
+        """
+        if not isinstance(self.method, Variational) or not self.effects:
+            return None
+        if self.layout.anatomy.mixture:
+            raise ModelError("The bound of a mixture has no tightness; compare with .by(nlme.ImportanceSampling()).")
+        return tightness(self.method, self.model, self.layout, self.b, self.objective)
 
     def _monte_carlo_problems(self) -> list[str]:
         return [] if self.monte_carlo is None else self.monte_carlo.problems([s.id for s in self.population])

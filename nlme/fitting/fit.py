@@ -20,9 +20,8 @@ from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.search import search as approximate
 from nlme.fitting.scales import held_scales
 from nlme.fitting.starts import Starts
-from nlme.language.layout import lay_out
+from nlme.language.layout import spread_out
 from nlme.language.model import Model, require_model
-from nlme.language.ragged import mesh_of
 from nlme.marginal.base import Method
 from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation
@@ -66,8 +65,8 @@ def fit(
     ----------
     model : the model, its values the starting values
     population : the data
-    method : FO(), FOCE(), FOCEI() (the default), Laplace(), AGQ(), ImportanceSampling(), SAEM() or NaivePooled(); or
-        MAP(priors, method)
+    method : FO(), FOCE(), FOCEI() (the default), Laplace(), AGQ(), ImportanceSampling(), Variational(), SAEM() or
+        NaivePooled(); or MAP(priors, method)
     fixed : names of parameters to hold at their starting values: a field ("ka"), one element ("omega.ka"), a group ("omega").  The
         variance of a random effect that reaches the data through networks alone is held in any case (:mod:`nlme.fitting.scales`)
     priors : name -> NumPyro distribution (see :mod:`nlme.parameters.priors`), added to the search as -2 log prior: maximum a
@@ -86,7 +85,7 @@ def fit(
     optimiser : stochastic training before the search, for many subjects or weights: ``nlme.Minibatches(...)``, or an optimiser of optax
         (``optax.adam(0.01)``) for minibatches of 64 subjects.  The search finishes what it leads to; with ``held_out=`` it leaves
         the weights where subjects whom the descent did not see were predicted best (early stopping)
-    sharding : JAX devices over which the subjects are spread, see :func:`evaluate`
+    sharding : JAX devices or processes over which the subjects are spread, see :func:`evaluate`
     checkpoint : file in which a fit by SAEM keeps its state; where the file exists the fit goes on from it, to the same result
     checkpoint_every : seconds between two writings of it
 
@@ -104,7 +103,7 @@ def fit(
             raise ModelError("The priors are given twice: in nlme.MAP(...) and as priors=.")
         method, priors = method.method, method.priors
     method = method_of(method)
-    layout = lay_out(require_model(model), population, mesh=mesh_of(sharding))
+    layout = spread_out(require_model(model), population, sharding)
     model = layout.model
     require_sites(method, layout.anatomy)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
@@ -130,6 +129,10 @@ def fit(
         problem, words = _descended(problem, optimiser, progress)
         training, starts = (*training, words), 0 if starts is None else starts
     if isinstance(method, SAEM):
+        if layout.division is not None:
+            raise ModelError(
+                "sharding='processes' divides the objective's evaluations, which nlme.SAEM does not make; use another method."
+            )
         found = approximate(problem, progress, checkpoint, checkpoint_every)
         return dataclasses.replace(_approximated(found, problem, clock), validation=validation, training=training)
     if checkpoint is not None:

@@ -25,16 +25,17 @@ def moving_times(model: Model, layout: Layout, inventory: Inventory) -> str:
     """The times that estimated parameters or random effects move, in words; nothing where none does."""
     anatomy = layout.anatomy
     rules = [rule for rule in anatomy.rules if rule in _WORDS]
-    if not rules and not anatomy.event_times:
+    if not (rules or anatomy.event_times or anatomy.delays):
         return ""
     moved = np.asarray(_moved(tuple(rules), anatomy, inventory, model, layout.arrays))
-    words = [_WORDS[rule] for rule in rules] + ["an event time"]
+    words = [_WORDS[rule] for rule in rules] + ["an event time", "a delay"]
     return " or ".join(dict.fromkeys(word for word, moves in zip(words, moved, strict=True) if moves))
 
 
 @eqx.filter_jit
 def _moved(rules: tuple[str, ...], anatomy, inventory: Inventory, model: Model, arrays):
-    """(len(rules) + 1,) whether any subject's value of each rule depends on a parameter or a random effect; last, its event times."""
+    """(len(rules) + 2,) whether any subject's value of each rule depends on a parameter or a random effect; last, its event times and
+    its delays."""
 
     def of_subject(data):
         def times(u, eta):
@@ -42,8 +43,9 @@ def _moved(rules: tuple[str, ...], anatomy, inventory: Inventory, model: Model, 
 
             def of_row(ind):
                 structure = structure_of(inventory.at_unconstrained(model, u), ind)
-                own = [jnp.asarray(t, float) for t in structure.event_times]
-                return [*(jnp.ravel(structure.rule_vector(rule, 0.0)) for rule in rules), jnp.stack(own) if own else jnp.zeros(1)]
+                own = [[jnp.asarray(t, float) for t in times] for times in (structure.event_times, structure.delays.values())]
+                of_rules = (jnp.ravel(structure.rule_vector(rule, 0.0)) for rule in rules)
+                return [*of_rules, *(jnp.stack(times) if times else jnp.zeros(1) for times in own)]
 
             return jax.vmap(of_row)(rows)
 

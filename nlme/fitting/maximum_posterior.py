@@ -13,8 +13,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
 from nlme.errors import ModelError
 from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCEI
@@ -45,6 +43,7 @@ class MinusTwiceLogPrior:
     def __init__(self, model, priors: Mapping[str, Any], fixed: Iterable[str]):
         self._sites = Priors(model, priors, fixed, complete=False).sites
         self.words = {name: describe(prior) for name, prior in priors.items()}
+        self(model)  # says which of them have no mode to search
 
     def __call__(self, model):
-        return -2.0 * sum(jnp.sum(site.distribution.log_prob(site.read(model))) for site in self._sites)
+        return -2.0 * sum(site.log_density(model) for site in self._sites)

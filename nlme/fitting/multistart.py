@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from typing import Any
 
 import jax
@@ -88,6 +89,8 @@ def multistart(
     tolerance: float = 1e-7,
     max_evaluations: int = 300,
     progress: bool | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    executor: Any = None,
 ) -> Multistart:
     """Fit again from ``n`` random starting points about the fit's own start, all in one compiled program.
 
@@ -98,6 +101,7 @@ def multistart(
     key : seed, an int or a JAX key
     spread : standard deviation of the starting points in unconstrained parameters
     penalty, tolerance, max_evaluations, progress : as in :func:`nlme.fit`
+    checkpoint, executor : as of :func:`nlme.bootstrap`
 
     Raises
     ------
@@ -122,5 +126,7 @@ def multistart(
         max_evaluations=max_evaluations,
         progress=progress,
         title=f"{n} starts of {type(fit.model).__name__}",
+        checkpoint=checkpoint,
+        executor=executor,
     )
     return Multistart(fit, starts, fits)

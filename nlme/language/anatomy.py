@@ -44,6 +44,8 @@ class Anatomy:
     exponential: bool  # equations that are linear, whose matrix exponential may serve
     structure: str  # name of the structure's class
     rules: tuple[str, ...]  # dose rules in use: lag, bioavailability, duration, rate
+    algebraic: tuple[str, ...]  # states that have an equation instead of a rate of change
+    delays: tuple[str, ...]  # after which the equations look back at the states
     event_times: int  # how many times of its own the structure has at which its equations change
     observed: tuple[int, ...]  # positions of the states that the error model looks at
     inputs: tuple[str, ...]  # the individual parameters that the dynamics use
@@ -159,6 +161,49 @@ class Anatomy:
     def table(self) -> tuple[str, ...]:
         """What ``individual`` is told of a record: its covariates, occasion and subpopulation (positions in their lists)."""
         return (*self.covariates, *((OCCASION,) if self.by_occasion else ()), *((MEMBER,) if self.mixture else ()))
+
+
+def require_determined(structure: Structure) -> None:
+    """Refuse algebraic equations that cannot determine their states whatever the numbers are.
+
+    Raises
+    ------
+    ModelError
+        There is no way to give every algebraic state an equation of its own in which it occurs (a DAE of an index above 1, or one
+        without a solution).
+    """
+    places = [structure.states.index(name) for name in structure.algebraic]
+    if not places:
+        return
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    number = jax.ShapeDtypeStruct((), jnp.float64)
+    reach = dependence(lambda amounts, t: structure.flow(t, tuple(amounts)), [number] * len(structure.states), number)
+    occurs = csr_matrix([[reach[i][k] for k in places] for i in places])
+    matched = maximum_bipartite_matching(occurs, perm_type="row")
+    for name, equation in zip(structure.algebraic, matched, strict=True):
+        if equation < 0:
+            having = [
+                other
+                for other, row in zip(structure.algebraic, occurs.toarray(), strict=True)
+                if row[structure.algebraic.index(name)]
+            ]
+            seen = (
+                f"it occurs only in what rhs returns for {', '.join(having)}, which other algebraic states need"
+                if having
+                else (f"it occurs in nothing that rhs returns for {', '.join(structure.algebraic)}")
+            )
+            raise ModelError(
+                f"nlme.ODE: the equations do not determine the algebraic state {name!r}: {seen}. Every algebraic state needs an equation "
+                "0 = ... in which it occurs itself; differentiate an equation in time where it constrains other states alone."
+            )
+
+
+def _slopes(structure: Structure, amounts: tuple) -> tuple:
+    """Its slopes at time 0, with these states then and at all times that delays look back to."""
+    past = ((amounts,) * len(structure.delays),) if structure.delays else ()
+    return structure.flow(jnp.asarray(0.0), amounts, *past)
 
 
 def named(kind: str, names, values) -> Named:
@@ -375,6 +420,7 @@ def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
         found["linear"] = structure is None or isinstance(structure, LinearStructure)
         found["looped"] = not found["linear"] or getattr(structure, "looped", False)
         found["rules"], found["event_times"], found["exponential"] = (), 0, False
+        found["algebraic"] = found["delays"] = ()
         if structure is None:
             return []
         with in_method(type(model).__name__, "dynamics"):
@@ -382,20 +428,22 @@ def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
 
     def equations(structure):
         found["rules"] = tuple(rule for rule in DOSE_RULES if getattr(structure, rule) is not None)
-        found["event_times"] = len(structure.event_times)
+        found["event_times"], found["algebraic"] = len(structure.event_times), structure.algebraic
         out = [structure.rule_vector(rule, 0.0) for rule in found["rules"]] + list(structure.start())
-        out += [jnp.asarray(t, dtype=jnp.float64) for t in structure.event_times]
+        out += [jnp.asarray(t, dtype=jnp.float64) for t in (*structure.event_times, *structure.delays.values())]
+        found["delays"] = tuple(structure.delays)
         ones = (jnp.asarray(1.0),) * len(structure.states)
+        require_determined(structure)
         found["exponential"] = flows_of(structure) is not None
         if found["linear"]:
             return [*out, *structure.advance(ones, ones, jnp.asarray(1.0))]
-        return [*out, *structure.flow(jnp.asarray(0.0), ones)]
+        return [*out, *(structure.before(jnp.asarray(0.0)) if structure.delays else ()), *_slopes(structure, ones)]
 
     def moved(arrays, ind):
         structure = structure_of(eqx.combine(arrays, rest), ind)
         with in_method(type(model).__name__, "dynamics"):
             ones = (jnp.asarray(1.0),) * len(structure.states)
-            return [] if isinstance(structure, LinearStructure) else structure.flow(jnp.asarray(0.0), ones)
+            return [] if isinstance(structure, LinearStructure) else _slopes(structure, ones)
 
     parameters = told("ind", names, lambda _: "what individual() returned under this name")
     with comparisons_refused():
@@ -433,6 +481,8 @@ def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
         exponential=found["exponential"],
         structure=found["structure"],
         rules=found["rules"],
+        algebraic=found["algebraic"],
+        delays=found["delays"],
         event_times=found["event_times"],
         observed=observed,
         inputs=inputs,

@@ -168,7 +168,12 @@ def _structure(model: Model, anatomy: Anatomy):
         how = " (linear: by its matrix exponential where doses are few, else by steps)"
     rows = [("kind", anatomy.structure + how)]
     rows.append(("compartments", ", ".join(f"{k + 1} = {name}" for k, name in enumerate(anatomy.states))))
-    rows.append(("doses enter", f"{anatomy.states[0]} unless the data say otherwise"))
+    if anatomy.algebraic:
+        rows.append(("algebraic", f"{', '.join(anatomy.algebraic)} (solved for, not integrated; no dose enters)"))
+    if anatomy.delays:
+        rows.append(("looks back after", f"{', '.join(anatomy.delays)} (delays)"))
+    if anatomy.states[0] not in anatomy.algebraic:
+        rows.append(("doses enter", f"{anatomy.states[0]} unless the data say otherwise"))
     rows.append(("takes", ", ".join(anatomy.inputs) or "-"))
     if anatomy.direct:
         labels, pieces = _leaf_names(model)

@@ -33,10 +33,14 @@ class Equations:
     individual : individual parameter -> expression of population parameters, random effects (``eta_cl``) and covariates
     structure : name of the structure, "" without dynamics
     structural : parameter of a ready structure (``nlme.pk``) -> expression of individual parameters
-    dynamics : state -> its rate of change (doses apart), in individual parameters (``cl_i``), states and time ``t``
+    dynamics : state -> its rate of change (doses apart), in individual parameters (``cl_i``), states and time ``t``; of an algebraic
+        state what is zero
     initial, lag, bioavailability, duration, rate : state -> expression, where there is one
+    delays : delay -> expression; a state that is looked back at is called by both names (``cells_lifespan``)
+    history : state -> its value at a time ``t`` before the first record, where that is not the initial one
     arrivals : state -> fraction of a dose that arrives per time, ``tad`` after the dose
     event_times : times at which the equations change suddenly
+    algebraic : states that have an equation 0 = ... instead of a rate of change
     observations : endpoint -> its ``prediction`` and the parameters of its error model
     errors : endpoint -> name of its error model ("combined", "lognormal", ...)
     omega : "subject", "occasion", ... -> (names of the random effects, their covariance matrix)
@@ -50,12 +54,15 @@ class Equations:
     structural: Formulas
     dynamics: Formulas
     initial: Formulas
+    delays: Formulas
+    history: Formulas
     lag: Formulas
     bioavailability: Formulas
     duration: Formulas
     rate: Formulas
     arrivals: Formulas
     event_times: tuple[Any, ...]
+    algebraic: tuple[str, ...]
     observations: dict[str, Formulas]
     errors: dict[str, str]
     omega: dict[str, tuple[tuple[str, ...], Any]]
@@ -71,9 +78,11 @@ class Equations:
         yield "Individual parameters", sides("ind", self.individual)
         if self.structure:
             given = ", ".join(f"{name} = {typeset(x, Text())}" for name, x in self.structural.items())
-            rows = [(style.change(state), x) for state, x in sides("state", self.dynamics)]
+            changes = zip(self.dynamics, sides("state", self.dynamics), strict=True)
+            rows = [(style.number("0") if name in self.algebraic else style.change(state), x) for name, (state, x) in changes]
             rows += [(style.at_start(state), x) for state, x in sides("state", self.initial)]
-            for rule in (*DOSE_RULES, "arrivals"):
+            rows += sides("delay", self.delays)
+            for rule in ("history", *DOSE_RULES, "arrivals"):
                 rows += [(style.call(rule, [state]), x) for state, x in sides("state", getattr(self, rule))]
             rows += [(style.symbol(f"t_{k + 1}"), typeset(x, style)) for k, x in enumerate(self.event_times)]
             yield f"Dynamics: {self.structure}" + (f" ({given})" if given else ""), rows

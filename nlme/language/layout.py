@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Int
 
 from nlme.data.population import Population
 from nlme.data.units import differ
@@ -20,11 +21,29 @@ from nlme.jets.jet import Columns
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
 from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.observed import check_observed
-from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, padded_members, size_classes
+from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, mesh_of, padded_members, size_classes
 from nlme.language.records import records_of
 from nlme.language.sites import Sites, sites_of
 from nlme.language.stacking import SubjectData, stack
 from nlme.language.standardisation import standardised
+
+_REMEMBERED = 8  # times as wide is a subject whose last steps are kept for delays
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Division:
+    """The subjects divided over the processes of ``jax.distributed``.
+
+    Attributes
+    ----------
+    process : which one this is
+    members : by process, the positions of its subjects
+    arrays : those of this process's subjects, in that order
+    """
+
+    process: int
+    members: tuple[np.ndarray, ...]
+    arrays: Ragged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +52,7 @@ class Layout:
 
     ``arrays`` holds the subjects by size class (see ``nlme.language.ragged``).  In the widest arrangement of samples, where
     endpoint e owns ``spans[e]``, ``positions[i, t]`` is the record of subject i behind sample t (-1: none).  ``sites`` says who
-    shares random effects, if anybody does.
+    shares random effects, if anybody does; ``division`` which process evaluates whom, where there are several.
     """
 
     model: Model
@@ -43,6 +62,7 @@ class Layout:
     spans: tuple[tuple[int, int], ...]
     positions: np.ndarray
     sites: Sites | None = None
+    division: Division | None = None
 
     @property
     def n_subjects(self) -> int:
@@ -76,6 +96,17 @@ class Layout:
         placed = [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
         return self._gathered(drawn, placed, _company(self.anatomy, int(edges[-1]), None, 2)[0], 1)
 
+    def drawn(self, rows: list) -> tuple[Ragged, Int[Array, " n"]]:
+        """The same in a program: the arrays of the subjects at ``rows`` (traced) of every class, and their places in the population."""
+        whole = self.some([np.unique(part.members)[: len(own)] for part, own in zip(self.arrays.parts, rows, strict=True)])
+        edges = np.cumsum([0, *map(len, rows)])
+        parts = []
+        for part, own, like, begin in zip(self.arrays.parts, rows, whole.parts, edges, strict=False):
+            take = jnp.asarray(own)[like.members - begin]
+            parts.append(Part(jax.tree.map(lambda x: x[take], part.data), like.members, part.places, like.chunks))  # noqa: B023
+        who = jnp.concatenate([part.members[jnp.asarray(own)] for part, own in zip(self.arrays.parts, rows, strict=True)])
+        return Ragged(tuple(parts), whole.back, whole.samples, None), who
+
     def repeated(self, times: int, order: int = 0) -> Ragged:
         """The arrays of so many populations like this one, one after another, for solutions with derivatives of this ``order``."""
         count = self.n_subjects
@@ -86,6 +117,30 @@ class Layout:
         """The arrays of the subjects ``who`` (n,), with repetitions and in that order, for solutions without derivatives."""
         placed = [np.flatnonzero(np.isin(who, np.unique(part.members))) for part in self.arrays.parts]
         return self._gathered([who[at] for at in placed], placed, *_company(self.anatomy, len(who), None, 0))
+
+    def divided(self, process: int, count: int) -> Layout:
+        """The same with the subjects of every size class dealt out to ``count`` processes, of which this is ``process``.
+
+        Raises
+        ------
+        ModelError
+            Subjects who share the random effects of a site, or fewer subjects than processes.
+        """
+        if self.anatomy.by_site:
+            raise ModelError(
+                f"sharding='processes' divides subjects, and those of a {self.anatomy.above} share random effects; fit in one process."
+            )
+        if self.n_subjects < count:
+            raise ModelError(f"sharding='processes': {self.n_subjects} subjects are too few for {count} processes.")
+        classes = [np.unique(part.members) for part in self.arrays.parts]
+        turns = np.cumsum([0, *map(len, classes)])  # the next class goes on where the last one ended
+        dealt = [[own[(k - turn) % count :: count] for own, turn in zip(classes, turns, strict=False)] for k in range(count)]
+        own = dealt[process]
+        edges = np.cumsum([0, *map(len, own)])
+        placed = [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        arrays = self._gathered(own, placed, *_company(self.anatomy, int(edges[-1]), None, 2))
+        members = tuple(np.concatenate(parts) for parts in dealt)
+        return dataclasses.replace(self, division=Division(process, members, arrays))
 
     def _gathered(self, subjects: list[np.ndarray], placed: list[np.ndarray], most: int | None, threads: int) -> Ragged:
         """The arrays of ``subjects`` of every class (of some perhaps none), which stand at ``placed`` among all of these."""
@@ -178,6 +233,24 @@ def lay_out(
     return Layout(model, anatomy, population, arrays, spans, positions, sites)
 
 
+def spread_out(model: Model, population: Population, sharding) -> Layout:
+    """``lay_out`` for a likelihood whose subjects are spread over devices (:func:`nlme.language.ragged.mesh_of`) or "processes".
+
+    Raises
+    ------
+    ModelError
+        As ``lay_out``, ``mesh_of`` and ``Layout.divided``; "processes" without ``jax.distributed.initialize``.
+    """
+    if not (isinstance(sharding, str) and sharding == "processes"):
+        return lay_out(model, population, mesh=mesh_of(sharding))
+    if not jax.distributed.is_initialized():
+        raise ModelError(
+            "sharding='processes' needs jax.distributed.initialize(...) at the beginning of the script, right after `import jax`; "
+            "otherwise every process would make the whole fit alone (see docs/distributed.md)."
+        )
+    return lay_out(model, population).divided(jax.process_index(), jax.process_count())
+
+
 def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> tuple[int | None, int]:
     """How many subjects are solved side by side at most, and by how many threads; None and one without a loop, which
     XLA spreads over the cores by itself.
@@ -187,6 +260,7 @@ def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> 
     if not anatomy.looped:
         return None, 1
     width = len(anatomy.states) * Columns.of_order(order, len(anatomy.inputs)).count
+    width *= _REMEMBERED if anatomy.delays else 1
     most = min(MOST, max(4, WIDTH // width))
     threads = cores() if mesh is None and jax.default_backend() == "cpu" and subjects * width > SHARED else 1
     return most, threads

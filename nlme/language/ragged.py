@@ -274,5 +274,5 @@ def mesh_of(sharding) -> Mesh | None:
     elif isinstance(sharding, (list, tuple)) and sharding:
         devices = sharding
     else:
-        raise ModelError(f'sharding is None, "all", a number of devices or a list of them; got {sharding!r}.')
+        raise ModelError(f'sharding is None, "all", "processes", a number of devices or a list of them; got {sharding!r}.')
     return Mesh(np.array(devices), ("subjects",))

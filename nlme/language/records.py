@@ -16,6 +16,7 @@ from nlme.data.population import Subject
 from nlme.dynamics.events import (
     BOLUS,
     BREAK,
+    ECHO,
     FILL,
     GIVEN_DURATION,
     GIVEN_RATE,
@@ -41,6 +42,7 @@ class Event:
     kind: int = NOTHING
     record: int = 0
     row: int = -1
+    now: int = -1
     amount: float = 0.0
     given: float = 0.0
     how: int = BOLUS_HOW
@@ -53,6 +55,7 @@ class Event:
     queue: int = 0
     rest: int = 0
     ahead: float = 0.0
+    origin: int = 0
     index: int = -1  # record behind this event, for samples
     source: int = -1  # record that a dose comes from
 
@@ -85,7 +88,7 @@ def records_of(
             epoch = _dose(subject, j, t, rows[j], epoch, anatomy, model, events, fills, last)
         elif evid == 2 and switched:
             _switch(subject, j, t, epoch, anatomy, model, switched, events)
-        events.append(Event(t, (t, j), record=1, row=int(before[j]), epoch=epoch, index=j))
+        events.append(Event(t, (t, j), record=1, row=int(before[j]), now=int(rows[j]), epoch=epoch, index=j))
     shift = clock - np.asarray(subject.time, dtype=float)
     breaks = [
         (k, row, begin, end, ahead)
@@ -94,11 +97,12 @@ def records_of(
     ]
     events += [Event(at[2], (at[2], -0.5), kind=BREAK, slot=slot) for slot, at in enumerate(breaks)]
     events.sort(key=lambda e: e.key)
+    echoes = _with_echoes(events, len(anatomy.delays), float(told.time[0])) if anatomy.delays else []
     row, ahead = int(rows[-1]), float(shift[-1])
     for event in reversed(events):
         if event.record:
             row, ahead = event.row, float(shift[event.index])
-        event.row, event.ahead = row, ahead
+        event.row, event.ahead, event.now = row, ahead, row if event.now < 0 else event.now
     groups: list[list[tuple[int, int]]] = [[] for _ in anatomy.endpoints]
     for position, event in enumerate(events):
         if event.index >= 0 and wanted[event.index]:
@@ -108,6 +112,7 @@ def records_of(
         "events": events,
         "fills": fills,
         "breaks": breaks,
+        "echoes": echoes,
         "groups": groups,
         "table": told.table,
         "anchor": told.anchor,
@@ -117,6 +122,32 @@ def records_of(
         "clock": clock,
         "start": float(told.time[0]),
     }
+
+
+def _with_echoes(events: list[Event], delays: int, start: float) -> list[tuple]:
+    """Put the echoes of everything that jumps among the events, in order; what they are, slot by slot.
+
+    A jump of a state or of its slope is followed by one of the slope after each delay, and of the second derivative after two.
+    """
+    stations = [e for e in events if e.record]
+    for here, following in zip(stations, [*stations[1:], stations[-1]], strict=True):
+        now = here.row if here.now < 0 else here.now
+        here.origin = int(here.row != now or following.row != now)
+    for event in events:
+        event.origin |= int(event.kind in (BOLUS, START, STOP, OFF, ON, BREAK))
+    counts = np.eye(delays, dtype=int)
+    after = [(tuple(one), k) for k, one in enumerate(counts)]
+    after += [(tuple(counts[k] + counts[m]), -1) for k in range(delays) for m in range(k + 1)]
+    origins = [None, *(e for e in events if e.origin or e.reset)]
+    slots = []
+    for origin in origins:
+        time, key, epoch = (start, (start, -np.inf), 0) if origin is None else (origin.time, origin.key, origin.epoch)
+        for count, first in after:
+            events.append(Event(time, key, kind=ECHO, epoch=epoch, slot=len(slots)))
+            slots.append((origin, count, first))
+    events.sort(key=lambda e: e.key)
+    places = {id(event): k for k, event in enumerate(events)}
+    return [(-1 if origin is None else places[id(origin)], count, first) for origin, count, first in slots]
 
 
 def _clock(subject: Subject) -> np.ndarray:
@@ -153,12 +184,19 @@ def compartment_of(subject: Subject, j: int, anatomy: Anatomy, model: str) -> in
     if name is not None:
         if name not in anatomy.states:
             raise ModelError(f"{where}: " + name_error("state", name, anatomy.states, anatomy.structure))
-        return anatomy.states.index(name)
-    number = int(subject.cmt[j])
-    if not 0 <= number <= len(anatomy.states):
-        listed = ", ".join(f"{k + 1} = {s}" for k, s in enumerate(anatomy.states))
-        raise ModelError(f"{where}: dose into CMT {number}, but {anatomy.structure} has {listed}.")
-    return max(number - 1, 0)
+    else:
+        number = int(subject.cmt[j])
+        if not 0 <= number <= len(anatomy.states):
+            listed = ", ".join(f"{k + 1} = {s}" for k, s in enumerate(anatomy.states))
+            raise ModelError(f"{where}: dose into CMT {number}, but {anatomy.structure} has {listed}.")
+        name = anatomy.states[max(number - 1, 0)]
+    if name in anatomy.algebraic:
+        others = ", ".join(s for s in anatomy.states if s not in anatomy.algebraic)
+        raise ModelError(
+            f"{where}: the dose would enter {name!r}, an algebraic state, which has an equation and no rate of change. Say which other "
+            f"state it enters (CMT, into=): {others}."
+        )
+    return anatomy.states.index(name)
 
 
 def _switch(subject, j, t, epoch, anatomy, model, switched, events) -> None:
@@ -172,6 +210,10 @@ def _switch(subject, j, t, epoch, anatomy, model, switched, events) -> None:
         raise ModelError(
             f"{where}: CMT {number} switches {anatomy.states[-number - 1]!r} off, which {anatomy.structure} cannot do in its closed "
             f"form. Write the model with nlme.ODE."
+        )
+    if anatomy.states[abs(number) - 1] in anatomy.algebraic:
+        raise ModelError(
+            f"{where}: CMT {number} is {anatomy.states[abs(number) - 1]!r}, an algebraic state, which cannot be switched off."
         )
     if abs(number) in switched:
         events.append(Event(t, (t, j), kind=OFF if number < 0 else ON, epoch=epoch, compartment=abs(number) - 1))
@@ -195,6 +237,11 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
             raise ModelError(
                 f"{_where(subject, j)}: RATE = {rate:g} asks for a modelled {rule}, but {anatomy.structure} is given no {rule}=."
             )
+    if steady and anatomy.delays:
+        raise ModelError(
+            f"{_where(subject, j)}: steady-state records (SS) cannot be combined with delays, which look back at how the steady state was "
+            f"reached: give the doses that lead to it (ADDL, II)."
+        )
     if steady and amount == 0.0 and how != GIVEN_RATE:
         raise DataError(f"{_where(subject, j)}: AMT = 0 with SS is a constant infusion, which needs its RATE (> 0) in the data.")
     common = dict(amount=amount, given=given, how=how, compartment=compartment, dose_row=int(row), source=j)

@@ -11,13 +11,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Breaks, Fills, Timeline
+from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Breaks, Echoes, Fills, Timeline
 from nlme.language.anatomy import MEMBER, Anatomy
 from nlme.language.records import BOLUS_HOW
 
 _REAL = {"time", "amount", "given", "ahead"}
-_FIELDS = (*sorted(_REAL), "kind", "record", "how", "compartment", "reset", "epoch", "slot", "adds", "queue", "rest", "source")
-_NOTED = (*_FIELDS, "row", "dose_row")
+_FIELDS = (
+    *sorted(_REAL),
+    "kind",
+    "record",
+    "how",
+    "compartment",
+    "reset",
+    "epoch",
+    "slot",
+    "adds",
+    "queue",
+    "rest",
+    "source",
+    "origin",
+)
+_NOTED = (*_FIELDS, "row", "now", "dose_row")
 _noted = operator.attrgetter(*_NOTED)
 
 
@@ -63,11 +77,12 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
 
     event = {name: np.zeros((n, n_events), float if name in _REAL else int) for name in _FIELDS}
     event["how"][:] = BOLUS_HOW
-    event["row"], event["dose_row"] = np.zeros((2, n, n_events), int)
+    event["row"], event["now"], event["dose_row"] = np.zeros((3, n, n_events), int)
     fills = _slots(
         Fills, [s["fills"] for s in subjects], amount=0.0, given=0.0, how=BOLUS_HOW, compartment=0, interval=1.0, row=0
     )
     breaks = _slots(Breaks, [s["breaks"] for s in subjects], number=0, row=0, begin=0.0, end=0.0, ahead=0.0)
+    echoes = _slots(Echoes, [s["echoes"] for s in subjects], of=-1, counts=(0,) * len(anatomy.delays), first=-1)
     sample, sample_row = np.zeros((2, n, total), int)
     sample_time = np.zeros((n, total))
     observed, cens, limit = np.ones((n, total)), np.zeros((n, total)), np.full((n, total), np.nan)
@@ -89,7 +104,8 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
         # padding: nothing happens, at the last time, in the last epoch
         event["time"][i, used:] = max(e.key[0] for e in events)
         event["epoch"][i, used:] = events[-1].epoch
-        event["row"][i, used:], event["ahead"][i, used:] = event["row"][i, used - 1], event["ahead"][i, used - 1]
+        for name in ("row", "now", "ahead"):
+            event[name][i, used:] = event[name][i, used - 1]
         event["record"][i, used:] = 1
         silent = next(k for k, e in enumerate(events) if e.kind == NOTHING)
         doses[i] = incoming[i] + [silent] * (doses.shape[1] - len(incoming[i]))
@@ -123,6 +139,7 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
         sample_time=sample_time,
         fills=fills,
         breaks=breaks,
+        echoes=echoes,
         anchor=anchor,
         drift=drift,
         dosed=tuple(int(k) for k in np.unique(event["compartment"][np.isin(event["kind"], (BOLUS, START, STOP, FILL))])),
@@ -131,6 +148,7 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
         steady=any(s["fills"] for s in subjects),
         switches=bool((event["kind"] == OFF).any()),
         event_times=anatomy.event_times,
+        delays=len(anatomy.delays),
         restarts=bool(event["ahead"].any()),
         rows=rows,
     )
@@ -142,7 +160,7 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
 def _slots(kind: type, subjects: list[list[tuple]], **blank):
     """``kind`` of arrays (subjects, slots) from every subject's tuples, filled up with ``blank``, which names their entries in order."""
     most = max(1, max(map(len, subjects)))
-    arrays = {name: np.full((len(subjects), most), value) for name, value in blank.items()}
+    arrays = {name: np.full((len(subjects), most, *np.shape(value)), value) for name, value in blank.items()}
     for i, slots in enumerate(subjects):
         for k, values in enumerate(slots):
             for name, value in zip(blank, values, strict=True):

@@ -410,9 +410,18 @@ def compiled(arguments: Sequence[Formula], x: Formula, functions: Mapping[str, C
     def value(numbers):
         try:
             found = run(*numbers)
-        except (ArithmeticError, ValueError, TypeError, NameError):  # a logarithm of -1, 1/0, an infinity that is complex
-            return math.nan
+        except (ArithmeticError, ValueError, TypeError, NameError):  # a logarithm of -1, an infinity that is complex
+            found = through_infinity(numbers)
         return math.nan if isinstance(found, complex) else float(found)
+
+    def through_infinity(numbers):
+        """The same where 1/0 is infinity, as it is in the model."""
+        arrays = sympy.lambdify(list(arguments), x, modules=[{"whole_part": np.trunc, **functions}, "numpy"])
+        try:
+            with np.errstate(all="ignore"):
+                return np.asarray(arrays(*map(np.float64, numbers))).item()
+        except (ArithmeticError, ValueError, TypeError, NameError, AttributeError):
+            return math.nan
 
     return value
 

@@ -30,6 +30,7 @@ from nlme.structure.linear import Linear
 from nlme.structure.ode import ODE
 from nlme.typing import Named
 
+_OF_EQUATIONS = ("event_times", "algebraic", "delays")  # fields of a structure that are no parameters of a closed form
 _LARGEST = 20_000  # symbols, numbers and operations of one formula
 _POINTS, _MOST = 6, 60  # random points at which a formula is compared with the model; tried for that
 _TOLERANCE, _SMALLEST = 1e-8, 1e-14  # relative; of differences that vanish
@@ -274,23 +275,31 @@ class _Reader:
 
     def dynamics(self) -> dict[str, Any]:
         """The fields of ``Equations`` that describe the structure."""
-        found: dict[str, Any] = {"structure": "", "event_times": ()}
-        sections = ("structural", "dynamics", "initial", *DOSE_RULES, "arrivals")
+        found: dict[str, Any] = {"structure": "", "event_times": (), "algebraic": self.anatomy.algebraic}
+        sections = ("structural", "dynamics", "initial", "delays", "history", *DOSE_RULES, "arrivals")
         found |= {section: {} for section in sections}
         if not self.anatomy.structure:
             return found
         since = self._argument("time", "tad", "tad", "time_after_dose", _between(0.1, 24.0))
-        n, m = len(self._leaves), len(self._ind)
+        n, m, size = len(self._leaves), len(self._ind), len(self._states)
+        for delay in self.anatomy.delays:
+            self._symbols("delay", delay, (), "{}", "{}_delay")
+        looked = [
+            self._argument("past", f"{delay}.{name}", f"{name}_{delay}", f"{name}_{delay}_past", _between(0.1, 10.0))
+            for delay in self.anatomy.delays
+            for name in self.anatomy.states
+        ]
 
         def dynamics(*flat):
             ind = dict(zip(self.anatomy.individual, flat[n : n + m], strict=True))
             *amounts, t, tad = flat[n + m :]
+            amounts, *past = (tuple(amounts[k : k + size]) for k in range(0, len(amounts), size))
             structure = structure_of(self._own(flat[:n]), ind)
             with in_method(type(self.model).__name__, "dynamics"):
                 found["structure"] = _title(structure)
-                return _numbers(structure, t, tuple(amounts), tad)
+                return _numbers(structure, t, amounts, tuple(past), tad)
 
-        trace = _Trace(self, "dynamics", dynamics, [*self._leaves, *self._ind, *self._states, self._t, since])
+        trace = _Trace(self, "dynamics", dynamics, [*self._leaves, *self._ind, *self._states, *looked, self._t, since])
         for section, name in trace.names:
             formula = trace.checked((section, name), trace.formula((section, name)))
             if section == "event_times":
@@ -345,6 +354,7 @@ class _Reader:
         if self.reading.positions:
             listed = ", ".join(sorted(typeset(k, Text()) for k in self.reading.positions))
             found.append(f"Positions in arrays are taken to be 0 or more: {listed}.")
+        found += [f"A name with _{delay} is that of a state at t - {delay}." for delay in self.anatomy.delays]
         for place in sorted(self._whole):
             term = self._terms[place]
             found.append(
@@ -364,20 +374,25 @@ def _title(structure: Structure) -> str:
     return f"{type(structure.source).__name__} with {listed}"
 
 
-def _numbers(structure: Structure, t, amounts: tuple, since) -> dict[tuple[str, Any], Any]:
-    """(section, name) -> every number that a structure is made of, at a time, with these amounts, so long after a dose."""
+def _numbers(structure: Structure, t, amounts: tuple, past: tuple, since) -> dict[tuple[str, Any], Any]:
+    """(section, name) -> every number that a structure is made of, at a time, with these amounts then and in the past, so long after a
+    dose."""
     source = structure.source if isinstance(structure, Arriving) else structure
     body = structure.body if isinstance(structure, Arriving) else structure
     found: dict[tuple[str, Any], Any] = {}
     if not isinstance(source, ODE | Linear):
         ready = {
-            name: getattr(source, name) for name in type(source).__dataclass_fields__ if name not in (*DOSE_RULES, "event_times")
+            name: getattr(source, name) for name in type(source).__dataclass_fields__ if name not in (*DOSE_RULES, *_OF_EQUATIONS)
         }
         found |= {("structural", name): x for name, x in ready.items()}
     equations = body if isinstance(body, ODE | Linear) else as_linear(body)
     if equations is None:
         raise ModelError(f"the equations of {type(body).__name__} are not known.")
-    found |= {("dynamics", state): x for state, x in zip(structure.states, equations.flow(t, amounts), strict=True)}
+    slopes = equations.flow(t, amounts, past) if past else equations.flow(t, amounts)
+    found |= {("dynamics", state): x for state, x in zip(structure.states, slopes, strict=True)}
+    found |= {("delays", delay): x for delay, x in structure.delays.items()}
+    if getattr(body, "history", None) is not None:
+        found |= {("history", state): x for state, x in zip(structure.states, structure.before(t), strict=True)}
     found |= {("initial", state): x for state, x in (getattr(body, "initial", None) or {}).items()}
     for rule in DOSE_RULES:
         found |= {(rule, state): x for state, x in structure.rule(rule).items()}

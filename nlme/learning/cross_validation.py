@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -199,6 +200,8 @@ def cross_validate(
     tolerance: float = 1e-4,
     max_evaluations: int = 300,
     progress: bool | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    executor: Any = None,
 ) -> CrossValidation:
     """Scores of ``model`` on subjects left out, for each penalty, and without its networks.
 
@@ -212,6 +215,7 @@ def cross_validate(
     seed : of the division
     tolerance, max_evaluations : of every fit, as in :func:`nlme.fit`
     progress : whether to show a line of progress
+    checkpoint, executor : as of :func:`nlme.bootstrap`
 
     Raises
     ------
@@ -262,6 +266,8 @@ def cross_validate(
         max_evaluations=max_evaluations,
         progress=progress,
         title=f"cross-validation of {type(model).__name__}",
+        checkpoint=checkpoint,
+        executor=executor,
     )
     values = objectives_by_subject(problem, fits.u, modes).reshape(-1, folds, len(population))
     held = np.stack([values[:, fold[i], i] for i in range(len(population))], axis=1)

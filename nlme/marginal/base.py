@@ -77,6 +77,7 @@ class Method(abc.ABC):
     title: ClassVar[str]
     interaction: ClassVar[bool] = True  # whether the residual variance follows the random effects
     searches: ClassVar[bool] = True  # whether the objective is taken at the mode
+    gaussian: ClassVar[bool] = False  # whether it is taken at a Gaussian posterior in the mode's place (``marginal.variational``)
     order: ClassVar[int] = 2  # derivatives of the states that the objective's gradient needs
     thirds: ClassVar[bool] = False  # whether the gradient needs third derivatives of the states
     individuals: ClassVar[bool] = True  # whether subjects differ by random effects

@@ -75,7 +75,7 @@ class Nodes(Method):
             # where the density of b is below what a number can hold, a heavy-tailed draw has no weight and may have no prediction
             nowhere = at @ at > _FARTHEST**2
             at = jnp.where(nowhere, b, at)
-            return jnp.where(nowhere, -jnp.inf, v - _phi_at((model, at, shared), self, subject.anatomy, data))
+            return jnp.where(nowhere, -jnp.inf, v - phi_at((model, at, shared), self, subject.anatomy, data))
 
         nodes, v = self.nodes(subject, b, cholesky(subject.observed(model, b)))
         return nodes, jax.vmap(term)(nodes, v)
@@ -88,7 +88,7 @@ class Nodes(Method):
 
 
 @eqx.filter_custom_vjp
-def _phi_at(point, method: Nodes, anatomy: Anatomy, data: SubjectData) -> Float[Array, ""]:
+def phi_at(point, method: Nodes, anatomy: Anatomy, data: SubjectData) -> Float[Array, ""]:
     """Phi at ``point``: (model, b, effects of the site, if held).  A node is far from the mode: it needs a solve of its own.
 
     At a node where a prediction underflows, Phi may be finite, or infinite, and its derivative not a number.  If such a node has
@@ -106,12 +106,12 @@ def _phi(point, method, anatomy, data):
     return jnp.where(m.status == SOLVED, there.phi(m, jnp.log(m.variance), b), jnp.inf)
 
 
-@_phi_at.def_fwd
+@phi_at.def_fwd
 def _phi_forward(perturbed, point, method, anatomy, data):
     return eqx.filter_vjp(lambda point: _phi(point, method, anatomy, data), point)
 
 
-@_phi_at.def_bwd
+@phi_at.def_bwd
 def _phi_backward(pull, cotangent, perturbed, point, method, anatomy, data):
     (slopes,) = pull(cotangent)
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(slopes)]))

@@ -21,6 +21,7 @@ from nlme.linalg import cholesky
 from nlme.marginal.base import Method, Subject
 from nlme.marginal.curvature import curvature_at
 from nlme.marginal.mode import ModeSearch, begin_mode, restarted, search_mode, with_derivative
+from nlme.marginal.variational import at_posterior
 
 _FURTHEST = 4.0  # standard deviations that a mode is followed in one step of the parameters
 _MOST_FOLLOWED = 40  # parameters, above which modes are not followed: a network's weights are differentiated in reverse, dearly
@@ -156,6 +157,8 @@ def at_mode(
         return curvature_at(method, anatomy, held, stopped, b, order)
 
     search = jax.lax.stop_gradient(search)
+    if method.gaussian and len(zero):
+        return at_posterior(method, anatomy, (held, stopped), data, model, search, most, second_order, tolerance)
     limit = method.inner_iterations
     noise = 1e-10 if anatomy.linear else max(1e-10, method.ode.relative)
     if not anatomy.linear:
@@ -188,7 +191,8 @@ def evaluate_each(
     def objective(u, data, start, second_order):
         return one_subject(method, anatomy, inventory.at_unconstrained(model, u), data, start, second_order, tolerance)
 
-    followed = gradient and method.searches and not (anatomy.linear or anatomy.mixture) and len(u) <= _MOST_FOLLOWED
+    moving = method.searches and not (method.gaussian or anatomy.linear or anatomy.mixture)
+    followed = gradient and moving and len(u) <= _MOST_FOLLOWED
 
     def of_subject(data, start, second_order):
         if not gradient:

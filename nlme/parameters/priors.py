@@ -5,7 +5,8 @@ A prior is a NumPyro distribution on the natural scale of what its name says:
 | name                                | prior of                                                                               |
 |-------------------------------------|----------------------------------------------------------------------------------------|
 | ``"cl"``, ``"net.weights[0][1,2]"`` | one parameter                                                                          |
-| ``"beta"``, ``"net"``               | every element of a field, or of a network, independently                               |
+| ``"beta"``, ``"net"``               | every element of a field, or of a network, independently; of a network also            |
+|                                     | ``nlme.weight_prior(...)``, of all its weights together, with scales that are learned   |
 | ``"omega.sd.cl"``, ``"omega.sd"``   | the standard deviation of one random effect, or of each of them                        |
 | ``"omega.cl"``                      | the variance of one random effect (its name in every table)                            |
 | ``"omega.correlation"``             | the correlations of a block: ``LKJ(n, concentration)``; with several blocks            |
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -32,6 +33,7 @@ from nlme.errors import ModelError, name_error
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.domains import POSITIVE, Domain
 from nlme.parameters.inventory import Entry, Inventory
+from nlme.parameters.weight_priors import WeightPrior, WeightSite
 
 _REDRAWN = 1000  # times that numbers outside of a domain are drawn again
 
@@ -50,6 +52,7 @@ class Site:
     distribution: Any
     bijection: Any
     size: int  # length of u
+    scale_labels: ClassVar[tuple[str, ...]] = ()  # of scales that are learned with the numbers
 
     def read(self, model) -> Array:
         """The numbers as they are in ``model``."""
@@ -71,6 +74,30 @@ class Site:
             sd = jnp.sqrt(value) if self.part == "variance" else value
             new = eqx.tree_at(lambda f: f.sd, field, field.sd.at[self.index].set(sd))
         return eqx.tree_at(self.entry.get, model, new)
+
+    @property
+    def of_weights(self) -> np.ndarray:
+        """(size,) whether a coordinate is a weight of a network."""
+        return np.full(self.size, "weight" in self.entry.kinds)
+
+    @property
+    def moves_to_a_mode(self) -> bool:
+        """Whether the joint density with the random effects has a useful mode in these numbers: not in the effects' spread."""
+        return self.part == "value"
+
+    def placed(self, model, u: Float[Array, " size"]):
+        """``model`` with the numbers at ``u``, and the log density of u."""
+        value = self.bijection(u)
+        jacobian = self.bijection.log_abs_det_jacobian(u, value)
+        return self.write(model, value), jnp.sum(self.distribution.log_prob(value)) + jnp.sum(jacobian)
+
+    def start(self, model) -> Float[Array, " size"]:
+        """u of the numbers of ``model``."""
+        return jnp.ravel(self.bijection.inv(self.read(model)))
+
+    def log_density(self, model) -> Float[Array, ""]:
+        """Log density of the numbers of ``model`` on their own scale."""
+        return jnp.sum(self.distribution.log_prob(self.read(model)))
 
     def drawn(self, key, count: int) -> Float[Array, "count size"]:
         """So many u of the site, see ``Priors.drawn``."""
@@ -110,12 +137,14 @@ class Priors:
         self._used: set[str] = set()
         self._missing: list[str] = []
         self._given = dict(priors)
-        self.sites: list[Site] = []
+        self.sites: list[Site | WeightSite] = []
+        self._networks: dict[str, list[tuple[Entry, np.ndarray]]] = {}  # what is under one weight_prior
         for entry in self.inventory.entries:
             free = [name not in self.inventory.fixed for name in entry.names]
             if any(free):
                 build = self._covariance if isinstance(entry.get(model), Covariance) else self._values
                 build(entry, np.array(free))
+        self.sites += [WeightSite(key, self._given[key], parts, model) for key, parts in self._networks.items()]
         self._refuse_unused()
         if self._missing and complete:
             raise ModelError(
@@ -130,19 +159,34 @@ class Priors:
 
     def unconstrained(self, model) -> Float[Array, " P"]:
         """u of the values of ``model``."""
-        return jnp.concatenate([jnp.ravel(site.bijection.inv(site.read(model))) for site in self.sites])
+        return jnp.concatenate([site.start(model) for site in self.sites])
 
     def model_and_density(self, u: Float[Array, " P"]):
         """The model at ``u``, and the log density of u."""
-        model, total, start = self._model, jnp.zeros(()), 0
-        for site in self.sites:
-            piece = u[start : start + site.size]
-            value = site.bijection(piece)
-            jacobian = site.bijection.log_abs_det_jacobian(piece, value)
-            total = total + jnp.sum(site.distribution.log_prob(value)) + jnp.sum(jacobian)
-            model = site.write(model, value)
-            start += site.size
+        model, total = self._model, jnp.zeros(())
+        for site, piece in self._pieces(u):
+            model, density = site.placed(model, piece)
+            total = total + density
         return model, total
+
+    def learned_scales(self, u: Float[Array, " P"]) -> dict[str, Float[Array, " G"]]:
+        """Prior of a network's weights -> the scales learned with them, one for each of ``scale_labels``."""
+        return {f"{site.key}.weight_scale": site.scales(piece) for site, piece in self._pieces(u) if site.scale_labels}
+
+    @property
+    def scale_labels(self) -> dict[str, tuple[str, ...]]:
+        """What each learned scale is of."""
+        return {f"{site.key}.weight_scale": site.scale_labels for site in self.sites if site.scale_labels}
+
+    @property
+    def of_weights(self) -> np.ndarray:
+        """(P,) whether a coordinate is a weight of a network."""
+        return np.concatenate([site.of_weights for site in self.sites])
+
+    def _pieces(self, u):
+        """Every site with its part of u."""
+        ends = np.cumsum([site.size for site in self.sites])
+        return zip(self.sites, jnp.split(u, ends[:-1]), strict=True)
 
     def drawn(self, key, count: int) -> Float[Array, "count P"]:
         """So many u from the prior; of a distribution wider than its parameter's domain, those within.
@@ -164,6 +208,9 @@ class Priors:
             else:
                 groups.setdefault(key, []).append(int(k))
         for key, index in groups.items():
+            if isinstance(self._given[key], WeightPrior):
+                self._networks.setdefault(key, []).append((entry, np.array(index)))
+                continue
             self._interval(key, entry, "value", np.array(index), entry.declaration.domain)
 
     def _covariance(self, entry: Entry, free: np.ndarray) -> None:
@@ -314,6 +361,8 @@ def _wide(dist, domain: Domain, value: float):
 
 def describe(prior) -> str:
     """A distribution in words: its name and its numbers."""
+    if isinstance(prior, WeightPrior):
+        return repr(prior)
     numbers = []
     for name in prior.arg_constraints:
         value = getattr(prior, name, None)

@@ -4,6 +4,7 @@ from nlme.plots.effects import accumulated, forest
 from nlme.plots.goodness import goodness_of_fit
 from nlme.plots.held_out import held_out
 from nlme.plots.history import objective_history
+from nlme.plots.inclusion import inclusion
 from nlme.plots.individuals import individual_fit_pages, individual_fits
 from nlme.plots.learned import learned, learned_function
 from nlme.plots.noncompartmental import nca
@@ -29,6 +30,7 @@ __all__ = [
     "forest",
     "goodness_of_fit",
     "held_out",
+    "inclusion",
     "individual_fit_pages",
     "individual_fits",
     "learned",

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from nlme.marginal.joint import Failures, potential
-from nlme.posterior.sampler import Draws, Line, Sampler, joined, starting_point
+from nlme.posterior.langevin import SGLD, Langevin
+from nlme.posterior.sampler import Draws, Line, Nuts, Sampler, joined, starting_point
 from nlme.search.checkpoint import Checkpoint
 
 
@@ -21,6 +22,7 @@ class Settings(NamedTuple):
     chains: int
     target_acceptance: float
     max_tree_depth: int | tuple[int, int]
+    langevin: SGLD | None = None  # instead of NUTS
 
 
 class Density(Protocol):
@@ -59,9 +61,11 @@ def run_chains(
     starting, key = jax.random.split(key)
     saved = checkpoint.read() if checkpoint else None
     density.settle(None if saved is None else _several(saved, "place"))
-    sampler = Sampler(
-        potential(density.log_density, failures), settings.warmup, settings.target_acceptance, settings.max_tree_depth
-    )
+    energy = potential(density.log_density, failures)
+    if settings.langevin is None:
+        sampler = Sampler(Nuts(energy, settings.warmup, settings.target_acceptance, settings.max_tree_depth))
+    else:
+        sampler = Sampler(Langevin(density, energy, settings.langevin, settings.warmup))
     beginning = (lambda key, spread: starting_point(density.shapes, key, spread)), starting, key, settings.chains
     warmed, pieces, missed = 0, [], np.zeros(2, int)
     if saved is None:

@@ -5,34 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from nlme.parameters.priors import Priors
+from nlme.posterior.functions import Learned, worth
 from nlme.posterior.sampler import Draws
 
 
-def messages_of(kept: Draws, prior: Priors, wanted: int, max_tree_depth: int, failed: int) -> list[str]:
-    """What is wrong with the sampling, in words, most serious first."""
-    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-
+def messages_of(kept: Draws, prior: Priors, wanted: int, functions: dict[str, Learned], failed: int) -> list[str]:
+    """What is wrong with chains, in words, most serious first; ``kept.w`` holds u and b of all draws."""
     found = []
     chains, draws = kept.diverging.shape
     if draws < wanted:
         found.append(f"Sampling was interrupted after {draws} of {wanted} draws.")
-    diverged = int(kept.diverging.sum())
-    if diverged:
-        found.append(
-            f"{diverged} of {chains * draws} transitions diverged: the posterior has places the sampler cannot enter, and the draws "
-            f"may miss them. Raise target_acceptance (0.95), start nearer (at a fit), or reconsider priors that allow absurd values."
-        )
-    weights = np.concatenate([np.full(site.size, "weight" in site.entry.kinds) for site in prior.sites])
     coordinates = {
-        "population parameters": kept.w["u"][:, :, ~weights],
+        "population parameters": kept.w["u"][:, :, ~prior.of_weights],
         "random effects": kept.w["b"].reshape(chains, draws, -1),
+        **{f"learned function of {name}": one.moving for name, one in functions.items()},
     }
     for what, values in coordinates.items():
         if draws < 4 or not values.shape[-1]:
             continue
-        with np.errstate(invalid="ignore", divide="ignore"):  # a coordinate that never moved is worth no draw at all
-            disagreement = float(np.max(split_gelman_rubin(values)))
-            size = float(np.min(np.nan_to_num(effective_sample_size(values))))
+        disagreement, size = worth(values)
         if not disagreement <= 1.01:
             found.append(
                 f"The chains do not agree on the {what} yet (largest split R-hat {disagreement:.3f}; 1.01 is the usual limit): "
@@ -45,6 +36,20 @@ def messages_of(kept: Draws, prior: Priors, wanted: int, max_tree_depth: int, fa
             )
     if chains == 1:
         found.append("One chain cannot show whether others would go elsewhere; run several.")
+    if failed:
+        found.append(f"At {failed} points visited the ODE could not be solved; they counted as impossible.")
+    return found
+
+
+def messages_of_transitions(kept: Draws, max_tree_depth: int) -> list[str]:
+    """What is wrong with the transitions of NUTS, in words."""
+    found = []
+    diverged = int(kept.diverging.sum())
+    if diverged:
+        found.append(
+            f"{diverged} of {kept.diverging.size} transitions diverged: the posterior has places the sampler cannot enter, and the draws "
+            f"may miss them. Raise target_acceptance (0.95), start nearer (at a fit), or reconsider priors that allow absurd values."
+        )
     change = np.sum(np.diff(kept.energy, axis=1) ** 2, axis=1) / np.sum(
         (kept.energy - kept.energy.mean(1, keepdims=True)) ** 2, axis=1
     )
@@ -53,6 +58,4 @@ def messages_of(kept: Draws, prior: Priors, wanted: int, max_tree_depth: int, fa
     full = int((kept.steps >= 2**max_tree_depth - 1).sum())
     if full:
         found.append(f"{full} transitions stopped at max_tree_depth = {max_tree_depth}: sampling is slow, not wrong.")
-    if failed:
-        found.append(f"At {failed} points visited the ODE could not be solved; they counted as impossible.")
     return found

@@ -151,7 +151,7 @@ def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) ->
         )
 
     # the joint density has no useful mode in the spread of the random effects, which stays at the model's
-    moving = np.concatenate([*(np.full(site.size, site.part == "value") for site in prior.sites), np.ones(shared, bool)])
+    moving = np.concatenate([*(np.full(site.size, site.moves_to_a_mode) for site in prior.sites), np.ones(shared, bool)])
     count = len(anatomy.effects)
     reference = anatomy.omega(model).sd if count else jnp.ones(0)
 

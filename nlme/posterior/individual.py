@@ -37,7 +37,7 @@ from nlme.marginal.joint import by_subpopulation, potential
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.parameters.domains import require_whole
 from nlme.posterior.proposals import proposals
-from nlme.posterior.sampler import Line, Sampler, joined, starting_point
+from nlme.posterior.sampler import Line, Nuts, Sampler, joined, starting_point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -323,7 +323,7 @@ def _by_nuts(layout: Layout, arrays, about, draws: int, key, ode: Tolerances):
         return jnp.sum(jax.scipy.special.logsumexp(totals(b, 1), axis=1)) - 0.5 * jnp.sum(b**2), jnp.asarray(SOLVED)
 
     starting, key, choosing = jax.random.split(key, 3)
-    sampler, pieces = Sampler(potential(log_density), _WARMUP, 0.9, 8), []
+    sampler, pieces = Sampler(Nuts(potential(log_density), _WARMUP, 0.9, 8)), []
     with Line(False, "") as show:
         sampler.begin(lambda key, spread: starting_point({"effects": centre.shape}, key, spread), starting, key, _CHAINS)
         sampler.run(_WARMUP, show, "", lambda pieces: None, [])

@@ -17,18 +17,21 @@ from nlme.language.ragged import over_subjects
 from nlme.marginal.joint import pointwise
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.priors import Priors
-from nlme.posterior.sampler import Draws
 
 if TYPE_CHECKING:
     from arviz import InferenceData
 
 
-def inference_data(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept: Draws) -> InferenceData:
-    """``kept.w`` holds u (chains, draws, P) and b (chains, draws, N, q), in a mixture ``member``, and ``marginal`` log L_i where random
+def inference_data(
+    model: Model, prior: Priors, layout: Layout, ode: Tolerances, w: dict[str, np.ndarray], stats: dict[str, np.ndarray]
+) -> InferenceData:
+    """Of draws ``w``, and what the sampler noted of them (``stats``).
+
+    ``w`` holds u (chains, draws, P) and b (chains, draws, N, q), in a mixture ``member``, and ``marginal`` log L_i where random
     effects were integrated, both (chains, draws, N)."""
     import arviz
 
-    variables, likelihood = _at_draws(model, prior, layout, ode, kept)
+    variables, likelihood = _at_draws(model, prior, layout, ode, w)
     subjects = list(layout.population)
     who, place, record = _observations(layout)
     endpoints = layout.anatomy.endpoints if len(layout.population.endpoints) == 1 else layout.population.endpoints
@@ -38,23 +41,14 @@ def inference_data(model: Model, prior: Priors, layout: Layout, ode: Tolerances,
         if dim is not None:
             dims[name] = dim
             coords.update(labels)
-    steps = kept.steps
     by_observation = likelihood[:, :, who, place]
     log_likelihood = {"DV": by_observation, "conditional": likelihood.sum(axis=-1)}
-    if "marginal" in kept.w:
-        log_likelihood["marginal"] = kept.w["marginal"]
+    if "marginal" in w:
+        log_likelihood["marginal"] = w["marginal"]
     return arviz.from_dict(
         posterior=posterior,
         log_likelihood=log_likelihood,
-        sample_stats={
-            "lp": -kept.potential,
-            "energy": kept.energy,
-            "diverging": kept.diverging,
-            "acceptance_rate": kept.acceptance,
-            "step_size": kept.step_size,
-            "n_steps": steps,
-            "tree_depth": np.ceil(np.log2(steps + 1)).astype(int),
-        },
+        sample_stats=stats,
         observed_data={"DV": layout.observed[who, place]},
         constant_data={
             "ID": np.array([subjects[i].id for i in who]),
@@ -68,6 +62,11 @@ def inference_data(model: Model, prior: Priors, layout: Layout, ode: Tolerances,
             **dict.fromkeys(("conditional", "marginal"), ["subject"]),
         },
     )
+
+
+def scale_names(name: str, labels: tuple[str, ...]) -> list[str]:
+    """Names of the scales learned with a network's weights: "net.weight_scale[layer 1]"."""
+    return [f"{name}[{label}]" for label in labels]
 
 
 def add_by_subject(found: InferenceData, group: str, values: dict[str, np.ndarray], ids) -> None:
@@ -86,7 +85,7 @@ def _observations(layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return who[order], place[order], record[order]
 
 
-def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept: Draws):
+def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, drawn: dict[str, np.ndarray]):
     """Posterior variables as name -> (values, dims, coords), and log likelihoods (chains, draws, N, T)."""
     inventory = prior.inventory
     entries = [e for e in inventory.entries if not all(n in inventory.fixed for n in e.names)]
@@ -103,12 +102,12 @@ def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept
         spreads = {
             ".".join(e.path): (e.get(one).sd, e.get(one).correlation) for e in entries if isinstance(e.get(one), Covariance)
         }
-        return [e.natural(one) for e in entries], spreads, eta, terms
+        return [e.natural(one) for e in entries], spreads, prior.learned_scales(w["u"]), eta, terms
 
     # one draw of all chains at a time: 1,000 draws at once would need 1,000 times the memory of a solve
-    by_draw = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 0, 1), kept.w)
+    by_draw = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 0, 1), drawn)
     found = eqx.filter_jit(lambda w: jax.lax.map(jax.vmap(at), w))(by_draw)
-    natural, spreads, eta, terms = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, 1), found)
+    natural, spreads, scales, eta, terms = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, 1), found)
 
     variables: dict[str, tuple] = {}
     for entry, values in zip(entries, natural, strict=True):
@@ -129,11 +128,14 @@ def _at_draws(model: Model, prior: Priors, layout: Layout, ode: Tolerances, kept
                 labels = [f"{field.names[i]},{field.names[j]}" for i, j in pairs]
                 rows, columns = zip(*pairs, strict=True)
                 variables[f"{name}.correlation"] = (correlation[:, :, rows, columns], [f"{name}_pair"], {f"{name}_pair": labels})
+    for name, labels in prior.scale_labels.items():
+        dim = f"{name}_element"
+        variables[name] = (scales[name], [dim], {dim: scale_names(name, labels)})
     if layout.anatomy.effects:
         variables["eta"] = (eta, ["subject", "random_effect"], {})
     if layout.anatomy.mixture:
         names = np.array(layout.anatomy.subpopulations)
-        variables["subpopulation"] = (names[kept.w["member"]], ["subject"], {})
+        variables["subpopulation"] = (names[drawn["member"]], ["subject"], {})
     return variables, terms
 
 

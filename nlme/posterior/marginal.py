@@ -7,8 +7,8 @@ parameters, and those of the subjects integrated given them:
 
     p(theta, z_1 .. z_S | y)  proportional to  p(theta) prod_s N(z_s; 0, I) prod_(i in s) L_i(theta, z_s)
 
-The chains move in x = x^ + H^(-1/2) w, x = (u, z), around the mode x^ of this density with its Hessian H there, by central
-differences of the gradient.
+The chains move in x = x^ + H^(-1/2) w, x = (u, z), around the mode x^ of this density with its Hessian H there: by central
+differences of the gradient, and between weights of networks by the generalised Gauss-Newton matrix (``nlme.posterior.metric``).
 
 **The random effects** of every draw are then drawn given its parameters, by importance (``nlme.posterior.proposals``), and so is an
 estimate of L_i itself.  r_i = L_i / (the method's L_i) over the draws says what the method's approximation costs: weights r_i whose
@@ -21,6 +21,7 @@ Sources: Margossian et al. (2020), Hamiltonian Monte Carlo using an adjoint-diff
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -41,11 +42,11 @@ from nlme.marginal.joint import potential
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.marginal.subjects import one_subject
 from nlme.parameters.priors import Priors
+from nlme.posterior.metric import gauss_newton, joined, outer_products, rows_by_differences, spread_of
 from nlme.posterior.proposals import one_draw
 
+_MANY = 100  # coordinates, above which a mode is searched with limited memory
 _NODES = 48  # from which one draw of a subject's random effects is taken
-_APART = 1e-3  # of central differences of the gradient
-_LEAST = 1e-2  # curvature in a direction of which neither data nor prior say anything
 _WORSE = 1e12  # than any point worth going to
 _FURTHEST = 4.0  # standard deviations that a mode is followed
 _NOTICED = 0.5  # standard deviation of log r_i over the draws
@@ -78,17 +79,41 @@ class Marginal:
         self._size = prior.size + self._shared
 
     def settle(self, place=None) -> None:
-        self.place = self._found() if place is None else Place(*map(jnp.asarray, place))
+        self.place = self.around(self.mode()) if place is None else Place(*map(jnp.asarray, place))
         self.shapes = {"population": self.place.x.shape}
 
     def log_density(self, w: dict):
         return self._at(self.place.at(w["population"]), self.place.starts)
 
+    @property
+    def of_weights(self) -> np.ndarray:
+        """(G,) which of x are weights of networks."""
+        return np.concatenate([self._prior.of_weights, np.zeros(self._shared, bool)])
+
+    @property
+    def n_subjects(self) -> int:
+        return self._layout.n_subjects
+
+    @property
+    def class_sizes(self) -> list[int]:
+        """Subjects of every size class."""
+        return [len(np.unique(part.members)) for part in self._layout.arrays.parts]
+
+    def parted(self, x, starts, drawn: list):
+        """d log p / dx in three parts: of the prior (G,), and of each of the subjects ``drawn`` from every size class (n, G) with their
+        places in the population; ``starts(x)`` begin the searches for everybody's modes."""
+        arrays, who = self._layout.drawn(drawn)
+        objective, slope, _, status = self._each(x, starts(x)[who], arrays, self._sites()[who])
+        return jax.grad(self._log_prior)(x), jnp.where(status[:, None] == SOLVED, -0.5 * slope, jnp.nan), who
+
     def _at(self, x, starts):
         """(log density, status) at x; ``starts(x)`` begin the searches for the modes."""
         likelihood, status = self._log_likelihood(x, starts)
+        return self._log_prior(x) + likelihood, status
+
+    def _log_prior(self, x):
         z = x[self._prior.size :]
-        return self._prior.model_and_density(x[: self._prior.size])[1] - 0.5 * z @ z + likelihood, status
+        return self._prior.model_and_density(x[: self._prior.size])[1] - 0.5 * z @ z
 
     def _log_likelihood(self, x, starts):
         """sum_i log L_i (without n/2 log 2 pi) and the worst ending of the solves, with the method's own gradient."""
@@ -98,14 +123,14 @@ class Marginal:
             return forward(x)[0]
 
         def forward(x):
-            objective, slope, _, status = self._each(x, starts(x))
+            objective, slope, _, status = self._each(x, starts(x), self._layout.arrays, self._sites())
             return (-0.5 * jnp.sum(objective), jnp.max(status)), -0.5 * jnp.sum(slope, axis=0)
 
         value.defvjp(forward, lambda slope, upstream: (upstream[0] * slope,))
         return value(x)
 
-    def _each(self, x, starts):
-        """Objective, its gradient in x, mode and status of every subject."""
+    def _each(self, x, starts, arrays, sites):
+        """Objective, its gradient in x, mode and status of every subject of ``arrays``."""
         tolerance = jnp.asarray(self._method.inner_tolerance)
 
         def of_subject(data, start, site):
@@ -120,7 +145,7 @@ class Marginal:
             (value, (b, status)), slope = jax.value_and_grad(objective, has_aux=True)(x)
             return (value, slope, b, status), ()
 
-        return over_subjects(of_subject, self._layout.arrays, starts, self._sites())[0]
+        return over_subjects(of_subject, arrays, starts, sites)[0]
 
     def _sites(self):
         return jnp.zeros(self._layout.n_subjects, int) if self._site_of is None else self._site_of
@@ -133,10 +158,9 @@ class Marginal:
         z = x[self._prior.size :].reshape(-1, self._layout.anatomy.by_site)
         return model, dataclasses.replace(data, shared=z[site])
 
-    def _found(self) -> Place:
-        """The mode by BFGS, and the Hessian there."""
-        from scipy.optimize import minimize
-
+    @functools.cached_property
+    def _minus(self):
+        """x -> minus the log density and its gradient, finite everywhere, as a search wants it."""
         starts = jnp.zeros((self._layout.n_subjects, self._layout.anatomy.inner))
         minus = jax.jit(jax.value_and_grad(potential(lambda x: self._at(x, lambda x: starts))))
 
@@ -145,13 +169,55 @@ class Marginal:
             value = float(value)
             return (value, np.asarray(slope)) if np.isfinite(value) else (_WORSE, np.zeros(len(x)))
 
+        return at
+
+    def mode(self) -> np.ndarray:
+        """The mode nearest to the model's own values, by BFGS."""
+        from scipy.optimize import minimize
+
         first = np.concatenate([np.asarray(self._prior.unconstrained(self._model)), np.zeros(self._shared)])
-        x = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-3, "maxiter": 200}).x
-        steps = _APART * np.eye(len(x))
-        rows = np.stack([(at(x + h)[1] - at(x - h)[1]) / (2.0 * _APART) for h in steps])
-        values, vectors = np.linalg.eigh(0.5 * (rows + rows.T))
-        spread = vectors / np.sqrt(np.maximum(values, _LEAST))
-        return Place(jnp.asarray(x), jnp.asarray(spread), *jax.jit(self._modes)(jnp.asarray(x), starts))
+        if len(first) > _MANY:
+            options = {"gtol": 1e-3, "maxiter": 2000, "maxfun": 4000, "maxcor": 30}
+            return minimize(self._minus, first, jac=True, method="L-BFGS-B", options=options).x
+        return minimize(self._minus, first, jac=True, method="BFGS", options={"gtol": 1e-3, "maxiter": 200}).x
+
+    def around(self, x: np.ndarray) -> Place:
+        """Coordinates with their centre at ``x``."""
+        b = jnp.zeros((self._layout.n_subjects, self._layout.anatomy.inner))
+        motion = jnp.zeros((*b.shape, len(x)))
+        if b.size:
+            b, motion = jax.jit(self._modes)(jnp.asarray(x), b)
+        weights = self.of_weights
+        hessian = rows_by_differences(self._minus, x, np.flatnonzero(~weights))
+        if weights.any():
+            hessian = joined(hessian, self._information_of_weights(jnp.asarray(x), b), weights)
+        return Place(jnp.asarray(x), jnp.asarray(spread_of(hessian)), b, motion)
+
+    def conditional(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(mode, spread) of what is no weight given the weights of x: one step of Newton's method, and the Hessian's inverse root."""
+        others = np.flatnonzero(~self.of_weights)
+        spread = spread_of(rows_by_differences(self._minus, x, others)[:, others])
+        step = -spread @ spread.T @ self._minus(x)[1][others]
+        centre = x.copy()
+        centre[others] += step * min(1.0, 1.0 / max(float(np.max(np.abs(step), initial=0.0)), 1e-300))
+        return centre, spread
+
+    def _information_of_weights(self, x, b) -> np.ndarray:
+        """(W, W) expected information of data and prior in the weights alone."""
+        own = np.flatnonzero(self.of_weights)
+        anatomy, ode = self._layout.anatomy, self._method.ode
+        if anatomy.mixture:  # no linearisation of a sum of densities
+            _, slope, _, _ = jax.jit(self._each)(x, b, self._layout.arrays, self._sites())
+            found = outer_products(-0.5 * np.asarray(slope)[:, own])
+        else:
+
+            def of_subject(data, b, site):
+                return gauss_newton(lambda w: self._told(x.at[own].set(w), data, site), anatomy, x[own], b, ode), ()
+
+            found = jax.jit(lambda b: jnp.sum(over_subjects(of_subject, self._layout.arrays, b, self._sites())[0], axis=0))(b)
+        ones = jnp.zeros_like(x).at[own].set(1.0)  # priors of weights do not depend on each other
+        prior = -jax.jvp(jax.grad(self._log_prior), (x,), (ones,))[1][own]
+        return np.asarray(found) + np.diag(np.maximum(np.asarray(prior), 0.0))
 
     def _modes(self, x, starts):
         """Every subject's mode at x (N, q), and its derivative (N, q, G)."""
@@ -169,22 +235,30 @@ class Marginal:
 
         return over_subjects(of_subject, self._layout.arrays, starts, self._sites())[0]
 
-    def positions(self, w: dict) -> dict[str, np.ndarray]:
+    def positions(self, w: dict, places: Place | None = None) -> dict[str, np.ndarray]:
         """Of all draws: unconstrained parameters u (chains, draws, P), standardised random effects b (chains, draws, N, q) drawn given
         them, subpopulations ``member`` (chains, draws, N), the method's log L_i ``marginal`` and log r_i ``ratio`` (chains, draws, N).
+
+        ``places``, with a leading axis over chains, are where the w of each chain are, by default all at the density's own place.
         """
-        size, anatomy, place = self._prior.size, self._layout.anatomy, self.place
+        size, anatomy = self._prior.size, self._layout.anatomy
+        chains = w["population"].shape[0]
+        if places is None:
+            places = jax.tree.map(lambda x: jnp.broadcast_to(x, (chains, *x.shape)), self.place)
         sampling = ImportanceSampling(_NODES, ode=self._method.ode)
         tolerance = jnp.asarray(self._method.inner_tolerance)
         nothing = jnp.zeros((anatomy.inner, anatomy.inner))
 
-        def one(w, key):
-            x = place.at(w["population"])
+        def one(place, w, key):
+            x = place.at(w)
             starts = place.starts(x)
 
             def of_subject(data, start, site, key):
                 model, held = self._told(x, data, site)
                 (value, _), mode = one_subject(self._method, anatomy, model, held, start, nothing, tolerance)
+                if not anatomy.inner:
+                    b = start if self._site_of is None else held.standard(start)
+                    return (b, jnp.zeros((), int), -0.5 * value, jnp.zeros(()), jnp.asarray(1.0 * _NODES)), ()
                 drawn = one_draw(sampling, anatomy, model, held, mode[0], key)
                 b = drawn.b if self._site_of is None else held.standard(drawn.b)
                 values = b, drawn.member, -0.5 * value, drawn.log_likelihood + 0.5 * value, drawn.effective
@@ -192,12 +266,18 @@ class Marginal:
 
             keys = jax.random.split(key, self._layout.n_subjects)
             b, member, marginal, ratio, effective = over_subjects(of_subject, self._layout.arrays, starts, self._sites(), keys)[0]
-            return {"u": x[:size], "b": b, "member": member, "marginal": marginal, "ratio": ratio, "effective": effective}
+            found = {"u": x[:size], "b": b, "member": member, "marginal": marginal, "ratio": ratio, "effective": effective}
+            return found | {"log_prior": self._log_prior(x)}
 
-        by_draw = jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), 0, 1), w)
-        keys = jax.random.split(self._key, w["population"].shape[1::-1])
-        found = eqx.filter_jit(lambda w, keys: jax.lax.map(lambda given: jax.vmap(one)(*given), (w, keys)))(by_draw, keys)
-        found = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, 1), found)
+        by_draw = jnp.moveaxis(jnp.asarray(w["population"]), 0, 1)
+        keys = jax.random.split(self._key, by_draw.shape[:2])
+
+        @eqx.filter_jit
+        def every(places, w, keys):
+            return jax.lax.map(lambda given: jax.vmap(one)(places, *given), (w, keys))
+
+        found = jax.tree.map(lambda x: np.moveaxis(np.asarray(x), 0, 1), every(places, by_draw, keys))
+        found["log_density"] = found.pop("log_prior") + found["marginal"].sum(axis=-1)
         first = jnp.asarray(found["u"][0, 0]), jnp.asarray(found["b"][0, 0])
         found["marginal"] = found["marginal"] - 0.5 * np.log(2.0 * np.pi) * self._n_normal(*first)
         return found

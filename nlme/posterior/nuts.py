@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -40,10 +41,13 @@ from nlme.parameters.covariance import Covariance
 from nlme.parameters.domains import require_whole
 from nlme.parameters.inventory import Inventory
 from nlme.parameters.priors import Priors, describe
+from nlme.posterior.approximations import CHAINS, Drawn, ensemble, kind_of, laplace, words_of_sgld
 from nlme.posterior.chains import Chains, Settings, run_chains
-from nlme.posterior.convergence import messages_of
-from nlme.posterior.inference_data import add_by_subject, inference_data
+from nlme.posterior.convergence import messages_of, messages_of_transitions
+from nlme.posterior.functions import add_functions, judged, learned_functions
+from nlme.posterior.inference_data import add_by_subject, inference_data, scale_names
 from nlme.posterior.joint import Joint
+from nlme.posterior.langevin import SGLD
 from nlme.posterior.marginal import Marginal, approximation, approximation_messages
 from nlme.posterior.sampler import Line
 from nlme.search.checkpoint import Checkpoint, fingerprint
@@ -61,11 +65,12 @@ def sample(
     priors: Mapping[str, Any],
     *,
     key,
-    random_effects: str = "joint",
+    random_effects: str | None = None,
+    weights: str | SGLD = "nuts",
     method: Method | None = None,
     warmup: int = 1000,
     draws: int = 1000,
-    chains: int = 4,
+    chains: int | None = None,
     fixed: Iterable[str] = (),
     target_acceptance: float = 0.8,
     max_tree_depth: int | tuple[int, int] = 10,
@@ -85,9 +90,14 @@ def sample(
     priors : name -> NumPyro distribution for every free parameter, see :mod:`nlme.parameters.priors`; none is assumed
     key : seed, an int or a JAX key
     random_effects : "joint", sampled with the parameters; or "marginal", integrated by ``method`` while the parameters are sampled and
-        drawn afterwards given them (effects of sites are sampled with the parameters).  Mixtures need "marginal"
+        drawn afterwards given them (effects of sites are sampled with the parameters).  Mixtures need "marginal".  By default "joint"
+        with ``weights="nuts"`` and "marginal" with the others, which know nothing else
+    weights : of networks with more of them than NUTS can move, some hundreds: "sgld" (or ``nlme.SGLD(...)`` with its options), chains by
+        stochastic gradients; "laplace", a normal approximation around one mode; "ensemble", the modes of several searches.  All are
+        approximations (:mod:`nlme.posterior.approximations`); the messages say how far to trust them
     method : nlme.FOCEI() (the default), FOCE, Laplace, AGQ or FO, for "marginal" only
-    warmup, draws, chains : iterations of adaptation, iterations kept, and number of chains, which run side by side
+    warmup, draws, chains : iterations of adaptation, iterations kept, and number of chains, which run side by side, by default 4;
+        of "laplace" 1, without warm-up; of "ensemble" the members, by default 20, with ``draws`` of what is no weight around each
     fixed : names of parameters to hold at the model's values
     target_acceptance : a higher one makes smaller, safer steps (raise it when transitions diverge)
     max_tree_depth : a transition takes at most 2^depth - 1 steps; a pair gives the depth in warm-up and afterwards
@@ -105,7 +115,8 @@ def sample(
         ``observed_data`` and ``constant_data`` (ID, TIME, ENDPOINT).  Of a marginal run ``approximation`` has by subject what the
         method's approximation is worth (:mod:`nlme.posterior.marginal`).  ``attrs["messages"]`` says in words what is wrong with the
         sampling, if anything (a warning repeats it); ``attrs["failed_solves"]`` counts the points visited where the model could not
-        be solved (an ODE), which are treated as impossible.
+        be solved (an ODE), which are treated as impossible.  Networks are judged by their functions: ``learned_functions`` has the
+        values of each at inputs that the data visited, and ``attrs["learned_functions"]`` their R-hat and effective draws.
 
     Raises
     ------
@@ -116,7 +127,7 @@ def sample(
         The density is not finite around the model's values; the checkpoint is of another run.
     """
     model = require_model(model)
-    for name, count in (("warmup", warmup), ("draws", draws), ("chains", chains)):
+    for name, count in (("warmup", warmup), ("draws", draws)):
         require_whole("nlme.sample", name, count, 1)
     layout = lay_out(model, population)
     model = layout.model
@@ -124,38 +135,101 @@ def sample(
     if not prior.size:
         raise ModelError("Every parameter is fixed, so there is nothing to sample.")
     layout.anatomy.require_variability(model, "nlme.sample")
-    method = _integrating(random_effects, method, layout, ode)
-    settings = Settings(warmup, draws, chains, target_acceptance, max_tree_depth)
+    kind, langevin = kind_of(weights, prior)
+    chains = CHAINS[kind] if chains is None else chains
+    require_whole("nlme.sample", "chains", chains, 1)
+    method = _integrating(kind, random_effects, method, layout, ode)
     key = key_of(key)
-    failures = None if layout.anatomy.linear else Failures()  # closed forms cannot fail
+    tolerances = method.ode if method else ode or Tolerances()
     if method is None:
-        density = Joint(prior, layout, model, ode or Tolerances())
+        density = Joint(prior, layout, model, tolerances)
     else:
         density = Marginal(method, prior, layout, model, jax.random.fold_in(key, 1))
-    kept_in = None
-    if checkpoint is not None:
-        told = _fingerprint(model, prior, population, method, priors, settings, ode, key)
-        kept_in = Checkpoint(checkpoint, told, checkpoint_every)
-    with Line(progress, f"{type(model).__name__}, NUTS") as show:
-        ran = run_chains(density, settings, key, failures, show, kept_in)
-        ran = ran._replace(kept=ran.kept._replace(w=density.positions(ran.kept.w)))
-        kept = ran.kept
-        messages = messages_of(kept, prior, draws, np.ravel(max_tree_depth)[-1], ran.failed)
-        found = inference_data(model, prior, layout, method.ode if method else ode or Tolerances(), kept)
-    if method is not None:
-        worth = approximation(kept.w["ratio"], kept.w["effective"])
+    if kind in ("laplace", "ensemble"):
+        if checkpoint is not None:
+            raise ModelError(f"checkpoint= keeps the state of chains; weights={kind!r} has none.")
+        begin = time.perf_counter()
+        if kind == "laplace":
+            made = laplace(density, chains, draws, key)
+        else:
+            made = ensemble(density, prior, layout, method, priors, fixed, chains, draws, key, progress)
+        timings = {"seconds_before": round(time.perf_counter() - begin, 2)}
+    else:
+        settings, kept_in = Settings(warmup, draws, chains, target_acceptance, max_tree_depth, langevin), None
+        if checkpoint is not None:
+            told = _fingerprint(model, prior, population, method, priors, settings, ode, key)
+            kept_in = Checkpoint(checkpoint, told, checkpoint_every)
+        failures = None if layout.anatomy.linear else Failures()  # closed forms cannot fail
+        with Line(progress, f"{type(model).__name__}, {'NUTS' if langevin is None else 'SGLD'}") as show:
+            ran = run_chains(density, settings, key, failures, show, kept_in)
+            w = density.positions(ran.kept.w)
+        made, timings = Drawn(w, _noted(ran, w), _words_of_steps(ran, settings)), _timed(ran)
+    w = made.w
+    functions = learned_functions(prior, layout, tolerances, w, made.stats["lp"], made.about)
+    messages = list(made.words)
+    if kind in ("nuts", "sgld"):
+        messages += messages_of(ran.kept._replace(w=w), prior, draws, functions, ran.failed)
+    found = inference_data(model, prior, layout, tolerances, w, made.stats)
+    add_functions(found, functions)
+    if method is not None and layout.anatomy.effects:
+        worth = approximation(w["ratio"], w["effective"])
         add_by_subject(found, "approximation", worth, population.ids)
         messages += approximation_messages(method, population.ids, worth)
-    found.attrs.update(_attributes(model, population, prior, layout, method, ran, messages))
+    found.attrs.update(_attributes(model, population, prior, layout, method), messages=messages, weights=kind, **timings)
+    if functions:
+        found.attrs["learned_functions"] = judged(functions, kind in ("nuts", "sgld"))
     if messages:
         warnings.warn("nlme.sample:\n" + "\n".join(f"  {m}" for m in messages), stacklevel=2)
     return found
 
 
-def _integrating(random_effects: str, method: Method | None, layout: Layout, ode: Tolerances | None) -> Method | None:
+def _noted(ran: Chains, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """``sample_stats``."""
+    kept = ran.kept
+    if "gradient" in kept.w:  # of stochastic ones the density is not known on the way
+        return {"lp": w["log_density"], "step_size": kept.step_size, "n_steps": kept.steps}
+    return {
+        "lp": -kept.potential,
+        "energy": kept.energy,
+        "diverging": kept.diverging,
+        "acceptance_rate": kept.acceptance,
+        "step_size": kept.step_size,
+        "n_steps": kept.steps,
+        "tree_depth": np.ceil(np.log2(kept.steps + 1)).astype(int),
+    }
+
+
+def _words_of_steps(ran: Chains, settings: Settings) -> list[str]:
+    if settings.langevin is not None:
+        return [words_of_sgld(ran.kept, settings.langevin)]
+    return messages_of_transitions(ran.kept, np.ravel(settings.max_tree_depth)[-1])
+
+
+def _timed(ran: Chains) -> dict[str, Any]:
+    before, warmup, sampling = (round(x, 2) for x in ran.seconds)
+    return dict(
+        failed_solves=ran.failed,
+        failed_solves_in_warmup=ran.failed_in_warmup,
+        seconds_before=before,  # compilation and the search for the mode
+        seconds_in_warmup=warmup,
+        seconds_in_sampling=sampling,
+    )
+
+
+def _integrating(
+    kind: str, random_effects: str | None, method: Method | None, layout: Layout, ode: Tolerances | None
+) -> Method | None:
     """The method that integrates the random effects; None where they are sampled."""
+    if random_effects is None:
+        random_effects = "joint" if kind == "nuts" else "marginal"
     if random_effects not in ("joint", "marginal"):
         raise ModelError(f"random_effects is 'joint' or 'marginal'; got {random_effects!r}.")
+    if kind != "nuts" and not layout.anatomy.effects:
+        if method is not None:
+            raise ModelError(f"{method!r} integrates random effects, and the model has none: leave it out.")
+        return FOCEI(ode=ode or Tolerances())  # without random effects: the likelihood itself
+    if kind != "nuts" and random_effects == "joint":
+        raise ModelError(f"weights={kind!r} integrates the random effects: random_effects='marginal', or leave it out.")
     if random_effects == "joint":
         if method is not None:
             raise ModelError(f"{method!r} integrates the random effects: it needs random_effects='marginal'.")
@@ -183,20 +257,12 @@ def _fingerprint(model: Model, prior: Priors, population, method, priors, settin
     return fingerprint(model, prior.inventory, population, method, words, settings, ode, *seen)
 
 
-def _attributes(
-    model: Model, population, prior: Priors, layout: Layout, method, ran: Chains, messages: list[str]
-) -> dict[str, Any]:
+def _attributes(model: Model, population, prior: Priors, layout: Layout, method: Method | None) -> dict[str, Any]:
     return dict(
         model=type(model).__name__,
         random_effects="joint" if method is None else repr(method),
         standardisation=json.dumps(numbers_of(model)),
         parameters=_declared(model, population, prior, layout),
-        messages=messages,
-        failed_solves=ran.failed,
-        failed_solves_in_warmup=ran.failed_in_warmup,
-        seconds_before=round(ran.seconds[0], 2),  # compilation and the search for the mode
-        seconds_in_warmup=round(ran.seconds[1], 2),
-        seconds_in_sampling=round(ran.seconds[2], 2),
         data_hash=population.hash,
         **{f"version_{name}": version for name, version in versions().items()},
     )
@@ -238,4 +304,8 @@ def _declared(model: Model, population, prior: Priors, layout: Layout) -> str:
     """What the model says of its parameters, as JSON: name, label, unit, kind, and how the effect of a variance enters."""
     rows = prior.inventory.rows(model, effect_transforms(model, population, layout.anatomy))
     kept = ("name", "label", "unit", "kind", "transform")
-    return json.dumps([{name: getattr(row, name) for name in kept} for row in rows if not row.fixed])
+    told = [{name: getattr(row, name) for name in kept} for row in rows if not row.fixed]
+    for name, labels in prior.scale_labels.items():
+        for own, label in zip(scale_names(name, labels), labels, strict=True):
+            told.append({"name": own, "label": f"Scale of weights, {label}", "unit": "", "kind": "scale", "transform": None})
+    return json.dumps(told)

@@ -1,4 +1,4 @@
-"""NumPyro's No-U-Turn sampler over all chains at once, run some iterations at a time by one compiled program.
+"""Markov chains side by side, run some iterations at a time by one compiled program; their kernel, by default NumPyro's NUTS.
 
 Its whole state, the keys of its random numbers among it, is arrays: what it had when a run was stopped goes on to the same draws.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -41,39 +41,74 @@ class Draws(NamedTuple):
     step_size: Any
 
 
-class Sampler:
-    """The sampler of one density; ``energy`` maps a pytree z of arrays to minus its logarithm."""
+class Kernel(Protocol):
+    """How all chains take a step together; its state is a pytree of arrays."""
+
+    name: str
+
+    def initial(self, keys, start: dict) -> Any:
+        """The state at ``start`` (chains, ...), with a key for each chain."""
+
+    def step(self, state) -> Any:
+        """The state one iteration later."""
+
+    def keep(self, state) -> Draws:
+        """What is kept of it."""
+
+
+class Nuts:
+    """NumPyro's No-U-Turn sampler of one density; ``energy`` maps a pytree z of arrays to minus its logarithm."""
+
+    name = "NUTS"
 
     def __init__(self, energy: Callable, warmup: int, target_acceptance: float, max_tree_depth: int | tuple[int, int]):
         from numpyro.infer import NUTS
 
-        kernel = NUTS(
+        self._warmup = warmup
+        self._kernel = NUTS(
             potential_fn=energy,
             step_size=0.1,  # where adaptation begins; the coordinates are about standard normal
             target_accept_prob=target_acceptance,
             max_tree_depth=max_tree_depth,
         )
-        self._initial = lambda keys, z: kernel.init(keys, warmup, z, (), {})
 
-        def keep(state) -> Draws:
-            return Draws(
-                state.z,
-                state.energy,
-                state.potential_energy,
-                state.num_steps,
-                state.accept_prob,
-                state.diverging,
-                state.adapt_state.step_size,
-            )
+    def initial(self, keys, start: dict):
+        from numpyro.infer.util import ParamInfo
+
+        # The energy of the start is not computed but taken as huge, so that the first transition leaves it: computing it
+        # would mean to compile the density, which is most of a program's compile time, once more.
+        huge = jnp.full(len(keys), _HUGE, dtype=jnp.float64)
+        return self._kernel.init(keys, self._warmup, ParamInfo(start, huge, jax.tree.map(jnp.zeros_like, start)), (), {})
+
+    def step(self, state):
+        return self._kernel.sample(state, (), {})
+
+    def keep(self, state) -> Draws:
+        return Draws(
+            state.z,
+            state.energy,
+            state.potential_energy,
+            state.num_steps,
+            state.accept_prob,
+            state.diverging,
+            state.adapt_state.step_size,
+        )
+
+
+class Sampler:
+    """The chains of one kernel."""
+
+    def __init__(self, kernel: Kernel):
+        self._kernel = kernel
 
         @jax.jit
         def advance(state, count):
             def one(k, carry):
                 state, kept = carry
-                state = kernel.sample(state, (), {})
-                return state, jax.tree.map(lambda rows, row: rows.at[k].set(row), kept, keep(state))
+                state = kernel.step(state)
+                return state, jax.tree.map(lambda rows, row: rows.at[k].set(row), kept, kernel.keep(state))
 
-            empty = jax.tree.map(lambda x: jnp.zeros((CHUNK, *x.shape), x.dtype), keep(state))
+            empty = jax.tree.map(lambda x: jnp.zeros((CHUNK, *x.shape), x.dtype), kernel.keep(state))
             return jax.lax.fori_loop(0, count, one, (state, empty))
 
         self._advance = advance
@@ -88,8 +123,8 @@ class Sampler:
         """
         first = jax.jit(self._first(starting_point, chains))
         for spread in _SPREADS:
-            state, _ = self._advance(first(starting, key, spread), 1)
-            if np.all(np.asarray(state.potential_energy) < _HUGE):
+            state, kept = self._advance(first(starting, key, spread), 1)
+            if np.all(np.asarray(kept.potential[0]) < _HUGE):
                 self._state = state
                 return
         raise FitError(
@@ -98,14 +133,9 @@ class Sampler:
         )
 
     def _first(self, starting_point: Callable, chains: int) -> Callable:
-        from numpyro.infer.util import ParamInfo
-
         def first(starting, key, spread):
             start = jax.vmap(starting_point, (0, None))(jax.random.split(starting, chains), spread)
-            # The energy of the start is not computed but taken as huge, so that the first transition leaves it: computing it
-            # would mean to compile the density, which is most of a program's compile time, once more.
-            unknown = ParamInfo(start, jnp.full(chains, _HUGE, dtype=jnp.float64), jax.tree.map(jnp.zeros_like, start))
-            return self._initial(jax.random.split(key, chains), unknown)
+            return self._kernel.initial(jax.random.split(key, chains), start)
 
         return first
 

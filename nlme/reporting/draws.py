@@ -39,7 +39,8 @@ def posterior_rows(posterior: Any, weights: bool, level: float) -> tuple[list[di
             "estimate": middle,
             "fixed": False,
         }
-        row |= {"se": np.std(values, ddof=1), "lower": low, "upper": high} | _spread(name, own, draws, tails) | _worth(values)
+        row |= {"se": np.std(values, ddof=1), "lower": low, "upper": high} | _spread(name, own, draws, tails)
+        row |= _worth(values) if _of_chains(posterior) else {"r_hat": math.nan, "ess": math.nan}
         rows.append(row)
     left_out = sum(declared[name]["kind"] == "weight" for name in draws) if not weights else 0
     return rows, _title(posterior), _notes(posterior, level, left_out)
@@ -83,6 +84,11 @@ def _spread(name: str, own: dict, draws: dict[str, np.ndarray], tails: list[floa
     return {}
 
 
+def _of_chains(posterior: Any) -> bool:
+    """Whether the draws are of Markov chains: those of a Laplace approximation are independent, the members of an ensemble modes."""
+    return posterior.attrs.get("weights", "nuts") in ("nuts", "sgld")
+
+
 def _worth(values: np.ndarray) -> dict[str, float]:
     """Split R-hat and effective size; NaN of too few draws or a number that never moved."""
     from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
@@ -94,8 +100,24 @@ def _worth(values: np.ndarray) -> dict[str, float]:
 
 
 def _title(posterior: Any) -> str:
-    size = posterior.posterior.sizes
-    return f"{posterior.attrs.get('model', 'Posterior')}: {size['chain']} chains of {size['draw']} draws"
+    size, kind = posterior.posterior.sizes, posterior.attrs.get("weights", "nuts")
+    what = {"laplace": "Laplace approximation,", "ensemble": "ensemble,", "sgld": "SGLD,"}.get(kind, "")
+    of = {"laplace": "sets", "ensemble": "members"}.get(kind, "chains")
+    return " ".join(
+        filter(None, [f"{posterior.attrs.get('model', 'Posterior')}:", what, f"{size['chain']} {of} of {size['draw']} draws"])
+    )
+
+
+def _functions(posterior: Any) -> list[str]:
+    """What the draws of the learned functions are worth: weights are not judged one by one."""
+    found = []
+    for name, own in json.loads(posterior.attrs.get("learned_functions", "{}")).items():
+        if "r_hat" in own:
+            found.append(
+                f"Learned function of {name}, at {own['points']} inputs that the data visited: largest R-hat {own['r_hat']:.3f}, ESS at "
+                f"least {own['ess']:.0f}."
+            )
+    return found
 
 
 def _messages(posterior: Any) -> list[str]:
@@ -109,6 +131,7 @@ def _notes(posterior: Any, level: float, left_out: int) -> tuple[str, ...]:
         f"Median, standard deviation and {100 * level:.6g} % credible interval (quantiles) of the posterior. IIV: CV = 100 √(exp(ω²) − 1) "
         f"where η enters as exp(η), SD = √ω², correlations: medians of each. R-hat: split over the chains; ESS: effective draws; "
         f"{MISSING}: not to be had.",
+        *_functions(posterior),
         *_messages(posterior),
     ]
     return (*notes, f"Not listed: {left_out} network weights (weights=True lists them).") if left_out else tuple(notes)

@@ -16,8 +16,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,7 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.dynamics.solvers import SOLVED
-from nlme.errors import ModelError
+from nlme.errors import FitError, ModelError
+from nlme.execution.executors import carried_out, require_executor
 from nlme.language.anatomy import Anatomy
 from nlme.language.ragged import Ragged, cores, over_subjects
 from nlme.marginal.mode import ModeSearch, begin_mode, unfinished
@@ -40,7 +42,8 @@ _LANES = 64  # most fits under way at once in one queue
 # Events and samples of all lanes together: on a CPU what its caches hold (phenobarbital, 200 fits: 1.3 s in 2 lanes, 3 s in 32)
 _SLOTS = {"cpu": 3_000}
 _SLOTS_ELSEWHERE = 2_000_000
-_SHARE = 8  # fits for which a queue of its own is worth while, one queue for each core of a CPU
+_TURNS, _LARGEST = 8, 64  # fits of a batch: so many for each lane, at most so many on a CPU
+_LEAST, _BATCHES = 8, 16  # fewer, so that there are this many batches, but no fewer than the least
 _INNER = 4  # iterations of the searches for modes in one round
 _ROUNDS = 50  # evaluations of the objective between two looks from outside
 
@@ -68,7 +71,7 @@ class _Lane:
 
 @dataclasses.dataclass
 class _Queue:
-    """The fits of one thread: those under way, and what the others came to."""
+    """The fits of one batch: those under way, and what the others came to."""
 
     lanes: list[_Lane]
     upcoming: int
@@ -82,6 +85,13 @@ class _Queue:
     @property
     def done(self) -> int:
         return int(np.sum(self.status != SEARCHING))
+
+    @property
+    def results(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name) for name in _RESULTS}
+
+
+_RESULTS = ("u", "value", "gradient", "evaluations", "status", "modes")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,6 +149,7 @@ def run_fits(
     title: str = "fits",
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: float = 30.0,
+    executor: Any = None,
 ) -> Fits:
     """Run the fits of ``problem`` that the arguments describe.
 
@@ -152,6 +163,8 @@ def run_fits(
     penalties, strengths : functions of the model, and (R, K) how much each counts in each fit; the problem's own by default
     checkpoint : file in which finished fits and those under way are kept; where it exists they go on from it, to the same result
     checkpoint_every : seconds between two writings of it
+    executor : who does the batches: a ``concurrent.futures`` executor or a Dask client; by default the threads of this process.  What is
+        found is the same
 
     Interrupting (Ctrl-C) returns what has been found; fits that had not ended say so.
 
@@ -162,6 +175,7 @@ def run_fits(
     FitError
         The checkpoint is not one, or belongs to other fits.
     """
+    require_executor(executor)
     layout = problem.layout
     if layout.anatomy.mixture:
         raise ModelError("Fits of a mixture of subpopulations do not run side by side yet; run them one by one with nlme.fit.")
@@ -175,63 +189,112 @@ def run_fits(
     tasks, starts = Tasks(np.asarray(u, float), weights, free, strengths, observed), np.asarray(starts)
     file = saved = None
     if checkpoint is not None:
-        described = (tolerance, max_evaluations, *map(np.asarray, jax.tree.leaves((tasks, starts))))
+        described = ("batches", tolerance, max_evaluations, *map(np.asarray, jax.tree.leaves((tasks, starts))))
         file = Checkpoint(checkpoint, fingerprint_of(problem, *described), checkpoint_every)
         saved = file.read()
-    n_queues = _queues(count) if saved is None else int(saved["queues"])  # as when it began, on a machine with other cores too
-    shares = [np.arange(k, count, n_queues) for k in range(n_queues)]
-    lanes = _lanes(layout.arrays, len(shares[0])) if saved is None else int(saved["lanes"])
-    shared = (starts, penalties, lanes, tolerance, max_evaluations)
-    fits = [_Fits(problem, jax.tree.map(lambda x: np.asarray(x)[share], tasks), *shared) for share in shares]
-    queues = [own.opened() if saved is None else own.queue_from(saved, k) for k, own in enumerate(fits)]
+    size, lanes = _division(layout.arrays, count) if saved is None else (int(saved["size"]), int(saved["lanes"]))
+    batches = -(-count // size)
+    shares = [np.arange(k, count, batches) for k in range(batches)]
+    work = _Work(problem, starts, penalties, min(lanes, len(shares[0])), tolerance, max_evaluations)
+    rows = [jax.tree.map(lambda x: np.asarray(x)[share], tasks) for share in shares]  # noqa: B023 (used at once)
+    queues = {k: work.of(rows[k]).queue_from(saved, k) for k in range(batches) if saved is not None and f"{k}/u" in saved}
 
     def keep():
         if file is not None:
-            arrays = {f"{k}/{name}": x for k, queue in enumerate(queues) for name, x in _arrays_of(queue).items()}
-            file.write({"lanes": np.asarray(lanes), "queues": np.asarray(n_queues), **arrays})
+            arrays = {f"{k}/{name}": x for k, queue in queues.items() for name, x in _arrays_of(queue).items()}
+            file.write({"lanes": np.asarray(lanes), "size": np.asarray(size), **arrays})
 
-    stop, running = threading.Event(), []
-    with Progress(progress, title) as show, ThreadPoolExecutor(len(queues)) as pool:
+    with Progress(progress, title) as show:
         try:
-            fits[0].advance(queues[0], 1, stop)  # alone, so that the program is compiled once
-            while any(queue.lanes for queue in queues):
-                running = [pool.submit(own.advance, queue, _ROUNDS, stop) for own, queue in zip(fits, queues, strict=True)]
-                for future in running:
-                    future.result()
-                show.count(sum(queue.done for queue in queues), count)
+            for _ in _here(work, rows, queues) if executor is None else _elsewhere(work, rows, queues, executor):
+                show.count(sum(queue.done for queue in queues.values()), count)
                 if file is not None and file.due:
                     keep()
             keep()
         except KeyboardInterrupt:
-            stop.set()
-            wait(running)
             keep()
-            if not any(queue.done for queue in queues):
+            if not any(queue.done for queue in queues.values()):
                 raise
+        except FitError:  # no worker goes on
+            keep()
+            raise
     order = np.argsort(np.concatenate(shares))
+    ended = [queues[k] if k in queues else work.of(rows[k]).opened() for k in range(batches)]
+    found = {name: np.concatenate([getattr(queue, name) for queue in ended])[order] for name in _RESULTS}
+    u = found.pop("u")
+    return Fits(u, problem.natural(u), found.pop("value"), **found)
 
-    def gathered(name):
-        return np.concatenate([getattr(queue, name) for queue in queues])[order]
 
-    found = gathered("u")
-    return Fits(
-        found, problem.natural(found), *(gathered(name) for name in ("value", "gradient", "evaluations", "status", "modes"))
-    )
+def _here(work: _Work, rows: list[Tasks], queues: dict[int, _Queue]) -> Iterator[None]:
+    """The batches by the threads of this process, one for each core of a CPU; comes back after some rounds of all."""
+    stop, first = threading.Event(), True
+    fits = [work.of(own) for own in rows]
+    with ThreadPoolExecutor(_threads()) as pool:
+        while open_ := [k for k in range(len(rows)) if k not in queues or queues[k].lanes][: _threads()]:
+            for k in open_:
+                queues.setdefault(k, fits[k].opened())
+            if first:  # alone, so that the program is compiled once
+                first = False
+                fits[open_[0]].advance(queues[open_[0]], 1, stop)
+            running = [pool.submit(fits[k].advance, queues[k], _ROUNDS, stop) for k in open_]
+            try:
+                for future in running:
+                    future.result()
+            except KeyboardInterrupt:
+                stop.set()
+                wait(running)
+                raise
+            yield
+
+
+def _elsewhere(work: _Work, rows: list[Tasks], queues: dict[int, _Queue], executor: Any) -> Iterator[None]:
+    """The batches by an executor; comes back after every batch."""
+    left = {k: own for k, own in enumerate(rows) if k not in queues or queues[k].lanes}
+    for k, found in carried_out(work, left, executor):
+        queues[k] = _Queue([], len(rows[k].u), **found)
+        yield
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Work:
+    """What the batches have in common: called with the tasks of one, it gives what they came to."""
+
+    problem: Problem
+    starts: np.ndarray
+    penalties: tuple[Penalty, ...]
+    lanes: int
+    tolerance: float
+    limit: int
+
+    def of(self, tasks: Tasks) -> _Fits:
+        return _Fits(self.problem, tasks, self.starts, self.penalties, self.lanes, self.tolerance, self.limit)
+
+    def __call__(self, tasks: Tasks) -> dict[str, np.ndarray]:
+        fits, never = self.of(tasks), threading.Event()
+        queue = fits.opened()
+        with _FIRST:  # threads compile it once
+            fits.advance(queue, 1, never)
+        while queue.lanes:
+            fits.advance(queue, _ROUNDS, never)
+        return queue.results
+
+
+_FIRST = threading.Lock()
 
 
 class _Fits:
-    """The fits of one queue: what they are of."""
+    """The fits of one batch: what they are of."""
 
     def __init__(self, problem: Problem, tasks: Tasks, starts: np.ndarray, penalties, lanes: int, tolerance: float, limit: int):
         self.problem, self.tasks, self.starts, self.penalties = problem, tasks, starts, penalties
-        self.width, self.tolerance, self.limit = min(lanes, len(tasks.u)), tolerance, limit
+        self.width, self.tolerance, self.limit = lanes, tolerance, limit
         self._fresh = jax.tree.map(np.asarray, _begun(jnp.asarray(starts)))
 
     def opened(self) -> _Queue:
         size = len(self.tasks.u)
         nothing, none = np.full(size, np.nan), np.zeros(size, int)
         queue = _Queue([], 0, self.tasks.u.copy(), nothing, nothing.copy(), none, np.full(size, SEARCHING), none.copy())
-        while len(queue.lanes) < self.width:
+        while len(queue.lanes) < min(self.width, size):
             queue.lanes.append(self._next(queue))
         return queue
 
@@ -301,7 +364,7 @@ class _Fits:
         """The queue that ``_arrays_of`` wrote as the k-th."""
         own = {name.split("/", 1)[1]: x for name, x in saved.items() if name.startswith(f"{k}/")}
         queue = self.opened()
-        for name in ("u", "value", "gradient", "evaluations", "status", "modes"):
+        for name in _RESULTS:
             setattr(queue, name, own[name])
         queue.upcoming, queue.lanes = int(own["upcoming"]), []
         leaves, shape = jax.tree.flatten(self._fresh)
@@ -314,8 +377,8 @@ class _Fits:
 
 def _arrays_of(queue: _Queue) -> dict[str, np.ndarray]:
     """Everything the queue holds, by name: what ``_Fits.queue_from`` reads."""
-    found = {name: getattr(queue, name) for name in ("u", "value", "gradient", "evaluations", "status", "modes")}
-    found |= {"upcoming": np.asarray(queue.upcoming), "tasks": np.array([*(lane.task for lane in queue.lanes), -1])}
+    tasks = np.array([*(lane.task for lane in queue.lanes), -1])
+    found = queue.results | {"upcoming": np.asarray(queue.upcoming), "tasks": tasks}
     for j, lane in enumerate(queue.lanes):
         modes = {f"modes{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(lane.modes))}
         parts = {"b": lane.b, "lost": np.asarray(lane.lost), **modes, **arrays_of(lane.search)}
@@ -349,10 +412,17 @@ def _evaluate(method, anatomy, inventory, model, arrays, penalties, u, counts, s
     return jax.vmap(of_lane)(u, counts, strengths, observed, modes)
 
 
-def _queues(count: int) -> int:
+def _division(arrays: Ragged, count: int) -> tuple[int, int]:
+    """Fits in a batch and lanes that work them off, the same whoever does them and however many do."""
+    lanes = _lanes(arrays, count)
     if jax.default_backend() != "cpu":
-        return 1
-    return int(np.clip(count // _SHARE, 1, cores()))
+        return 2 * lanes, lanes
+    size = max(1, min(_TURNS * lanes, _LARGEST, max(_LEAST, -(-count // _BATCHES))))
+    return size, min(lanes, size)
+
+
+def _threads() -> int:
+    return cores() if jax.default_backend() == "cpu" else 1
 
 
 def refuse_sites(anatomy: Anatomy) -> None:

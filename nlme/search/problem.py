@@ -14,7 +14,7 @@ import numpy as np
 from nlme.language.layout import Layout
 from nlme.language.model import Model
 from nlme.marginal.base import Method
-from nlme.marginal.objective import evaluate_subjects
+from nlme.marginal.objective import evaluate_population
 from nlme.marginal.subjects import Evaluation
 from nlme.parameters.inventory import Inventory
 
@@ -74,13 +74,12 @@ class Problem:
     def evaluate(
         self, u: np.ndarray, starts, *, second_order=None, tolerance: float | None = None, gradient: bool = True
     ) -> Evaluation:
-        """Every subject's objective and gradient at ``u``, see :func:`nlme.marginal.objective.evaluate_subjects`; no penalty."""
-        found = evaluate_subjects(
+        """Every subject's objective and gradient at ``u``, see :func:`nlme.marginal.objective.evaluate_population`; no penalty."""
+        found = evaluate_population(
             self.method,
-            self.layout.anatomy,
+            self.layout,
             self.every,
             self.model,
-            self.layout.arrays,
             self.among_all(u),
             starts,
             gradient,

@@ -136,7 +136,7 @@ def reason_for_others(problem: Problem, found: Minimum) -> str:
         listed = ", ".join(names[k] for k in np.flatnonzero(search.ended)[:3])
         return f"{listed} went to the end of its range"
     moved, anatomy = search.x - problem.start, problem.layout.anatomy
-    kinks = bool({"lag", "duration"} & set(anatomy.rules)) or anatomy.event_times > 0
+    kinks = bool({"lag", "duration"} & set(anatomy.rules)) or anatomy.event_times > 0 or bool(anatomy.delays)
     limit = np.where(problem.farthest > 100.0, _FAR_REAL, _NEAR if kinks else _FAR)
     fixed = np.array([kind == "fixed effect" for kind in problem.inventory.kinds])
     far = np.flatnonzero(fixed & (np.abs(moved) > limit))

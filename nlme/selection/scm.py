@@ -25,6 +25,7 @@ from jax.scipy.special import gammaincc
 
 from nlme.data.population import Population
 from nlme.errors import DataError, FitError, ModelError, name_error
+from nlme.execution.executors import require_executor
 from nlme.fitting.evaluated import method_of
 from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
@@ -122,6 +123,7 @@ def scm(
     max_evaluations: int = 500,
     progress: bool | None = None,
     checkpoint: str | os.PathLike | None = None,
+    executor: Any = None,
 ) -> CovariateSearch:
     """Search the covariates of a model: forward inclusion, then backward elimination.
 
@@ -138,6 +140,7 @@ def scm(
         subjects left out, in ``folds``)
     tolerance, max_evaluations, progress : of every fit, as in :func:`nlme.fit`
     checkpoint : folder in which every step is kept; where it exists the search goes on from it
+    executor : who fits the candidates, as of :func:`nlme.bootstrap`
 
     Raises
     ------
@@ -153,9 +156,10 @@ def scm(
     for word, value in (("forward", forward), ("backward", backward)):
         if not 0.0 < value < 1.0:
             raise FitError(f"{word}={value!r}: it is a probability, for example 0.05 (forward) or 0.01 (backward).")
+    require_executor(executor)
     base = _base(model, population, method, fixed, tolerance, max_evaluations, progress)
     relations = candidates_of(base, candidates)
-    search = _Search(base, relations, criterion, folds, seed, tolerance, max_evaluations, progress, checkpoint)
+    search = _Search(base, relations, criterion, folds, seed, tolerance, max_evaluations, progress, checkpoint, executor)
     search.go_forward(forward)
     search.go_backward(backward)
     return search.result()
@@ -224,14 +228,16 @@ def _usual(values: np.ndarray, categories: tuple[str, ...] | None) -> str:
 class _Search:
     """The state of a search: which relations are in, and where its best fit ended."""
 
-    def __init__(self, base: Fit, relations, criterion: str, folds: int, seed: int, tolerance, limit: int, progress, checkpoint):
+    def __init__(
+        self, base: Fit, relations, criterion: str, folds: int, seed: int, tolerance, limit: int, progress, checkpoint, executor
+    ):
         population, self.base, self.relations, self.criterion = base.population, base, relations, criterion
         units = {r.covariate: population.covariates[r.covariate].unit or "" for r in relations}
         self.model = with_relations(base.model, relations, units)
         layout = lay_out(self.model, population)
         self.inventory = Inventory(self.model, base.inventory.fixed)
         self.problem = Problem(base.method, layout.model, layout, self.inventory)
-        self.options = {"tolerance": tolerance, "max_evaluations": limit, "progress": progress}
+        self.options = {"tolerance": tolerance, "max_evaluations": limit, "progress": progress, "executor": executor}
         self.folder = None if checkpoint is None else Path(checkpoint)
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError
+from nlme.execution.executors import carried_out, in_order, require_executor
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.anatomy import Anatomy
@@ -39,6 +41,7 @@ def simulate(
     ode: Tolerances | None = None,
     as_data: bool = False,
     uncertainty=None,
+    executor: Any = None,
 ):
     """Simulated observations at every record of ``population`` that is not a dose.
 
@@ -62,6 +65,7 @@ def simulate(
     replicates : number of simulated data sets
     noise : add residual error; without it DV is the individual prediction
     ode : tolerances of the ODE solver; by default those of the fit's method
+    executor : who simulates, where there are more replicates than are worked off at once, as of :func:`nlme.bootstrap`
     as_data : whole data sets instead: every record of ``population``, doses too, with the simulated values for the observed ones, as
         NONMEM's columns after REPLICATE
 
@@ -85,6 +89,7 @@ def simulate(
         population = model.population
     if population is None:
         raise DataError("simulate needs a population: nlme.simulate(model, population, key=1).")
+    require_executor(executor)
     if replicates < 1:
         raise DataError(f"replicates must be at least 1; got {replicates}.")
     design = Design(model_of(model), population)
@@ -92,11 +97,12 @@ def simulate(
     key = key_of(key)
     people = People(model, design, eta, drawn_parameters(model, uncertainty, replicates, key))
     table, parts, watched = Table(design), [], watch(model, design)
-    for batch in batches(design, replicates, key, people, ode):
-        if watched is not None and batch.fresh:
-            used = [None if x is None else x[: batch.count] for x in (batch.eta, batch.at.states, batch.members)]
-            watched.see(*used, batch.drawn)
-        parts.append(table.columns(batch.eta, batch.at, batch.errors if noise else None, batch.count))
+    work = _Work(design, people, ode, table, noise, watched is not None)
+    tasks = dict(enumerate(divided(design, replicates, key, people.members is not None and people.new)))
+    for columns, seen in in_order(carried_out(work, tasks, executor)):
+        if seen is not None:
+            watched.see(*seen)
+        parts.append(columns)
     frame = table.frame(parts)
     whole = data_sets(frame, population) if as_data else frame
     made = simulated_class()(whole)
@@ -162,11 +168,26 @@ class People:
         return self.members[rows] if len(self.members) > 1 else np.tile(self.members, (count, 1))
 
 
-class Batch(NamedTuple):
-    """Some replicates: random effects (R or 1, N, q) and what the model says of every record; ``count`` of them are wanted.
+class Share(NamedTuple):
+    """Which replicates are worked off at once, ``count`` of them wanted, and the keys (R,) of their numbers, as of ``keys_of``."""
 
-    ``fresh``: whether they were solved for this batch.
-    """
+    rows: np.ndarray
+    count: int
+    draws: jax.Array
+    errors: jax.Array
+    shares: jax.Array
+
+
+def divided(design: Design, replicates: int, key, shares: bool) -> Iterator[Share]:
+    """The replicates, as many at once as memory holds."""
+    size = design.batch(replicates)
+    for begin in range(0, replicates, size):
+        key, *keys = keys_of(key, size, shares)
+        yield Share(np.minimum(begin + np.arange(size), replicates - 1), min(size, replicates - begin), *keys)
+
+
+class Batch(NamedTuple):
+    """Some replicates: random effects (R or 1, N, q) and what the model says of every record; ``count`` of them are wanted."""
 
     eta: np.ndarray
     members: np.ndarray | None
@@ -174,23 +195,45 @@ class Batch(NamedTuple):
     at: Records
     errors: jax.Array
     count: int
-    fresh: bool
 
 
 def batches(design: Design, replicates: int, key, people: People, ode: Tolerances) -> Iterator[Batch]:
-    """The replicates, as many at once as memory holds."""
-    size, last = design.batch(replicates), None
-    for begin in range(0, replicates, size):
-        key, draws, errors, shares = keys_of(key, size, people.members is not None and people.new)
-        count, rows = min(size, replicates - begin), np.minimum(begin + np.arange(size), replicates - 1)
-        if last is None or not people.alike:
-            drawn = people.drawn(rows)
-            eta = people.effects(rows, draws, drawn)
-            members = people.belonging(rows, shares, drawn, len(eta))
-            last = Batch(eta, members, drawn, Records(design, people.model, eta, ode, members, drawn), errors, count, True)
-        else:
-            last = last._replace(errors=errors, count=count, fresh=False)
+    """What the model says of each share of the replicates."""
+    last = None
+    for share in divided(design, replicates, key, people.members is not None and people.new):
+        last = solved(design, people, ode, share, last)
         yield last
+
+
+def solved(design: Design, people: People, ode: Tolerances, share: Share, last: Batch | None) -> Batch:
+    """What the model says of some replicates; ``last`` is another batch of them, whose states serve where all are alike."""
+    if last is not None and people.alike:
+        return last._replace(errors=share.errors, count=share.count)
+    drawn = people.drawn(share.rows)
+    eta = people.effects(share.rows, share.draws, drawn)
+    members = people.belonging(share.rows, share.shares, drawn, len(eta))
+    return Batch(eta, members, drawn, Records(design, people.model, eta, ode, members, drawn), share.errors, share.count)
+
+
+@dataclasses.dataclass(eq=False)
+class _Work:
+    """The columns of the table for one share of the replicates, and, if ``watched``, what networks have to be asked at."""
+
+    design: Design
+    people: People
+    ode: Tolerances
+    table: Table
+    noise: bool
+    watched: bool
+    last: Batch | None = None
+
+    def __call__(self, share: Share) -> tuple[dict[str, np.ndarray], tuple | None]:
+        batch = self.last = solved(self.design, self.people, self.ode, share, self.last)
+        seen = None
+        if self.watched and not (self.people.alike and share.rows[0]):
+            used = [None if x is None else x[: batch.count] for x in (batch.eta, batch.at.states, batch.members)]
+            seen = (*used, batch.drawn)
+        return self.table.columns(batch.eta, batch.at, batch.errors if self.noise else None, batch.count), seen
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

@@ -29,6 +29,7 @@ from nlme.data.population import Population
 from nlme.data.regimen import Regimen
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, ModelError, name_error
+from nlme.execution.executors import carried_out, in_order, require_executor
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.model import Model
@@ -37,7 +38,7 @@ from nlme.simulation.exposure import Exposure, exposure
 from nlme.simulation.parameters import drawn_parameters
 from nlme.simulation.predict import model_of
 from nlme.simulation.records import Design, Records
-from nlme.simulation.simulate import People, Table, keys_of
+from nlme.simulation.simulate import People, Share, Table, divided
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 _RECRUITING, _LEAVING = 0x72656372, 0x64726F70  # streams of random numbers beside those of effects and errors
@@ -180,6 +181,7 @@ def trial(
     dropout: Any = None,
     noise: bool = True,
     ode: Tolerances | None = None,
+    executor: Any = None,
 ) -> Trials:
     """Trials with parallel arms.
 
@@ -193,7 +195,7 @@ def trial(
     trials : how many
     uncertainty : of the parameters, as of :func:`nlme.simulate`: each trial has a vector of its own
     dropout : {"hazard": 0.01}, {"probability": 0.2, "by": 84} or {"endpoint": "event"}, a time-to-event endpoint of the model
-    noise, ode : as of :func:`nlme.simulate`
+    noise, ode, executor : as of :func:`nlme.simulate`
 
     Raises
     ------
@@ -202,6 +204,7 @@ def trial(
     ModelError
         A model whose subjects share the random effects of a site.
     """
+    require_executor(executor)
     arms = tuple(arms) if isinstance(arms, (list, tuple)) else (arms,)
     if not arms or not all(isinstance(one, Arm) for one in arms):
         raise DataError("trial: arms are made with nlme.arm('100 mg', nlme.dose(100).every(24, n=7), n=50).")
@@ -228,19 +231,11 @@ def trial(
     key = key_of(key)
     people = People(model, design, "new", drawn_parameters(model, uncertainty, trials, key))
     who = _recruited(jax.random.fold_in(key, _RECRUITING), trials, [one.n for one in arms], len(population))
-    table, parts, size = Table(design), [], design.batch(trials)
+    table = Table(design)
     arm_of = np.repeat(np.arange(len(arms)), [one.n for one in arms])
-    streams = key
-    for begin in range(0, trials, size):
-        streams, draws, errors, shares = keys_of(streams, size, people.members is not None)
-        rows = np.minimum(begin + np.arange(size), trials - 1)
-        drawn = people.drawn(rows)
-        eta = people.effects(rows, draws, drawn)
-        members = people.belonging(shares, drawn, size)
-        arrays = among.layout.recruited((who[rows] + arm_of * len(population)).ravel())
-        at = Records(design, own, eta, ode, members, drawn, arrays)
-        found = table.columns(eta, at, errors if noise else None, min(size, trials - begin))
-        parts.append({name: found[name] for name in ("IPRED", "DV")})
+    work = _Work(among, design, people, table, who + arm_of * len(population), ode, noise)
+    tasks = dict(enumerate(divided(design, trials, key, people.members is not None)))
+    parts = list(in_order(carried_out(work, tasks, executor)))
     said = list(people.messages)
     if learned_terms(own):
         said.append(
@@ -254,6 +249,31 @@ def trial(
         float(design.column("time").max()),
         people.parameters,
     )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Work:
+    """IPRED and DV of some trials: called with a share of them.
+
+    ``among`` holds everybody in every arm, ``recruits`` (trials, n) who of them is in each seat of ``design``.
+    """
+
+    among: Design
+    design: Design
+    people: People
+    table: Table
+    recruits: np.ndarray
+    ode: Tolerances
+    noise: bool
+
+    def __call__(self, share: Share) -> dict[str, np.ndarray]:
+        drawn = self.people.drawn(share.rows)
+        eta = self.people.effects(share.rows, share.draws, drawn)
+        members = self.people.belonging(share.shares, drawn, len(share.rows))
+        arrays = self.among.layout.recruited(self.recruits[share.rows].ravel())
+        at = Records(self.design, self.people.model, eta, self.ode, members, drawn, arrays)
+        found = self.table.columns(eta, at, share.errors if self.noise else None, share.count)
+        return {name: found[name] for name in ("IPRED", "DV")}
 
 
 def _pool(arms: tuple[Arm, ...], population: Population, times: Any) -> Population:

@@ -15,7 +15,7 @@ from jax.scipy.special import gammaln
 
 from nlme.errors import ModelError, name_error
 from nlme.structure.arrivals import Arrival, Arriving
-from nlme.structure.assembly import as_linear, with_rules
+from nlme.structure.assembly import as_linear, equations_of, own_states, with_rules
 from nlme.structure.base import DOSE_RULES, Structure
 from nlme.structure.linear import Linear
 from nlme.structure.ode import ODE
@@ -154,6 +154,10 @@ def transit_chain(
     into = body.states[0] if into is None else into
     if into not in body.states:
         raise ModelError("nlme.pk.transit_chain, into: " + name_error("state", into, body.states, type(pk).__name__))
+    if into in body.algebraic:
+        raise ModelError(
+            f"nlme.pk.transit_chain: {into!r} is an algebraic state, which nothing enters; say into= which other one."
+        )
     chain = tuple(f"transit{k}" for k in range(n + 1))
     states = (*chain, *body.states)
     rules = {which: {chain[0] if s == into else s: v for s, v in body.rule(which).items()} or None for which in DOSE_RULES}
@@ -161,10 +165,10 @@ def transit_chain(
         flows = dict(zip(zip(chain, (*chain[1:], into), strict=True), [ktr] * (n + 1), strict=True))
         return Linear(states, flows | body.flows, body.drives, **rules)
 
-    def rhs(t, a):
+    def rhs(t, a, *past):
         moved = [ktr * a[s] for s in chain]
-        rates = dict(zip(body.states, body.flow(t, tuple(a[s] for s in body.states)), strict=True))
+        rates = dict(zip(body.states, body.flow(t, *own_states(body, a, *past)), strict=True))
         rates[into] = rates[into] + moved[-1]
         return rates | {s: come - out for s, come, out in zip(chain, (0.0, *moved[:-1]), moved, strict=True)}
 
-    return ODE(rhs, states, body.initial, **rules, event_times=body.event_times)
+    return ODE(rhs, states, body.initial, **rules, **equations_of(body))

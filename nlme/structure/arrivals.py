@@ -46,7 +46,10 @@ class Arriving(Structure):
         self.times = {state: jnp.zeros(1) for state in arrivals}
         self.amounts = {state: jnp.zeros(1) for state in arrivals}
         self.lag, self.bioavailability, self.duration, self.rate = body.lag, body.bioavailability, body.duration, body.rate
-        self.event_times = body.event_times
+        self.event_times, self.algebraic, self.delays = body.event_times, body.algebraic, body.delays
+        for state in arrivals:
+            if state in self.algebraic:
+                raise ModelError(f"{state!r} is an algebraic state, which no dose enters; say into= which other one.")
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -54,6 +57,9 @@ class Arriving(Structure):
 
     def start(self) -> tuple:
         return self.body.start()
+
+    def before(self, t) -> tuple:
+        return self.body.before(t)
 
     def around(self, body: Structure) -> Arriving:
         """The same arrivals in a larger system of equations."""
@@ -73,9 +79,9 @@ class Arriving(Structure):
             new.times[state], new.amounts[state] = times, jnp.where(here, amounts, 0.0)
         return new
 
-    def flow(self, t, amounts: tuple) -> tuple:
+    def flow(self, t, amounts: tuple, past: tuple = ()) -> tuple:
         """Rates of change of the states at time ``t``, arrivals included."""
-        rates = list(self.body.flow(t, amounts))
+        rates = list(self.body.flow(t, amounts, past) if past else self.body.flow(t, amounts))
         for state, arrival in self.arrivals:
             since = t - self.times[state]
             fraction = arrival.rate(jnp.where(since > 0.0, since, 0.0))

@@ -111,9 +111,20 @@ def driven(
         raise ModelError(f"{who}: cannot be driven by {type(pk).__name__}; by a closed form, nlme.pk.Linear or nlme.ODE.")
     size = len(body.states)
 
-    def together(t, a):
-        own = body.flow(t, tuple(a[s] for s in body.states))
+    def together(t, a, *past):
+        own = body.flow(t, *own_states(body, a, *past))
         return dict(zip(body.states, own[:size], strict=True)) | rhs(t, a)
 
     starts = dict(getattr(body, "initial", None) or {}) | (initial or {})
-    return ODE(together, (*body.states, *states), starts or None, **rules_of(body), event_times=body.event_times)
+    return ODE(together, (*body.states, *states), starts or None, **rules_of(body), **equations_of(body))
+
+
+def own_states(body: Structure, a: Named, *past: Named) -> list[tuple]:
+    """The states of ``body`` among those of a larger system; and, where there are delays, those of each of them."""
+    return [tuple(a[s] for s in body.states), *(tuple(tuple(of[s] for s in body.states) for of in p.values()) for p in past)]
+
+
+def equations_of(structure: Structure) -> dict[str, Any]:
+    """What equations have besides slopes, initial values and dose rules, as keyword arguments of an ``ODE`` built on them."""
+    kept = dict(event_times=structure.event_times, algebraic=structure.algebraic)
+    return kept | (dict(delays=structure.delays, history=structure.history) if structure.delays else {})

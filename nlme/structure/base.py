@@ -23,7 +23,9 @@ class Structure(eqx.Module):
 
     ``lag``, ``bioavailability``, ``duration`` (for RATE = -2) and ``rate`` (for RATE = -1) may each be one number, which then
     belongs to the compartment that doses enter by default (the first), or a dict from state name to number.  ``event_times`` are
-    times, data or parameters, at which the solver ends a step because the equations change there (NONMEM's MTIME).
+    times, data or parameters, at which the solver ends a step because the equations change there (NONMEM's MTIME).  ``algebraic``
+    names the states that have an equation 0 = g instead of a rate of change; no dose enters one.  ``delays`` are those after which the
+    equations look back at the states, by name; such a structure also says what the states were ``before(t)`` the start.
     """
 
     lag: Any = eqx.field(default=None, kw_only=True)
@@ -31,6 +33,8 @@ class Structure(eqx.Module):
     duration: Any = eqx.field(default=None, kw_only=True)
     rate: Any = eqx.field(default=None, kw_only=True)
     event_times: tuple = eqx.field(default=(), kw_only=True)
+    algebraic: tuple[str, ...] = eqx.field(default=(), kw_only=True, static=True)
+    delays: dict[str, Any] = eqx.field(default_factory=dict, kw_only=True)
 
     @property
     @abc.abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,20 +10,28 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from nlme.errors import ModelError, name_error
-from nlme.structure.base import Structure
+from nlme.structure.base import DOSE_RULES, Structure
 from nlme.typing import Named
 
 
 class ODE(Structure):
-    """da/dt = rhs(t, a), with doses into any state.
+    """da/dt = rhs(t, a), with doses into any state, and 0 = rhs(t, a) for the states that are ``algebraic``.
 
     Parameters
     ----------
     rhs : ``rhs(t, a)`` gets the time and the states as named scalars (``a.depot``) and returns a dict with the rate of change of
-        every state.  Infusions are added by the library.
+        every state; for an algebraic one, with what has to be zero.  Infusions are added by the library.
     states : names of the states, in the order of the data's compartment numbers
-    initial : dict with the initial value of the states that do not start at 0
+    initial : dict with the initial value of the states that do not start at 0; of algebraic states where the search for their
+        initial value begins
+    algebraic : names of states that are not integrated but solved for, such as ``("free",)`` where ``rhs`` returns
+        ``free = a.free + a.free * a.target / (k + a.free) - a.total`` (a differential-algebraic system of index 1: the equations
+        determine these states, given the others).  No dose enters them.  See ``nlme.dynamics.consistency``
     lag, bioavailability, duration, rate : dose rules, see :class:`nlme.structure.base.Structure`
+    delays : dict from a name to a delay, a number or a parameter above 0, such as ``{"lifespan": ind.lifespan}``: ``rhs(t, a, past)``
+        then gets the states at t - delay too, ``past.lifespan.cells``.  See ``nlme.dynamics.delays``
+    history : ``history(t)`` returns a dict with the states before the first record (and before a reset), at the times that delays look
+        back to; those that it leaves out, and all without it, had their initial value
     event_times : times at which ``rhs`` changes suddenly, such as ``(ind.switch,)`` where it has ``jnp.where(t < ind.switch, ...)``
         (NONMEM's MTIME).  A step ends at each, so that the change costs no accuracy, and its derivative in the time is right
     """
@@ -30,8 +39,23 @@ class ODE(Structure):
     rhs: Callable = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     initial: Any = None
+    history: Callable | None = eqx.field(static=True, default=None)
 
-    def __init__(self, rhs, states, initial=None, *, lag=None, bioavailability=None, duration=None, rate=None, event_times=()):
+    def __init__(
+        self,
+        rhs,
+        states,
+        initial=None,
+        *,
+        lag=None,
+        bioavailability=None,
+        duration=None,
+        rate=None,
+        event_times=(),
+        algebraic=(),
+        delays=None,
+        history=None,
+    ):
         if isinstance(states, str) or not all(isinstance(s, str) for s in states):
             raise ModelError(f"nlme.ODE: states is a tuple of names such as ('depot', 'central'); got {states!r}.")
         if len(set(states)) != len(states):
@@ -48,6 +72,17 @@ class ODE(Structure):
             )
         self.event_times = tuple(event_times)
         self.lag, self.bioavailability, self.duration, self.rate = lag, bioavailability, duration, rate
+        self.delays, self.history = _delays(delays, history, rhs), history
+        self.algebraic = _algebraic(algebraic, self.names)
+        if self.algebraic and self.delays:
+            raise ModelError("nlme.ODE: algebraic equations and delays are not solved together; solve the equation by a formula.")
+        for which in DOSE_RULES if self.algebraic else ():
+            for name in self.rule(which):
+                if name in self.algebraic:
+                    raise ModelError(
+                        f"nlme.ODE, {which}: {name!r} is an algebraic state, which no dose enters"
+                        + ("." if isinstance(getattr(self, which), Mapping) else f"; write {which}={{state: value}}.")
+                    )
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -57,15 +92,36 @@ class ODE(Structure):
         initial = self.initial or {}
         return tuple(jnp.asarray(initial.get(s, 0.0), dtype=jnp.float64) for s in self.names)
 
-    def flow(self, t, amounts: tuple) -> tuple:
-        """Rates of change of the states at time ``t``, in the order of ``states``.
+    def before(self, t) -> tuple:
+        """The states at a time before the start.
+
+        Raises
+        ------
+        ModelError
+            ``history`` returns something else than a dict with one number for states of the system.
+        """
+        found = {} if self.history is None else self.history(t)
+        if not isinstance(found, Mapping):
+            raise ModelError(f"nlme.ODE: history must return a dict of states; it returned {type(found).__name__}.")
+        for name, value in found.items():
+            if name not in self.names:
+                raise ModelError("nlme.ODE, history: " + name_error("state", name, self.names, "The ODE"))
+            if jnp.shape(value) != ():
+                raise ModelError(f"nlme.ODE: history of {name!r} must be one number; got an array of shape {jnp.shape(value)}.")
+        start = dict(zip(self.names, self.start(), strict=True))
+        return tuple(jnp.asarray(found.get(s, start[s]), dtype=jnp.float64) for s in self.names)
+
+    def flow(self, t, amounts: tuple, past: tuple = ()) -> tuple:
+        """Rates of change of the states at time ``t``, in the order of ``states``; ``past`` holds these for every delay.
 
         Raises
         ------
         ModelError
             ``rhs`` returns something else than one number for every state.
         """
-        out = self.rhs(t, Named(dict(zip(self.names, amounts, strict=True)), "state", "The ODE"))
+        now, *earlier = (Named(dict(zip(self.names, a, strict=True)), "state", "The ODE") for a in (amounts, *past))
+        looked = [Named(dict(zip(self.delays, earlier, strict=True)), "delay", "The ODE")] if self.delays else []
+        out = self.rhs(t, now, *looked)
         if isinstance(out, Named):
             out = dict(out.items())
         if not isinstance(out, Mapping):
@@ -88,3 +144,49 @@ class ODE(Structure):
                     f"(a network returns a vector: take an element, net(...)[0])."
                 )
         return rates
+
+
+def _delays(delays, history, rhs: Callable) -> dict[str, Any]:
+    """The delays by name, checked."""
+    if delays is not None and not isinstance(delays, Mapping):
+        raise ModelError(
+            f'nlme.ODE: delays is a dict from names to delays such as {{"lifespan": ind.lifespan}}; got {type(delays).__name__}.'
+        )
+    if history is not None and not callable(history):
+        raise ModelError(f"nlme.ODE: history is a function history(t) that returns a dict of states; got {history!r}.")
+    if history is not None and not delays:
+        raise ModelError("nlme.ODE: history is what delays look back at; there are none (delays=).")
+    for name, delay in (delays or {}).items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ModelError(f"nlme.ODE: {name!r} cannot name a delay; past.{name} has to be a word.")
+        if jnp.shape(delay) != ():
+            raise ModelError(f"nlme.ODE: the delay {name!r} must be one number; got an array of shape {jnp.shape(delay)}.")
+        if isinstance(delay, (int, float)) and not 0.0 < delay < float("inf"):
+            raise ModelError(f"nlme.ODE: the delay {name!r} must be above 0; got {delay!r}.")
+    arguments = ("t", "a", "past") if delays else ("t", "a")
+    try:
+        inspect.signature(rhs).bind(*arguments)
+    except TypeError:
+        raise ModelError(
+            f"nlme.ODE: rhs is called as rhs({', '.join(arguments)}) {'because there are' if delays else 'where there are no'} delays, "
+            f"and takes {inspect.signature(rhs)}."
+        ) from None
+    except ValueError:
+        pass  # what has no signature is called as it is
+    return dict(delays or {})
+
+
+def _algebraic(algebraic, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the algebraic states, checked."""
+    if isinstance(algebraic, str) or not isinstance(algebraic, (tuple, list)):
+        raise ModelError(f"nlme.ODE: algebraic is a tuple of names of states such as ('free',); got {algebraic!r}.")
+    for name in algebraic:
+        if name not in names:
+            raise ModelError("nlme.ODE, algebraic: " + name_error("state", name, names, "The ODE"))
+    if len(set(algebraic)) != len(algebraic):
+        raise ModelError(f"nlme.ODE: an algebraic state is named twice: {', '.join(algebraic)}.")
+    if len(algebraic) == len(names):
+        raise ModelError(
+            "nlme.ODE: every state is algebraic, so that nothing is integrated and no dose can enter. Write the formula in observe."
+        )
+    return tuple(algebraic)

@@ -63,13 +63,17 @@ def require_equations(layout: Layout, model, what: str) -> None:
     Raises
     ------
     ModelError
-        No ODE, features, dose rules other than a bioavailability, doses at steady state, times that start again.
+        No ODE, algebraic equations, delays, features, dose rules other than a bioavailability, doses at steady state, times that start again.
     """
     name, anatomy = type(model).__name__, layout.anatomy
     if anatomy.structure != "ODE":
         raise ModelError(
             f"{what} is for models whose dynamics are an nlme.ODE; those of {name} are {anatomy.structure or 'none'}."
         )
+    if anatomy.algebraic:
+        raise ModelError(f"{what} does not take algebraic equations, as {name} has for {', '.join(anatomy.algebraic)}.")
+    if anatomy.delays:
+        raise ModelError(f"{what} does not take equations with delays, as {name} has ({', '.join(anatomy.delays)}).")
     if anatomy.features:
         raise ModelError(f"{what} does not take a model that reads features, as {name} does ({', '.join(anatomy.features)}).")
     rules = [rule for rule in anatomy.rules if rule != "bioavailability"]

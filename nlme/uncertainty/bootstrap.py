@@ -193,6 +193,7 @@ def bootstrap(
     progress: bool | None = None,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: float = 30.0,
+    executor: Any = None,
 ) -> Bootstrap:
     """Uncertainty of a fit by refitting it to resampled or simulated data.
 
@@ -208,6 +209,8 @@ def bootstrap(
     checkpoint : file in which finished replicates and those under way are kept; where the file exists the bootstrap goes on from
         it, to the same result
     checkpoint_every : seconds between two writings of it
+    executor : who does the fits: a ``concurrent.futures`` executor or a ``dask.distributed.Client``; by default the threads of this
+        process.  The result is the same to the last bit (see docs/distributed.md)
 
     Raises
     ------
@@ -244,6 +247,7 @@ def bootstrap(
         title=f"bootstrap of {type(fit.model).__name__}",
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
+        executor=executor,
     )
     return Bootstrap(fit, scheme, weights, fits)
 

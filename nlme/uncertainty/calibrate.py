@@ -17,8 +17,10 @@ doi:10.1214/23-BA1404.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,6 +30,7 @@ import numpy as np
 from nlme.data.population import Population
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import ModelError
+from nlme.execution.executors import carried_out, require_executor
 from nlme.keys import key_of
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model, require_model
@@ -36,6 +39,7 @@ from nlme.parameters.priors import Priors
 from nlme.posterior.chains import Settings
 from nlme.posterior.joint import Joint
 from nlme.posterior.sampler import Line, one_chain
+from nlme.search.checkpoint import Checkpoint, fingerprint
 from nlme.simulation.simulate import simulate
 
 if TYPE_CHECKING:
@@ -117,6 +121,8 @@ def calibrate(
     batch: int = 25,
     ode: Tolerances = Tolerances(),
     progress: bool | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    executor: Any = None,
 ) -> Calibration:
     """Simulation-based calibration of a model's posterior on a design.
 
@@ -133,15 +139,20 @@ def calibrate(
     batch : simulations sampled side by side
     ode : tolerances of the ODE solver
     progress : show a line of progress
+    checkpoint : file in which finished batches are kept; where it exists the calibration goes on from it, to the same result
+    executor : who samples the batches, as of :func:`nlme.bootstrap`
 
     Raises
     ------
     ModelError
         Numbers that do not fit each other; a mixture; priors that do not fit.
+    FitError
+        The checkpoint is not one, or belongs to another calibration.
     """
     import pandas as pd
     from scipy.stats import chisquare
 
+    require_executor(executor)
     for name, count in (("simulations", simulations), ("draws", draws), ("thin", thin), ("warmup", warmup), ("batch", batch)):
         require_whole("nlme.calibrate", name, count, 1)
     if bins < 2 or (draws + 1) % bins:
@@ -156,17 +167,24 @@ def calibrate(
     u = prior.drawn(of_truth, simulations)
     truths = jax.vmap(lambda u: prior.model_and_density(u)[0])(jnp.asarray(u))
     settings = Settings(warmup, draws * thin, 1, target_acceptance, 10)
-    sampled = _sampler(layout, prior, settings, ode)
-    found, each = [], jax.random.split(of_data, simulations)
+    each, tasks = jax.random.split(of_data, simulations), {}
+    for k, begin in enumerate(range(0, simulations, batch)):
+        rows = np.minimum(np.arange(begin, begin + batch), simulations - 1)  # of the last batch some more than once
+        own = jax.tree.map(lambda x: x[rows] if eqx.is_array(x) else x, truths)  # noqa: B023 (used at once)
+        tasks[k] = _Task(own, u[rows], each[rows], jax.random.split(jax.random.fold_in(of_chains, begin), batch))
+    file, found = None, {}
+    if checkpoint is not None:
+        told = (settings, limit, batch, ode, np.asarray(u), np.asarray(jax.random.key_data(key)))
+        file = Checkpoint(checkpoint, fingerprint(layout.model, prior.inventory, design, "calibration", *told), 0.0)
+        found = _batches_in(file.read() or {})
+    work = _Work(design, layout, prior, settings, ode, limit)
     with Line(progress, "Calibration") as show:
-        for begin in range(0, simulations, batch):
-            rows = np.minimum(np.arange(begin, begin + batch), simulations - 1)  # of the last batch some more than once
-            arrays = [_simulated(truths, int(s), design, each[s], limit) for s in rows]
-            stacked = jax.tree.map(lambda *x: np.stack(x), *arrays)
-            keys = jax.random.split(jax.random.fold_in(of_chains, begin), batch)
-            found.append(jax.tree.map(np.asarray, sampled(stacked, jnp.asarray(u[rows]), keys)))
-            show(f"{min(begin + batch, simulations)}/{simulations} data sets")
-    drawn, diverging = (np.concatenate(x)[:simulations] for x in zip(*found, strict=True))
+        for k, result in carried_out(work, {k: task for k, task in tasks.items() if k not in found}, executor):
+            found[k] = result
+            if file is not None:
+                file.write({f"{j}/{i}": x for j, part in found.items() for i, x in enumerate(part)})
+            show(f"{min(len(found) * batch, simulations)}/{simulations} data sets")
+    drawn, diverging = (np.concatenate(x)[:simulations] for x in zip(*(found[k] for k in tasks), strict=True))
     names, natural = prior.inventory.names, jax.jit(jax.vmap(lambda u: prior.inventory.natural(prior.model_and_density(u)[0])))
     truth, values = np.asarray(natural(jnp.asarray(u))), np.asarray(jax.vmap(natural)(jnp.asarray(drawn)))
     ranks = np.sum(values[:, thin - 1 :: thin] < truth[:, None], axis=1)
@@ -176,6 +194,40 @@ def calibrate(
     table |= {"mean_rank": ranks.mean(axis=0), "effective": _effective(values)}
     frames = [pd.DataFrame(x, columns=names, index=pd.RangeIndex(1, simulations + 1, name="simulation")) for x in (ranks, truth)]
     return Calibration(*frames, draws, bins, pd.DataFrame(table, index=names), diverging)
+
+
+class _Task(NamedTuple):
+    """A batch of simulations: the truths as models, their unconstrained parameters (S, P), and keys of the data and of the chains."""
+
+    truths: Model
+    u: np.ndarray
+    data: jax.Array
+    chains: jax.Array
+
+
+@dataclasses.dataclass(eq=False)
+class _Work:
+    """Draws (S, D, P) of the posteriors of a batch of simulations, and how many of their transitions diverged (S,)."""
+
+    design: Population
+    layout: Layout
+    prior: Priors
+    settings: Settings
+    ode: Tolerances
+    limit: float | None
+
+    def __call__(self, task: _Task) -> tuple[np.ndarray, np.ndarray]:
+        arrays = [_simulated(task.truths, s, self.design, task.data[s], self.limit) for s in range(len(task.u))]
+        stacked = jax.tree.map(lambda *x: np.stack(x), *arrays)
+        return jax.tree.map(np.asarray, self._sampled(stacked, jnp.asarray(task.u), task.chains))
+
+    @functools.cached_property
+    def _sampled(self):
+        return _sampler(self.layout, self.prior, self.settings, self.ode)
+
+
+def _batches_in(saved: Mapping[str, np.ndarray]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    return {int(name[:-2]): (x, saved[f"{name[:-2]}/1"]) for name, x in saved.items() if name.endswith("/0")}
 
 
 def _simulated(truths: Model, s: int, design: Population, key, limit: float | None):

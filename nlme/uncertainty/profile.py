@@ -11,7 +11,10 @@ Source: Venzon & Moolgavkar (1988), J R Stat Soc C 37:87, doi:10.2307/2347496.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -131,6 +134,8 @@ def profile(
     tolerance: float = 1e-8,
     max_evaluations: int = 300,
     progress: bool | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    executor: Any = None,
 ) -> Profile:
     """Profile likelihood intervals of a fit's parameters.
 
@@ -140,6 +145,8 @@ def profile(
     parameters : names; by default all estimated ones but covariances and network weights
     level : of the intervals
     penalty, tolerance, max_evaluations, progress : as in :func:`nlme.fit`, for every refit
+    checkpoint : folder in which every round of refits is kept; where it exists the profile goes on from it
+    executor : who does the refits, as of :func:`nlme.bootstrap`
 
     Raises
     ------
@@ -160,7 +167,10 @@ def profile(
     spread = np.sqrt(np.diagonal(covariance))
     ends = [_End(k, side, centre[k], min(1.96 * spread[k], 2.0)) for k in chosen for side in (-1, 1)]
     rows: list[dict] = []
-    for _ in range(_ROUNDS):
+    folder = None if checkpoint is None else Path(checkpoint)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    for count in range(_ROUNDS):
         active = [end for end in ends if end.trial is not None]
         if not active:
             break
@@ -175,7 +185,8 @@ def profile(
             free[r, k] = False
         found = run_fits(
             problem, u, starts=fit.near_modes, free=free, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress,
-            title=f"profile of {type(fit.model).__name__}",
+            title=f"profile of {type(fit.model).__name__}", executor=executor,
+            checkpoint=None if folder is None else folder / f"round_{count + 1:02d}.npz",
         )  # fmt: skip
         increases = found.objective - fit.objective - fit.penalty
         for r, end in enumerate(active):

@@ -104,6 +104,7 @@ def test_features_go_where_the_subject_goes(data):
     assert "features genes" in repr(population) and "2 x 3 numbers" in repr(population)
 
 
+@pytest.mark.slow
 def test_bootstrap_and_cross_validation_take_them_along(data, fit):
     found = nlme.bootstrap(fit, replicates=3, key=1, progress=False)
     assert len(found.fits.u) == 3 and np.isfinite(found.fits.u).all()

@@ -89,6 +89,7 @@ def test_a_sample_just_before_a_dose_is_before_it(criterion):
     assert at == pytest.approx(after, abs=1e-4) and abs(at - before) > 1e-3
 
 
+@pytest.mark.slow
 def test_windows_rounding_and_distance():
     group = nlme.Group(20, [1.0, 3.0, 4.0], name="rich")
     design = nlme.Design([group, nlme.Group(10, [2.0, 12.0], name="sparse")])

@@ -43,6 +43,7 @@ def saturable():
     return data, nlme.fit(Effect(), data, penalty=nlme.L2(0.3), progress=False, starts=0)
 
 
+@pytest.mark.slow
 def test_a_saturable_term_is_found_and_its_model_fits_better_than_the_network(saturable):
     data, fit = saturable
     found = nlme.discover(fit, draws=60)

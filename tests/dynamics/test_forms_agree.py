@@ -146,6 +146,7 @@ SUMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("structure", "order"), SUMS)
 def test_sum_over_doses_is_the_scan_over_events(structure, order, monkeypatch):
     """The fast path was taken where it says so, and gives the slow path's numbers."""

@@ -62,6 +62,7 @@ def test_with_constant_parameters(name, ways):
     assert bool(taken) == summed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["closed form", pytest.param("exponential", marks=pytest.mark.slow)])
 def test_with_parameters_that_change(name):
     form, ode, _ = FORMS[name]
@@ -149,6 +150,7 @@ def steady_states(lags) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but({"recognised"}))
 def test_steady_states_with_every_lag(name, ways):
     form, ode, summed = FORMS[name]

@@ -172,6 +172,7 @@ def test_how_many_numbers_there_are(name):
         assert len({element.number for element in found.values()}) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_derivatives_are_carried_in_the_numbers_that_there_are(monkeypatch, order):
     """Four rates of the two compartments instead of five parameters; a closed form of five numbers is differentiated by these."""
@@ -198,6 +199,7 @@ REGIMENS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regimen", REGIMENS)
 def test_where_steps_are_cheaper_or_the_sum_is_wrong_there_are_steps(recognised, regimen):
     model = model_of(TYPICAL, two_compartments)
@@ -278,6 +280,7 @@ def test_the_description_says_how_it_is_solved():
     assert "ODE (solved by steps)" in kind(OTHER["quotient"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["closed form", "exponential", "explicit", pytest.param("stiff", marks=pytest.mark.slow)])
 def test_dynamics_that_no_parameter_enters(kind):
     """What they take away from the answers, added to the data instead."""

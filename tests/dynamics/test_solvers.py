@@ -270,6 +270,7 @@ def test_a_stiff_system_ends_an_explicit_solve(solver):
     np.testing.assert_allclose(states[0, :, 0], [np.sin(60.0), np.cos(60.0)], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_stiffness_is_said_with_its_remedy():
     """A fit is refused in words at a start where the system is stiff."""
 

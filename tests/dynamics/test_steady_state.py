@@ -55,6 +55,7 @@ def test_derivatives():
         np.testing.assert_allclose(second[..., k], (up[1] - down[1]) / (2 * h), rtol=1e-6, atol=1e-6 * np.abs(second).max())
 
 
+@pytest.mark.slow
 def test_a_slow_system_is_found_in_a_few_steps(monkeypatch):
     """Half-life of 100 intervals: dosing to 1e-9 would take 3,000 doses; 40 are allowed."""
     monkeypatch.setattr(steady, "_CYCLES", 40)

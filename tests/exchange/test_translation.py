@@ -260,3 +260,47 @@ def test_results_are_read(tmp_path):
 def test_units_in_comments():
     found = {text: unit_of(text) for text in ("KA [1/h]", "K10 ( 1 / h )", "CL [L/h]", "CL (1)", "KA (1/2 of it)")}
     assert found == {"KA [1/h]": "1/h", "K10 ( 1 / h )": "1/h", "CL [L/h]": "L/h", "CL (1)": "", "KA (1/2 of it)": ""}
+
+
+def test_model_times_are_event_times(tmp_path):
+    """MTIME of $PK ends a step, and MPAST in $DES is a comparison with it."""
+    des = "$MODEL COMP=(CENTRAL)\n$PK\n  MTIME(1) = THETA(1)\n"
+    ode = ONE.replace("ADVAN1 TRANS2", "ADVAN13 TOL=9").replace("$PK\n", des)
+    ode = ode.replace("$ERROR", "$DES\n  DADT(1) = -CL/V*A(1)*(1 - MPAST(1))\n$ERROR")
+    text = imported(tmp_path, ode).source
+    assert "event_times=(ind.mtime_1,)" in text and "jnp.where(t >= ind.mtime_1, 1.0, 0.0)" in text
+    with pytest.raises(ModelError, match="MPAST"):
+        imported(tmp_path, ONE.replace("  S1 = V", "  MTIME(1) = THETA(1)\n  V = V*(1 - MPAST(1))\n  S1 = V"))
+
+
+def test_predictions_of_a_table_are_compared_record_by_record(tmp_path):
+    from nlme.exchange.nonmem.program import program_of
+    from nlme.exchange.nonmem.tables import predictions_beside, predictions_that_differ
+
+    stream = ONE + "$TABLE ID TIME IPRED FIRSTONLY FILE=patab\n$TABLE ID TIME IPRED NOPRINT ONEHEADER FILE=../out/sdtab1\n"
+    imported(tmp_path, stream)
+    ours = np.array([5.0, 4.0, 6.0, 5.5, 3.0])
+    rows = [(1, 0, 0.0), (1, 1, 5.0), (1, 2, 4.0), (1, 24, 0.0), (1, 25, 6.0), (2, 0, 0.0), (2, 1, 5.5), (2, 2, 3.0)]
+    head = "TABLE NO.  2\n ID TIME IPRED DV PRED RES WRES\n"
+
+    def beside(changed=1.0):
+        lines = [f" {i}.0E+00 {t}.0 1.0 2.0 {f * (changed if (i, t) == (2, 1) else 1.0):.4E} 0 0" for i, t, f in rows]
+        (tmp_path / "sdtab1").write_text(head + "\n".join(lines) + "\n")
+        program = program_of(tmp_path / "run.mod")
+        return program, predictions_beside(program, tmp_path)
+
+    assert predictions_that_differ(*beside(), ours) == "PRED of sdtab1 is that of the model on all 5 observations."
+    found = predictions_that_differ(*beside(1.01), ours)
+    assert found == "PRED differs from sdtab1 on 1 of 5 observations, first on subject 2, line 8 of the data: 5.5, 5.555 there."
+    (tmp_path / "sdtab1").write_text(head + " 1 0 1 2 0 0 0\n")  # of other data
+    assert predictions_beside(program_of(tmp_path / "run.mod"), tmp_path) is None
+
+
+def test_occasions_that_only_the_equations_see(tmp_path):
+    """An effect per occasion on a parameter that $DES alone reads."""
+    stream = ONE.replace("ADVAN1 TRANS2", "ADVAN13 TOL=9").replace("ETA(1))", "ETA(1) + KAPPA)")
+    kappa = "  KAPPA = 0\n  IF (OCC.EQ.1) KAPPA = ETA(2)\n  IF (OCC.EQ.2) KAPPA = ETA(3)\n  TVCL"
+    stream = stream.replace("$PK\n", "$MODEL COMP=(CENTRAL)\n$PK\n").replace("  TVCL", kappa, 1)
+    stream = stream.replace("$ERROR", "$DES\n  DADT(1) = -CL/V*A(1)\n$ERROR")
+    stream = stream.replace("$OMEGA 0.1", "$OMEGA 0.1\n$OMEGA BLOCK(1) 0.05\n$OMEGA BLOCK(1) SAME")
+    assert imported(tmp_path, stream).population.to_frame()["OCC"].tolist() == [1, 1, 1, 2, 2, 1, 1, 2]

@@ -130,6 +130,7 @@ def test_membership_in_doubt(method):
         agree(given, name, mean[:, None], sd[:, None])
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_modes():
     """Per subject and occasion; what says nothing of an occasion leaves its effect's own distribution."""
 

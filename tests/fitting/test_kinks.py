@@ -57,6 +57,7 @@ def evaluated():
     return nlme.evaluate(Delayed(), drawn(20))
 
 
+@pytest.mark.slow
 def test_they_come_from_the_scores_and_say_so(evaluated):
     covariance = evaluated.covariance
     assert covariance.kind == "S" and np.all(np.isfinite(covariance.standard_errors))

@@ -75,7 +75,10 @@ def independent(columns):
     return elements_of(columns.seed(POINT, jnp.ones(4)), columns)
 
 
-@pytest.mark.parametrize("columns", CASES.values(), ids=CASES.keys())
+QUICK = [pytest.param(x, id=name, marks=() if name == "second" else pytest.mark.slow) for name, x in CASES.items()]
+
+
+@pytest.mark.parametrize("columns", QUICK)
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 def test_every_rule_is_that_of_forward_mode(function, columns):
     packed = columns.seed(POINT, jnp.ones(4))
@@ -153,6 +156,7 @@ def test_what_does_not_move_is_computed_once():
     np.testing.assert_allclose(found.value, 2.0 * np.exp(0.7) / 1.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "order", "conditions"),
     [(Explicit(TSIT5), 0, False), (Explicit(TSIT5), 2, True), (Rosenbrock(RODAS5P), 0, False), (Rosenbrock(RODAS5P), 1, True)],

@@ -342,3 +342,21 @@ def test_words_that_mean_two_things_are_told_apart():
 def test_what_is_not_a_model_is_refused():
     with pytest.raises(nlme.ModelError, match="takes a model, its class or a fit; got int"):
         nlme.equations(3)
+
+
+def test_a_formula_may_pass_through_infinity():
+    """x^-1.1 at x = 0, whose inverse is 0: a number in the model, and so in its equation."""
+
+    class Young(nlme.Model):
+        cl: Scalar = nlme.positive(1.0)
+        omega: nlme.Covariance = nlme.covariance(cl=0.1)
+        sd: Scalar = nlme.positive(0.1)
+        covariates = {"age": "years"}
+
+        def individual(self, eta, cov):
+            return dict(cl=self.cl * jnp.exp(eta.cl) * (1.0 + 1.0 / (1.0 + (cov.age / 7.1) ** (-1.1))))
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.cl, self.sd)}
+
+    assert "(age/7.1)^(-1.1)" in str(nlme.equations(Young))

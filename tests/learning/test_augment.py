@@ -56,6 +56,7 @@ def found(fit):
     return nlme.augment(fit, dict(width=4), inputs=("x", "z"), starts=2, strengths=(1.0, 3.0, 10.0), folds=4)
 
 
+@pytest.mark.slow
 def test_evidence_is_the_likelihood_of_a_gaussian_model(fit):
     """-2 log L of the evidence under other typical values and another Omega differs from the model's own by one constant."""
     evidence = evidence_of(fit)
@@ -136,6 +137,7 @@ def test_an_encoder_of_images_is_trained_with_the_network(fit, tmp_path):
     assert again.objective == refit.objective
 
 
+@pytest.mark.slow
 def test_the_model_is_like_any_other(found, fit, tmp_path):
     refit = nlme.fit(found.model, fit.population, fixed=["shift"], progress=False)
     refit.save(tmp_path / "fit.nlme")

@@ -53,6 +53,7 @@ def found(population):
     )
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_fits_to_the_other_folds(found, population):
     fold = 1
     ids = {i for i, f in zip(population.ids, found.folds, strict=True) if f == fold}

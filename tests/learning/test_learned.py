@@ -123,6 +123,7 @@ class Visits(nlme.Model):
         return {"y": nlme.additive(ind.level, self.sd)}
 
 
+@pytest.mark.slow
 def test_effects_of_occasions_are_those_of_each_record():
     rng = np.random.default_rng(3)
     rows = [

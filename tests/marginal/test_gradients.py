@@ -153,6 +153,7 @@ def mode_of(form: str):
     return jax.jit(found), jax.jit(differentiable), jax.jit(jax.jacrev(differentiable)), inventory.unconstrained(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["closed form", pytest.param("ODE", marks=pytest.mark.slow)])
 def test_derivative_of_the_mode(form):
     """One Newton step from the mode, mode and Hessian held constant: value and implicit derivative of the mode."""

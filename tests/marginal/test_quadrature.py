@@ -124,6 +124,7 @@ def test_importance_sampling_finds_the_integral():
     assert f"± {found.monte_carlo.error:.3g}" in repr(found)
 
 
+@pytest.mark.slow
 def test_one_node_is_the_conditional_method_with_interaction():
     one, focei = (nlme.evaluate(Decay(), decays(), m).subjects["objective"] for m in (nlme.AGQ(1), nlme.FOCEI()))
     np.testing.assert_allclose(one, focei, rtol=1e-12)
@@ -193,6 +194,7 @@ class Square(nlme.Model):
         return {"y": nlme.additive(ind.m**2, self.sd)}
 
 
+@pytest.mark.slow
 def test_bad_weights_are_said():
     """The few draws that land in the other mode are most of the sum: the tail of the weights betrays it (of seeds 0 to 11, ten have
     such draws and say so; where none lands there nothing can be seen)."""

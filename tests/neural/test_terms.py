@@ -91,6 +91,7 @@ def test_its_outputs_keep_their_shape(term, shape):
         assert np.all(out * np.asarray(at)[:, :1] > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", TERMS)
 def test_two_derivatives_are_continuous(term):
     """Central differences of values and of slopes agree with the derivatives, at random places and at every knot."""
@@ -221,6 +222,7 @@ class Effect(nlme.Model):
         return {"y": nlme.additive(ind.level * jnp.exp(-0.4 * t), self.add)}
 
 
+@pytest.mark.slow
 @one_quick
 def test_a_fit_improves_and_comes_back_from_its_file(term, tmp_path):
     start, data = Effect(net=TERMS[term](inputs=("x",), outputs=1, output="positive", init=2.0)), population(12)

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-QUICK = {"01_first_fit", "13_coming_from"}
+QUICK = {"01_first_fit"}
 RUNNER = Path(__file__).with_name("cells.py")
 
 

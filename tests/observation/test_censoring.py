@@ -158,6 +158,7 @@ def test_censored_records_are_never_scored_as_if_they_were_observed():
         nlme.evaluate(Decay(), nlme.read_nonmem(data))
 
 
+@pytest.mark.slow
 def test_m1_is_the_data_without_the_censored_records():
     data = _data()
     left = data[data.CENS == 0].drop(columns="CENS")

@@ -136,6 +136,7 @@ class Noisy(nlme.Model):
         return {"y": nlme.additive(ind.base, ind.add)}
 
 
+@pytest.mark.slow
 def test_random_effects_on_the_residual_error(remembered):
     y = remembered[0]
     at = nlme.evaluate(Noisy(), _population(y[None]), nlme.Laplace(inner_tolerance=1e-20))
@@ -170,6 +171,7 @@ class Remembering(Scaled):
         return {"y": nlme.ar1(nlme.proportional(5.0 * jnp.exp(-ind.k * t), self.sd), self.decay)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["FOCEI", *(pytest.param(name, marks=pytest.mark.slow) for name in ("FO", "FOCE", "Laplace"))])
 @pytest.mark.parametrize(
     "model",

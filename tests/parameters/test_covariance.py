@@ -163,6 +163,7 @@ def test_elements_by_name():
             start.replace({wrong: 5.0})
 
 
+@pytest.mark.slow
 def test_an_effect_without_variance():
     """Its numbers go there and back, and nothing in them is NaN; inside a block it is correlated with nothing."""
     for value in (

@@ -84,6 +84,7 @@ def test_what_has_no_individual_posterior_is_refused():
         nlme.individual_posterior(Means(), population, draws=0, key=1)
 
 
+@pytest.mark.slow
 def test_a_handful_of_draws_by_nuts(monkeypatch):
     """Fewer than the chains are judged by: so many are made, and some are taken."""
     monkeypatch.setattr(individual, "UNRELIABLE", -10.0)

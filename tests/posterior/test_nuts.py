@@ -175,6 +175,7 @@ def test_priors_that_do_not_fit_are_refused(change, seen):
     assert len(str(caught.value).splitlines()) < 12
 
 
+@pytest.mark.slow
 def test_a_density_that_is_nowhere_finite_is_said():
     class Broken(Means):
         def observe(self, ind, state, t):

@@ -10,6 +10,8 @@ import nlme
 from nlme import Scalar, datasets
 from nlme.plots.curves import fine_curves
 
+pytestmark = pytest.mark.slow
+
 
 class Theophylline(nlme.Model):
     """Theophylline after one oral dose."""

@@ -26,6 +26,7 @@ def problem():
     return Problem(method, model, lay_out(model, population), inventory_of(method, model))
 
 
+@pytest.mark.slow
 def test_draws_are_an_epoch_of_the_objective(problem):
     layout = problem.layout
     everybody = problem.evaluate(problem.start, np.zeros((layout.n_subjects, 2)))
@@ -94,6 +95,7 @@ class Curve(nlme.Model):
         return {"y": nlme.additive(ind.level, self.sd)}
 
 
+@pytest.mark.slow
 def test_early_stopping_holds_the_weights_where_subjects_not_seen_are_predicted_best():
     rng, rows = np.random.default_rng(4), []
     for i in range(30):

@@ -126,6 +126,7 @@ def test_far_from_its_start_others_are_tried_and_the_lowest_counts(theophylline)
     assert alone.starts.tried == 1 and alone.objective >= fit.objective - 1e-3
 
 
+@pytest.mark.slow
 def test_starts_that_cannot_be_evaluated_are_no_end():
     """From where the objective is no number others are tried; only if they fail, too, it is an error."""
 

@@ -48,6 +48,7 @@ def _exact(fit, mu=1.0, omega=0.5, sd=0.6):
     return (y - mu).sum(axis=1) / sd**2 / precision, 1 / precision
 
 
+@pytest.mark.slow
 def test_draws_are_the_normal_distribution_that_a_linear_model_has(level):
     import jax
 

@@ -35,6 +35,7 @@ def test_draws_from_the_covariance_have_it_and_stay_in_their_domains(fit):
     assert np.allclose(np.cov(u.T) / np.outer(sd, sd), exact / np.outer(sd, sd), atol=0.1)
 
 
+@pytest.mark.slow
 def test_vectors_that_are_all_the_estimate_change_no_number(fit):
     values = np.asarray(fit.inventory.natural(fit.model))
     same = pd.DataFrame([values, values], columns=fit.inventory.names)
@@ -123,6 +124,7 @@ def test_what_is_no_uncertainty_is_said(fit, given, says):
         nlme.simulate(fit, key=1, uncertainty=given, eta="new", replicates=2)
 
 
+@pytest.mark.slow
 def test_a_covariance_that_is_missing_is_said(fit):
     with pytest.raises(nlme.FitError, match="needs a fit"):
         nlme.simulate(fit.model, fit.population, key=1, uncertainty="covariance", eta="new")

@@ -67,6 +67,7 @@ def problem(model, population, method=None, fixed=()) -> Problem:
     return Problem(method, model, lay_out(model, population), inventory_of(method, model, fixed), None)
 
 
+@pytest.mark.slow
 def test_states_are_those_of_the_fit():
     model, population = Absorbed(), dosed()
     whole = problem(model, population)

@@ -70,6 +70,7 @@ def test_goes_on_after_an_interrupt_on_another_number_of_cores(fit, tmp_path, mo
         np.testing.assert_array_equal(getattr(resumed.fits, name), getattr(whole.fits, name))
 
 
+@pytest.mark.slow
 def test_a_finished_bootstrap_is_read_and_another_refused(fit, tmp_path, monkeypatch):
     file = tmp_path / "x"
     boot = nlme.bootstrap(fit, 8, key=1, checkpoint=file)

@@ -74,6 +74,7 @@ def test_what_is_said():
     assert "Ranks are not uniform for cl" in said and "diverged in 1 of 100" in said and "Fewer than 50" in said
 
 
+@pytest.mark.slow
 def test_draws_of_a_prior_are_its_own():
     """Quantiles of 4,000 draws against scipy's, cut off at the domain; correlations of an LKJ."""
     from scipy.stats import truncnorm

@@ -31,6 +31,7 @@ def _exact_interval(y, of, target=3.841458820694124):
     return lambda low, high: brentq(lambda v: one_way.objective(y, *of(v)) - best - target, low, high, xtol=1e-12)
 
 
+@pytest.mark.slow
 def test_interval_of_the_mean(profile):
     y = one_way.values()
     exact, mu = _exact_interval(y, lambda v: one_way.estimates(y, mu=v)), y.mean()
@@ -81,6 +82,7 @@ def test_unknown_parameters_are_named(fit, name, sentence):
         nlme.profile(fit, name)
 
 
+@pytest.mark.slow
 def test_sir_of_a_normal_likelihood_keeps_every_proposal(population):
     """With the mean alone estimated the likelihood is normal, and so is the proposal: all weights are equal."""
     fit = nlme.fit(one_way.OneWay(omega={"mu": 2.0}), population, fixed=["omega", "sd"], progress=False)

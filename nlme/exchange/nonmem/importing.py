@@ -26,6 +26,7 @@ from nlme.exchange.nonmem.records import of_name
 from nlme.exchange.nonmem.results import NonmemResults, Step, read_nonmem_results
 from nlme.exchange.nonmem.source import Source, source_of
 from nlme.exchange.nonmem.symbols import Symbols, symbols_of
+from nlme.exchange.nonmem.tables import predictions_beside, predictions_that_differ
 from nlme.fitting.evaluated import Evaluated
 from nlme.fitting.evaluated import evaluate as nlme_evaluate
 from nlme.language.model import Model
@@ -170,6 +171,7 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
     )  # fmt: skip
     _count(imported, program, messages)
     _compare(imported, program, messages)
+    _compare_predictions(imported, program, path.parent, messages)
     object.__setattr__(imported, "messages", tuple(messages))
     return imported
 
@@ -388,3 +390,15 @@ def _compare(imported: Imported, program: Program, messages: list[str]) -> None:
         messages.insert(1, f"{len(apart)} of {len(frame)} subjects differ: {listed}.")
     elif not np.isfinite(frame["reference"]).any():
         messages.insert(1, "There is no .phi file, so the subjects that differ are not known.")
+
+
+def _compare_predictions(imported: Imported, program: Program, folder: Path, messages: list[str]) -> None:
+    """Where the objectives do not agree, or cannot be compared: on which records the predictions are others."""
+    if imported.agrees or imported.evaluated is None:
+        return
+    theirs = predictions_beside(program, folder)
+    if theirs is None:
+        return
+    ours = imported.evaluated.predictions["PRED"].to_numpy(dtype=float)
+    if len(ours) == int(program.items.observed.sum()) and (sentence := predictions_that_differ(program, theirs, ours)):
+        messages.append(sentence)

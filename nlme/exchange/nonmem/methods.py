@@ -161,7 +161,7 @@ class Writer:
     def _unknown(self, code: Code, name: str):
         line = next((a.line for a in code.assignments if name in ex.names_in(a.value)), code.record.line)
         if re.match(r"M(TIME|PAST|NEXT|NOW|TDIFF)\b", name):
-            return code.refuse(f"{name}: model event times (MTIME) are not imported.", line)
+            return code.refuse(f"{name}: model event times (MTIME) are imported as MTIME in $PK and MPAST in $DES alone.", line)
         if re.match(r"A\(\d+\)", name):
             return code.refuse(f"{name}, an amount in the system, counts in ${code.record.name}, which is not imported.", line)
         return code.refuse(f"{name} is used and never set, nor is it a data item that is read.", line)
@@ -263,6 +263,10 @@ class Writer:
             if name == "T":
                 self.out.clock = True
                 return ex.name("t")
+            if (past := re.fullmatch(r"MPAST(\(\d+\))", name)) and f"MTIME{past[1]}" in self.main_targets:
+                self.out.clock = True
+                after = ast.Compare(ex.name("t"), [ast.GtE()], [self.from_individual(des, f"MTIME{past[1]}")])
+                return ex.where(after, ex.number(1.0), ex.number(0.0))
             if unset(name) is not None:
                 return ex.number(0.0)
             return ex.name(self.symbols.variable[name]) if name in local else self.from_individual(des, name)
@@ -286,6 +290,9 @@ class Writer:
         initial = ""
         if starts:
             initial = ", initial={" + ", ".join(f'"{s}": {self._value(program.main, n)}' for s, n in starts) + "}"
+        if times := sorted(t for t in program.main.targets if t.startswith("MTIME(")):
+            self.out.clock = True
+            rules += f", event_times=({', '.join(self._value(program.main, n) for n in times)},)"
         listed = ", ".join(f'"{s}"' for s in states) + ("," if len(states) == 1 else "")
         return [
             "def rhs(t, a):",

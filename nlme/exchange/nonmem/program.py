@@ -73,7 +73,7 @@ class Program:
         return block, number - block.first
 
     def structural(self) -> list[str]:
-        """The parameters that $PK hands to the structure."""
+        """The parameters that $PK hands to the structure, to $DES too."""
         found = []
         if not self.predpp:
             return found
@@ -82,11 +82,14 @@ class Program:
             found += list(flows_of(targets, n))
         elif self.compartments.advan == 10:
             found += ["VM", "KM"]
-        elif self.compartments.advan not in GENERAL:
+        elif self.compartments.advan in GENERAL:
+            reads = set().union(*(ex.names_in(a.value) for a in self.des.assignments), set())
+            found += sorted(reads & targets)
+        else:
             text = " ".join(self.compartments.form(self.main.record).values())
             found += sorted(set(re.findall(r"[A-Z]\w*", text)))
         found += [f"{rule}{k}" for rule in _RULES for k in range(1, n + 1) if f"{rule}{k}" in targets]
-        found += [t for t in targets if t.startswith("A_0(")]
+        found += [t for t in targets if t.startswith(("A_0(", "MTIME("))]
         if "SC" in targets:
             found.append("SC")
         return found

@@ -89,6 +89,25 @@ class Compartments:
         return found | ({"ka": "KA"} if self.absorbed else {})
 
 
+@dataclass(frozen=True)
+class Subroutine:
+    """A closed form as a subroutine: ``parameters`` are argument of the structure -> what TRANS calls it."""
+
+    advan: int
+    trans: int
+    parameters: dict[str, str]
+
+
+def subroutine_of(structure: str, arguments: tuple[str, ...]) -> Subroutine | None:
+    """The subroutine that is a structure of ``nlme.pk`` by its name; None where there is none."""
+    for advan, word in _NAMES.items():
+        if word == structure:
+            trans = 2 if advan <= 2 else 4
+            form = _FORMS[advan, trans] | ({"ka": "KA"} if "Oral" in word else {})
+            return Subroutine(advan, trans, form) if set(form) == set(arguments) else None
+    return None
+
+
 NONE = Compartments(0, 0, (), 0, 0)
 
 

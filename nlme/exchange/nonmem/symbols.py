@@ -77,7 +77,7 @@ def _variable_word(program: Program, target: str) -> str:
 
 
 def _describe(symbols: Symbols, name: str, comment: str) -> None:
-    unit, label = unit_of(comment), label_of(comment)
+    unit, label = unit_of(comment), re.sub(rf"^{re.escape(name)}\s*:\s*", "", label_of(comment), flags=re.IGNORECASE)
     if unit:
         symbols.units[name] = unit
     if label and label.lower() != name:

@@ -1,0 +1,1 @@
+"""Work of many equal parts, done here, by other processes, or by other machines."""

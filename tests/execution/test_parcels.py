@@ -1,0 +1,128 @@
+"""What goes to another process comes out as it was: models of a script, of a function, with `super()`, with networks of one's own."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import one_way
+import pytest
+
+import nlme
+from nlme.execution import parcels
+from nlme.execution.parcels import kept, packed, unpacked
+from nlme.language.relations import Relation, with_relations
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Reads a parcel as a process does that has never seen its classes."""
+
+    def read(parcel):
+        monkeypatch.setattr(parcels, "_received", weakref.WeakValueDictionary())
+        return unpacked(parcel)
+
+    return read
+
+
+def models():
+    """Classes that no other process can import."""
+
+    class Base(nlme.Model):
+        """Words."""
+
+        cl: nlme.Scalar = nlme.positive(2.0, unit="L/h", label="Clearance")
+        omega: nlme.Covariance = nlme.covariance(cl=0.1)
+        covariates = {"wt": "kg"}
+
+        def individual(self, eta, cov):
+            return dict(cl=self.cl * jnp.exp(eta.cl) * Base.factor())
+
+        @staticmethod
+        def factor():
+            return 3.0
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.cl, 1.0)}
+
+    class Child(Base):
+        extra: nlme.Scalar = nlme.real(0.5)
+
+        def individual(self, eta, cov):
+            return {name: x + self.extra for name, x in super().individual(eta, cov).items()}
+
+    return Base, Child
+
+
+def network():
+    class Net(eqx.Module):
+        w: jax.Array
+        n: int = eqx.field(static=True)
+
+        def __init__(self, n):
+            super().__init__()
+            self.n, self.w = n, jnp.arange(float(n))
+
+        def __call__(self, x):
+            return jnp.sum(self.w) * x
+
+    return Net
+
+
+def test_a_class_is_made_anew_with_fields_methods_and_its_place_as_a_pytree(elsewhere):
+    _, kind = models()
+    model = kind(cl=5.0)
+    found = elsewhere(packed(model))
+    made = type(found)
+    assert made is not kind and made.__qualname__ == kind.__qualname__ and made.__mro__[1].__doc__ == "Words."
+    assert repr(found) == repr(model) and made.covariates == {"wt": "kg"}
+    assert len(jax.tree.leaves(found)) == len(jax.tree.leaves(model)) > 2
+    assert float(found.individual(nlme.typing.Named({"cl": 0.0}), None)["cl"]) == 5.0 * 3.0 + 0.5  # super() and its own name
+    assert float(jax.jit(lambda m: m.cl + m.extra)(found)) == 5.5
+    with pytest.raises(nlme.ModelError, match="outside its domain"):
+        made(cl=-1.0)
+
+
+def test_the_same_class_comes_out_of_every_parcel_and_back_here(elsewhere):
+    base, child = models()
+    parcel, other = packed([base(), child()]), packed([base(cl=1.0), child()])
+    assert [type(m) for m in unpacked(parcel)] == [base, child]
+    first, second = elsewhere(parcel), unpacked(other)
+    assert [type(m) for m in first] == [type(m) for m in second]
+    assert kept(parcel) is kept(bytes(parcel))
+
+
+def test_an_initialiser_of_ones_own(elsewhere):
+    kind = network()
+    found = elsewhere(packed(kind(4)))
+    assert type(found) is not kind and found(2.0) == 12.0 and type(found)(3)(1.0) == 3.0
+    assert [x.shape for x in jax.tree.leaves(found)] == [(4,)]
+
+
+def test_models_with_added_relations_travel(elsewhere):
+    model = with_relations(one_way.OneWay(), (Relation("level", "arm", "linear", 0.0, (0.0, 1.0)),), {"arm": ""})
+    found = elsewhere(packed(model))
+    assert repr(found) == repr(model) and type(found).relations == type(model).relations
+
+
+def test_keys_and_arrays_travel(elsewhere):
+    keys, array = elsewhere(packed((jax.random.split(jax.random.key(3), 2), np.eye(2))))
+    assert jnp.array_equal(jax.random.key_data(keys), jax.random.key_data(jax.random.split(jax.random.key(3), 2)))
+    np.testing.assert_array_equal(array, np.eye(2))
+
+
+def test_what_cannot_travel_is_said():
+    with pytest.raises(nlme.FitError, match="cannot be sent to another process"):
+        packed(threading.Lock())
+
+
+def test_a_module_that_is_not_there_is_said(monkeypatch):
+    parcel = packed(one_way.OneWay())
+    monkeypatch.delitem(__import__("sys").modules, "one_way")
+    monkeypatch.setattr("sys.path", [])
+    with pytest.raises(nlme.FitError, match="one_way.*must be importable there"):
+        unpacked(parcel)
