@@ -172,12 +172,11 @@ def _run(program: Program) -> None:
     structural = program.structural()
     outputs = [*structural, "Y", "F_FLAG"]
     aliases = _observed_at(program)
-    read = set() if program.des is None else set().union(*(ex.names_in(a.value) for a in program.des.assignments), set())
-    first = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases, also=read)
+    first = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases)
     codes, remembered = with_memories(codes, first, {*items.columns, *program.held})
     program.held = program.held | remembered
     program.main, program.error = codes[0], codes[1] if len(codes) > 1 else None
-    program.walked = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases, also=read)
+    program.walked = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases)
     for record, name in first.stale:
         if name not in ("Y", "F_FLAG") or items.observed[record]:
             line = next(a.line for a in reversed(last.assignments + program.main.assignments) if a.target == name)

@@ -156,16 +156,14 @@ def walk(
     outputs: Sequence[str],
     aliases: Sequence[Mapping[str, str]],
     strict: bool = False,
-    also: Iterable[str] = (),
 ) -> Walked:
     """Walk ``codes`` (in the order in which NONMEM runs them) over ``n`` records.
 
     ``row_value(name, record)`` is a data item's value, None for what is no data item; ``aliases`` are what names such as F stand
-    for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.  ``also`` are
-    variables that other code reads.
+    for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.
     """
     state, seen = _Walk(codes, row_value, strict), Walked()
-    needed = _needed(codes, [*outputs, *also])
+    needed = _needed(codes, outputs)
     same = _same_at_all_records(codes, lambda name: row_value(name, 0) is not None, bool(aliases))
     direct: dict[tuple[int, int], list[Value]] = {}
     memory: set[tuple[int, int]] = set()
