@@ -39,6 +39,7 @@ class Arriving(Structure):
     arrivals: tuple[tuple[str, Arrival], ...]
     times: Any
     amounts: Any
+    delays: Any = eqx.field(default=None, kw_only=True)
 
     def __init__(self, body: Structure, source: Structure, arrivals: dict[str, Arrival]):
         self.body, self.source, self.arrivals = body, source, tuple(arrivals.items())

@@ -7,8 +7,9 @@ it; the likelihood floors only see the answer.
 from __future__ import annotations
 
 import abc
+import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ class Structure(eqx.Module):
     rate: Any = eqx.field(default=None, kw_only=True)
     event_times: tuple = eqx.field(default=(), kw_only=True)
     algebraic: tuple[str, ...] = eqx.field(default=(), kw_only=True, static=True)
-    delays: dict[str, Any] = eqx.field(default_factory=dict, kw_only=True)
+    delays: ClassVar[Mapping[str, Any]] = types.MappingProxyType({})
 
     @property
     @abc.abstractmethod

@@ -39,6 +39,7 @@ class ODE(Structure):
     rhs: Callable = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     initial: Any = None
+    delays: dict[str, Any] = eqx.field(default=None, kw_only=True)
     history: Callable | None = eqx.field(static=True, default=None)
 
     def __init__(
