@@ -397,7 +397,8 @@ def _element_names(name: str, value: Any) -> Iterator[str]:
 
 
 def _flat(value):
-    return jnp.concatenate([jnp.reshape(leaf, (-1,)) for leaf in jax.tree.leaves(value)])
+    leaves = [jnp.reshape(leaf, (-1,)) for leaf in jax.tree.leaves(value)]
+    return jnp.concatenate(leaves) if leaves else jnp.zeros(0)  # an expression of terms of which none saturates has no halves
 
 
 def _unflat(vector, like):

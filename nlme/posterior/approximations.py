@@ -40,6 +40,7 @@ KINDS = ("nuts", "sgld", "laplace", "ensemble")
 CHAINS = {"nuts": 4, "sgld": 4, "laplace": 1, "ensemble": 20}
 _CLOSE = 1e-4  # expected further decrease of the objective at which a member's search ends
 _APART = 10.0  # of objectives, above which the worst member deserves a word: a density lower by a factor of 150
+_UNSETTLED = 0.1  # gain in log density
 _LONGEST = 600  # evaluations of a member
 
 
@@ -89,7 +90,14 @@ def laplace(density: Marginal, chains: int, draws: int, key) -> Drawn:
             f" Importance weights against the posterior have a Pareto k of {k:.2f}, above {UNRELIABLE}, and leave {100 * share:.2g} % of the "
             f"draws: the approximation is not the posterior. Trust bands of functions inside the region visited, no more."
         )
-    return Drawn(found, {"lp": found["log_density"]}, [words], np.asarray(density.place.x)[: found["u"].shape[-1]])
+    told = [words]
+    if density.distance() > _UNSETTLED:
+        told.insert(
+            0,
+            f"The search for the mode did not end there: a step would still gain {density.distance():.2g} of log density, and nothing that "
+            f"is normal around this point can be trusted. Begin at a fit (fit.model), or train the equations first (shooting=).",
+        )
+    return Drawn(found, {"lp": found["log_density"]}, told, np.asarray(density.place.x)[: found["u"].shape[-1]])
 
 
 def ensemble(

@@ -42,7 +42,7 @@ from nlme.marginal.joint import potential
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.marginal.subjects import one_subject
 from nlme.parameters.priors import Priors
-from nlme.posterior.metric import gauss_newton, joined, outer_products, rows_by_differences, spread_of
+from nlme.posterior.metric import descended, gauss_newton, joined, outer_products, rows_by_differences, spread_of
 from nlme.posterior.proposals import one_draw
 
 _MANY = 100  # coordinates, above which a mode is searched with limited memory
@@ -172,26 +172,39 @@ class Marginal:
         return at
 
     def mode(self) -> np.ndarray:
-        """The mode nearest to the model's own values, by BFGS."""
+        """The mode nearest to the model's own values: by BFGS, and where there are weights on from there by Levenberg-Marquardt steps,
+        for which their Gauss-Newton matrix is made."""
         from scipy.optimize import minimize
 
         first = np.concatenate([np.asarray(self._prior.unconstrained(self._model)), np.zeros(self._shared)])
         if len(first) > _MANY:
             options = {"gtol": 1e-3, "maxiter": 2000, "maxfun": 4000, "maxcor": 30}
-            return minimize(self._minus, first, jac=True, method="L-BFGS-B", options=options).x
-        return minimize(self._minus, first, jac=True, method="BFGS", options={"gtol": 1e-3, "maxiter": 200}).x
+            x = minimize(self._minus, first, jac=True, method="L-BFGS-B", options=options).x
+        else:
+            x = minimize(self._minus, first, jac=True, method="BFGS", options={"gtol": 1e-3, "maxiter": 200}).x
+        return descended(self._minus, self._hessian, x) if self.of_weights.any() else x
 
     def around(self, x: np.ndarray) -> Place:
         """Coordinates with their centre at ``x``."""
-        b = jnp.zeros((self._layout.n_subjects, self._layout.anatomy.inner))
-        motion = jnp.zeros((*b.shape, len(x)))
-        if b.size:
-            b, motion = jax.jit(self._modes)(jnp.asarray(x), b)
+        return Place(jnp.asarray(x), jnp.asarray(spread_of(self._hessian(x))), *self._moved(jnp.asarray(x)))
+
+    def distance(self) -> float:
+        """Gain in log density that a step from the centre of the coordinates to the mode still promises."""
+        return 0.5 * float(np.sum(np.square(np.asarray(self.place.spread).T @ self._minus(np.asarray(self.place.x))[1])))
+
+    def _hessian(self, x: np.ndarray) -> np.ndarray:
+        """(G, G), between weights the Gauss-Newton matrix."""
         weights = self.of_weights
-        hessian = rows_by_differences(self._minus, x, np.flatnonzero(~weights))
-        if weights.any():
-            hessian = joined(hessian, self._information_of_weights(jnp.asarray(x), b), weights)
-        return Place(jnp.asarray(x), jnp.asarray(spread_of(hessian)), b, motion)
+        rows = rows_by_differences(self._minus, x, np.flatnonzero(~weights))
+        return joined(rows, self._information_of_weights(jnp.asarray(x)), weights) if weights.any() else rows
+
+    @functools.cached_property
+    def _moved(self):
+        """x -> every subject's mode there (N, q), and its derivative (N, q, G)."""
+        starts = jnp.zeros((self._layout.n_subjects, self._layout.anatomy.inner))
+        if not starts.size:
+            return lambda x: (starts, jnp.zeros((*starts.shape, len(x))))
+        return jax.jit(lambda x: self._modes(x, starts))
 
     def conditional(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(mode, spread) of what is no weight given the weights of x: one step of Newton's method, and the Hessian's inverse root."""
@@ -202,22 +215,28 @@ class Marginal:
         centre[others] += step * min(1.0, 1.0 / max(float(np.max(np.abs(step), initial=0.0)), 1e-300))
         return centre, spread
 
-    def _information_of_weights(self, x, b) -> np.ndarray:
+    def _information_of_weights(self, x) -> np.ndarray:
         """(W, W) expected information of data and prior in the weights alone."""
         own = np.flatnonzero(self.of_weights)
-        anatomy, ode = self._layout.anatomy, self._method.ode
-        if anatomy.mixture:  # no linearisation of a sum of densities
-            _, slope, _, _ = jax.jit(self._each)(x, b, self._layout.arrays, self._sites())
-            found = outer_products(-0.5 * np.asarray(slope)[:, own])
-        else:
+        ones = jnp.zeros_like(x).at[own].set(1.0)  # priors of weights do not depend on each other
+        prior = -jax.jvp(jax.grad(self._log_prior), (x,), (ones,))[1][own]
+        return np.asarray(self._information(x, self._moved(x)[0])) + np.diag(np.maximum(np.asarray(prior), 0.0))
 
+    @functools.cached_property
+    def _information(self):
+        """(x, modes) -> what the data have of the weights (W, W)."""
+        own, anatomy, ode = np.flatnonzero(self.of_weights), self._layout.anatomy, self._method.ode
+
+        def by_scores(x, b):  # a sum of densities is not linearised
+            return outer_products(-0.5 * self._each(x, b, self._layout.arrays, self._sites())[1][:, own])
+
+        def linearised(x, b):
             def of_subject(data, b, site):
                 return gauss_newton(lambda w: self._told(x.at[own].set(w), data, site), anatomy, x[own], b, ode), ()
 
-            found = jax.jit(lambda b: jnp.sum(over_subjects(of_subject, self._layout.arrays, b, self._sites())[0], axis=0))(b)
-        ones = jnp.zeros_like(x).at[own].set(1.0)  # priors of weights do not depend on each other
-        prior = -jax.jvp(jax.grad(self._log_prior), (x,), (ones,))[1][own]
-        return np.asarray(found) + np.diag(np.maximum(np.asarray(prior), 0.0))
+            return jnp.sum(over_subjects(of_subject, self._layout.arrays, b, self._sites())[0], axis=0)
+
+        return jax.jit(by_scores if anatomy.mixture else linearised)
 
     def _modes(self, x, starts):
         """Every subject's mode at x (N, q), and its derivative (N, q, G)."""

@@ -29,6 +29,7 @@ from nlme.linalg import cholesky, solved
 
 _APART = 1e-3  # of central differences of the gradient
 _LEAST = 1e-2  # curvature in a direction of which neither data nor prior say anything
+_STEPS, _CLOSE, _HIGHEST = 100, 1e-4, 1e8  # of a descent: most of them, gain that is worth one more, damping at which it gives up
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the part between weights and others, that are tried
 
 
@@ -43,17 +44,17 @@ def gauss_newton(told: Callable, anatomy: Anatomy, w: Float[Array, " W"], b: Flo
 
     ``told(w)`` gives the model with these weights, and the subject's data.
     """
-    model, data = told(w)
-    eta = effects_from(anatomy, model, data.standard(b))
-    solution = expand(model, anatomy, eta, data.covariates, data.timeline, 1, ode)
 
     def values(w, b):
         model, data = told(w)
         eta = effects_from(anatomy, model, data.standard(b))
-        m = moments(model, anatomy, data, solution(model, eta))
+        # made in here: a solution by one pass back through the steps is differentiated in the model that it was made with
+        solution = expand(model, anatomy, eta, data.covariates, data.timeline, 1, ode)(model, eta)
+        m = moments(model, anatomy, data, solution)
         return (m.mean - m.transformed, jnp.log(m.variance), jnp.where(m.normal, 0.0, m.log_factor)), m.variance
 
     slopes, variance = jax.jacrev(values, (0, 1), has_aux=True)(w, b)
+    _, data = told(w)
     by_mean, by_variance, score = slopes
 
     def whitened(k):
@@ -89,6 +90,24 @@ def joined(rows: np.ndarray, information: np.ndarray, weights: np.ndarray) -> np
         if np.linalg.eigvalsh(found)[0] > 0.2 * least:
             break
     return found
+
+
+def descended(minus: Callable, hessian: Callable, x: np.ndarray) -> np.ndarray:
+    """From ``x`` to a minimum of ``minus`` (value and gradient) by Levenberg-Marquardt steps with ``hessian``; the best point found."""
+    value, slope = minus(x)
+    damping, curved = 1e-2, hessian(x)
+    for _ in range(_STEPS):
+        step = -np.linalg.solve(curved + damping * np.diag(np.abs(np.diagonal(curved)) + _LEAST), slope)
+        gain = -0.5 * slope @ step
+        if 0.0 <= gain < _CLOSE or damping > _HIGHEST:
+            break
+        there, uphill = minus(x + step) if gain > 0.0 else (np.inf, slope)
+        if there < value:
+            x, value, slope, damping = x + step, there, uphill, 0.2 * damping
+            curved = hessian(x)
+        else:
+            damping *= 8.0
+    return x
 
 
 def spread_of(hessian: np.ndarray) -> np.ndarray:

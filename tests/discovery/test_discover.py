@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 import nlme
 from nlme.discovery.terms import Expression, Term, polynomials, saturating
 from nlme.errors import ModelError
+from nlme.parameters.inventory import Inventory
 
 
 class Effect(nlme.Model):
@@ -72,6 +74,16 @@ def test_expressions_are_their_text_and_their_derivatives_are_right():
     assert own.text == "1.5 - 2 * a * b**2 + 3 * a**2 / (0.7**2 + a**2)"
     value = own(jnp.asarray(1.3), jnp.asarray(0.4))[0]
     assert float(value) == pytest.approx(eval(own.text, {"a": 1.3, "b": 0.4}))
+
+
+def test_an_expression_without_halves_stands_in_a_model():
+    """Of polynomials alone nothing saturates: the field of the halves is empty."""
+    own = Expression((jnp.asarray(1.5), jnp.asarray(-2.0)), (), (Term((0,)), Term((1,))), ("c",), ())
+    model = eqx.tree_at(lambda m: m.net, Effect(), own)
+    inventory = Inventory(model)
+    assert inventory.names[1:3] == ["net.coefficients[0]", "net.coefficients[1]"]
+    np.testing.assert_allclose(inventory.natural(inventory.at_natural(model, inventory.natural(model))), inventory.natural(model))
+    assert float(inventory.unconstrained(model)[1]) == 1.5
 
 
 def test_libraries():

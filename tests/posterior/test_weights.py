@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jax
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
@@ -13,11 +14,14 @@ from numpyro.diagnostics import effective_sample_size
 
 import nlme
 from nlme.errors import ModelError
+from nlme.language import solution
+from nlme.language.layout import lay_out
 from nlme.parameters.priors import Priors
 from nlme.posterior.convergence import messages_of
 from nlme.posterior.functions import Learned, worth
 from nlme.posterior.langevin import spread_inflation
-from nlme.posterior.metric import joined, spread_of
+from nlme.posterior.marginal import Marginal
+from nlme.posterior.metric import descended, joined, spread_of
 from nlme.posterior.sampler import Draws
 
 OMEGA, SD, SCALE = 0.3, 0.5, 1.5
@@ -102,6 +106,37 @@ def test_the_table_has_no_r_hat_of_draws_that_are_no_chain(normal):
     assert np.isnan(table.loc["e0", "r_hat"]) and "Laplace approximation" in repr(table)
 
 
+class Slope(Line):
+    """The same line as the rate of a state: y_ij = e0 + t_j (w x_i + bias) + eta_i + e_ij."""
+
+    def individual(self, eta, cov):
+        return dict(effect=self.e0 + eta.e0, x=cov.x)
+
+    def dynamics(self, ind):
+        return nlme.ODE(lambda t, a: {"grown": self.net(ind.x)[0] + 0.0 * a.grown}, ("grown",))
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.effect + state.grown, self.sd)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("passes", [14, -100], ids=["jets", "one pass back"])
+def test_curvature_of_weights_in_equations(monkeypatch, passes):
+    """The Hessian at the mode of a posterior that is normal, with the weights' part by Gauss-Newton, is its precision."""
+    monkeypatch.setattr(solution, "_PASSES", passes)
+    layout = lay_out(Slope(), people())
+    prior = Priors(layout.model, PRIORS, ("omega", "sd"))
+    density = Marginal(nlme.FOCEI(), prior, layout, layout.model, jax.random.key(0))
+    density.settle()
+    expected = np.diag([1 / 4.0, 1.0, 1.0])  # the weights in units of their prior
+    for s in people():
+        rows = np.stack([np.ones(3), SCALE * s.covariates["x"][0] * s.time, SCALE * s.time], axis=1)
+        expected += rows.T @ np.linalg.inv(OMEGA * np.ones((3, 3)) + SD**2 * np.eye(3)) @ rows
+    spread = np.asarray(density.place.spread)
+    np.testing.assert_allclose(np.linalg.inv(spread @ spread.T), expected, rtol=1e-3, atol=1e-2)
+    assert density.distance() < 1e-2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("subjects", [None, 4])
 def test_stochastic_gradients_lead_to_the_posterior(subjects):
@@ -168,6 +203,22 @@ def test_the_metric_stays_positive_definite():
     assert np.linalg.eigvalsh(spoiled)[0] > 0.1 and spoiled[1, 1] == 2.0
     root = spread_of(sound)
     np.testing.assert_allclose(root @ root.T, np.linalg.inv(sound), rtol=1e-10)
+
+
+def test_a_descent_ends_in_the_valley():
+    """Rosenbrock's function as least squares, from its usual start, with the Gauss-Newton matrix for the Hessian."""
+
+    def minus(x):
+        r, j = np.array([10.0 * (x[1] - x[0] ** 2), 1.0 - x[0]]), np.array([[-20.0 * x[0], 10.0], [-1.0, 0.0]])
+        return 0.5 * r @ r, j.T @ r
+
+    def hessian(x):
+        j = np.array([[-20.0 * x[0], 10.0], [-1.0, 0.0]])
+        return j.T @ j
+
+    x = descended(minus, hessian, np.array([-1.2, 1.0]))
+    np.testing.assert_allclose(x, 1.0, atol=0.05)
+    assert minus(x)[0] < 1e-3
 
 
 class Plain(nlme.Model):
