@@ -78,7 +78,6 @@ class Linear(LinearStructure):
         self.names, self.edges, self.driven = tuple(states), tuple(flows), tuple(drives)
         self.constants = (*flows.values(), *drives.values())
         self.lag, self.bioavailability, self.duration, self.rate = lag, bioavailability, duration, rate
-        self.delays = {}
 
     @property
     def states(self) -> tuple[str, ...]:
