@@ -188,7 +188,7 @@ def _declared(records: list[Record], advan: int, trans: int) -> Compartments:
 def flows_of(names: set[str], n: int) -> dict[str, tuple[int, int]]:
     """Of ADVAN5 and 7: name of a rate constant -> (from, to), to = 0 for out of the system."""
     found = {}
-    for name in names:
+    for name in sorted(names):
         match = re.fullmatch(r"K(\d)(\d)|K(\d+)T(\d+)", name)
         if match:
             come, go = int(match[1] or match[3]), int(match[2] or match[4])
