@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import sys
-import types
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +23,7 @@ from nlme.exchange.nonmem.results import NonmemResults, Step, read_nonmem_result
 from nlme.exchange.nonmem.source import Source, source_of
 from nlme.exchange.nonmem.symbols import Symbols, symbols_of
 from nlme.fitting.evaluated import Evaluated, evaluate
+from nlme.language.files import class_in
 from nlme.language.model import Model
 from nlme.marginal.base import Method
 from nlme.marginal.first_order import FO
@@ -252,14 +250,7 @@ def _constant_variance(written: Written) -> bool:
 
 def _instance(source: Source) -> Model:
     """An instance of the class that the text defines."""
-    name = f"nlme_imported_{hashlib.sha256(source.text.encode()).hexdigest()[:12]}"
-    module = types.ModuleType(name)
-    sys.modules[name] = module  # dataclasses look a class up by the name of its module
-    import linecache
-
-    linecache.cache[f"<{name}>"] = (len(source.text), None, source.text.splitlines(True), f"<{name}>")
-    exec(compile(source.text, f"<{name}>", "exec"), module.__dict__)
-    return module.__dict__[source.name]()
+    return class_in(source.text, source.name)()
 
 
 def _population(program: Program, symbols: Symbols, written: Written) -> Population:
