@@ -119,6 +119,7 @@ _HOMES = {
     "nlme.learning.curves": ("learned_curves",),
     "nlme.discovery.discover": ("discover",),
     "nlme.selection.scm": ("scm",),
+    "nlme.selection.structure_search": ("structure_search",),
     "nlme.search.minibatches": ("Minibatches",),
     "nlme.training.aids": ("MultipleShooting", "GrowingHorizon", "PredictionError"),
     "nlme.training.collocation": ("Collocation",),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import linecache
 import sys
 import traceback
+import types
 from pathlib import Path
 
 from nlme.errors import ModelError, NLMEError, name_error
@@ -45,6 +48,21 @@ def load_model(where: str | Path) -> type[Model]:
     if len(found) > 1:
         raise ModelError(f"{text} defines several models: {', '.join(found)}. Choose one, for example {text}:{next(iter(found))}")
     return next(iter(found.values()))
+
+
+def class_in(text: str, name: str) -> type[Model]:
+    """The model's class that a text of this library's own making defines."""
+    place = f"nlme_written_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if place not in sys.modules:
+        module = types.ModuleType(place)
+        linecache.cache[f"<{place}>"] = (len(text), None, text.splitlines(True), f"<{place}>")
+        sys.modules[place] = module  # dataclasses look a class up by the name of its module
+        try:
+            exec(compile(text, f"<{place}>", "exec"), module.__dict__)
+        except BaseException:
+            del sys.modules[place]
+            raise
+    return getattr(sys.modules[place], name)
 
 
 def _run(path: Path, text: str):

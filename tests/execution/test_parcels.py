@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 
@@ -15,6 +16,7 @@ import pytest
 import nlme
 from nlme.execution import parcels
 from nlme.execution.parcels import kept, packed, unpacked
+from nlme.language.files import class_in
 from nlme.language.relations import Relation, with_relations
 
 
@@ -109,6 +111,17 @@ def test_models_with_added_relations_travel(elsewhere):
     assert repr(found) == repr(model) and type(found).relations == type(model).relations
 
 
+def test_a_model_made_of_a_text_travels_with_its_methods(elsewhere, monkeypatch):
+    text = (
+        "import nlme\n\n\nclass Made(nlme.Model):\n    mu: nlme.Scalar = nlme.real(2.0)\n\n    def individual(self, eta, cov):\n"
+    )
+    kind = class_in(f"{text}        return dict(mu=self.mu)\n", "Made")
+    parcel = packed(kind())
+    monkeypatch.delitem(sys.modules, kind.__module__)
+    found = elsewhere(parcel)
+    assert type(found) is not kind and float(found.individual(None, None)["mu"]) == 2.0
+
+
 def test_keys_and_arrays_travel(elsewhere):
     keys, array = elsewhere(packed((jax.random.split(jax.random.key(3), 2), np.eye(2))))
     assert jnp.array_equal(jax.random.key_data(keys), jax.random.key_data(jax.random.split(jax.random.key(3), 2)))
@@ -122,7 +135,7 @@ def test_what_cannot_travel_is_said():
 
 def test_a_module_that_is_not_there_is_said(monkeypatch):
     parcel = packed(one_way.OneWay())
-    monkeypatch.delitem(__import__("sys").modules, "one_way")
+    monkeypatch.delitem(sys.modules, "one_way")
     monkeypatch.setattr("sys.path", [])
     with pytest.raises(nlme.FitError, match="one_way.*must be importable there"):
         unpacked(parcel)

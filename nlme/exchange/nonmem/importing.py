@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import sys
-import types
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +26,7 @@ from nlme.exchange.nonmem.symbols import Symbols, symbols_of
 from nlme.exchange.nonmem.tables import predictions_beside, predictions_that_differ
 from nlme.fitting.evaluated import Evaluated
 from nlme.fitting.evaluated import evaluate as nlme_evaluate
+from nlme.language.files import class_in
 from nlme.language.model import Model
 from nlme.marginal.base import Method
 from nlme.marginal.pooled import NaivePooled
@@ -246,14 +244,7 @@ def _not_of_this_run(program: Program, step: Step) -> str:
 
 def _instance(source: Source) -> Model:
     """An instance of the class that the text defines."""
-    name = f"nlme_imported_{hashlib.sha256(source.text.encode()).hexdigest()[:12]}"
-    module = types.ModuleType(name)
-    sys.modules[name] = module  # dataclasses look a class up by the name of its module
-    import linecache
-
-    linecache.cache[f"<{name}>"] = (len(source.text), None, source.text.splitlines(True), f"<{name}>")
-    exec(compile(source.text, f"<{name}>", "exec"), module.__dict__)
-    return module.__dict__[source.name]()
+    return class_in(source.text, source.name)()
 
 
 def _population(program: Program, symbols: Symbols, written: Written) -> Population:
