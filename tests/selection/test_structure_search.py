@@ -180,6 +180,7 @@ def test_it_ends_at_its_limit():
 # -- whole searches --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_search_among_three():
     population = people(10, times=(1.0, 4.0, 12.0, 24.0))[0]
     options = dict(
