@@ -57,7 +57,7 @@ def model_of(typical: dict[str, float], dynamics) -> nlme.Model:
             return dynamics(ind)
 
         def observe(self, ind, state, t):
-            return {"y": nlme.additive(sum(state.values()), self.sd)}
+            return {"y": nlme.additive(sum(jnp.sum(x) for x in state.values()), self.sd)}
 
     return Everything()
 

@@ -27,11 +27,12 @@ class DenseSystem:
     A state is a tuple of one jet.  Arrays may have a last axis over subjects.  See :class:`nlme.dynamics.system.System`.
     """
 
-    lookback = None
+    lookback, looped = None, True
 
     def __init__(self, columns: Columns, flow: Callable, inputs: tuple[Jet, ...], algebraic: tuple[bool, ...]):
         self.columns, self.flow, self.inputs, self.size = columns, flow, inputs, len(algebraic)
         self._batch = inputs[0].value.shape[1:]
+        self.begin = jnp.zeros(self._batch)  # of the interval
         self._differential = self._beside(~np.array(algebraic))
         self.slope = jax.jit(self._slope)  # traced once for all stages
 

@@ -8,10 +8,12 @@ may stand in any order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from nlme.jets.jet import Columns, Jet
 
 
 class Factors:
@@ -65,3 +67,51 @@ def _exchanged(upper: list[Array], lower: list[Array], larger) -> tuple[list[Arr
     """Two rows, exchanged where the lower one is ``larger``."""
     pairs = [(jnp.where(larger, b, a), jnp.where(larger, a, b)) for a, b in zip(upper, lower, strict=True)]
     return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+class Elimination:
+    """Solves W x = b for jets, W = M diagonal - df/dy with the jets of the ``rows`` of df/dy (``nlme.dynamics.rosenbrock``).
+
+    Algebraic equations come last, and exchange rows.  ``materialised`` computes arrays once and keeps them.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        rows: Sequence[Jet],
+        algebraic: tuple[bool, ...],
+        diagonal: Float[Array, ...],
+        materialised: Callable,
+    ):
+        self.columns, self.rows, self.materialised = columns, rows, materialised
+        self.order = sorted(range(len(rows)), key=lambda k: algebraic[k])
+        mass = [0.0 if is_algebraic else diagonal for is_algebraic in algebraic]
+        w = [[-rows[i].value[k] + (mass[i] if i == k else 0.0) for k in self.order] for i in self.order]
+        self.factors = Factors(w, first=len(rows) - sum(algebraic))
+
+    def __call__(self, right: tuple[Jet, ...]) -> tuple[Jet, ...]:
+        left, other = self.columns.left, self.columns.right
+        value = self.materialised(lambda: self._substitute([b.value for b in right]))
+        first = second = [None] * len(value)
+        if self.columns.directions:
+            moved_first = [b.first + _product(row.first, value) for b, row in zip(right, self.rows, strict=True)]
+            first = self.materialised(lambda: self._substitute(moved_first))
+        if self.columns.pairs:
+            moved = []
+            for b, row in zip(right, self.rows, strict=True):
+                crossed = _product(row.first[left], [x[other] for x in first]) + _product(
+                    row.first[other], [x[left] for x in first]
+                )
+                moved.append(b.second + _product(row.second, value) + crossed)
+            second = self._substitute(moved)
+        return tuple(Jet(*parts) for parts in zip(value, first, second, strict=True))
+
+    def _substitute(self, right: list[Array]) -> list[Array]:
+        """W^-1 of a list with one array per state."""
+        found = self.factors.solve([right[k] for k in self.order])
+        return [found[self.order.index(k)] for k in range(len(right))]
+
+
+def _product(row: Float[Array, "D k ..."], vector: list[Array]) -> Float[Array, "D ..."]:
+    """sum_k row_k vector_k, over the elements of the vector."""
+    return sum(row[:, k] * x for k, x in enumerate(vector))

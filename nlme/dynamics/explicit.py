@@ -132,7 +132,7 @@ class Explicit:
         return self.tableau.order
 
     def begin(self, system: System, state: State) -> State:
-        return system.slope(jnp.zeros_like(state[0].value), state)
+        return system.slope(system.begin, state)
 
     def step(self, system: System, u, state: State, slope: State, h) -> Trial:
         """One step of size ``h`` from (u, state)."""
@@ -144,8 +144,7 @@ class Explicit:
         errors = [weighted(self.tableau.error, slopes, h)]
         if self.tableau.coarse:
             errors.append(weighted(self.tableau.coarse, slopes, h))
-        turned = _distance(slopes[-1], slopes[-2])
-        moved = _distance(new, before)
+        turned, moved = (_distance(a, b, u.ndim) for a, b in ((slopes[-1], slopes[-2]), (new, before)))
         return Trial(new, slopes[-1], tuple(errors), h * jnp.sqrt(turned / jnp.maximum(moved, 1e-300)))
 
 
@@ -160,6 +159,7 @@ def weighted(weights, terms: list[State], scale, start: State | None = None) -> 
     return total if start is None else jax.tree.map(jnp.add, start, total)
 
 
-def _distance(a: State, b: State) -> Float[Array, ""]:
-    """Square of the distance of the values of two states."""
-    return sum(jnp.square(x.value - y.value) for x, y in zip(a, b, strict=True))
+def _distance(a: State, b: State, ndim: int) -> Float[Array, ...]:
+    """Square of the distance of the values of two states, with ``ndim`` axes over subjects."""
+    squares = [jnp.square(x.value - y.value) for x, y in zip(a, b, strict=True)]
+    return sum(jnp.sum(x, axis=tuple(range(x.ndim - ndim))) for x in squares)

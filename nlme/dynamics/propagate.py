@@ -37,6 +37,8 @@ from nlme.jets.sparse import Occupied, Sparse, elements, whole
 from nlme.structure.arrivals import Arriving, refuse_steady_state
 from nlme.structure.base import LinearStructure, Structure
 
+_WRITTEN_OUT = 12  # states; elimination operation by operation takes ever longer to compile beyond
+
 
 def propagate(
     structure_at: StructureAt,
@@ -179,7 +181,9 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     tolerances = for_algebraic(tolerances) if any(algebraic) else tolerances
     every = Occupied.all_of(columns)
     # what the equations are told of doses on their way moves with everything
-    sparse = occupied is not None and not (arriving or linear or timeline.delays)
+    stiff = tolerances.solver in ("stiff", "auto") and not timeline.delays
+    dense = not linear and (probe.wide or (stiff and size > _WRITTEN_OUT))
+    sparse = occupied is not None and not (arriving or linear or timeline.delays or dense)
     sparse = sparse and tolerances.solver in (None, "explicit", "explicit8")
     vector = elements(packed, columns, occupied if sparse else None)
 
@@ -219,7 +223,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
         on_their_way = [whole(x, columns)[timeline.doses] for x in (time, amount)] if arriving else []
         inputs = jnp.concatenate([packed, *on_their_way])
         transition = Stepping(
-            _equations(structure_at, timeline, packed.shape[0], arriving, size),
+            _equations(structure_at, timeline, packed.shape[0], arriving, size, dense),
             columns.unpack(inputs),
             columns,
             sets or Sets.everything(columns, len(inputs), size),
@@ -227,6 +231,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
             infused=timeline.infusions,
             moving=moving,
             algebraic=algebraic,
+            dense=dense,
             delays=jnp.stack([jnp.asarray(x, float) for x in probe.delays.values()]) if probe.delays else None,
             doses=timeline.doses.shape[0] if arriving else 0,
         )
@@ -261,6 +266,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     start = tuple(x.into(kept).jet() for x, kept in zip(start, transition.kept, strict=True))
     first = columns.unpack(columns.constant(timeline.start))
     jumps = timeline.rows > 1 or timeline.event_times > 0
+    receives = tuple(takes or k not in timeline.dosed for k, takes in enumerate(receives))
     through_events = _Loop(columns, amount.occupied, receives, timeline.switches, jumps)
     arguments = (transition, events, under_way, start, first if moving or linear else Jet(first.value, None, None), status)
     if linear or reversible:
@@ -270,7 +276,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
     return Course(states, transition.kept, events.time.value, ended, place, status)
 
 
-def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriving: bool, size: int) -> OfSubject:
+def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriving: bool, size: int, dense: bool) -> OfSubject:
     """The slopes of the states, see :class:`nlme.dynamics.transition.Stepping`."""
     on_their_way = timeline.doses[: timeline.doses.shape[0] if arriving else 0]
 
@@ -284,13 +290,16 @@ def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriv
             structure = structure.receiving(times - ahead, dosed, timeline.compartment[on_their_way], given)
         looked = zip(structure.delays.values(), rows, strict=True) if rows else ()
         past = tuple(_looked_up(structure, t, delay, row, ahead) for delay, row in looked)
+        if dense:
+            return structure.flow_vector(t - ahead, amounts)
         slopes = structure.flow(t - ahead, amounts, past) if rows else structure.flow(t - ahead, amounts)
         return tuple(jnp.asarray(slope, float) for slope in slopes)
 
     number, count = jnp.zeros(()), len(on_their_way)
     rows = (Rows(jnp.zeros((6, size)), jnp.zeros(2), jnp.zeros((), bool)),) * timeline.delays
     inputs_ = jnp.zeros(inputs + 2 * count)
-    return OfSubject(equations, number, (number,) * size, inputs_, jnp.zeros((), int), jnp.zeros(count, bool), number, rows)
+    amounts = jnp.zeros(size) if dense else (number,) * size
+    return OfSubject(equations, number, amounts, inputs_, jnp.zeros((), int), jnp.zeros(count, bool), number, rows)
 
 
 def _looked_up(structure: Structure, t, delay, row: Rows, ahead) -> tuple:
@@ -321,15 +330,16 @@ class _Loop:
             if under_way is not None:
                 given = (under_way.place < e) & (under_way.epoch == epoch)
             going = status == SOLVED
+            begun = none
             if transition.constrained:
                 begins, ends = (Moment(inside(before.value, here.time.value, u), here.row, given, here.ahead) for u in (0.0, 1.0))
                 if self.jumps:
                     was = Moment(before.value, row, given, here.ahead)
-                    state, found = transition.settled(state, state, before, was, begins, going, reversible=reversible)
-                    status = jnp.maximum(status, found)
-            arguments = (state, rates, before, here.time, here.row, pace, off, status == SOLVED, given, here.ahead)
+                    state, begun = transition.settled(state, state, before, was, begins, going, reversible=reversible)
+                    going = going & (begun == SOLVED)
+            arguments = (state, rates, before, here.time, here.row, pace, off, going, given, here.ahead)
             state, pace, ended = transition(*arguments, reversible=reversible)
-            ended = jnp.broadcast_to(jnp.asarray(ended), batch)
+            ended = jnp.maximum(begun, jnp.asarray(ended))
             undosed = state
             kind = here.kind
             if here.reset is not None:

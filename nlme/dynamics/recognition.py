@@ -59,9 +59,9 @@ def flows_of(structure: Structure) -> dict[tuple[int, int], Element] | None:
     """
     if not isinstance(structure, ODE) or structure.initial or structure.event_times:
         return None
-    if structure.algebraic or structure.delays:
+    size = len(structure.states)
+    if structure.algebraic or structure.delays or structure.wide or size > _LARGEST:
         return None
-    size = len(structure.names)
     number = jax.ShapeDtypeStruct((), float)
     program = jax.make_jaxpr(structure.flow)(number, (number,) * size)
     slopes = _Reading().through(program, [_OTHER, *({k: {(): 1.0}} for k in range(size))])

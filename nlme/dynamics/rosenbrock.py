@@ -18,16 +18,13 @@ equations at the end of a step as well as at its last stage.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
 
-from nlme.dynamics.elimination import Factors
 from nlme.dynamics.explicit import Trial, weighted
 from nlme.dynamics.system import State, System
-from nlme.jets.jet import Jet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +95,9 @@ class Rosenbrock:
     def step(self, system: System, u, state: State, memory, h) -> Trial:
         """One step of size ``h`` from (u, state)."""
         scheme = self.scheme
-        rows = system.linearised(u, state)
-        drift = tuple(row.at((-1,)) for row in rows)
-        solve = _Solve(system, u, rows, 1.0 / (h * scheme.gamma))
+        drift, solve = system.implicit(u, state, 1.0 / (h * scheme.gamma))
+        if system.looped:
+            return self._stage_by_stage(system, u, state, h, drift, solve)
         increments: list[State] = []
         for node, moving, row, carried in zip(scheme.nodes, scheme.moving, scheme.stages, scheme.carried, strict=True):
             at = weighted(row, increments, 1.0, state) if row else state
@@ -117,41 +114,24 @@ class Rosenbrock:
         new = jax.tree.map(jnp.add, at, increments[-1])
         return Trial(new, (), (increments[-1],), jnp.zeros(()))
 
+    def _stage_by_stage(self, system, u, state: State, h, drift: State, solve) -> Trial:
+        """The same as a loop over the stages: one stage is compiled."""
+        scheme, count = self.scheme, len(self.scheme.nodes)
+        stages, carried = (
+            np.array([(*row, *[0.0] * (count - len(row))) for row in rows]) for rows in (scheme.stages, scheme.carried)
+        )
 
-class _Solve:
-    """Solves with W and all its columns.  Algebraic equations come last, and exchange rows."""
+        def stage(increments, row):
+            k, node, moving, weights, carries = row
+            at = jax.tree.map(lambda y, terms: y + jnp.tensordot(weights, terms, 1), state, increments)
+            right = system.slope(u + node * h, at)
+            moved = jax.tree.map(lambda b, terms: b + jnp.tensordot(carries, terms, 1) / h, right, increments)
+            right = system.where_differential(moved, right)
+            found = solve(jax.tree.map(lambda b, d: b + moving * h * d, right, drift))
+            return jax.tree.map(lambda terms, x: terms.at[k].set(x), increments, found), jax.tree.map(jnp.add, at, found)
 
-    def __init__(self, system: System, u, rows: tuple[Jet, ...], diagonal: Float[Array, ""]):
-        self.columns, self.rows = system.columns, rows
-        self.materialised = functools.partial(system.materialised, u)
-        self.order = sorted(range(len(rows)), key=lambda k: system.algebraic[k])
-        mass = [0.0 if algebraic else diagonal for algebraic in system.algebraic]
-        w = [[-rows[i].value[k] + (mass[i] if i == k else 0.0) for k in self.order] for i in self.order]
-        self.factors = Factors(w, first=len(rows) - sum(system.algebraic))
-
-    def __call__(self, right: State) -> State:
-        left, other = self.columns.left, self.columns.right
-        value = self.materialised(lambda: self._substitute([b.value for b in right]))
-        first = second = [None] * len(value)
-        if self.columns.directions:
-            moved_first = [b.first + _product(row.first, value) for b, row in zip(right, self.rows, strict=True)]
-            first = self.materialised(lambda: self._substitute(moved_first))
-        if self.columns.pairs:
-            moved = []
-            for b, row in zip(right, self.rows, strict=True):
-                crossed = _product(row.first[left], [x[other] for x in first]) + _product(
-                    row.first[other], [x[left] for x in first]
-                )
-                moved.append(b.second + _product(row.second, value) + crossed)
-            second = self._substitute(moved)
-        return tuple(Jet(*parts) for parts in zip(value, first, second, strict=True))
-
-    def _substitute(self, right: list[Array]) -> list[Array]:
-        """W^-1 of a list with one array per state."""
-        found = self.factors.solve([right[k] for k in self.order])
-        return [found[self.order.index(k)] for k in range(len(right))]
-
-
-def _product(row: Float[Array, "D k ..."], vector: list[Array]) -> Float[Array, "D ..."]:
-    """sum_k row_k vector_k, over the elements of the vector."""
-    return sum(row[:, k] * x for k, x in enumerate(vector))
+        none = jax.tree.map(lambda x: jnp.zeros((count, *x.shape)), state)
+        rows = (np.arange(count), np.array(scheme.nodes), np.array(scheme.moving), stages, carried)
+        increments, ends = jax.lax.scan(stage, none, rows)
+        new, last = (jax.tree.map(lambda x: x[-1], of) for of in (ends, increments))
+        return Trial(new, (), (last,), jnp.zeros(()))

@@ -212,7 +212,9 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk, going)
         system, closing = system.remembering(walk.past), closing & (rest <= system.lookback.limit)
         h = jnp.minimum(h, system.lookback.limit)
     new, memory, errors, stiffness = method.step(system, walk.u, walk.state, walk.memory, h)
-    error = jax.lax.stop_gradient(_log_error(errors, walk.state, new, tolerances, system.columns.count))
+    error = jax.lax.stop_gradient(
+        _log_error(errors, walk.state, new, tolerances, system.columns.count * system.size, walk.u.ndim)
+    )
     finite = jnp.isfinite(error)
     error = jnp.where(finite, error, 18.0)
     accept = error <= 0.0
@@ -254,10 +256,12 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk, going)
     )
 
 
-def _log_error(errors: tuple[State, ...], old: State, new: State, tolerances: Tolerances, width: int) -> Float[Array, ""]:
+def _log_error(
+    errors: tuple[State, ...], old: State, new: State, tolerances: Tolerances, width: int, ndim: int
+) -> Float[Array, ...]:
     """log E, the root mean square over all columns of error / (absolute + relative * size), kept within -18 and 18.
 
-    Columns that a state has not got have no error; ``width`` is how many there could be.  The size of a derivative column is at
+    Columns that a state has not got have no error; ``width`` is how many there could be in all.  ``ndim``: axes over subjects.  The size of a derivative column is at
     least that of its state.  With two estimates e, c: E = e^2 / sqrt(e^2 + 0.01 c^2) (Hairer, Norsett & Wanner, Solving ODEs I,
     II.10).
     """
@@ -270,8 +274,8 @@ def _log_error(errors: tuple[State, ...], old: State, new: State, tolerances: To
                 if part is not None:
                     size = jnp.maximum(jnp.maximum(jnp.abs(x), jnp.abs(y)), value)
                     ratio = jnp.square(part / (tolerances.absolute + tolerances.relative * size))
-                    total = total + jnp.sum(ratio, axis=tuple(range(part.ndim - value.ndim)))
-        return total / (width * len(error))
+                    total = total + jnp.sum(ratio, axis=tuple(range(part.ndim - ndim)))
+        return total / width
 
     mean = square(errors[0])
     if len(errors) > 1:

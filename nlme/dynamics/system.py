@@ -8,6 +8,7 @@ are zero whatever the parameters (the depot knows nothing of the clearance) are 
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from nlme.dynamics.elimination import Elimination
 from nlme.jets.chain import Chain, joined
 from nlme.jets.jet import Columns, Jet
 from nlme.jets.sparse import Occupied, Sparse
@@ -47,6 +49,8 @@ class System:
         uses them, and those of the stage before in these, and so on
     """
 
+    looped = False  # whether the stages of a step are to be a loop
+
     def __init__(
         self,
         columns: Columns,
@@ -61,7 +65,7 @@ class System:
         self.lookback, self.past = lookback, None
         self.columns, self.flow, self.inputs, self.moved, self.kept = columns, flow, inputs, moved, kept
         self.algebraic = algebraic or (False,) * len(kept)
-        self._materialise = materialise
+        self.size, self._materialise = len(kept), materialise
         everything = Occupied.all_of(columns)
         self._elements = [
             Sparse(*jet, everything).element(k, of_element)
@@ -69,6 +73,7 @@ class System:
             for k, of_element in enumerate(occupied)
         ]
         self._batch = inputs[0].value.shape[1:]
+        self.begin = jnp.zeros(self._batch)  # of the interval
         number = jax.ShapeDtypeStruct(self._batch, float)
         self._numbers = [number] * (1 + len(kept))
         self._chain = Chain(columns, self._flow, [*self._numbers, *self._looked_at()], self._elements)
@@ -161,6 +166,12 @@ class System:
         every = Occupied.all_of(self.columns)
         looked = self._rows(u.value)
         return self.materialised(u.value, lambda: tuple(row.into(every).jet() for row in chain(u, *states, *looked)))
+
+    def implicit(self, u, y: State, diagonal: Float[Array, ""]) -> tuple[State, Callable[[State], State]]:
+        """Jets of df/du at (u, y), and the solution of (M diagonal - df/dy) x = b for jets b."""
+        rows = self.linearised(u, y)
+        materialised = functools.partial(self.materialised, u)
+        return tuple(row.at((-1,)) for row in rows), Elimination(self.columns, rows, self.algebraic, diagonal, materialised)
 
     def turned(self, u: Float[Array, ""], y: State, slope: State) -> State:
         """Jets of the second derivatives d2y/du2 at (u, y), where the slope is ``slope``."""

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.dynamics.batching import OfSubject, batch_last
 from nlme.dynamics.consistency import follow, with_derivatives
 from nlme.dynamics.delays import Lookback
+from nlme.dynamics.dense import DenseSystem
 from nlme.dynamics.dosing import StructureAt
 from nlme.dynamics.solvers import SOLVED, Pace, Tolerances, integrate
 from nlme.dynamics.system import State, System, occupied_states
@@ -84,7 +86,8 @@ class Stepping(eqx.Module):
     """Moves the states of any structure by the solver.
 
     ``equations(t, amounts, z, row, given, ahead, rows)`` are the slopes, ``given`` telling which doses are on their way (structures with
-    arrivals), ``ahead`` how far ``t`` is ahead of the time of the data, ``rows`` what the ``delays`` look back at.  Intervals of length zero leave the states as they are.
+    arrivals), ``ahead`` how far ``t`` is ahead of the time of the data, ``rows`` what the ``delays`` look back at; where ``dense``, with
+    the states as one vector.  Intervals of length zero leave the states as they are.
     """
 
     equations: OfSubject
@@ -96,6 +99,7 @@ class Stepping(eqx.Module):
     infused: bool = eqx.field(static=True)
     moving: bool = eqx.field(static=True)
     algebraic: tuple[bool, ...] = eqx.field(static=True)
+    dense: bool = eqx.field(static=True)
     delays: Float[Array, "M ..."]
 
     linear = False
@@ -111,9 +115,11 @@ class Stepping(eqx.Module):
         infused: bool,
         moving: bool,
         algebraic: tuple[bool, ...] = (),
+        dense: bool = False,
         delays: Float[Array, " M"] | None = None,
         doses: int = 0,
     ):
+        self.dense = dense  # the equations take the states as one vector, and return one
         self.delays = jnp.zeros(0) if delays is None else delays
         self.equations, self.inputs, self.columns, self.sets, self.tolerances = equations, inputs, columns, sets, tolerances
         self.infused, self.moving, self.algebraic = infused, moving, algebraic or (False,) * len(sets.entering)
@@ -141,7 +147,13 @@ class Stepping(eqx.Module):
             rates = others.pop(0) if self.infused else None
             t0, t1 = others.pop(0) if self.moving else (begin, end)
             rows = others.pop(0) if others else ()
-            slopes = self.equations(_inside(begin, end, u, t0, t1), tuple(amounts), z, jnp.asarray(row, int), given, ahead, rows)
+            t = _inside(begin, end, u, t0, t1)
+            slopes = self.equations(t, self._taken(amounts), z, jnp.asarray(row, int), given, ahead, rows)
+            if self.dense:
+                fixed = np.array(self.algebraic).reshape(-1, *(1,) * jnp.ndim(t))
+                moved = slopes if rates is None else slopes + rates
+                moved = (t1 - t0) * (moved if off is None else jnp.where(off, 0.0, moved))
+                return jnp.where(fixed, slopes, moved) if self.constrained else moved
 
             def per_length(k, slope):
                 if self.algebraic[k]:
@@ -152,6 +164,12 @@ class Stepping(eqx.Module):
             return tuple(per_length(k, slope) for k, slope in enumerate(slopes))
 
         return flow
+
+    def _taken(self, amounts):
+        """The states as the equations take them."""
+        if not self.dense:
+            return tuple(amounts)
+        return amounts if hasattr(amounts, "ndim") else jnp.stack(amounts)
 
     def __call__(
         self,
@@ -181,7 +199,11 @@ class Stepping(eqx.Module):
         flow = self._flow(begin.value, end.value, row, off, given, ahead)
         several = self.equations.several
         lookback = Lookback(self.columns, begin, end, self.delays) if len(self.delays) else None
-        system = System(self.columns, flow, inputs, self._moved(), self.kept, self.algebraic, several, lookback)
+        if self.dense:
+            system = DenseSystem(self.columns, flow, inputs, self.algebraic)
+            state = (Jet.of_elements(state),)
+        else:
+            system = System(self.columns, flow, inputs, self._moved(), self.kept, self.algebraic, several, lookback)
         relative = pace._replace(step=pace.step / safe)
         moved, relative, status = integrate(system, state, relative, active, self.tolerances, reversible)
         if self.moving and self.columns.directions:
@@ -191,6 +213,8 @@ class Stepping(eqx.Module):
             half = jax.tree.map(lambda y, slope: y + 0.5 * slope, state, system.slope(0.0, state))
             tie = jax.tree.map(lambda y, slope: y + slope, state, system.slope(0.5, half))
             moved = jax.tree.map(lambda new, still: jnp.where(active, new, still), moved, tie)
+        if self.dense:
+            moved = tuple(moved[0].at((k,)) for k in range(self.size))
         step = jnp.where(active, relative.step * safe, pace.step)
         return moved, relative._replace(step=step), status
 
@@ -226,7 +250,7 @@ class Stepping(eqx.Module):
             at = jax.lax.stop_gradient(at)
 
             def of(amounts):
-                found = equations(at.time, tuple(amounts), z, at.row, at.given, at.ahead, ())
+                found = equations(at.time, self._taken(amounts), z, at.row, at.given, at.ahead, ())
                 return [g for g, algebraic in zip(found, self.algebraic, strict=True) if algebraic]
 
             return of
@@ -244,7 +268,7 @@ class Stepping(eqx.Module):
         )
 
         def flow(u, amounts, z, *t):
-            slopes = self.equations(t[0][0] if t else now.time, tuple(amounts), z, now.row, now.given, now.ahead, ())
+            slopes = self.equations(t[0][0] if t else now.time, self._taken(amounts), z, now.row, now.given, now.ahead, ())
             return tuple(x if algebraic else jnp.zeros_like(x) for x, algebraic in zip(slopes, self.algebraic, strict=True))
 
         inputs = (self.inputs, *[Jet.of_elements([time])] * self.moving)
@@ -287,7 +311,7 @@ class Stepping(eqx.Module):
     def along(self, columns: Columns, inputs: Jet) -> Stepping:
         """The same with other directions of the jets."""
         sets = Sets.everything(columns, inputs.value.shape[0], self.size)
-        flags = dict(infused=self.infused, moving=self.moving, algebraic=self.algebraic)
+        flags = dict(infused=self.infused, moving=self.moving, algebraic=self.algebraic, dense=self.dense)
         return Stepping(self.equations, inputs, columns, sets, self.tolerances, **flags)
 
 

@@ -22,7 +22,7 @@ from nlme.language.told import Told, comparisons_refused, covariate_holds, told
 from nlme.observation.base import Law, Observation
 from nlme.parameters.covariance import Covariance, joined
 from nlme.parameters.mixture import Mixture
-from nlme.structure.base import DOSE_RULES, LinearStructure, Structure
+from nlme.structure.base import DOSE_RULES, LinearStructure, Structure, by_name
 from nlme.typing import Named
 
 OCCASION, MEMBER = "(occasion)", "(subpopulation)"  # their columns among the covariates; no covariate can have these names
@@ -291,7 +291,7 @@ def observation_row(
     with in_method(type(model).__name__, "observe"):
         out = _without_member(model).observe(
             Named(ind, "individual parameter", "individual()"),
-            Named({s: state[k] for k, s in enumerate(names)}, "state", "The structure"),
+            Named(by_name(names, state), "state", "The structure"),
             t,
         )
     if not isinstance(out, dict) or not out:

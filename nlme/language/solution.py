@@ -26,7 +26,7 @@ from nlme.data.population import Subject
 from nlme.dynamics.dosing import DOMAINS, used_rules
 from nlme.dynamics.events import Timeline
 from nlme.dynamics.propagate import propagate, trace
-from nlme.dynamics.solvers import DOSE_RULE, NO_STEADY_STATE, SENTENCES, SOLVED, Tolerances
+from nlme.dynamics.solvers import SENTENCES, SOLVED, Tolerances
 from nlme.jets.chain import joined, through
 from nlme.jets.jet import Columns, Jet, Polynomial
 from nlme.jets.sparse import Occupied, elements, whole
@@ -325,9 +325,10 @@ def failure(
     course = jax.tree.map(np.asarray, run(inputs))
     if course.status == SOLVED:
         return ""
-    if course.status in (NO_STEADY_STATE, DOSE_RULE):
+    failed = np.flatnonzero(course.ended)
+    if not len(failed):  # there was nothing to go through
         return SENTENCES[int(course.status)]
-    e = int(np.flatnonzero(course.ended)[0])
+    e = int(failed[0])
     begin = float(data.timeline.start) if e == 0 else course.time[e - 1]
     before = course.states[e - 1] if e else np.zeros(len(anatomy.states))
     listed = ", ".join(f"{name} {value:.4g}" for name, value in zip(anatomy.states, before, strict=True))

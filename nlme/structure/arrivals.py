@@ -59,6 +59,10 @@ class Arriving(Structure):
     def start(self) -> tuple:
         return self.body.start()
 
+    @property
+    def wide(self) -> bool:
+        return self.body.wide
+
     def before(self, t) -> tuple:
         return self.body.before(t)
 

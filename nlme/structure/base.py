@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import abc
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 
 from nlme.errors import ModelError, name_error
+from nlme.typing import Vector
 
 DOSE_RULES = ("lag", "bioavailability", "duration", "rate")
 
@@ -36,6 +37,12 @@ class Structure(eqx.Module):
     event_times: tuple = eqx.field(default=(), kw_only=True)
     algebraic: tuple[str, ...] = eqx.field(default=(), kw_only=True, static=True)
     delays: ClassVar[Mapping[str, Any]] = types.MappingProxyType({})
+
+    wide = False  # whether the states are to be solved for as one vector
+
+    def flow_vector(self, t, amounts: Vector) -> Vector:
+        """Rates of change of the states at time ``t``, of structures that have them, side by side."""
+        return jnp.stack([jnp.asarray(rate, dtype=jnp.float64) for rate in self.flow(t, tuple(amounts))])
 
     @property
     @abc.abstractmethod
@@ -68,6 +75,15 @@ class Structure(eqx.Module):
         """(number of states,) values of a dose rule, ``default`` where there is none."""
         rule = self.rule(which)
         return jnp.stack([jnp.asarray(rule.get(s, default), dtype=jnp.float64) for s in self.states])
+
+
+def by_name(names: Sequence[str], values: Sequence) -> dict[str, Any]:
+    """The values by their names, those of ``u[0], u[1], ..`` as one vector ``u``."""
+    found: dict[str, list] = {}
+    for name, value in zip(names, values, strict=True):
+        found.setdefault(name.partition("[")[0] if name.endswith("]") else name, []).append(value)
+    whole = {name for name in names if not name.endswith("]")}
+    return {name: parts[0] if name in whole else jnp.stack(parts) for name, parts in found.items()}
 
 
 class LinearStructure(Structure):

@@ -8,10 +8,11 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
 from nlme.errors import ModelError, name_error
-from nlme.structure.base import DOSE_RULES, Structure
-from nlme.typing import Named
+from nlme.structure.base import DOSE_RULES, Structure, by_name
+from nlme.typing import Named, Vector
 
 
 class ODE(Structure):
@@ -21,7 +22,9 @@ class ODE(Structure):
     ----------
     rhs : ``rhs(t, a)`` gets the time and the states as named scalars (``a.depot``) and returns a dict with the rate of change of
         every state; for an algebraic one, with what has to be zero.  Infusions are added by the library.
-    states : names of the states, in the order of the data's compartment numbers
+    states : names of the states, in the order of the data's compartment numbers; or a dict from names to lengths, such as
+        ``{"depot": 1, "u": 64}``, of which those above 1 are vectors (``a.u`` is an array (64,), and ``rhs`` returns one).  Their
+        elements are compartments ``u[0]``, ``u[1]``, ...  All states are then solved as one vector, with dense linear algebra
     initial : dict with the initial value of the states that do not start at 0; of algebraic states where the search for their
         initial value begins
     algebraic : names of states that are not integrated but solved for, such as ``("free",)`` where ``rhs`` returns
@@ -41,6 +44,7 @@ class ODE(Structure):
     initial: Any = None
     delays: dict[str, Any] = eqx.field(default=None, kw_only=True)
     history: Callable | None = eqx.field(static=True, default=None)
+    lengths: tuple[int, ...] = eqx.field(static=True, default=())
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class ODE(Structure):
         delays=None,
         history=None,
     ):
+        lengths = _lengths(states) if isinstance(states, Mapping) else (1,) * len(states)
         if isinstance(states, str) or not all(isinstance(s, str) for s in states):
             raise ModelError(f"nlme.ODE: states is a tuple of names such as ('depot', 'central'); got {states!r}.")
         if len(set(states)) != len(states):
@@ -66,7 +71,7 @@ class ODE(Structure):
         for name in initial or {}:
             if name not in states:
                 raise ModelError("nlme.ODE, initial: " + name_error("state", name, states, "The ODE"))
-        self.rhs, self.names, self.initial = rhs, tuple(states), initial
+        self.rhs, self.names, self.initial, self.lengths = rhs, tuple(states), initial, lengths
         if not isinstance(event_times, (tuple, list)):
             raise ModelError(
                 f"nlme.ODE: event_times is a tuple of times such as (ind.switch,); got {type(event_times).__name__}."
@@ -77,6 +82,8 @@ class ODE(Structure):
         self.algebraic = _algebraic(algebraic, self.names)
         if self.algebraic and self.delays:
             raise ModelError("nlme.ODE: algebraic equations and delays are not solved together; solve the equation by a formula.")
+        if self.wide and (self.algebraic or self.delays):
+            raise ModelError("nlme.ODE: states that are vectors are solved neither with algebraic equations nor with delays.")
         for which in DOSE_RULES if self.algebraic else ():
             for name in self.rule(which):
                 if name in self.algebraic:
@@ -87,11 +94,21 @@ class ODE(Structure):
 
     @property
     def states(self) -> tuple[str, ...]:
-        return self.names
+        lengths = zip(self.names, self.lengths, strict=True)
+        return tuple(s for name, n in lengths for s in ([name] if n == 1 else [f"{name}[{k}]" for k in range(n)]))
+
+    @property
+    def wide(self) -> bool:
+        return max(self.lengths) > 1
 
     def start(self) -> tuple:
-        initial = self.initial or {}
-        return tuple(jnp.asarray(initial.get(s, 0.0), dtype=jnp.float64) for s in self.names)
+        found = []
+        for name, n in zip(self.names, self.lengths, strict=True):
+            value = jnp.asarray((self.initial or {}).get(name, 0.0), dtype=jnp.float64)
+            if n > 1 and value.shape not in ((), (n,)):
+                raise ModelError(f"nlme.ODE, initial: {name!r} is a vector of {n}; got an array of shape {value.shape}.")
+            found += [value] if n == 1 else list(jnp.broadcast_to(value, (n,)))
+        return tuple(found)
 
     def before(self, t) -> tuple:
         """The states at a time before the start.
@@ -120,7 +137,20 @@ class ODE(Structure):
         ModelError
             ``rhs`` returns something else than one number for every state.
         """
-        now, *earlier = (Named(dict(zip(self.names, a, strict=True)), "state", "The ODE") for a in (amounts, *past))
+        rates = self._rates(t, by_name(self.states, amounts), *past)
+        return tuple(x for rate, n in zip(rates, self.lengths, strict=True) for x in ([rate] if n == 1 else rate))
+
+    def flow_vector(self, t, amounts: Vector) -> Vector:
+        """The same for a vector of all states."""
+        edges = np.cumsum([0, *self.lengths])
+        parts = zip(self.names, self.lengths, edges, strict=False)
+        rates = self._rates(t, {name: amounts[k] if n == 1 else amounts[k : k + n] for name, n, k in parts})
+        return jnp.concatenate([jnp.atleast_1d(rate) for rate in rates])
+
+    def _rates(self, t, now: dict[str, Any], *past: tuple) -> list:
+        """What ``rhs`` returns for every name, checked."""
+        earlier = [Named(dict(zip(self.names, a, strict=True)), "state", "The ODE") for a in past]
+        now = Named(now, "state", "The ODE")
         looked = [Named(dict(zip(self.delays, earlier, strict=True)), "delay", "The ODE")] if self.delays else []
         out = self.rhs(t, now, *looked)
         if isinstance(out, Named):
@@ -137,14 +167,26 @@ class ODE(Structure):
         for name in out:
             if name not in self.names:
                 raise ModelError("nlme.ODE, rhs: " + name_error("state", name, self.names, "The ODE"))
-        rates = tuple(jnp.asarray(out[s], dtype=jnp.float64) for s in self.names)
-        for name, rate in zip(self.names, rates, strict=True):
-            if rate.shape != ():
+        rates = [jnp.asarray(out[s], dtype=jnp.float64) for s in self.names]
+        for name, n, rate in zip(self.names, self.lengths, rates, strict=True):
+            if n > 1 and rate.shape != (n,):
+                raise ModelError(f"nlme.ODE: {name!r} is a vector of {n}; rhs returned an array of shape {rate.shape} for it.")
+            if n == 1 and rate.shape != ():
                 raise ModelError(
                     f"nlme.ODE: the rate of {name!r} must be one number; rhs returned an array of shape {rate.shape} "
                     f"(a network returns a vector: take an element, net(...)[0])."
                 )
         return rates
+
+
+def _lengths(states: Mapping) -> tuple[int, ...]:
+    """The lengths of states that may be vectors, checked."""
+    for name, n in states.items():
+        if not isinstance(n, int) or n < 1:
+            raise ModelError(f"nlme.ODE: the length of {name!r} is a whole number from 1 on; got {n!r}.")
+        if "[" in str(name):
+            raise ModelError(f"nlme.ODE: {name!r} cannot name a state; elements of vectors are named so.")
+    return tuple(states.values())
 
 
 def _delays(delays, history, rhs: Callable) -> dict[str, Any]:

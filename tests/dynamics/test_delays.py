@@ -225,6 +225,17 @@ def test_a_piece():
         np.testing.assert_allclose(hermite(jnp.array(parts)[:, None], jnp.array(t), time)[0], y(time), rtol=1e-13)
 
 
+def test_absorption_in_front_of_it():
+    """What is built on equations that look back does so too."""
+    one = nlme.ODE(lambda t, a, past: {"c": -0.1 * past.tau.c}, ("c",), delays={"tau": 1.0}, history=lambda t: {"c": 5.0})
+    chain = nlme.pk.transit_chain(one, 1, mtt=1.0)
+    np.testing.assert_allclose(chain.flow(0.0, (1.0, 2.0, 3.0), ((7.0, 8.0, 9.0),)), [-2.0, -2.0, 4.0 - 0.9])
+    np.testing.assert_allclose(chain.before(-1.0), [0.0, 0.0, 5.0])
+    arriving = nlme.pk.weibull(one, td=1.0, beta=2.0)
+    np.testing.assert_allclose(arriving.flow(0.0, (1.0,), ((9.0,),)), [-0.9])
+    assert chain.delays == arriving.delays == {"tau": 1.0} and arriving.before(0.0)[0] == 5.0
+
+
 def structure(**options):
     return nlme.ODE(lambda t, a, past: {"x": -past.tau.x}, ("x",), **{"delays": {"tau": 1.0}} | options)
 
