@@ -40,6 +40,7 @@ KINDS = ("nuts", "sgld", "laplace", "ensemble")
 CHAINS = {"nuts": 4, "sgld": 4, "laplace": 1, "ensemble": 20}
 _CLOSE = 1e-4  # expected further decrease of the objective at which a member's search ends
 _APART = 10.0  # of objectives, above which the worst member deserves a word: a density lower by a factor of 150
+_OFF = 0.1  # of the variance
 _UNSETTLED = 0.1  # gain in log density
 _LONGEST = 600  # evaluations of a member
 
@@ -156,7 +157,7 @@ def ensemble(
     found = density.positions({"population": w}, stacked)
     apart = float(np.ptp(fits.objective[ended]))
     words = (
-        f"Ensemble of {len(ended)} modes ({members - len(ended)} of {members} searches found none), each with the same weight; other "
+        f"Ensemble of {len(ended)} modes, from {members} searches, each with the same weight; other "
         f"parameters are drawn given the weights, normal with their own Hessian. Its spread is that of the searches and no posterior: "
         f"bands need not cover what they say, so compare with weights='nuts' or 'sgld' where these can be run. R-hat compares members, "
         f"which differ by construction."
@@ -172,8 +173,15 @@ def words_of_sgld(kept: Draws, how: SGLD) -> str:
     """What draws by stochastic gradients are, and what the step cost."""
     inflation = spread_inflation(kept.w["population"], kept.w["gradient"])
     drawn = "all subjects" if how.subjects is None else f"{how.subjects} subjects"
+    advice = (
+        " Take a smaller step."
+        if inflation > _OFF
+        else " They have not been everywhere yet: run longer."
+        if inflation < -_OFF
+        else ""
+    )
     return (
         f"Weights and parameters were sampled by preconditioned stochastic gradient Langevin dynamics without a Metropolis step ({drawn}, "
-        f"step {how.step:g}): by Stein's identity the draws' variance is {abs(100 * inflation):.1f} % too {'wide' if inflation > 0 else 'narrow'} "
-        f"on average" + (". Take a smaller step." if inflation > 0.1 else ".")
+        f"step {how.step:g}): by Stein's identity the draws' variance is {abs(100 * inflation):.1f} % too {'large' if inflation > 0 else 'small'} "
+        f"on average.{advice}"
     )
