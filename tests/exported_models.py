@@ -403,7 +403,7 @@ def _whole(found: list[dict], **values) -> list[dict]:
 
 
 #: cases that are looked at in every run; the others are slow
-QUICK = ("two oral", "nonlinear", "covariates", "occasions", "lognormal", "below", "ordered", "switched", "network")
+QUICK = ("covariates", "lognormal", "below", "ordered", "network")
 
 
 def cases(but=()) -> list:

@@ -291,6 +291,7 @@ def test_cells_of_what_is_written_are_no_formulas(fitted):
         assert set(pd.read_csv(fitted / "new" / "fit" / name, dtype=str)["ID"]) == {f"'={k}" for k in range(1, 5)}
 
 
+@pytest.mark.slow
 def test_a_saved_fit_is_shown_again_and_a_picture_that_fails_takes_no_other_with_it(fitted, tmp_path, monkeypatch):
     from nlme import plots
 
@@ -330,6 +331,7 @@ def test_bootstrap_of_a_saved_fit(fitted, tmp_path):
     assert table.loc["cl", "lower"] < table.loc["cl", "upper"] and (tmp_path / "boot" / "bootstrap.tex").exists()
 
 
+@pytest.mark.slow
 def test_simulate_from_a_fit_and_from_a_model(fitted, tmp_path):
     model, out = fitted / "quick_model_of_a_test.py", tmp_path / "new" / "s.csv"
     result = nlme_command("simulate", model, fitted / "new" / "fit" / "fit.nlme", "--replicates", "2", "--out", out)
@@ -348,6 +350,7 @@ def test_simulate_from_a_fit_and_from_a_model(fitted, tmp_path):
     assert long["DV"].to_numpy() == pytest.approx(expected["DV"].to_numpy(), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_vpc_of_a_fit_and_of_a_model(fitted, tmp_path):
     model = fitted / "quick_model_of_a_test.py"
     result = nlme_command(
@@ -405,6 +408,7 @@ def test_describe(model_file):
         assert word in result.stdout
 
 
+@pytest.mark.slow
 def test_the_console_script_gives_its_exit_code_to_the_shell(tmp_path):
     command = [sys.executable, "-m", "nlme.cli", "describe", str(tmp_path / "nope.py")]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -43,6 +43,7 @@ def test_row_exchanges():
     np.testing.assert_allclose(linalg.solve(a, np.arange(3.0)), np.linalg.solve(a, np.arange(3.0)), rtol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [n if n in (2, 3) else pytest.param(n, marks=pytest.mark.slow) for n in SIZES])
 def test_derivatives_to_second_order(n):
     a, right = jnp.asarray(positive(n)), jnp.arange(1.0, n + 1)

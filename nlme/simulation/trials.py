@@ -269,7 +269,7 @@ class _Work:
     def __call__(self, share: Share) -> dict[str, np.ndarray]:
         drawn = self.people.drawn(share.rows)
         eta = self.people.effects(share.rows, share.draws, drawn)
-        members = self.people.belonging(share.shares, drawn, len(share.rows))
+        members = self.people.belonging(share.rows, share.shares, drawn, len(share.rows))
         arrays = self.among.layout.recruited(self.recruits[share.rows].ravel())
         at = Records(self.design, self.people.model, eta, self.ode, members, drawn, arrays)
         found = self.table.columns(eta, at, share.errors if self.noise else None, share.count)

@@ -69,6 +69,7 @@ def fit(data):
     return nlme.fit(Level(), data[0], progress=False)
 
 
+@pytest.mark.slow
 def test_features_say_what_the_same_numbers_as_covariates_say(data, fit):
     by_scalars = nlme.fit(Scalars(), data[0], progress=False)
     assert fit.objective == pytest.approx(by_scalars.objective, abs=1e-8)

@@ -50,6 +50,7 @@ TIMES = [0.5, 1, 2, 6, 24, 36, 72, 120]
 GROUP = nlme.Group(32, TIMES, nlme.dose(70))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "published"),
     [

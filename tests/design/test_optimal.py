@@ -46,6 +46,7 @@ class Repeated(Varying):
 REGIMEN = nlme.dose(100).every(TAU, n=3)
 
 
+@pytest.mark.slow
 def test_two_samples_of_an_exponential():
     """For A exp(-k t) with an additive error they are at 0 and at 1/k (Atkinson, Donev & Tobias 2007, ch. 17)."""
     found = nlme.optimal_design(Decay(), nlme.Group(20, [1.0, 2.0]), (0, 20), starts=3)

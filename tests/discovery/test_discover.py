@@ -60,6 +60,7 @@ def test_a_saturable_term_is_found_and_its_model_fits_better_than_the_network(sa
     assert half == pytest.approx(0.6, rel=0.4)
 
 
+@pytest.mark.slow
 def test_a_straight_line_is_found_as_one():
     fit = nlme.fit(Effect(), population(lambda c: 1.0 + 0.8 * c), penalty=nlme.L2(0.3), progress=False, starts=0)
     found = nlme.discover(fit, draws=40)
@@ -92,6 +93,7 @@ def test_libraries():
     assert {t.saturating for t in saturating(asked)} == {0} and all(1.0 <= t.half <= 3.0 for t in saturating(asked))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_discovered_is_said(saturable):
     _, fit = saturable
     with pytest.raises(ModelError, match="too many"):

@@ -27,6 +27,7 @@ def robertson(ind):
     return nlme.ODE(rhs, ("y1", "y2", "y3"), initial={"y1": 1.0}, algebraic=("y3",))
 
 
+@pytest.mark.slow
 def test_robertson():
     """Mazzia & Magherini, Test Set for IVP Solvers, release 2.4 (2008), II-10: the ODE at 1e11.  y1 + y2 + y3 = 1 throughout."""
     fine = nlme.Tolerances(relative=1e-9, absolute=1e-20)

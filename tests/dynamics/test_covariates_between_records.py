@@ -123,6 +123,7 @@ def test_bad_requests_are_refused(interpolation, said):
         )
 
 
+@pytest.mark.slow
 def test_the_jet_in_the_effects_is_that_of_the_likelihood():
     """The search for modes and the likelihood see the same curvature."""
     from nlme.marginal.base import Subject

@@ -42,6 +42,7 @@ def compare(model, exact, typical, population, times, order, ode=TIGHT, state=0,
         function = jax.jacfwd(function)
 
 
+@pytest.mark.slow
 def test_polynomials():
     """Piece by piece, across seven of them (Hairer, Norsett & Wanner, Solving ODEs I, II.17)."""
     times = [0.5, 1.3, 2.2, 3.7, 6.5]

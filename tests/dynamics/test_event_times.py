@@ -24,6 +24,7 @@ def switching(ind, **options):
     return nlme.ODE(rhs, ("central",), event_times=(ind.switch,), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", [2.4, 2.5, 100.0])
 def test_states_and_derivatives(switch):
     """The exact solution; first and second derivatives in both rates and in the time itself, against central differences of it."""

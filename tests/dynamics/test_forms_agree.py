@@ -126,6 +126,7 @@ def cases(quick):
     return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in STRUCTURES]
 
 
+@pytest.mark.slow
 # the larger ones take long to compile; their second derivatives are also in test_closed_forms.py
 @pytest.mark.parametrize("structure", cases(["OneCompartment", "OneCompartmentOral"]))
 def test_every_structure(structure):
@@ -166,6 +167,7 @@ def test_sum_over_doses_is_the_scan_over_events(structure, order, monkeypatch):
 UNMOVED = ("bolus", "infusion", "overlapping infusions", "additional doses", "reset and dose")  # doses that no parameter moves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("structure", "order"),
     [

@@ -53,6 +53,7 @@ def slow_but(quick):
     return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in FORMS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but(OFTEN))
 def test_with_constant_parameters(name, ways):
     form, ode, summed = FORMS[name]
@@ -169,6 +170,7 @@ def test_derivatives_of_steady_states_with_every_lag(name, ways):
     slopes_agree(table, form, ode)
 
 
+@pytest.mark.slow
 def test_a_constant_infusion_knows_no_lag_and_no_bioavailability():
     """Its rate over the rate constant at the record, and nothing after it; one whose rate the model has is refused."""
     times = [0.0, 1.0, 4.0]

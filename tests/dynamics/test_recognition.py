@@ -58,6 +58,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "ways"), [(1, WAYS[1:4]), pytest.param(2, WAYS, marks=pytest.mark.slow)], ids=["1", "2"])
 def test_derivatives_are_those_of_the_closed_form(recognised, monkeypatch, order, ways):
     """Values to 1e-12, derivatives to 1e-10 of the largest, those in lag, bioavailability and duration included."""

@@ -135,6 +135,7 @@ STIFF = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("problem", "solver"),
     [
@@ -178,6 +179,7 @@ def test_subjects_side_by_side_are_each_alone(monkeypatch):
         np.testing.assert_allclose(found, alone, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "problem"),
     [
@@ -207,6 +209,7 @@ def test_first_and_second_derivatives_are_central_differences(solver, problem):
         assert (np.abs(mine - difference) <= 1e-5 * scale + 1e-14).all()
 
 
+@pytest.mark.slow
 def test_diffrax_at_the_same_tolerance():
     import diffrax
 
@@ -225,6 +228,7 @@ def test_diffrax_at_the_same_tolerance():
         np.testing.assert_allclose(ours[..., 0], theirs, rtol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["explicit", pytest.param("explicit8", marks=pytest.mark.slow), "stiff"])
 def test_gradient_in_a_piecewise_constant_parameter(solver):
     """The trap of differentiating through adaptive steps: a parameter that jumps at 1, 2 and 3."""

@@ -41,6 +41,7 @@ def through(solver, regimens, rules):
         assert np.max(np.abs(mine - exact) / scale) < 1e-6
 
 
+@pytest.mark.slow
 def test_boluses_infusions_resets_stiff():
     through("stiff", [REGIMENS[k] for k in (0, 1, 2, 3, 5, 9)], rules=False)
 

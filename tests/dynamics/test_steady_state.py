@@ -108,6 +108,7 @@ class Explosive(nlme.Model):
         return {"y": nlme.additive(state.central, self.sd)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [nlme.predict, nlme.evaluate], ids=["predict", "evaluate"])
 def test_a_failed_solve_says_where(ask):
     """Subject, times, state there, and what to try."""

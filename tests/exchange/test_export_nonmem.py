@@ -127,6 +127,7 @@ def test_likelihoods_alone_need_no_residual_error():
     assert "$ESTIMATION METHOD=1 LAPLACE -2LL" in out.text and "$SIGMA" not in out.text and "F_FLAG" not in out.text
 
 
+@pytest.mark.slow
 def test_objective_of_fixed_parameters_and_of_an_evaluation():
     case = CASES["one"]
     at = nlme.evaluate(case.model, case.population, nlme.FOCEI(), fixed=["v", "omega.cl"])

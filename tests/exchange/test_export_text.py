@@ -327,6 +327,7 @@ def test_levels_and_correlations_of_monolix():
     assert "correlation = {level=id, r(cl, v)=corr_v_cl}" in text
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 

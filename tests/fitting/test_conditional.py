@@ -89,6 +89,7 @@ def test_exact_where_all_is_gaussian(method):
     assert list(given.individual.columns) == ["both", "level", "slope"] and given.messages == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [nlme.AGQ(40), nlme.ImportanceSampling(4000)], ids=repr)
 def test_one_effect_against_numerical_integration(method):
     model = Decay()

@@ -39,6 +39,7 @@ def test_it_is_the_exact_information(population):
     assert errors["sd"] == pytest.approx(np.sqrt(s2 / (2 * one_way.N * (one_way.EACH - 1))), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_parameters_that_count_as_known_have_no_error(fit, population):
     at = nlme.evaluate(fit.model, population, fixed=["omega"])
     assert at.covariance.names == ("mu", "sd") and at.fixed == ("omega.mu",)

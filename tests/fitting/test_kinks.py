@@ -74,6 +74,7 @@ def test_a_fixed_lag_has_none():
     assert found.covariance.kind == "sandwich" and "kinks" not in found.covariance.verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "words"), [(Prompt(), ""), (Varying(), "the lag")], ids=["constant", "random"])
 def test_what_moves_the_lag(model, words):
     found = nlme.evaluate(model, drawn(3))

@@ -57,6 +57,7 @@ def test_conjugate_normal(population, tmp_path):
     assert again.priors == fit.priors and again.covariance.standard_errors["mean"] == fit.covariance.standard_errors["mean"]
 
 
+@pytest.mark.slow
 def test_map_is_the_same_as_priors(population):
     prior = {"sd": dist.LogNormal(jnp.log(0.2), 0.2), "omega.sd": dist.HalfNormal(0.5)}
     ways = (nlme.MAP(prior, nlme.FOCE()), None), (nlme.FOCE(), prior)

@@ -143,6 +143,7 @@ class QuinidineBook(nlme.Model):
         return {"conc": nlme.additive(state.central / ind.v, self.sd)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "name", "log_likelihood", "tolerance"),
     [

@@ -114,6 +114,7 @@ METHODS = {
     "AGQ": nlme.AGQ(3),
     "ImportanceSampling": nlme.ImportanceSampling(40, seed=3),
     "NaivePooled": nlme.NaivePooled(),
+    "Variational": nlme.Variational(draws=20, seed=2),
     "SAEM": nlme.SAEM(chains=2, exploration=(60, 60), smoothing=(60, 61), samples=40, exponent=0.7),
 }
 

@@ -96,6 +96,7 @@ def test_fit_predictions_and_standard_errors(monkeypatch):
     np.testing.assert_array_equal(one.predictions["DV"], np.concatenate([s.dv[s.is_observation] for s in population()]))
 
 
+@pytest.mark.slow
 def test_prediction_of_every_record(monkeypatch):
     one, several = both(monkeypatch, lambda: nlme.predict(Infused(), population()))
     np.testing.assert_allclose(several, one, rtol=1e-12)

@@ -155,6 +155,7 @@ def test_gradient_through_a_steady_state(monkeypatch, taken):
     np.testing.assert_allclose(back, jets, rtol=1e-7, atol=1e-7 * np.abs(jets).max())
 
 
+@pytest.mark.slow
 def test_small_networks_keep_their_jet_and_large_ones_do_not():
     """The choice is made by the number of columns."""
     people = population(False)

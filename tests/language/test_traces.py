@@ -61,11 +61,13 @@ def calls(endpoints: int, method) -> tuple[int, int, int]:
     return tuple(np.diff([0, *ends]).tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [nlme.NaivePooled(), pytest.param(nlme.FOCEI(), marks=pytest.mark.slow)], ids=repr)
 def test_endpoints_are_traced_together(method):
     assert calls(1, method) == calls(4, method)
 
 
+@pytest.mark.slow
 def test_replicates_are_traced_together():
     model, counted = observing(2)
     data = population(2)

@@ -209,6 +209,7 @@ def test_a_slip_in_an_equation(rhs, words):
     require(message_of(lambda: nlme.evaluate(with_rhs(rhs), DATA, nlme.FO())), ["Wrong.dynamics", *words])
 
 
+@pytest.mark.slow
 def test_the_right_model_is_right():
     """Else the tests above could pass for another reason."""
     assert np.isfinite(nlme.evaluate(Right(), DATA, nlme.FO()).objective)

@@ -90,6 +90,7 @@ def test_a_network_is_found_and_pays(found, fit):
     assert refit.objective < fit.objective - 50
 
 
+@pytest.mark.slow
 def test_noise_does_not_pay(fit):
     noise = nlme.augment(fit, dict(width=4), inputs=("z",), starts=1, strengths=(1.0, 100.0), folds=4)
     assert noise.gain < 1.0 and ("does not pay" in repr(noise)) == (noise.gain <= 0.5)

@@ -62,6 +62,7 @@ def test_scores_are_those_of_fits_to_the_other_folds(found, population):
     assert found.held_out[0][found.folds == fold].sum() == pytest.approx(left.objective, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_a_network_that_finds_something_pays_and_one_on_noise_does_not(found, population):
     assert found.pays and found.best == nlme.L2(1.0) and found.gain > 3.0
     assert "The networks pay" in " ".join(found.messages) and "weakest" in " ".join(found.messages)
@@ -77,6 +78,7 @@ def test_a_penalty_without_bound_is_the_model_without_the_network(population):
     np.testing.assert_allclose(found.held_out[0], found.plain, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_groups_are_never_divided_and_folds_are_even(population):
     found = nlme.cross_validate(Curve(), population, penalties=(nlme.L2(10.0),), folds=3, by="study", progress=False)
     study = np.array([s.covariates["study"][0] for s in population])
@@ -125,6 +127,7 @@ def test_what_is_no_penalty_is_said(population):
         nlme.split(population, 1.5)
 
 
+@pytest.mark.slow
 def test_held_out_predictions_are_those_of_the_fit_that_has_not_seen_the_subject(found, population):
     fold, table = 1, found.predictions()
     ids = {i for i, f in zip(population.ids, found.folds, strict=True) if f == fold}

@@ -100,6 +100,7 @@ def test_its_picture(fit):
     assert "90 % confidence" in figure.get_suptitle()
 
 
+@pytest.mark.slow
 def test_models_without_networks_are_refused(population):
     fit = nlme.fit(Theophylline(), nlme.datasets.load("theophylline"), progress=False)
     with pytest.raises(ModelError, match="no network"):

@@ -101,6 +101,7 @@ def test_every_method_is_exact(form, method):
     np.testing.assert_allclose(found.subjects.objective, exact(model, population), rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [Lines, Doses], ids=lambda f: f.__name__)
 def test_modes_are_best_linear_predictions(form):
     """The mode is the conditional expectation Omega Z' V^-1 (y - X beta)."""

@@ -109,6 +109,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "varying", "method"), CASES)
 def test_gradient_of_the_objective(form, varying, method):
     model = FORMS[form]()

@@ -60,6 +60,7 @@ def test_everybody_belongs_to_one_process(problem, count):
     assert sorted(np.concatenate([part.members[part.process] for part in parts])) == list(range(one_way.N))
 
 
+@pytest.mark.slow
 def test_the_parts_together_are_the_whole(problem, monkeypatch):
     starts = np.random.default_rng(1).normal(size=(one_way.N, 1))
     whole, told = problem.evaluate(problem.start, starts), []

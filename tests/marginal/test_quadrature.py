@@ -86,6 +86,7 @@ def integral(model, population) -> np.ndarray:
     return np.array(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [nlme.AGQ(1), nlme.AGQ(4)], ids=repr)
 def test_linear_models_are_exact(method):
     exact = nlme.evaluate(Mean(), lines(), nlme.FO()).subjects["objective"]
@@ -130,6 +131,7 @@ def test_one_node_is_the_conditional_method_with_interaction():
     np.testing.assert_allclose(one, focei, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [Decay, pytest.param(DecayODE, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", [nlme.AGQ, pytest.param(nlme.ImportanceSampling, marks=pytest.mark.slow)])
 def test_gradient(form, kind):

@@ -118,6 +118,7 @@ def differences(at, u, h: float = 1e-3) -> np.ndarray:
     return (4.0 * by(h) - by(2 * h)) / 3.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [m if m == nlme.FOCEI() else pytest.param(m, marks=pytest.mark.slow) for m in METHODS], ids=repr
 )
@@ -151,6 +152,7 @@ def test_modes_are_best_linear_predictions(population):
         assert found.sites.loc[label, "n_subjects"] == member.shape[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "method"),
     [
@@ -183,6 +185,7 @@ def test_fit_is_the_maximum_of_the_exact_likelihood(fit):
     assert fit.inventory.names[3:6] == ["sites.level_site", "sites.slope_site,level_site", "sites.slope_site"]
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_the_exact_likelihood(fit):
     """R from second differences of the exact likelihood in the natural parameters."""
     inventory = fit.inventory
@@ -215,6 +218,7 @@ def test_scores_are_of_the_sites(fit):
     np.testing.assert_allclose(fit.covariance.information_s, 0.25 * scores.T @ scores, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_a_fit_tells(fit):
     table = nlme.table(fit).set_index("parameter")
     sites = fit.sites

@@ -57,6 +57,7 @@ def test_exact_where_all_is_gaussian():
     assert np.max(np.abs(ours.tightness.gaps)) < 1e-9 and ours.tightness.error < 1e-9  # all weights are equal
 
 
+@pytest.mark.slow
 def test_it_is_a_bound_and_its_tightness_is_that_of_quadrature(found):
     exact = evaluate(Exponential(), groups(), nlme.AGQ(25)).objective
     assert exact < found.objective < exact + 1.0
@@ -89,6 +90,7 @@ def test_posteriors_are_the_best_gaussians_at_their_nodes(found):
         np.testing.assert_allclose(found.b[i], best.x[:2], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_central_difference():
     at, u = gradients(Exponential(), METHOD)
     slopes, h = np.asarray(at(u, True).gradient), 1e-4

@@ -72,6 +72,7 @@ def test_an_array_is_filled_in_order():
     np.testing.assert_allclose(net(x), picture(x.reshape(2, 4)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_fit_and_its_file(tmp_path):
     start, data = Deep(), population()
     fit = nlme.fit(start, data, penalty=nlme.L2(0.1), progress=False, starts=0, tolerance=1e-3)

@@ -85,6 +85,7 @@ def test_the_objective_does_not_depend_on_that_scale():
     assert values[0] == pytest.approx(values[1], abs=1e-8)
 
 
+@pytest.mark.slow
 def test_a_fit_holds_it_and_says_so():
     fit = nlme.fit(Formula(), population(), progress=False, starts=0)
     assert fit.fixed == ("omega.z",) and fit.estimates["omega.z"] == pytest.approx(0.5, rel=1e-12)

@@ -114,6 +114,7 @@ def test_knots_stand_at_quantiles():
     np.testing.assert_allclose(model.net.knots[0], [0.0, 0.5, 1.0])
 
 
+@pytest.mark.slow
 def test_what_is_written_stays():
     first, other = population(), population(seed=2)
     model = lay_out(Effect(), first).model
@@ -167,6 +168,7 @@ CHANGES = {"shifted": lambda x: x + 1e3, "small": lambda x: 1e-3 * x, "both": la
 EVERY = [(c, t) for c in CHANGES for t in ("mlp", "splines", "radial", "kan")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "term"), [pair if pair == ("both", "splines") else pytest.param(*pair, marks=pytest.mark.slow) for pair in EVERY]
 )

@@ -84,6 +84,7 @@ def some(quick):
     return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in VANISHING]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some(["log-normal"]))
 def test_second_derivatives(name):
     *_, curvature = derivatives(censored(name), BELOW + ELSEWHERE, order=2)
@@ -168,6 +169,7 @@ def test_categories_counts_and_events_that_are_impossible(name):
     assert value == -np.inf and all(np.isfinite(x).all() for x in slopes)
 
 
+@pytest.mark.slow
 def test_drawn_where_the_prediction_is_zero():
     key = jax.random.key(0)
     for law in VANISHING.values():
@@ -227,6 +229,7 @@ WAYS = [(Vanishing, nlme.FOCEI()), (Vanishing, nlme.FOCE()), (Vanishing, nlme.FO
 WAYS += [(NotNormal, method) for method in (nlme.Laplace(), nlme.AGQ(3), nlme.ImportanceSampling(40), nlme.NaivePooled())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "method"),
     [pytest.param(*way, marks=[] if way[0] is Vanishing and way[1] == nlme.FOCEI() else [pytest.mark.slow]) for way in WAYS],

@@ -108,6 +108,7 @@ def test_endpoints_of_different_kinds_in_one_model():
     assert table.DV[table.ENDPOINT == "grade"].isin([0, 1, 2]).all()
 
 
+@pytest.mark.slow
 def test_values_that_the_distribution_cannot_take_are_named():
     with pytest.raises(
         nlme.DataError, match=r"1 observation is not a whole number 0 or above, .*'count' of Mixed is Poisson.* Row 5;.*2\.5"

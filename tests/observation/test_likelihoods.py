@@ -111,6 +111,7 @@ def test_derivatives_in_prediction_and_parameters_are_central_differences(name):
 OTHER_SHAPES = [pytest.param(lam, marks=pytest.mark.slow) for lam in (0.0, 1e-9, 1e-3, 1.0, 2.0 - 1e-9)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [2.0, *OTHER_SHAPES])
 def test_shapes_are_smooth_through_their_limits(lam):
     def value(lam, y, build):

@@ -94,6 +94,7 @@ def remembered():
     return y + random.normal(0, 0.5, y.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [m if m == "FOCEI" else pytest.param(m, marks=pytest.mark.slow) for m in METHODS])
 def test_correlated_residuals_of_a_linear_model_give_the_exact_marginal(method, remembered):
     z = np.stack([np.ones_like(T), T], axis=1)

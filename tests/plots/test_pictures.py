@@ -231,6 +231,7 @@ def test_counterfactual(fit):
         plots.counterfactual({}, "conc")
 
 
+@pytest.mark.slow
 def test_no_text_leaves_the_figure_or_lies_on_other_text(fit, two_endpoints):
     """Every label inside the paper, no tick label over an axis label or title."""
     rows = fit.predictions.rename(columns={"IPRED": "conc"})
@@ -342,6 +343,7 @@ def _texts(figure):
     return [text for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
 
 
+@pytest.mark.slow
 def test_a_dollar_is_a_letter_and_an_underscore_no_reason_to_be_left_out(fit):
     """Also where the user's own settings say otherwise."""
     strange = theophylline_fit(endpoints=("$c_1$",))

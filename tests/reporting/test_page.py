@@ -147,6 +147,7 @@ def test_large_residuals_are_listed_largest_first(tmp_path):
     assert page.index(">-9.25<") < page.index(">5.50<") < page.index(">4.40<")
 
 
+@pytest.mark.slow
 def test_without_covariates_or_random_effects_their_sections_are_left_out(tmp_path):
     fit = theophylline_fit()
     fit.population.covariates = {}
@@ -157,6 +158,7 @@ def test_without_covariates_or_random_effects_their_sections_are_left_out(tmp_pa
     assert "effects" not in reader.sections
 
 
+@pytest.mark.slow
 def test_a_model_without_a_docstring_has_no_lead(tmp_path):
     """Instead of the signature that dataclasses put there."""
 
@@ -180,12 +182,14 @@ def test_many_subjects_are_not_all_drawn(tmp_path):
     assert "The first 20 of 40 subjects." in page and "Individual fits, continued (2)." in page
 
 
+@pytest.mark.slow
 def test_every_subject_is_drawn_page_by_page_and_figures_are_numbered(tmp_path):
     page, _ = _read(report(theophylline_fit(subjects=34), tmp_path / "x.html"))
     assert "All 34 subjects." in page and "Individual fits, continued (3)." in page and "continued (4)" not in page
     assert [int(k) for k in re.findall(r"<b>Figure (\d+)\.</b>", page)] == list(range(1, 1 + page.count("<figure>")))
 
 
+@pytest.mark.slow
 def test_the_data_file_dates_units_priors_and_penalty_are_there(tmp_path):
     fit = theophylline_fit()
     fit.population.source, fit.date = "warfarin <1>.csv", "2026-03-01 14:05 UTC"
@@ -239,6 +243,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
 SIGNS = r"$x_1^2$ & {a}\b %d #1 <b> ~ =1|`c`*e*"
 
 
+@pytest.mark.slow
 def test_signs_in_ids_units_labels_and_endpoints_are_letters(tmp_path):
     fit = theophylline_fit(endpoints=("_$c^2$", SIGNS))
     for k, subject in enumerate(fit.population):

@@ -174,6 +174,7 @@ def test_long_words_take_no_room_from_numbers():
     assert widths(Panel("", ["A"], []), 170.0, 9.0)[0] > 0
 
 
+@pytest.mark.slow
 def test_a_picture_that_fails_while_it_is_written_costs_itself_alone(tmp_path, monkeypatch):
     class Broken(matplotlib.figure.Figure):
         def savefig(self, *arguments, **options):

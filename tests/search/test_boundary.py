@@ -62,6 +62,7 @@ def at(model, data, matrix):
     return problem, u, problem.evaluate(u, np.zeros((len(data), 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variance", [1e-14, 1e-9])
 def test_variances_near_zero_are_raised_where_that_lowers_the_objective(variance):
     problem, u, here = at(Line(), population([[0.5, 0.2], [0.2, 0.3]]), [[variance, 0.9 * variance], [0.9 * variance, variance]])
@@ -77,6 +78,7 @@ def test_a_correlation_of_one_is_left():
     assert found is not None and exact(problem, found.points[0]) < exact(problem, u)
 
 
+@pytest.mark.slow
 def test_an_edge_that_is_a_minimum_stays():
     """Lines that are the same in all subjects, errors orthogonal to them: variances of zero, and the audit says so."""
     z = np.stack([np.ones(5), T], axis=1)

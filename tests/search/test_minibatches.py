@@ -133,6 +133,7 @@ def test_early_stopping_needs_a_network_and_some_to_hold_out(problem):
         Minibatches(held_out=0.9)
 
 
+@pytest.mark.slow
 def test_a_size_class_of_which_nobody_is_drawn_is_left_out(problem, monkeypatch):
     from nlme.language import layout as layouts
 

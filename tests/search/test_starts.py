@@ -36,6 +36,7 @@ def test_what_predictions_depend_on_is_seen(typical):
     assert set(names[typical.structural]) == {"ka", "cl", "v"} and set(names[typical.errors]) == {"add", "prop"}
 
 
+@pytest.mark.slow
 def test_the_criterion_is_that_of_pooled_data_with_errors_of_the_right_size(typical, theophylline):
     """By its definition, and never more than the objective of pooled data, to which the factor is not given."""
     problem = typical.problem
@@ -103,6 +104,7 @@ def test_random_effects_of_any_scale_get_a_spread_of_thirty_per_cent():
     assert float(model.omega.natural()[0]) == pytest.approx((0.3 * float(model.k)) ** 2, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_clean_search_near_its_start_is_the_only_one(theophylline):
     fit = nlme.fit(Theophylline(), theophylline, progress=False)
     assert fit.starts.tried == 1 and fit.starts.reason == "" and fit.objective == pytest.approx(104.322, abs=1e-3)

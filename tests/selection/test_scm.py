@@ -62,6 +62,7 @@ def test_the_truth_is_found(found):
     assert sum(r.covariate == "wt" and r.parameter == "level" for r in found.relations) == 1  # one shape of several
 
 
+@pytest.mark.slow
 def test_the_objective_is_that_of_the_chosen_model_fitted_alone(base, found):
     alone = nlme.fit(found.model, base.population, progress=False)
     assert nlme.evaluate(found.model, base.population).objective == pytest.approx(found.objective, abs=1e-6)
@@ -123,6 +124,7 @@ def test_a_search_goes_on_from_its_steps(base, tmp_path, found):
     assert first.relations == found.relations
 
 
+@pytest.mark.slow
 def test_a_hockey_stick_is_at_least_as_good_as_the_line_that_it_holds(base):
     found = nlme.scm(base, {"level": {"wt": ("linear", "hockey-stick")}}, forward=1e-12, progress=False)
     line, stick = found.steps.objective

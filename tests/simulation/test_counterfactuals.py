@@ -81,6 +81,7 @@ def _inventory(fit, *free):
     return Inventory(fit.model, [name for name in Inventory(fit.model).all_names if name not in free])
 
 
+@pytest.mark.slow
 def test_twice_the_dose_is_exactly_twice_the_exposure(fitted):
     found = nlme.counterfactual(
         fitted, {"double": nlme.dose(200)}, times=np.linspace(0, 24, 25), key=1, draws=8, measures=["auc", ("time_above", 1.0)]

@@ -38,6 +38,7 @@ def at():
     return nlme.evaluate(Curve(), data([0.0, 1.0, 2.0]))
 
 
+@pytest.mark.slow
 def test_who_asks_outside_is_listed(at):
     inside = nlme.simulate(at, data([0.5, 2.0]), key=1, eta="new")
     assert len(inside.extrapolates) == 0 and inside.messages == []

@@ -144,6 +144,7 @@ def test_replicates_do_not_depend_on_how_many_are_worked_off_at_once(evaluated, 
     pd.testing.assert_frame_equal(apart, together, rtol=1e-13, atol=0)
 
 
+@pytest.mark.slow
 def test_the_draws_of_a_key_stay_what_they_were(evaluated):
     """One key for each replicate's effects, one for its errors, split by endpoint, subject and record."""
     frame = nlme.simulate(evaluated, key=1, eta="new", replicates=2)

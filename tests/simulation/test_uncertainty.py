@@ -20,6 +20,7 @@ def fit():
     return nlme.evaluate(OneCompartment(), people(30, (1.0, 4.0, 10.0, 20.0))[0])
 
 
+@pytest.mark.slow
 def test_draws_from_the_covariance_have_it_and_stay_in_their_domains(fit):
     import jax
 
@@ -48,6 +49,7 @@ def test_vectors_that_are_all_the_estimate_change_no_number(fit):
         assert drawn.parameters.shape == (2, len(values)) and plain.parameters is None
 
 
+@pytest.mark.slow
 def test_each_replicate_is_the_simulation_of_its_own_model(fit):
     rows = pd.DataFrame({"cl": [4.0, 6.0], "omega.cl": [0.01, 0.3]})
     found = nlme.simulate(fit, key=5, eta="new", replicates=2, uncertainty=rows)
@@ -58,6 +60,7 @@ def test_each_replicate_is_the_simulation_of_its_own_model(fit):
         pd.testing.assert_frame_equal(pd.DataFrame(own), pd.DataFrame(its), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_bootstrap_sir_and_posterior_are_taken_row_by_row(fit):
     table = pd.DataFrame({"cl": [4.0, 5.0, 6.0], "v": [40.0, 50.0, 60.0]})
     given = SimpleNamespace(draws=table, fit=fit, words="bootstrap")  # what nlme.bootstrap and nlme.sir have in common
@@ -84,6 +87,7 @@ def test_bootstrap_sir_and_posterior_are_taken_row_by_row(fit):
         nlme.simulate(fit, renamed, key=1, uncertainty=posterior)
 
 
+@pytest.mark.slow
 def test_subpopulations_are_those_of_the_draw():
     """mu tells which draw a replicate had, and 3 more than it and the effect who belongs to the high ones."""
     arviz, population = pytest.importorskip("arviz"), groups()

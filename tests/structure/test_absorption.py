@@ -54,6 +54,7 @@ def assert_convolved(states, density, lag=0.0):
         np.testing.assert_allclose(states[1, :, k], np.where(TIMES < 4.0, before, after), rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_transit_is_the_convolution_for_several_doses():
     n, mtt, lag = 2.7, 2.5, 0.2
     model = model_of(dict(n=n, mtt=mtt), lambda ind: nlme.pk.transit(oral(ind, lag=lag), n=ind.n, mtt=ind.mtt))
@@ -75,6 +76,7 @@ def test_weibull_is_the_convolution(beta):
     np.testing.assert_allclose(states[0, :, 0], expected, rtol=2e-6, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_everything_arrives():
     """Into a compartment that nothing leaves."""
     kept = nlme.pk.Linear(("body",), {("body", None): 0.0}, bioavailability=F)

@@ -40,6 +40,7 @@ class Epidemic(nlme.Model):
         return {"I": nlme.additive(state.I, self.add)}
 
 
+@pytest.mark.slow
 def test_nothing_is_lost():
     t = np.linspace(0.0, 30.0, 16)
     data = nlme.Population((nlme.Subject(id=1, time=t, dv=0 * t, evid=[0] * 16),))

@@ -115,6 +115,7 @@ DOSES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_kind_of_dose_as_the_closed_form(order):
     """With lag, bioavailability and modelled duration: values, first and second derivatives in all parameters."""
@@ -174,6 +175,7 @@ def test_nonmem(model, name):
     assert (np.abs(found - expected) <= np.maximum(2e-4 * expected, 0.05 * (expected < 100))).all()
 
 
+@pytest.mark.slow
 def test_reverse_is_forward():
     def total(p):
         system = nlme.pk.Linear(CHAIN, {("a", "b"): p[0], ("b", "c"): p[1], ("c", "b"): p[2], ("c", None): p[3]})

@@ -80,6 +80,7 @@ def test_states_are_those_of_the_fit():
     assert np.allclose((central / v)[seen], exact["PRED"].to_numpy(), rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 3])
 def test_slope_is_a_central_difference(parts):
     whole = problem(Absorbed(), dosed())
@@ -99,6 +100,7 @@ def test_slope_is_a_central_difference(parts):
             assert np.isclose(getattr(slope, name)[place], (ends[0] - ends[1]) / 2e-5, rtol=1e-4, atol=1e-4), (name, place)
 
 
+@pytest.mark.slow
 def test_segments_that_meet_are_one_solution():
     """With the nodes on the solution there are no gaps, and the objective is that of one segment."""
     whole = problem(Absorbed(), dosed())
@@ -168,6 +170,7 @@ def test_force_of_a_pendulum_is_found(aid):
     assert all("objective" in words for words in told)
 
 
+@pytest.mark.slow
 def test_interrupted_training_keeps_the_best():
     """Ctrl-C in the third iteration: the values so far, and no further stage."""
     whole = problem(Oscillator(), swinging(1.0, 20), nlme.NaivePooled())

@@ -39,6 +39,7 @@ def design(subjects=8) -> nlme.Population:
     return nlme.Population(tuple(nlme.Subject(id=i + 1, **one) for i in range(subjects)))
 
 
+@pytest.mark.slow
 def test_simulated_values_below_the_limit_are_censored_at_it():
     truth = jax.tree.map(lambda x: x[None], Bolus())
     arrays = _simulated(truth, 0, design(), jax.random.key(1), 2.0)

@@ -126,6 +126,7 @@ class Visits(nlme.Model):
         return {"y": nlme.additive(ind.level + ind.slope * t, self.sd)}
 
 
+@pytest.mark.slow
 def test_parameters_with_random_effects_are_known_with_occasions_and_subpopulations():
     subjects = tuple(
         nlme.Subject(id=i + 1, time=np.arange(4.0), dv=row, occasion=np.array([1, 1, 2, 2]))

@@ -93,6 +93,7 @@ def test_sir_of_a_normal_likelihood_keeps_every_proposal(population):
     assert len(np.unique(found.chosen)) == 200
 
 
+@pytest.mark.slow
 def test_sir_weights_are_the_likelihood(fit):
     """Weighted proposals against the same integrals on a grid."""
     found = nlme.sir(fit, 4000, 500, key=2, inflation=1.5)
@@ -129,6 +130,7 @@ def test_profile_in_tables(fit, profile):
         nlme.table(fit, intervals=profile, level=0.9)
 
 
+@pytest.mark.slow
 def test_resampled_vectors_in_tables(fit):
     found = nlme.sir(fit, 200, 80, key=1)
     shown = nlme.table(fit, intervals=found)
