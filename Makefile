@@ -4,6 +4,7 @@
 #   make test-all  the slow ones as well
 #   make bench     side-by-side timings
 #   make notebooks run every notebook in its fast mode
+#   make gallery   the systems of models/science, as one page
 #   make docs      the site, into build/site
 #   make clean     remove what the other targets made
 
@@ -18,7 +19,7 @@ READY := .venv/.installed
 TESTABLE := .venv/.installed-test
 READABLE := .venv/.installed-docs
 
-.PHONY: demo test test-all bench notebooks docs clean
+.PHONY: demo test test-all bench notebooks gallery docs clean
 
 demo: $(READY)
 	@$(BIN)/nlme demo --out $(OUT)
@@ -34,6 +35,9 @@ bench: $(TESTABLE)
 
 notebooks: $(TESTABLE)
 	@$(BIN)/python -m pytest -q -n $(JOBS) tests/notebooks -m "slow or not slow"
+
+gallery: $(READY)
+	@$(BIN)/python -m nlme.models.science --out build/gallery
 
 docs: $(READABLE)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet -f docs/site/mkdocs.yml
