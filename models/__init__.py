@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from nlme.errors import ModelError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from nlme.language.model import Model
 
 _FOLDER = Path(__file__).parent
 _SECTION = re.compile(r"^(Reference|Population|Units|Words)$", re.MULTILINE)
@@ -70,6 +73,18 @@ def find(words: str) -> pd.DataFrame:
     if not any(keep):
         raise ModelError(f"No published model for {words!r}. nlme.models has: {', '.join(sorted(set(table['drug'])))}.")
     return table[keep]
+
+
+def load(name: str) -> type[Model]:
+    """The model's class: ``nlme.models.load("vancomycin")`` is ``nlme.models.vancomycin.Vancomycin``.
+
+    Raises
+    ------
+    ModelError
+        No model of that name.
+    """
+    _, model = _read(name)
+    return getattr(importlib.import_module(f"{__name__}.{name}"), model)
 
 
 def _row(name: str) -> dict[str, str]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 
 import pandas as pd
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import nlme
 from nlme import cli, datasets
-from nlme.cli import commands, options
+from nlme.cli import command, fits, options
 
 MODEL = '''
 import jax.numpy as jnp
@@ -72,6 +74,17 @@ def test_check_lists_rows_of_a_bad_file(tmp_path):
     assert "abc" in result.stdout and "row 3" in result.stdout and "time_varying" in result.stdout
     result = nlme_command("check", tmp_path / "bad.csv", "--covariates", "wt", "--time-varying", "auto")
     assert "covariate wt changes" not in result.stdout
+
+
+def test_check_for_programs(tmp_path):
+    (tmp_path / "bad.csv").write_text("ID,TIME,DV,AMT\n1,0,.,100\n1,2,3.1,.\n1,1,abc,.\n")
+    result = nlme_command("check", tmp_path / "bad.csv", "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1 and not found["ok"] and found["records"] == 3 and found["subjects"] == 1
+    (of_value,) = (v for v in found["violations"] if "abc" in v["seen"])
+    assert of_value["rows"] == [3] and of_value["column"] == "DV" and of_value["level"] == "error"
+    good = nlme_command("check", datasets.path("theophylline"), "--covariates", "wt=kg", "--json")
+    assert good.exit_code == 0 and json.loads(good.stdout)["ok"]
 
 
 EUROPEAN = "ID;TIME;DV;AMT;wt;sex\n1;0;.;100;70,5;female\n1;1;3,1;.;.;female\n1;2;2,5;.;71,5;female\n"
@@ -247,9 +260,9 @@ def fitted(tmp_path_factory):
     data[data["ID"].astype(int) <= 4].assign(ID=lambda d: "=" + d["ID"]).to_csv(folder / "data.csv", index=False)
     written = []
     with pytest.MonkeyPatch.context() as patch:
-        write = commands.write
+        write = fits.write
         patch.setattr(
-            commands, "write", lambda fit, out, units: (written.append((out / "fit.nlme").exists()), write(fit, out, units))[1]
+            fits, "write", lambda fit, out, units: (written.append((out / "fit.nlme").exists()), write(fit, out, units))[1]
         )
         result = nlme_command(
             "fit", folder / "quick_model_of_a_test.py", folder / "data.csv", "--out", folder / "new" / "fit", "--method",
@@ -315,7 +328,7 @@ def test_a_saved_fit_is_shown_again_and_a_picture_that_fails_takes_no_other_with
 
 
 def test_a_fit_starts_from_the_estimates_of_another(fitted):
-    given = commands._estimates(fitted / "new" / "fit")
+    given = command.estimates_of(fitted / "new" / "fit")
     fit = nlme.load(fitted / "new" / "fit" / "fit.nlme", model=fitted / "quick_model_of_a_test.py")
     assert given == pytest.approx(fit.estimates.to_dict(), rel=1e-15)
 
@@ -399,6 +412,44 @@ def test_a_command_that_will_not_do(fitted, tmp_path, command, title, phrase):
         "EMPTY": tmp_path,
     }
     assert_one_block(nlme_command(*(places.get(word, word) for word in command)), title, phrase)
+
+
+def test_forecast_of_a_patient(model_file, tmp_path):
+    (tmp_path / "patient.csv").write_text("ID,TIME,DV,AMT,wt\n7,0,.,320,70\n7,2,8.1,.,70\n7,9,5.2,.,70\n")
+    result = nlme_command(
+        "forecast", model_file, tmp_path / "patient.csv", "--times", "0-48/12,50", "--dose", "amount=160,time=24,every=12,n=2",
+        "--draws", "50", "--target", "5-15", "--units", "time=h,conc=mg/L", "--start", "cl=3", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert result.exit_code == 0 and "90 % bands of 50 draws" in result.stdout, result.output
+    assert (tmp_path / "out" / "forecast.png").stat().st_size > 10_000
+    written = pd.read_csv(tmp_path / "out" / "forecast.csv")
+    model = command.model_class(str(model_file))(cl=3.0)
+    patient = nlme.read_nonmem(tmp_path / "patient.csv", covariates={"wt": "kg"})
+    doses = nlme.dose(160, time=24).every(12, n=2)
+    expected = nlme.forecast(model, patient, times=[0, 12, 24, 36, 48, 50], doses=doses, draws=50, key=1)
+    pd.testing.assert_frame_equal(written, expected.frame, check_dtype=False)
+
+
+def test_a_published_model_is_known_by_its_name(model_file, monkeypatch):
+    assert command.model_class("vancomycin") is nlme.models.load("vancomycin")
+    assert "mL/min" in nlme_command("describe", "vancomycin").stdout
+    monkeypatch.chdir(model_file.parent)
+    (model_file.parent / "vancomycin").mkdir()  # what stands here goes first
+    assert_one_block(nlme_command("describe", "vancomycin"), "no file 'vancomycin'")
+
+
+def test_times_and_doses_of_the_command_line():
+    assert options.times_of("24,0-2/0.5,2", "--times") == [0.0, 0.5, 1.0, 1.5, 2.0, 24.0]
+    assert options.times_of("0-0.3/0.1", "--times") == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    for wrong in ("", "0-5/0", "5-0/1", "0-5/x", "a"):
+        with pytest.raises(typer.BadParameter):
+            options.times_of(wrong, "--times")
+    assert options.regimen_of([]) is None
+    asked = options.regimen_of(["amount=400,time=24", "amount=100,time=36,into=2,duration=1.5,every=12,n=3"])
+    assert repr(asked) == repr(nlme.dose(400, time=24) + nlme.dose(100, 2, time=36, duration=1.5).every(12, n=3))
+    for wrong in ("time=3", "100", "amount=1,dur=2"):
+        with pytest.raises(typer.BadParameter):
+            options.regimen_of([wrong])
 
 
 def test_describe(model_file):

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import nlme
+from nlme.data.regimen import Regimen
 from nlme.errors import FitError, name_error
 from nlme.fitting.encoding import of_kind
 from nlme.marginal.base import Method
@@ -29,6 +30,9 @@ METHODS = {
 
 #: programs that a model is written for -> the function that writes it
 PROGRAMS = {"nonmem": "to_nonmem", "nlmixr2": "to_nlmixr2", "monolix": "to_monolix"}
+
+#: what a dose may say
+_DOSE = ("amount", "time", "into", "rate", "duration", "every", "n")
 
 #: options of every command that reads data -> what they say
 READING = {
@@ -86,6 +90,39 @@ def spans(text: str, option: str) -> list[tuple[float, float]]:
         except (TypeError, ValueError):
             words = f"expected from-to pairs separated by commas, 0-12,0-24; got {part!r}"
             raise typer.BadParameter(words, param_hint=option) from None
+    return found
+
+
+def times_of(text: str, option: str) -> list[float]:
+    """'12,24' -> [12.0, 24.0]; '0-2/0.5' -> [0.0, 0.5, 1.0, 1.5, 2.0]; sorted, each once."""
+    found: set[float] = set()
+    for part in names(text):
+        span, slash, step = part.partition("/")
+        if not slash:
+            found.update(numbers(part, option))
+            continue
+        (begin, end), by = spans(span, option)[0], numbers(step, option)[0]
+        if not (by > 0 and end >= begin):
+            words = f"from-to/step goes up by a step above 0, 0-72/0.5; got {part!r}"
+            raise typer.BadParameter(words, param_hint=option)
+        found.update(begin + by * k for k in range(int((end - begin) / by * (1 + 1e-12)) + 1))
+    return sorted(found) or list(numbers(text, option))
+
+
+def regimen_of(texts: list[str]) -> Regimen | None:
+    """['amount=1000,time=48,every=12,n=6'] -> nlme.dose(1000, time=48).every(12, n=6); the sum of several."""
+    found = None
+    for text in texts:
+        given = {name: number(value) for name, value in pairs(text, "--dose").items()}
+        unknown = [name for name in given if name not in _DOSE]
+        if unknown or "amount" not in given:
+            words = f"a dose is amount=1000 with any of {', '.join(_DOSE[1:])}; got {text!r}"
+            raise typer.BadParameter(words, param_hint="--dose")
+        repeats = {name: given.pop(name) for name in ("every", "n") if name in given}
+        one = nlme.dose(given.pop("amount"), **given)
+        if repeats:
+            one = one.every(repeats.get("every", 0), repeats.get("n"))
+        found = one if found is None else found + one
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 WIDTH = 98
 LINES = 25
@@ -130,6 +130,20 @@ class CheckReport(Sequence):
         return screen(self.violations, self.source, f"{self.n_records:,} records, {self.n_subjects:,} subjects")
 
     __repr__ = __str__
+
+    def to_json(self) -> str:
+        """For programs: source, ok, records, subjects, and of every violation its fields, as one JSON object."""
+        import json
+
+        found = [asdict(v) for v in self.violations]
+        whole = {
+            "source": self.source,
+            "ok": self.ok,
+            "records": self.n_records,
+            "subjects": self.n_subjects,
+            "violations": found,
+        }
+        return json.dumps(whole, indent=2, ensure_ascii=False)
 
     def _repr_html_(self) -> str:
         import html

@@ -16,7 +16,7 @@ from nlme.exchange.infix import Infix, Syntax, lines_of
 from nlme.exchange.lognormals import log_normals
 from nlme.exchange.names import Names
 from nlme.exchange.outline import OCCASION, Endpoint, Outline, Parameter
-from nlme.exchange.rows import rows_of
+from nlme.exchange.rows import put_at_limits, rows_of, with_predictions
 from nlme.exchange.statements import Assign, Scribe, Statement
 from nlme.language import symbols as s
 from nlme.language.typeset import typeset
@@ -74,10 +74,7 @@ class _Project:
 
     def _require(self) -> None:
         outline, anatomy = self.outline, self.outline.anatomy
-        if anatomy.mixture:
-            raise outline.refuse("it has subpopulations.", PROGRAM)
-        if anatomy.by_site:
-            raise outline.refuse(f"it has random effects per {anatomy.above}.", PROGRAM)
+        outline.require_one_level(PROGRAM)
         if self.found.event_times:
             raise outline.refuse("it has event times.", PROGRAM)
         varying = [n for n in anatomy.covariates if not outline.population.covariates[n].constant]
@@ -303,10 +300,8 @@ class _Project:
             e.name: data[e.name] if e.name in self.observed else self.outputs[k] for k, e in enumerate(self.outline.endpoints)
         }
         table, content = self._data(data)
-        lines = [f"; {self.outline.title}", f"; nlme model {self.outline.name}, {self.outline.method!r}"]
-        if self.outline.objective is not None:
-            lines.append(f"; objective there, without n log(2 pi): {self.outline.objective:.6f}")
-        lines += [
+        lines = [
+            *self.outline.heading(";"),
             "",
             "<DATAFILE>",
             "",
@@ -359,7 +354,7 @@ class _Project:
             if "SS" in uses:
                 self.messages.append("Monolix reaches a steady state by a number of doses (nbdoses); here it is exact.")
         if np.any(frame["EVID"] == 0):
-            frame["EVID"] = np.where((frame["EVID"] == 0) & (frame["MDV"] != 0), 2, frame["EVID"])
+            frame["EVID"] = with_predictions(frame)
             if np.any(frame["EVID"] != 0):
                 uses["EVID"] = "eventidentifier"
         uses["DV"] = "observation"
@@ -367,7 +362,8 @@ class _Project:
         if len(endpoints) > 1:
             uses["DVID"] = "observationtype"
         if any(e.censoring for e in endpoints):
-            self._censored()
+            for endpoint in endpoints:
+                put_at_limits(frame, self.outline, endpoint, PROGRAM)
             uses |= {"CENS": "censored"} | ({"LIMIT": "limit"} if np.isfinite(frame["LIMIT"]).any() else {})
         if self.outline.anatomy.by_occasion:
             uses["OCC"] = "occasion"
@@ -382,20 +378,6 @@ class _Project:
             observation = f"DV = {{use=observation, name={{{listed}}}, yname={{{codes}}}, type={{{', '.join(types)}}}}}"
         content += [observation, *(f"{word} = {{use=regressor}}" for word in self.covariates.values())]
         return frame[list(columns)].rename(columns=columns), content
-
-    def _censored(self) -> None:
-        """DV of a censored record is its limit."""
-        frame = self.rows
-        for k, endpoint in enumerate(self.outline.endpoints):
-            for which, sign in (("lloq", 1), ("uloq", -1)):
-                limit = endpoint.parts.get(which)
-                if limit is None:
-                    continue
-                if not s.is_number(limit):
-                    raise self.outline.refuse(f"{which} of the endpoint {endpoint.name!r} is no number.", PROGRAM)
-                at = frame["ENDPOINT"] == k
-                beyond = at & ((frame["CENS"] == sign) | (frame["CENS"] == 0) & (sign * frame["DV"] < sign * float(limit)))
-                frame.loc[beyond, ["CENS", "DV"]] = [sign, float(limit)]
 
 
 def _distribution(p: Parameter) -> str:

@@ -15,7 +15,7 @@ from nlme.exchange.infix import Infix, Syntax, lines_of
 from nlme.exchange.lognormals import log_normals
 from nlme.exchange.names import Names
 from nlme.exchange.outline import OCCASION, Effects, Endpoint, Outline, Parameter
-from nlme.exchange.rows import rows_of
+from nlme.exchange.rows import put_at_limits, rows_of, with_predictions
 from nlme.exchange.statements import Assign, Line, Scribe, Statement
 from nlme.fitting.saem.method import SAEM
 from nlme.language import symbols as s
@@ -72,10 +72,7 @@ class _Script:
 
     def _require(self) -> None:
         outline = self.outline
-        if outline.anatomy.mixture:
-            raise outline.refuse("it has subpopulations.", PROGRAM)
-        if outline.anatomy.by_site:
-            raise outline.refuse(f"it has random effects per {outline.anatomy.above}.", PROGRAM)
+        outline.require_one_level(PROGRAM)
         for endpoint in outline.endpoints:
             if endpoint.censoring not in ("", "M3"):
                 raise outline.refuse(f"the endpoint {endpoint.name!r} has censored values by {endpoint.censoring}.", PROGRAM)
@@ -210,10 +207,8 @@ class _Script:
         self.variables = {e.name: self.names.give(e.name, "y") for e in self.outline.endpoints}
         name = self.names.give(self.outline.name[0].lower() + self.outline.name[1:], "model")
         ini, model = (["    " + line for line in part] for part in (self.ini(), self.model()))
-        lines = [f"# {self.outline.title}", f"# nlme model {self.outline.name}, {self.outline.method!r}"]
-        if self.outline.objective is not None:
-            lines.append(f"# objective there, without n log(2 pi): {self.outline.objective:.6f}")
-        lines += [
+        lines = [
+            *self.outline.heading("#"),
             "library(nlmixr2)",
             "",
             f"{name} <- function() {{",
@@ -263,7 +258,7 @@ class _Script:
             made["CMT"] = [
                 words[int(k)] if k >= 0 else f"{'-' if c < 0 else ''}{states[abs(int(c)) - 1]}" if c else words[0] for k, c in at
             ]
-        made["EVID"] = np.where((frame["EVID"] == 0) & (frame["MDV"] != 0), 2, frame["EVID"])
+        made["EVID"] = with_predictions(frame)
         return made
 
     def _censored(self, endpoints: list[Endpoint]) -> None:
@@ -272,14 +267,7 @@ class _Script:
             at = frame["ENDPOINT"] == self.outline.endpoints.index(endpoint)
             if np.isfinite(frame.loc[at & (frame["CENS"] != 0), "LIMIT"]).any():
                 raise self.outline.refuse(f"the endpoint {endpoint.name!r} has values known to an interval (LIMIT).", PROGRAM)
-            for which, sign in (("lloq", 1), ("uloq", -1)):
-                limit = endpoint.parts.get(which)
-                if limit is None:
-                    continue
-                if not s.is_number(limit):
-                    raise self.outline.refuse(f"{which} of the endpoint {endpoint.name!r} is no number.", PROGRAM)
-                beyond = at & ((frame["CENS"] == sign) | (frame["CENS"] == 0) & (sign * frame["DV"] < sign * float(limit)))
-                frame.loc[beyond, ["CENS", "DV"]] = [sign, float(limit)]
+            put_at_limits(frame, self.outline, endpoint, PROGRAM)
 
 
 def _initial(p: Parameter, logarithm: bool) -> str:

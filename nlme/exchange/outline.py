@@ -104,8 +104,22 @@ class Outline:
         """Position among the model's endpoints of each of the population's."""
         return match_endpoints(self.model, self.anatomy, self.population)
 
+    def heading(self, comment: str) -> list[str]:
+        """What a file begins with, as lines of comment."""
+        lines = [self.title, f"nlme model {self.name}, {self.method!r}"]
+        if self.objective is not None:
+            lines.append(f"objective there, without n log(2 pi): {self.objective:.6f}")
+        return [f"{comment} {line}" for line in lines]
+
     def refuse(self, what: str, where: str) -> ModelError:
         return ModelError(f"{self.name} cannot be written for {where}: {what}")
+
+    def require_one_level(self, where: str) -> None:
+        """Refuse subpopulations and random effects above the subject."""
+        if self.anatomy.mixture:
+            raise self.refuse("it has subpopulations.", where)
+        if self.anatomy.by_site:
+            raise self.refuse(f"it has random effects per {self.anatomy.above}.", where)
 
 
 def outline_of(source, population, method: Method | None, fixed, program: str) -> Outline:

@@ -8,7 +8,8 @@ import numpy as np
 
 from nlme.data.designs import with_course
 from nlme.errors import DataError
-from nlme.exchange.outline import Outline
+from nlme.exchange.outline import Endpoint, Outline
+from nlme.language import symbols
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,30 @@ def rows_of(outline: Outline, program: str) -> pd.DataFrame:
             raise DataError(f"Subject {made['SUBJECT'][at[0]]}, time {made['TIME'][at[0]]:g}: {name} has no value.")
         made[f"cov.{name}"] = values
     return made
+
+
+def with_predictions(frame: pd.DataFrame) -> np.ndarray:
+    """EVID of the rows, 2 where only a prediction is asked for."""
+    return np.where((frame["EVID"] == 0) & (frame["MDV"] != 0), 2, frame["EVID"])
+
+
+def put_at_limits(frame: pd.DataFrame, outline: Outline, endpoint: Endpoint, program: str) -> None:
+    """DV of the endpoint's censored records is its limit, and CENS says on which side they are.
+
+    Raises
+    ------
+    ModelError
+        A limit that is a formula.
+    """
+    at = frame["ENDPOINT"] == outline.endpoints.index(endpoint)
+    for which, sign in (("lloq", 1), ("uloq", -1)):
+        limit = endpoint.parts.get(which)
+        if limit is None:
+            continue
+        if not symbols.is_number(limit):
+            raise outline.refuse(f"{which} of the endpoint {endpoint.name!r} is no number.", program)
+        beyond = at & ((frame["CENS"] == sign) | (frame["CENS"] == 0) & (sign * frame["DV"] < sign * float(limit)))
+        frame.loc[beyond, ["CENS", "DV"]] = [sign, float(limit)]
 
 
 def _numbers(ids: list) -> np.ndarray:

@@ -105,7 +105,7 @@ def _likelier(at: Evaluation, other: Evaluation) -> Evaluation:
     if at.given is not None:
         raise ModelError("eta: one beginning of the modes is expected where subjects share the random effects of a site.")
     better = (other.joint < at.joint - 1e-6) & other.converged & jnp.isfinite(other.value)
-    return jax.tree.map(lambda x, y: jnp.where(better.reshape(-1, *[1] * (x.ndim - 1)), y, x), at, other)
+    return at.where(np.asarray(better), other)
 
 
 class _Modes:

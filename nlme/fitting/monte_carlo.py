@@ -59,12 +59,17 @@ def monte_carlo(method: ImportanceSampling, model: Model, layout: Layout, b: np.
     """What the weights at the modes ``b`` (N, q) say of the objective's Monte-Carlo error."""
     terms = np.asarray(threaded(_terms, layout.arrays, method, layout.anatomy, model, jnp.asarray(b)))
     weights = np.exp(terms - terms.max(axis=1, keepdims=True))
-    count, mean = weights.shape[1], weights.mean(axis=1)
-    parts = [weights[:, method.strata == s] for s in np.unique(method.strata)]
-    spread = sum(part.shape[1] * part.var(axis=1) for part in parts)
-    errors = 2.0 * np.sqrt(spread) / (count * mean)
+    errors = errors_of(weights, method.strata)
     effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
     return MonteCarlo(float(np.sqrt(np.sum(errors**2))), errors, effective, pareto_k(terms))
+
+
+def errors_of(weights: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """(N,) standard error of -2 log of the mean of each subject's weights (N, K), draw k being of part ``strata`` (K,) of the
+    distribution."""
+    parts = [weights[:, strata == s] for s in np.unique(strata)]
+    spread = sum(part.shape[1] * part.var(axis=1) for part in parts)
+    return 2.0 * np.sqrt(spread) / weights.sum(axis=1)
 
 
 def weighted_nodes(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.fitting.monte_carlo import UNRELIABLE, pareto_k
+from nlme.fitting.monte_carlo import UNRELIABLE, errors_of, pareto_k
 from nlme.language.layout import Layout
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects, threaded
@@ -62,7 +62,7 @@ def tightness(method: Variational, model: Model, layout: Layout, b: np.ndarray, 
     bounds, terms = terms[:, 0], terms[:, 1:]
     weights = np.exp(terms - terms.max(axis=1, keepdims=True))
     values = -2.0 * (np.log(weights.mean(axis=1)) + terms.max(axis=1))
-    errors = 2.0 * weights.std(axis=1) / (np.sqrt(weights.shape[1]) * weights.mean(axis=1))
+    errors = errors_of(weights, np.zeros(weights.shape[1]))
     gaps = bounds - values
     shapes = np.full(len(terms), -np.inf)  # equal weights, of a posterior that is Gaussian, have no tail
     some = np.flatnonzero(terms.std(axis=1) > _EQUAL)

@@ -69,6 +69,10 @@ class Evaluation(NamedTuple):
         chosen = {name: getattr(found, name) for name in ("gradient", "motion", "parts")}
         return found._replace(**{name: x if x is None else x[..., columns] for name, x in chosen.items()})
 
+    def where(self, taken: np.ndarray, other: Evaluation) -> Evaluation:
+        """The ``other`` of the subjects ``taken`` (N,), this one of the others; as NumPy arrays."""
+        return jax.tree.map(lambda a, b: np.where(taken.reshape(taken.shape + (1,) * (a.ndim - 1)), b, a), self, other)
+
     def followed(self, move: np.ndarray) -> np.ndarray:
         """Where the modes will be, to first order, when the unconstrained parameters have moved by ``move``."""
         if self.motion is None:

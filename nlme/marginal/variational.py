@@ -33,7 +33,7 @@ from nlme.dynamics.solvers import SOLVED
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.stacking import SubjectData
-from nlme.linalg import cholesky, inverse_lower, raised
+from nlme.linalg import cholesky, inverse_lower, inverse_positive, raised, solve_lower
 from nlme.marginal.base import Method
 from nlme.marginal.curvature import curvature_at
 from nlme.marginal.mode import ModeSearch
@@ -80,7 +80,7 @@ class Variational(Method):
         """z_k of the subject with this number: in opposite pairs, and their second moment the identity."""
         pairs = -(-max(self.draws, 4 * q) // 2)
         z = jax.random.normal(jax.random.fold_in(jax.random.key(self.seed), number), (pairs, q))
-        z = jax.scipy.linalg.solve_triangular(cholesky(z.T @ z / pairs), z.T, lower=True).T
+        z = solve_lower(cholesky(z.T @ z / pairs), z.T).T
         return jnp.concatenate([z, -z])
 
 
@@ -146,8 +146,7 @@ def log_weights(
 
 def _factor_of(precision: Float[Array, "q q"]) -> Float[Array, "q q"]:
     """Lower triangular C, C C' the inverse."""
-    inverse = inverse_lower(cholesky(precision))
-    return cholesky(inverse.T @ inverse)
+    return cholesky(inverse_positive(precision))
 
 
 def _searched(method, anatomy, held, z, search: ModeSearch, precision, most: int, tolerance) -> _Posterior:
@@ -197,11 +196,12 @@ def _searched(method, anatomy, held, z, search: ModeSearch, precision, most: int
             curvature,
         )
 
+    factor = _factor_of(precision)
     begin = _Posterior(
         search.b,
-        _factor_of(precision),
+        factor,
         search.b,
-        _factor_of(precision),
+        factor,
         jnp.asarray(jnp.inf),
         jnp.asarray(jnp.inf),
         jnp.ones(()),

@@ -125,6 +125,13 @@ class WeightSite:
     def _split(self, u: Float[Array, " size"]):
         return jnp.split(u, [self._taus, self._taus + self._lambdas])
 
+    @property
+    def _law_of_scales(self):
+        """The prior of tau."""
+        from numpyro.distributions import HalfCauchy, HalfNormal
+
+        return (HalfCauchy if self._lambdas else HalfNormal)(self.prior.scale)
+
     def _scale(self, logs: Float[Array, " G"], local: Float[Array, " n"]) -> Float[Array, " n"]:
         """The standard deviation of every weight given the scales."""
         if not self._taus:
@@ -137,13 +144,12 @@ class WeightSite:
 
     def placed(self, model, u: Float[Array, " size"]):
         """``model`` with the weights at ``u``, and the log density of u."""
-        from numpyro.distributions import HalfCauchy, HalfNormal, Normal
+        from numpyro.distributions import HalfCauchy, Normal
 
         logs, local, z = self._split(u)
         density = jnp.sum(Normal(0.0, 1.0).log_prob(z))
         if self._taus:
-            law = HalfCauchy(self.prior.scale) if self._lambdas else HalfNormal(self.prior.scale)
-            density = density + jnp.sum(law.log_prob(jnp.exp(logs)) + logs)
+            density = density + jnp.sum(self._law_of_scales.log_prob(jnp.exp(logs)) + logs)
         if self._lambdas:
             density = density + jnp.sum(HalfCauchy(1.0).log_prob(jnp.exp(local)) + local)
         values, start = self._scale(logs, local) * z, 0
@@ -159,11 +165,10 @@ class WeightSite:
 
     def drawn(self, key, count: int) -> Float[Array, "count size"]:
         """So many u from the prior."""
-        from numpyro.distributions import HalfCauchy, HalfNormal
+        from numpyro.distributions import HalfCauchy
 
         first, second, third = jax.random.split(key, 3)
-        law = HalfCauchy(self.prior.scale) if self._lambdas else HalfNormal(self.prior.scale)
-        logs = jnp.log(law.sample(first, (count, self._taus)))
+        logs = jnp.log(self._law_of_scales.sample(first, (count, self._taus)))
         local = jnp.log(HalfCauchy(1.0).sample(second, (count, self._lambdas)))
         return jnp.concatenate([logs, local, jax.random.normal(third, (count, self.count))], axis=1)
 

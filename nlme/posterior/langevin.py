@@ -76,13 +76,10 @@ class _State(NamedTuple):
 class Langevin:
     """The kernel (``nlme.posterior.sampler.Kernel``) of one marginal density; ``energy`` is U, and what the chains report as such."""
 
-    name = "pSGLD"
-
     def __init__(self, density: Any, energy: Callable, how: SGLD, warmup: int):
         self._how, self._warmup = how, warmup
         everybody = how.subjects is None or how.subjects >= density.n_subjects
         self._slope = _whole(energy) if everybody else _drawn(density, how.subjects)
-        self._energy = energy
 
     def initial(self, keys, start: dict) -> _State:
         size = start["population"].shape

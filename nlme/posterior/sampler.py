@@ -44,8 +44,6 @@ class Draws(NamedTuple):
 class Kernel(Protocol):
     """How all chains take a step together; its state is a pytree of arrays."""
 
-    name: str
-
     def initial(self, keys, start: dict) -> Any:
         """The state at ``start`` (chains, ...), with a key for each chain."""
 
@@ -58,8 +56,6 @@ class Kernel(Protocol):
 
 class Nuts:
     """NumPyro's No-U-Turn sampler of one density; ``energy`` maps a pytree z of arrays to minus its logarithm."""
-
-    name = "NUTS"
 
     def __init__(self, energy: Callable, warmup: int, target_acceptance: float, max_tree_depth: int | tuple[int, int]):
         from numpyro.infer import NUTS

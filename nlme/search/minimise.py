@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from nlme.marginal.subjects import Evaluation
@@ -174,7 +173,7 @@ def _better(problem: Problem, at: Evaluation, other: Evaluation) -> Evaluation:
     if problem.layout.sites is not None:
         return other if np.sum(other.converged) > np.sum(at.converged) else at
     take = other.converged & (~at.converged | (other.joint < at.joint - _APART))
-    return jax.tree.map(lambda a, b: np.where(take.reshape(take.shape + (1,) * (a.ndim - 1)), a, b), other, at)
+    return at.where(take, other)
 
 
 def _again(problem: Problem, search: Search, best: Evaluation, inner: float) -> Evaluation:
@@ -216,11 +215,8 @@ def _from_scratch(problem: Problem, best: Evaluation, u) -> tuple[Evaluation, bo
         other = at(np.where(better[:, None], fresh.b, again.b))
         return other, bool(np.any(np.abs(other.value - again.value) > _APART)), two
 
-    def choose(a, b):
-        return np.where(better.reshape(better.shape + (1,) * (a.ndim - 1)), a, b)
-
     moved = bool(np.any(better & (np.abs(fresh.value - again.value) > _APART)))
-    found = jax.tree.map(choose, fresh, again)
+    found = again.where(better, fresh)
     rng = np.random.default_rng(0)
     for _ in range(_PLACES):
         lost = ~found.converged

@@ -119,23 +119,23 @@ class People:
         self.design, self.model, self.uncertain = design, model_of(model), uncertain
         population = design.population
         members, self.messages = members_of(model, population), []
-        self.members = None if members is None else members[None]  # (R or 1, N)
         self.new = isinstance(eta, str) and eta == "new"
-        self._eta = None if self.new else self._chosen(model, population, eta)
+        self.members = None if members is None else members[None]  # (R or 1, N)
+        if not self.new:
+            self._eta, self.members = self._chosen(model, population, eta)
         self.messages += [] if uncertain is None else uncertain.messages
 
-    def _chosen(self, model, population, eta) -> np.ndarray:
-        """(R or 1, N, q)."""
+    def _chosen(self, model, population, eta) -> tuple[np.ndarray, np.ndarray | None]:
+        """Random effects (R or 1, N, q) and subpopulations."""
         own, found = isinstance(eta, str) and eta == "estimated", self.uncertain
         if not own or found is None:
-            return _chosen(model, population, eta)[None]
+            return _chosen(model, population, eta)[None], self.members
         if found.people is not None:
-            eta, self.members = found.people.among(self.model, population)
-            return eta
+            return found.people.among(self.model, population)
         _chosen(model, population, eta)  # whether they are the fit's own people
         modes, said = modes_at(model, found.drawn)
         self.messages += said
-        return effects_among(self.model, population, modes, model.population.ids, model.effects)
+        return effects_among(self.model, population, modes, model.population.ids, model.effects), self.members
 
     @property
     def alike(self) -> bool:

@@ -331,7 +331,7 @@ def test_levels_and_correlations_of_monolix():
 def test_command_line(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    from nlme.cli import commands
+    from nlme.cli import app
 
     monkeypatch.chdir(tmp_path)
     case = CASES["one"]
@@ -339,10 +339,10 @@ def test_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(nlme, "load", lambda path, model=None: at)
     for program, files in (("nonmem", ["run1.csv", "run1.mod"]), ("nlmixr2", ["run1.R", "run1.csv"]),
                            ("Monolix", ["run1.csv", "run1.mlxtran", "run1_model.txt"])):  # fmt: skip
-        done = CliRunner().invoke(commands.app, ["export", "run.nlme", "--to", program, "--out", program])
+        done = CliRunner().invoke(app, ["export", "run.nlme", "--to", program, "--out", program])
         assert done.exit_code == 0, done.output
         assert sorted(p.name for p in (tmp_path / program).iterdir()) == files and "written to" in done.output
-    done = CliRunner().invoke(commands.app, ["export", "run.nlme", "--to", "phoenix"])
+    done = CliRunner().invoke(app, ["export", "run.nlme", "--to", "phoenix"])
     assert done.exit_code != 0 and "nonmem, nlmixr2, monolix" in done.output + str(done.stderr)
 
 

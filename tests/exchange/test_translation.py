@@ -36,16 +36,16 @@ def test_written_files_are_read_by_the_library(tmp_path):
 def test_command_line(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    from nlme.cli import commands
+    from nlme.cli import app
 
     monkeypatch.chdir(tmp_path)
     imported(tmp_path, ONE)
-    done = CliRunner().invoke(commands.app, ["import", "run.mod", "--no-evaluate"])
+    done = CliRunner().invoke(app, ["import", "run.mod", "--no-evaluate"])
     assert done.exit_code == 0, done.output
     assert "2 subjects, FOCEI()" in done.output and "nlme fit run-nlme/model.py run-nlme/data.csv" in done.output
     assert sorted(p.name for p in (tmp_path / "run-nlme").iterdir()) == ["data.csv", "model.py"]
     (tmp_path / "bad.mod").write_text(ONE.replace("$EST", "$PRIOR TNPRI\n$EST"))
-    done = CliRunner().invoke(commands.app, ["import", "bad.mod"])
+    done = CliRunner().invoke(app, ["import", "bad.mod"])
     assert done.exit_code not in (0, 4) and "$PRIOR" in done.output + str(done.stderr)
 
 

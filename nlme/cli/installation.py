@@ -1,0 +1,42 @@
+"""Commands about the installation: demo, qualify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nlme.cli.command import app
+from nlme.cli.errors import reported
+from nlme.cli.output import require_writable
+
+
+@app.command()
+@reported
+def demo(out: Annotated[Path, typer.Option(help="Folder for tables, pictures and reports.")] = Path("nlme-demo")) -> None:
+    """Fit real clinical trials: parameter tables, pictures and an HTML report."""
+    from nlme.demo import run
+
+    run(out)
+
+
+@app.command()
+@reported
+def qualify(
+    out: Annotated[Path, typer.Option(help="Folder for qualification.html and .json.")] = Path("nlme-qualification"),
+    full: Annotated[bool, typer.Option("--full", help="The cases that take minutes too.")] = False,
+    cases: Annotated[
+        Path, typer.Option(help="A folder with a case of your own (case.json, case.py, data.csv), or with several.")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Names of the cases wanted: steady-state,censored")] = "",
+) -> None:
+    """Run cases with known answers on this machine and write the page about it; exit code 1 where one fails."""
+    from nlme.qualify import qualify as run
+
+    require_writable(out)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    found = run(out, full=full, cases=cases, only=names, shown=lambda outcome: typer.echo(str(outcome)))
+    typer.echo(f"\n{found.verdict}\nWritten to {out}: qualification.html, qualification.json")
+    if not found.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,183 @@
+"""Commands that simulate: simulate, vpc, forecast."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import nlme
+from nlme.cli import options
+from nlme.cli.command import Data, Key, ModelFile, Units, app, estimates_of, is_fit, model_class, population_of, saved_file
+from nlme.cli.errors import reported
+from nlme.cli.options import reads_data
+from nlme.cli.output import require_writable
+from nlme.diagnostics.replicated import endpoints_of
+from nlme.parameters.inventory import Inventory
+from nlme.tables import formats
+
+
+@app.command()
+@reported
+@reads_data
+def simulate(
+    model: ModelFile,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FIT|DATA", help="A fit (folder or fit.nlme), or data whose design is simulated.", show_default=False
+        ),
+    ],
+    replicates: Annotated[int, typer.Option(help="Number of simulated data sets.")] = 1,
+    key: Key = 1,
+    eta: Annotated[str, typer.Option(help="Random effects: new, typical, or (of a fit's own subjects) estimated.")] = "new",
+    noise: Annotated[bool, typer.Option(help="Add residual error.")] = True,
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="Draw the parameters of each data set from the covariance of the fit's estimates.")
+    ] = False,
+    design: Annotated[Path, typer.Option(help="Simulate a fit's model on these data instead of its own.")] = None,
+    start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
+    fixed_form: Annotated[
+        bool,
+        typer.Option(
+            "--long", help="One row per simulated value with prediction and random effects, instead of whole data sets."
+        ),
+    ] = False,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("simulated.csv"),
+    *,
+    reading: dict,
+) -> None:
+    """Simulate data sets from a fit, or from a model with its own values."""
+    require_writable(out.parent)
+    chosen, values = model_class(model), options.starting_values(start)
+    if is_fit(source):
+        found = nlme.load(saved_file(source), model=chosen)
+        instance, population = found.model, found.population
+    else:
+        found, instance, population = None, chosen(), None
+        design = design or source
+    instance = Inventory(instance).with_values(instance, values)
+    if design is not None:
+        population = population_of(design, reading, instance)
+    given = found if found is not None and not values else instance
+    uncertainty = "covariance" if uncertain else None
+    frame = nlme.simulate(
+        given, population, key=key, eta=eta, replicates=replicates, noise=noise, as_data=not fixed_form, uncertainty=uncertainty
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    formats.csv(frame, out, index=False, na_rep=".")
+    typer.echo(
+        f"Written to {out}: {replicates} data set{'s' if replicates > 1 else ''} of {len(population)} subjects, {len(frame):,} rows."
+    )
+
+
+@app.command()
+@reported
+@reads_data
+def vpc(
+    model: ModelFile,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FIT|DATA", help="A fit (folder or fit.nlme), or data to check the model's own values on.", show_default=False
+        ),
+    ],
+    endpoint: Annotated[str, typer.Option(help="Which endpoint; all of them by default.", show_default=False)] = "",
+    replicates: Annotated[int, typer.Option(help="Number of simulated data sets.")] = 1000,
+    key: Key = 1,
+    bins: Annotated[str, typer.Option(help="auto, a number of bins, or their edges: 0,1,4,12,24")] = "auto",
+    percentiles: Annotated[str, typer.Option(help="Of continuous endpoints.")] = "5,50,95",
+    level: Annotated[float, typer.Option(help="Of the bands.")] = 0.90,
+    corrected: Annotated[
+        str, typer.Option("--prediction-corrected", help="proportional, or additive for data on a log scale.", show_default="no")
+    ] = "",
+    stratify: Annotated[str, typer.Option(help="Columns, with the points that cut them if you like: sex,wt=60-80")] = "",
+    time: Annotated[str, typer.Option(help="time, or tad for the time after the last dose.")] = "time",
+    lloq: Annotated[
+        str, typer.Option(help="Lower limit of quantification: a number or a column.", show_default="as in the data")
+    ] = "",
+    log: Annotated[bool, typer.Option("--log/--linear", help="Axis of the values.", show_default="by the data")] = None,
+    start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
+    units: Units = "",
+    out: Annotated[Path, typer.Option(help="Folder to write to; that of the fit, or here.", show_default=False)] = None,
+    *,
+    reading: dict,
+) -> None:
+    """Visual predictive check of a fit, or of a model on data: a table and a picture for each endpoint."""
+    chosen, values = model_class(model), options.starting_values(start)
+    asked = dict(
+        replicates=replicates,
+        key=key,
+        bins=options.bins_of(bins),
+        percentiles=options.numbers(percentiles, "--percentiles"),
+        level=level,
+        prediction_corrected=corrected,
+        stratify=options.strata_of(stratify),
+        time=time,
+        lloq=options.number(lloq) if lloq else None,
+    )
+    named_units = options.pairs(units, "--units")
+    folder = out or (saved_file(source).parent if is_fit(source) else Path("."))
+    require_writable(folder)
+    if is_fit(source):
+        found = nlme.load(saved_file(source), model=chosen)
+        population = found.population
+        given = Inventory(found.model).with_values(found.model, values) if values else found
+    else:
+        instance = chosen()
+        given = Inventory(instance).with_values(instance, values)
+        population = population_of(source, reading, given)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in [endpoint] if endpoint else endpoints_of(given, population):
+        check = nlme.vpc(given, population, endpoint=name, **asked)
+        stem = f"vpc_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"
+        formats.csv(check.table, folder / f"{stem}.csv", index=False)
+        looks = {"log": log} if check.kind == "continuous" else {}
+        check.plot(units=named_units, **looks).savefig(folder / f"{stem}.png")
+        for message in check.messages:
+            typer.echo(f"  ! {name}: {message}")
+        typer.echo(
+            f"{name}: {100 * check.inside:.0f} % of the observed quantities lie within their {100 * level:g} % bands. "
+            f"Written to {folder}: {stem}.csv, {stem}.png"
+        )
+
+
+@app.command()
+@reported
+@reads_data
+def forecast(
+    model: ModelFile,
+    patient: Data,
+    times: Annotated[str, typer.Option(help="When to predict: 12,24,36, from-to/step: 0-72/0.5, or both.", show_default=False)],
+    doses: Annotated[
+        list[str], typer.Option("--dose", help="A further dose: amount=1000,time=48,every=12,n=6,duration=1; may be repeated.")
+    ] = [],  # noqa: B006 (typer reads it)
+    start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
+    start_from: Annotated[Path, typer.Option(help="A fit, whose values are taken where names agree.")] = None,
+    draws: Annotated[int, typer.Option(help="Of each patient's random effects.")] = 1000,
+    level: Annotated[float, typer.Option(help="Of the bands.")] = 0.90,
+    key: Key = 1,
+    target: Annotated[str, typer.Option(help="A range to shade in the picture: 10-20")] = "",
+    units: Units = "",
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("."),
+    *,
+    reading: dict,
+) -> None:
+    """What a few samples say of a patient, and what follows: bands of the patient's curve and of new observations."""
+    at, regimen = options.times_of(times, "--times"), options.regimen_of(doses)
+    values, shaded = options.starting_values(start), options.spans(target, "--target")
+    require_writable(out)
+    chosen = model_class(model)
+    instance = chosen() if start_from is None else chosen.from_fit(estimates_of(start_from))
+    instance = Inventory(instance).with_values(instance, values)
+    population = population_of(patient, reading, instance)
+    found = nlme.forecast(instance, population, times=at, doses=regimen, draws=draws, level=level, key=key)
+    out.mkdir(parents=True, exist_ok=True)
+    formats.csv(found.frame, out / "forecast.csv", index=False)
+    nlme.plots.forecast(found, units=options.pairs(units, "--units"), target=shaded[0] if shaded else None).savefig(
+        out / "forecast.png"
+    )
+    typer.echo(repr(found))
+    typer.echo(f"\nWritten to {out}: forecast.csv, forecast.png")
