@@ -36,7 +36,7 @@ if not (_here / "datasets").is_dir() and (_here.parent / "datasets").is_dir() an
 # Public word -> the file that defines it.  Loaded when first used, so that `import nlme` costs little more than `import jax`.
 _HOMES = {
     "nlme.errors": ("NLMEError", "DataError", "ModelError", "FitError"),
-    "nlme.typing": ("Scalar", "Vector"),
+    "nlme.typing": ("Scalar", "Vector", "Named"),
     "nlme.parameters.domains": ("positive", "real", "bounded", "probability"),
     "nlme.parameters.covariance": ("Covariance", "covariance"),
     "nlme.parameters.mixture": ("Mixture", "mixture"),
@@ -119,6 +119,8 @@ _HOMES = {
     "nlme.learning.curves": ("learned_curves",),
     "nlme.discovery.discover": ("discover",),
     "nlme.selection.scm": ("scm",),
+    "nlme.selection.frem": ("frem",),
+    "nlme.selection.lasso": ("lasso",),
     "nlme.selection.structure_search": ("structure_search",),
     "nlme.search.minibatches": ("Minibatches",),
     "nlme.training.aids": ("MultipleShooting", "GrowingHorizon", "PredictionError"),

@@ -11,6 +11,13 @@ Each relation multiplies an individual parameter p by a factor that is 1 where i
 
 as in Jonsson & Karlsson (1998), Pharm Res 15:1463, doi:10.1023/A:1011970125687, and PsN's scm.  The coefficients of those that begin with 1 + are
 bounded, so that no subject's factor can be negative.
+
+A relation of the shape "random effect" shifts a random effect in place of multiplying a parameter, with c the covariate's mean and c_k the
+share of the subjects in category k, so that the mean shift is 0:
+
+    eta + theta (x - c)         eta + sum_k theta_k ([x is k] - c_k)
+
+Whatever the parameter is of its random effect: exp(theta (x - c)) multiplies p = p0 exp(eta).
 """
 
 from __future__ import annotations
@@ -28,10 +35,11 @@ from nlme.errors import ModelError, name_error
 from nlme.language.augmented import declared_by, made_as
 from nlme.language.model import Model
 from nlme.parameters.domains import bounded, real
-from nlme.typing import Scalar
+from nlme.typing import Named, Scalar
 
 CONTINUOUS = ("linear", "exponential", "power", "hockey-stick")
 SHAPES = (*CONTINUOUS, "categories")
+SHIFT = "random effect"
 _MOST = 1e3  # what a category, or one side of a hockey stick, can multiply by
 
 
@@ -41,11 +49,12 @@ class Relation:
 
     Attributes
     ----------
-    parameter, covariate, shape : what acts on what, and how (one of ``SHAPES``)
-    center : where the factor is 1: the median, or the code of the commonest category
+    parameter, covariate, shape : what acts on what, and how (one of ``SHAPES``, or ``SHIFT`` of the random effect ``parameter``)
+    center : where nothing is changed: the median (of a shift the mean), or the code of the commonest category
     range : lowest and highest value in the data
     codes : the other categories' codes
     words : what these are called
+    shares : of the subjects that are in them, of a shift
     """
 
     parameter: str
@@ -55,6 +64,7 @@ class Relation:
     range: tuple[float, float]
     codes: tuple[float, ...] = ()
     words: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -66,8 +76,12 @@ class Relation:
         own = f"{self.covariate}_on_{self.parameter}"
         if self.shape == "hockey-stick":
             return f"{own}_below", f"{own}_above"
-        if self.shape == "categories":
+        if self.shape == SHIFT:
+            own = f"{self.covariate}_on_eta_{self.parameter}"
+        if self.words:
             return tuple(f"{own}_{word}" for word in self.words)
+        if self.shape == SHIFT:
+            return (own,)
         return (f"{own}_{self.shape}",)
 
     @property
@@ -90,6 +104,9 @@ class Relation:
             return tuple(between(a, b, f"{label}, {side} {self.center:.4g}") for a, b, side in sides)
         if self.shape == "categories":
             return tuple(bounded(0.0, -1.0, _MOST, label=f"{label}: {word}") for word in self.words)
+        if self.shape == SHIFT:
+            label = f"{self.covariate} on the random effect of {self.parameter}"
+            return tuple(real(0.0, label=f"{label}: {word}") for word in self.words) or (real(0.0, label=label),)
         return (real(0.0, label=f"{label} ({self.shape})"),)
 
     def factor(self, thetas: tuple, x):
@@ -104,10 +121,20 @@ class Relation:
             return 1.0 + jnp.where(x <= self.center, thetas[0], thetas[1]) * (x - self.center)
         return 1.0 + sum(theta * (x == code) for theta, code in zip(thetas, self.codes, strict=True))
 
+    def shift(self, thetas: tuple, x):
+        """What is added to the random effect at the covariate's value ``x``."""
+        if self.codes:
+            return sum(t * ((x == code) - c) for t, code, c in zip(thetas, self.codes, self.shares, strict=True))
+        return thetas[0] * (x - self.center)
+
     @property
     def text(self) -> str:
-        """The factor as Python, in a method of the model."""
+        """The factor, or the shift, as Python in a method of the model."""
         names, x, c = [f"self.{name}" for name in self.coefficients], f"cov.{self.covariate}", f"{self.center:.6g}"
+        is_code = [f"({x} == {code:g})" for code in self.codes]
+        if self.shape == SHIFT:
+            parts = [f"{name} * ({one} - {c:.6g})" for name, one, c in zip(names, is_code, self.shares, strict=False)]
+            return " + ".join(parts) or f"{names[0]} * ({x} - {c})"
         if self.shape == "power":
             return f"({x} / {c}) ** {names[0]}"
         if self.shape == "exponential":
@@ -116,7 +143,7 @@ class Relation:
             return f"(1.0 + {names[0]} * ({x} - {c}))"
         if self.shape == "hockey-stick":
             return f"(1.0 + jnp.where({x} <= {c}, {names[0]}, {names[1]}) * ({x} - {c}))"
-        return "(1.0 + " + " + ".join(f"{name} * ({x} == {code:g})" for name, code in zip(names, self.codes, strict=True)) + ")"
+        return "(1.0 + " + " + ".join(f"{name} * {one}" for name, one in zip(names, is_code, strict=True)) + ")"
 
     def __str__(self) -> str:
         return f"{self.covariate} on {self.parameter}, {self.shape}"
@@ -126,11 +153,16 @@ class WithRelations(Model):
     """What the classes of models with added relations have in common."""
 
     def individual(self, eta, cov):
-        """As the model without them, each parameter times the factors of its covariates."""
-        found = dict(self.written.individual(self, eta, cov))
-        for relation in self.relations:
-            thetas = tuple(getattr(self, name) for name in relation.coefficients)
-            found[relation.parameter] = found[relation.parameter] * relation.factor(thetas, getattr(cov, relation.covariate))
+        """As the model without them, at random effects that are shifted, each parameter times the factors of its covariates."""
+        told = [(r, tuple(getattr(self, name) for name in r.coefficients), getattr(cov, r.covariate)) for r in self.relations]
+        moved = dict(eta.items())
+        for relation, thetas, x in told:
+            if relation.shape == SHIFT:
+                moved[relation.parameter] = moved[relation.parameter] + relation.shift(thetas, x)
+        found = dict(self.written.individual(self, Named(moved, "random effect"), cov))
+        for relation, thetas, x in told:
+            if relation.shape != SHIFT:
+                found[relation.parameter] = found[relation.parameter] * relation.factor(thetas, x)
         return found
 
 
@@ -179,9 +211,16 @@ def source_with(base: type[Model], relations: tuple[Relation, ...], values: Mapp
             lines.append(f"    {coefficient}: Scalar = {_written(declared, values[coefficient])}")
     known = declared_by(base)
     lines += ["", f"    covariates = {known | {r.covariate: known.get(r.covariate, '') for r in relations}!r}"]
-    lines += ["", "    def individual(self, eta, cov):", "        ind = dict(super().individual(eta, cov))"]
+    lines += ["", "    def individual(self, eta, cov):"]
+    shifts = [r for r in relations if r.shape == SHIFT]
+    if shifts:
+        lines.append("        moved = dict(eta.items())")
+        lines += [f'        moved["{r.parameter}"] = moved["{r.parameter}"] + {r.text}' for r in shifts]
+        lines.append('        eta = nlme.Named(moved, "random effect")')
+    lines.append("        ind = dict(super().individual(eta, cov))")
     for relation in relations:
-        lines.append(f'        ind["{relation.parameter}"] = ind["{relation.parameter}"] * {relation.text}')
+        if relation.shape != SHIFT:
+            lines.append(f'        ind["{relation.parameter}"] = ind["{relation.parameter}"] * {relation.text}')
     return "\n".join([*lines, "        return ind", ""])
 
 
@@ -230,6 +269,28 @@ def relation(parameter: str, covariate: str, shape: str, values: np.ndarray, cat
     if shape == "hockey-stick" and not known[0] < center < known[-1]:
         raise ModelError(f"{where}: a hockey stick needs values on both sides of its median, {center:g}.")
     return Relation(parameter, covariate, shape, center, (float(known[0]), float(known[-1])))
+
+
+def shift(effect: str, covariate: str, values: np.ndarray, categories: tuple[str, ...] | None) -> Relation:
+    """The relation that shifts a random effect by a covariate with these ``values``: about its mean, or by category.
+
+    Raises
+    ------
+    ModelError
+        A covariate with one value.
+    """
+    codes, counts = np.unique(values, return_counts=True)
+    if len(codes) < 2:
+        raise ModelError(f"{covariate}: it is {codes[0]:g} in every subject, so that nothing can be learned of it.")
+    spread = (float(codes[0]), float(codes[-1]))
+    if categories is None:
+        return Relation(effect, covariate, SHIFT, float(np.mean(values)), spread)
+    center = float(codes[np.argmax(counts)])
+    others = tuple(float(code) for code in codes if code != center)
+    shares = tuple(float(np.mean(values == code)) for code in others)
+    return Relation(
+        effect, covariate, SHIFT, center, spread, others, tuple(_word(categories[int(code)]) for code in others), shares
+    )
 
 
 def _word(text: str) -> str:

@@ -17,16 +17,19 @@ that nobody resembles, as a curve at the others' medians would.
 from __future__ import annotations
 
 import dataclasses
+from statistics import NormalDist
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.errors import ModelError, name_error
-from nlme.fitting.result import Evaluated
+from nlme.errors import FitError, ModelError, name_error
+from nlme.fitting.result import Evaluated, Fit
 from nlme.language.anatomy import MEMBER, OCCASION, Anatomy, individual_row
 from nlme.language.model import Model
+from nlme.neural.term import learned_terms
+from nlme.uncertainty.coordinates import covariance_of_search
 
 _BINS = 20
 LOW, HIGH = 0.05, 0.95
@@ -83,38 +86,50 @@ def subjects_of(fit: Evaluated) -> Subjects:
     )
 
 
-def covariate_effects(fit: Evaluated, parameters: str | list[str] | None = None):
+def covariate_effects(fit: Evaluated, parameters: str | list[str] | None = None, *, confidence: float = 0.95):
     """What a 5th to 95th percentile change of each covariate does to each individual parameter of a reference subject.
+
+    Intervals are those of the fit's covariance C in unconstrained parameters u (delta method), on the log scale where the ratio is positive:
+
+        log ratio +- z sqrt(g C g'),     g = d log ratio / du
 
     Parameters
     ----------
     fit : of any model with covariates
     parameters : individual parameters; all that a covariate changes by default
+    confidence : of the intervals
 
     Returns
     -------
     DataFrame
-        parameter, covariate, level (in words), value, reference (of the parameter), ratio
+        parameter, covariate, level (in words), value, reference (of the parameter), ratio, lower, upper: NaN without a covariance (a model that
+        was only evaluated, data that do not determine it) and where learned terms take part, whose curves have bands of their own
 
     Raises
     ------
     ModelError
         No covariates, an unknown parameter.
+    FitError
+        A confidence that is no probability.
     """
     import pandas as pd
 
+    if not 0.0 < confidence < 1.0:
+        raise FitError(f"covariate_effects: confidence is a probability between 0 and 1, for example 0.95; got {confidence!r}.")
     subjects, chosen = subjects_of(fit), _parameters(fit, parameters)
     middle, rows = subjects.reference, []
     at = [(name, word, value) for name in fit.layout.anatomy.covariates for word, value in subjects.levels(name)]
     cov = {name: np.stack([middle[name]] * (1 + len(at))) for name in middle}
     for k, (name, _, value) in enumerate(at):
         cov[name][k + 1] = value
-    found = typical_parameters(fit, cov)
+    found, factors = typical_parameters(fit, cov), _factors(fit, cov, NormalDist().inv_cdf(0.5 + 0.5 * confidence))
     for parameter in chosen:
-        values = found[parameter]
-        for (name, word, _), value in zip(at, values[1:], strict=True):
-            rows.append((parameter, name, word, value, values[0], value / values[0] if values[0] else np.nan))
-    table = pd.DataFrame(rows, columns=["parameter", "covariate", "level", "value", "reference", "ratio"])
+        values, factor = found[parameter], factors[parameter]
+        for (name, word, _), value, by in zip(at, values[1:], factor[1:], strict=True):
+            ratio = value / values[0] if values[0] else np.nan
+            rows.append((parameter, name, word, value, values[0], ratio, ratio / by, ratio * by))
+    columns = ["parameter", "covariate", "level", "value", "reference", "ratio", "lower", "upper"]
+    table = pd.DataFrame(rows, columns=columns)
     moved = table.groupby("parameter", sort=False).ratio.transform(lambda x: np.max(np.abs(x - 1.0))) > 1e-9
     return table if parameters is not None else table[moved].reset_index(drop=True)
 
@@ -156,14 +171,46 @@ def accumulated_effects(fit: Evaluated, parameters: str | list[str] | None = Non
     return table[moved].reset_index(drop=True)
 
 
+def _factors(fit: Evaluated, cov: dict[str, np.ndarray], z: float) -> dict[str, np.ndarray]:
+    """Parameter -> (M,) exp(z SE of the log ratio to the first row); NaN where there is none."""
+    names = fit.layout.anatomy.individual
+    nothing = dict.fromkeys(names, np.full(len(next(iter(cov.values()))), np.nan))
+    if not isinstance(fit, Fit) or learned_terms(fit.model):
+        return nothing
+    try:
+        covariance = covariance_of_search(fit)
+    except FitError:
+        return nothing
+    anatomy, inventory, told = fit.layout.anatomy, fit.inventory, _told(fit, cov)
+
+    def ratios(u):
+        found = _typical(inventory.at_unconstrained(fit.model, u), anatomy, told)
+        return {name: values / values[0] for name, values in found.items()}
+
+    u = jnp.asarray(inventory.unconstrained(fit.model))
+    at, slopes = ratios(u), jax.jacfwd(ratios)(u)
+    found = {}
+    for name in names:
+        slope, value = np.asarray(slopes[name]), np.asarray(at[name])
+        variance = np.einsum("mp,pq,mq->m", slope, covariance, slope)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found[name] = np.where(value > 0, np.exp(z * np.sqrt(variance) / value), np.nan)
+    return found
+
+
 def typical_parameters(fit: Evaluated, cov: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Individual parameters (M,) at these covariates (M, ...), with random effects zero, on the first occasion."""
-    anatomy = fit.layout.anatomy
-    count = len(next(iter(cov.values())))
+    found = _typical(fit.model, fit.layout.anatomy, _told(fit, cov))
+    return {name: np.asarray(values) for name, values in found.items()}
+
+
+def _told(fit: Evaluated, cov: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The covariates, with the occasion and the commonest subpopulation where there are any."""
+    anatomy, count = fit.layout.anatomy, len(next(iter(cov.values())))
     extra = {OCCASION: np.zeros(count)} if anatomy.by_occasion else {}
     if anatomy.mixture:
         extra[MEMBER] = np.full(count, float(np.argmax(np.bincount(fit.members))))
-    return {name: np.asarray(values) for name, values in _typical(fit.model, anatomy, cov | extra).items()}
+    return cov | extra
 
 
 @eqx.filter_jit

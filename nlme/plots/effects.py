@@ -19,8 +19,8 @@ def forest(fit, parameters=None, *, margin: tuple[float, float] = (0.8, 1.25), l
     """What a 5th to 95th percentile change of each covariate does to each individual parameter of a reference subject.
 
     Dots are ratios to the reference (medians, the most common categories), the grey band is ``margin``, within which a change is commonly
-    taken for irrelevant (80-125 %). The numbers are those of :func:`nlme.learning.effects.covariate_effects`; they are estimates without
-    their uncertainty.
+    taken for irrelevant (80-125 %). The numbers, with their intervals (lines) where the fit has a covariance, are those of
+    :func:`nlme.covariate_effects`.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def forest(fit, parameters=None, *, margin: tuple[float, float] = (0.8, 1.25), l
         own = table[table.parameter == name]
         axes.axvspan(*margin, color=INK, alpha=0.08, linewidth=0)
         axes.axvline(1.0, color=INK, linewidth=0.8, alpha=0.6)
-        axes.hlines(places, np.minimum(own.ratio, 1.0), np.maximum(own.ratio, 1.0), color=BLUE, linewidth=1.2)
+        axes.hlines(places, own.lower, own.upper, color=BLUE, linewidth=1.2)
         axes.plot(own.ratio, places, "o", color=BLUE, markersize=4)
         axes.set(title=labels.get(name, name), xlabel="ratio to the reference", ylim=(-0.7, len(rows) - 0.3))
         axes.set_yticks(

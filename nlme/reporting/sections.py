@@ -153,20 +153,20 @@ def covariate_effects(fit) -> list[Block]:
             row.covariate,
             str(row.level),
             *(significant(float(x)) for x in (row.reference, row.value)),
-            fixed_point(row.ratio, 3),
+            *(fixed_point(x, 3) for x in (row.ratio, row.lower, row.upper)),
         ]
         for row in found.itertuples()
     ]
-    header = ["Parameter", "Covariate", "Level", "Reference", "Value", "Ratio"]
-    note = (
-        "Reference: a subject with median covariates and the most common categories, random effects zero. "
-        "Estimates without their uncertainty."
+    header = ["Parameter", "Covariate", "Level", "Reference", "Value", "Ratio", "95 % CI, lower", "upper"]
+    known = found.lower.notna().any()
+    note = "Reference: a subject with median covariates and the most common categories, random effects zero. " + (
+        "Intervals: delta method, from the covariance of the estimates." if known else "Estimates without their uncertainty."
     )
     return [
         Picture(
             forest(fit),
-            "What a change of each covariate does to the individual parameters: ratios to the reference subject. "
-            "Grey: 0.8 to 1.25.",
+            "What a change of each covariate does to the individual parameters: ratios to the reference subject"
+            f"{' with their 95 % intervals' if known else ''}. Grey: 0.8 to 1.25.",
         ),
         Table(Panel("Covariate effects on individual parameters", header, rows, [note], left=(0, 1, 2))),
     ]

@@ -24,20 +24,19 @@ import numpy as np
 from jax.scipy.special import gammaincc
 
 from nlme.data.population import Population
-from nlme.errors import DataError, FitError, ModelError, name_error
+from nlme.errors import FitError, name_error
 from nlme.execution.executors import require_executor
-from nlme.fitting.evaluated import method_of
 from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
-from nlme.language.anatomy import Anatomy
 from nlme.language.layout import lay_out
-from nlme.language.model import Model, require_model
-from nlme.language.relations import Relation, relation, source_with, with_relations
+from nlme.language.model import Model
+from nlme.language.relations import Relation, source_with, with_relations
 from nlme.language.source import source_of
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
-from nlme.search.batch import objectives_by_subject, refuse_sites, run_fits
+from nlme.search.batch import objectives_by_subject, run_fits
 from nlme.search.problem import Problem
+from nlme.selection.candidates import base_fit, candidates_of, chosen_model
 from nlme.tables.numbers import fixed_point, significant
 from nlme.tables.shown import Panel, Shown
 
@@ -157,72 +156,14 @@ def scm(
         if not 0.0 < value < 1.0:
             raise FitError(f"{word}={value!r}: it is a probability, for example 0.05 (forward) or 0.01 (backward).")
     require_executor(executor)
-    base = _base(model, population, method, fixed, tolerance, max_evaluations, progress)
+    base = base_fit(
+        model, population, method, fixed, "nlme.scm", tolerance=tolerance, max_evaluations=max_evaluations, progress=progress
+    )
     relations = candidates_of(base, candidates)
     search = _Search(base, relations, criterion, folds, seed, tolerance, max_evaluations, progress, checkpoint, executor)
     search.go_forward(forward)
     search.go_backward(backward)
     return search.result()
-
-
-def _base(model, population, method, fixed, tolerance, max_evaluations, progress) -> Fit:
-    if isinstance(model, Fit):
-        given = [
-            word
-            for word, value in (("population", population), ("method", method), ("fixed", tuple(fixed)))
-            if value not in (None, ())
-        ]
-        if given:
-            raise FitError(f"scm takes {', '.join(given)} from the fit; give them with a model alone.")
-        refuse_sites(model.layout.anatomy)
-        return model
-    require_model(model, "scm")
-    if population is None:
-        raise ModelError("scm needs a population: nlme.scm(model, candidates, population), or a fit in the model's place.")
-    return fit_model(
-        model, population, method_of(method), fixed=fixed, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress
-    )
-
-
-def candidates_of(base: Fit, candidates: Mapping[str, Any]) -> tuple[Relation, ...]:
-    """The relations meant by ``candidates``; see :func:`scm`."""
-    if not isinstance(candidates, Mapping) or not candidates:
-        raise ModelError('candidates= is a dict from individual parameters to covariates, for example {"cl": ["wt", "age"]}.')
-    anatomy, population, found = base.layout.anatomy, base.population, []
-    for parameter, covariates in candidates.items():
-        _require_parameter(anatomy, parameter, type(base.model).__name__)
-        covariates = [covariates] if isinstance(covariates, str) else covariates
-        shapes = covariates if isinstance(covariates, Mapping) else dict.fromkeys(covariates)
-        for covariate, shape in shapes.items():
-            values = _values(population, covariate)
-            categories = population.covariates[covariate].categories
-            for one in [shape] if shape is None or isinstance(shape, str) else shape:
-                found.append(relation(parameter, covariate, one or _usual(values, categories), values, categories))
-    if len(set(found)) < len(found):
-        raise ModelError("candidates= holds one relation twice: " + str(next(r for r in found if found.count(r) > 1)) + ".")
-    return tuple(found)
-
-
-def _require_parameter(anatomy: Anatomy, parameter: str, owner: str) -> None:
-    if parameter not in anatomy.individual:
-        raise ModelError("candidates: " + name_error("individual parameter", str(parameter), anatomy.individual, owner))
-
-
-def _values(population: Population, covariate: str) -> np.ndarray:
-    """(N,) a covariate at every subject's first record."""
-    if covariate not in population.covariates:
-        raise DataError("candidates: " + name_error("covariate", str(covariate), population.covariates, "The population"))
-    values = np.array([float(subject.covariates[covariate][0]) for subject in population])
-    if not np.all(np.isfinite(values)):
-        missing = population[int(np.flatnonzero(~np.isfinite(values))[0])].id
-        raise DataError(f"candidates: covariate {covariate!r} is missing in subject {missing}; fill it when reading the data.")
-    return values
-
-
-def _usual(values: np.ndarray, categories: tuple[str, ...] | None) -> str:
-    if categories is not None or len(np.unique(values)) == 2:
-        return "categories"
-    return "power" if np.min(values) > 0 else "linear"
 
 
 class _Search:
@@ -346,17 +287,13 @@ class _Search:
 
         columns = ["step", "direction", "relation", "objective", "change", "df", "p", "score", "converged", "chosen"]
         chosen = tuple(self.chosen)
-        units = {r.covariate: self.base.population.covariates[r.covariate].unit or "" for r in chosen}
-        whole, small = self.inventory.at_unconstrained(self.model, self.u), with_relations(self.base.model, chosen, units)
-        values = dict(zip(self.inventory.names, np.asarray(self.inventory.natural(whole)).tolist(), strict=True))
-        inventory = Inventory(small, self.base.inventory.fixed)
-        model = inventory.at_natural(small, np.array([values[name] for name in inventory.names]))
+        model = chosen_model(self.base, chosen, self.inventory.at_unconstrained(self.model, self.u))
         return CovariateSearch(
             self.base.model,
             self.base.population,
             self.base.method,
             chosen,
-            model if chosen else self.base.model,
+            model,
             self.objective,
             pd.DataFrame(self.rows, columns=columns),
             self.messages,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import nlme
-from nlme.errors import ModelError
+from nlme.errors import FitError, ModelError
 
 
 class Clearance(nlme.Model):
@@ -51,6 +51,41 @@ def test_ratios_of_the_forest(at):
     np.testing.assert_allclose(np.sort(ratios), [(low / np.median(wt)) ** 0.75, (high / np.median(wt)) ** 0.75], rtol=1e-12)
     assert table.loc[("cl", "sex", "m")].ratio == pytest.approx(0.8)
     np.testing.assert_allclose(table.loc[("cl", "age")].ratio, 1.0)
+    assert table.lower.isna().all()  # only evaluated: nothing is estimated
+
+
+def test_intervals_of_ratios_are_those_of_their_parameters():
+    """Of a power the log ratio is a multiple of the exponent, and its interval the exponent's."""
+    rng = np.random.default_rng(4)
+    rows = [
+        {"ID": i, "TIME": t, "DV": 2.0 * (wt / 70) ** 0.9 * np.exp(0.1 * eta) + 0.2 * rng.normal(), "wt": wt}
+        for i, (wt, eta) in enumerate(zip(rng.uniform(40, 100, 30), rng.normal(size=30), strict=True))
+        for t in (1.0, 2.0)
+    ]
+
+    class Power(nlme.Model):
+        cl: nlme.Scalar = nlme.positive(2.0)
+        exponent: nlme.Scalar = nlme.real(0.75)
+        omega: nlme.Covariance = nlme.covariance(cl=0.02)
+        sd: nlme.Scalar = nlme.positive(0.2)
+        covariates = ("wt",)
+
+        def individual(self, eta, cov):
+            return dict(cl=self.cl * (cov.wt / 70.0) ** self.exponent * jnp.exp(eta.cl))
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.cl, self.sd)}
+
+    fit = nlme.fit(Power(), nlme.read_nonmem(pd.DataFrame(rows), covariates=["wt"]), progress=False)
+    table = nlme.covariate_effects(fit, confidence=0.9)
+    wt = np.array([s.covariates["wt"][0] for s in fit.population])
+    change = np.log(np.quantile(wt, (0.05, 0.95)) / np.median(wt))
+    se = float(fit.covariance.of_kind("R").standard_errors["exponent"])
+    np.testing.assert_allclose(np.log(table.ratio), float(fit.model.exponent) * change, rtol=1e-10)
+    np.testing.assert_allclose(np.log(table.upper / table.ratio), 1.6448536 * se * np.abs(change), rtol=1e-6)
+    np.testing.assert_allclose(np.log(table.ratio / table.lower), 1.6448536 * se * np.abs(change), rtol=1e-6)
+    with pytest.raises(FitError, match="confidence"):
+        nlme.covariate_effects(fit, confidence=95)
 
 
 def test_accumulated_effects_are_the_function_itself_but_for_a_constant(at):

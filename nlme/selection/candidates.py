@@ -1,0 +1,112 @@
+"""What searches of covariates begin from: a fit without them, and the relations that are candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nlme.data.population import Population
+from nlme.errors import DataError, FitError, ModelError, name_error
+from nlme.fitting.evaluated import method_of
+from nlme.fitting.fit import fit as fit_model
+from nlme.fitting.result import Fit
+from nlme.language.anatomy import Anatomy
+from nlme.language.model import Model, require_model
+from nlme.language.relations import Relation, relation, with_relations
+from nlme.parameters.inventory import Inventory
+from nlme.search.batch import refuse_sites
+
+
+def base_fit(
+    model,
+    population,
+    method,
+    fixed,
+    who: str,
+    *,
+    tolerance: float = 1e-5,
+    max_evaluations: int = 500,
+    progress: bool | None = None,
+) -> Fit:
+    """The fit that ``who`` begins from: the one given, or the model's.
+
+    Raises
+    ------
+    ModelError
+        No population, random effects above the subject.
+    FitError
+        Data or method beside a fit.
+    """
+    if isinstance(model, Fit):
+        given = [
+            word
+            for word, value in (("population", population), ("method", method), ("fixed", tuple(fixed)))
+            if value not in (None, ())
+        ]
+        if given:
+            raise FitError(f"{who} takes {', '.join(given)} from the fit; give them with a model alone.")
+        refuse_sites(model.layout.anatomy)
+        return model
+    require_model(model)
+    if population is None:
+        raise ModelError(
+            f"{who} needs a population beside a model: {who}(model, ..., population); or a fit in the model's place."
+        )
+    return fit_model(
+        model, population, method_of(method), fixed=fixed, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress
+    )
+
+
+def candidates_of(base: Fit, candidates: Mapping[str, Any]) -> tuple[Relation, ...]:
+    """The relations meant by ``candidates``; see :func:`nlme.scm`."""
+    if not isinstance(candidates, Mapping) or not candidates:
+        raise ModelError('candidates= is a dict from individual parameters to covariates, for example {"cl": ["wt", "age"]}.')
+    anatomy, population, found = base.layout.anatomy, base.population, []
+    for parameter, covariates in candidates.items():
+        _require_parameter(anatomy, parameter, type(base.model).__name__)
+        covariates = [covariates] if isinstance(covariates, str) else covariates
+        shapes = covariates if isinstance(covariates, Mapping) else dict.fromkeys(covariates)
+        for covariate, shape in shapes.items():
+            values = subject_values(population, covariate)
+            categories = population.covariates[covariate].categories
+            for one in [shape] if shape is None or isinstance(shape, str) else shape:
+                found.append(relation(parameter, covariate, one or _usual(values, categories), values, categories))
+    if len(set(found)) < len(found):
+        raise ModelError("candidates= holds one relation twice: " + str(next(r for r in found if found.count(r) > 1)) + ".")
+    return tuple(found)
+
+
+def _require_parameter(anatomy: Anatomy, parameter: str, owner: str) -> None:
+    if parameter not in anatomy.individual:
+        raise ModelError("candidates: " + name_error("individual parameter", str(parameter), anatomy.individual, owner))
+
+
+def subject_values(population: Population, covariate: str) -> np.ndarray:
+    """(N,) a covariate at every subject's first record."""
+    if covariate not in population.covariates:
+        raise DataError("candidates: " + name_error("covariate", str(covariate), population.covariates, "The population"))
+    values = np.array([float(subject.covariates[covariate][0]) for subject in population])
+    if not np.all(np.isfinite(values)):
+        missing = population[int(np.flatnonzero(~np.isfinite(values))[0])].id
+        raise DataError(f"candidates: covariate {covariate!r} is missing in subject {missing}; fill it when reading the data.")
+    return values
+
+
+def _usual(values: np.ndarray, categories: tuple[str, ...] | None) -> str:
+    if categories is not None or len(np.unique(values)) == 2:
+        return "categories"
+    return "power" if np.min(values) > 0 else "linear"
+
+
+def chosen_model(base: Fit, relations: tuple[Relation, ...], whole: Model) -> Model:
+    """The base model with the relations chosen, at the values that ``whole``, which has them and others, has."""
+    if not relations:
+        return base.model
+    population = base.population
+    small = with_relations(base.model, relations, {r.covariate: population.covariates[r.covariate].unit or "" for r in relations})
+    every = Inventory(whole)
+    values = dict(zip(every.names, np.asarray(every.natural(whole)).tolist(), strict=True))
+    own = Inventory(small)
+    return own.at_natural(small, np.array([values[name] for name in own.names]))
