@@ -171,7 +171,8 @@ def _bands(design: Design, predicted: dict[str, Any], observed: dict[str, Any], 
         if not np.isfinite(own).all():
             raise FitError(f"The prediction of {name!r} is not a finite number for some draws; look at the times and the model.")
         low, middle, high = np.quantile(own, [tails[0], 0.5, tails[1]], axis=0)
-        new_low, new_high = np.nanquantile(new, tails, axis=0)
+        whole = np.isfinite(new).all()  # np.nanquantile goes column by column
+        new_low, new_high = (np.quantile if whole else np.nanquantile)(new, tails, axis=0)
         frames.append(
             pd.DataFrame(
                 {

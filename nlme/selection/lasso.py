@@ -142,7 +142,7 @@ def lasso(
     candidates : as of :func:`nlme.scm`, with one shape for each covariate on each parameter
     adaptive : weigh each relation by what it does in the full model, so that strong ones are shrunken little
     rule : "minimum" of the held-out score; or "one standard error": the strongest lambda whose score is within that of the minimum
-    strengths : how many lambda, evenly in their logarithm
+    strengths : how many lambda: infinity, at which nothing is left, and from the largest at which something is evenly in the logarithm
     folds, seed : parts of the subjects, and how they are drawn
     tolerance, max_evaluations, progress, executor : of the fits, as of :func:`nlme.scm`
 
@@ -195,7 +195,7 @@ class _Lasso:
         self.information = self._profiled()
         self.estimate = np.asarray(self.full.inventory.natural(self.full.model))[self.places]
         most = _all_out(self._scaled(1.0), spread * self.estimate, self.groups, self._weights(self.estimate))
-        self.strengths = most * np.geomspace(1.0, _SMALLEST, strengths)
+        self.strengths = np.append(np.inf, most * np.geomspace(1.0, _SMALLEST, strengths - 1))
 
     def _profiled(self) -> np.ndarray:
         """(p, p) R of the coefficients, the other parameters at their best given these."""
@@ -223,6 +223,9 @@ class _Lasso:
         """(L, p) coefficients at every strength, of an estimate from a share of the subjects."""
         found, here, weights = [], np.zeros(len(estimate)), self._weights(estimate)
         for strength in self.strengths:
+            if np.isinf(strength):
+                found.append(here)
+                continue
             here = _shrunken(self._scaled(share), self.scale * estimate, self.groups, 0.5 * share * strength * weights, here)
             found.append(here / self.scale)
         return np.array(found)
