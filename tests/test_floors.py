@@ -96,6 +96,7 @@ DOORS = {
     "numpyro.infer": {"posterior/sampler"},
     "typer": {"cli"},
     "docx": {"reporting/word"},
+    "bokeh": {"reporting/interactive"},
     "sympy": {"language/symbols"},
     "cloudpickle": {"execution/parcels"},
     "dask": set(),  # its client is known when it is seen: who has one has loaded it

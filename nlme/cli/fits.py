@@ -27,6 +27,7 @@ from nlme.cli.command import (
 from nlme.cli.errors import reported
 from nlme.cli.options import reads_data
 from nlme.cli.output import in_every_format, keep, require_writable, write
+from nlme.errors import FitError
 from nlme.parameters.inventory import Inventory
 from nlme.tables import formats
 
@@ -88,6 +89,9 @@ def report(
         typer.Option(help="Folder to write to (that of the fit by default), or one .html or .docx file.", show_default=False),
     ] = None,
     title: Annotated[str, typer.Option(help="Heading of the report; the model's name by default.")] = "",
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="With --out x.html: observations to point at and to choose from, too.")
+    ] = False,
     units: Units = "",
 ) -> None:
     """Write the tables, pictures and report of a saved fit again; with --out x.docx or x.html the report alone."""
@@ -95,10 +99,12 @@ def report(
     named_units = options.pairs(units, "--units")
     if out is not None and out.suffix and not out.is_dir():
         require_writable(out.parent)
-        written = nlme.report(found, out, title=title or None, units=named_units)
+        written = nlme.report(found, out, title=title or None, units=named_units, interactive=interactive)
         say(found)
         typer.echo(f"\nWritten to {written}")
         return
+    if interactive:
+        raise FitError("--interactive is for one page: --out x.html.")
     folder = out or saved.parent
     require_writable(folder)
     names = write(found, folder, units=named_units, title=title or None)

@@ -87,7 +87,15 @@ class Formulas:
     text: str
 
 
-Block = Paragraph | Verdict | Pairs | Table | Correlations | Picture | Code | Formulas
+@dataclasses.dataclass(frozen=True)
+class Fragment:
+    """A piece of HTML with a sentence about it: of a page only, for paper has nothing to point at."""
+
+    html: str
+    text: str
+
+
+Block = Paragraph | Verdict | Pairs | Table | Correlations | Picture | Code | Formulas | Fragment
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ def report(
     checks: int | Mapping[str, Any] | Iterable[Any] = 0,
     *,
     simulations: Mapping[str, Any] | Iterable[Any] | None = None,
+    interactive: bool = False,
 ) -> Path:
     """Write a fit's report: one self-contained HTML page, or a Word document, by the ending of ``path``.
 
@@ -43,6 +44,8 @@ def report(
     simulations : title -> figure, DataFrame, or a result with ``.plot()`` or a table; a list is numbered
     checks : simulated data sets of a predictive check and prediction distribution errors (1,000 are usual), 0: without; or such
         checks that were made already, as ``simulations``
+    interactive : in the page, the observations in linked views as well, to point at and to choose from (``pip install
+        'nlme[interactive]'``, which brings Bokeh; the page grows by about 1 MB and still needs no connection)
 
     Returns
     -------
@@ -52,17 +55,24 @@ def report(
     ------
     FitError
         ``fit`` is neither, something added cannot be shown, the ending is another, the file cannot be written, or python-docx is
-        missing for a .docx (``pip install 'nlme[word]'``).
+        missing for a .docx (``pip install 'nlme[word]'``); ``interactive`` without Bokeh, or for a .docx.
     """
     if not hasattr(fit, "predictions") or not hasattr(fit, "parameters"):
         words = "its table is nlme.table(posterior)" if hasattr(fit, "posterior") else "nlme.describe shows a model without data"
         raise FitError(f"report takes a fit, or what nlme.evaluate returned; got {type(fit).__name__} ({words}).")
     path = Path(path)
     write = _writer(path)
+    if interactive:
+        if path.suffix.lower() in WORD:
+            raise FitError("report(interactive=True) is for a page (.html); paper has nothing to point at.")
+        from nlme.reporting import interactive as linked
+
+        linked.require()
     given = {} if _is_count(checks) else named(checks, "checks", units)
     checked = lambda: sections.checks(fit, units, checks) if _is_count(checks) and checks else list(chain(*given.values()))  # noqa: E731
     shown = list(chain(*named(simulations, "simulations", units).values()))
-    document = _document(fit, title, units, max_subjects, shown, checked)
+    views = (lambda: linked.observations(fit, units)) if interactive else list
+    document = _document(fit, title, units, max_subjects, shown, checked, views)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(write(document))
@@ -88,13 +98,16 @@ def _writer(path: Path) -> Callable[[Document], bytes]:
     raise FitError(f"report writes .html or .docx, by the ending of the path; got {str(path)!r}.")
 
 
-def _document(fit, title, units, max_subjects: int | None, simulations, checks) -> Document:
-    made = [(key, name, _kept(name, make)) for key, name, make in _sections(fit, units, max_subjects, simulations, checks)]
+def _document(fit, title, units, max_subjects: int | None, simulations, checks, views) -> Document:
+    sections_of = _sections(fit, units, max_subjects, simulations, checks, views)
+    made = [(key, name, _kept(name, make)) for key, name, make in sections_of]
     kept = tuple(Section(*section) for section in made if section[2])
     return Document(title or type(fit.model).__name__, account.opening(fit), kept)
 
 
-def _sections(fit, units, max_subjects: int | None, simulations, checks) -> list[tuple[str, str, Callable[[], list[Block]]]]:
+def _sections(
+    fit, units, max_subjects: int | None, simulations, checks, views
+) -> list[tuple[str, str, Callable[[], list[Block]]]]:
     """Key, heading and maker of every section."""
     return [
         ("summary", "Summary of the run", lambda: account.summary(fit)),
@@ -103,6 +116,7 @@ def _sections(fit, units, max_subjects: int | None, simulations, checks) -> list
         ("parameters", "Parameters", lambda: sections.parameters(fit)),
         ("precision", "Precision of the estimates", lambda: sections.precision(fit)),
         ("goodness", "Goodness of fit", lambda: sections.goodness(fit, units)),
+        ("views", "Observations to explore", views),
         ("individuals", "Individual fits", lambda: sections.individuals(fit, units, max_subjects)),
         ("effects", "Random effects", lambda: sections.random_effects(fit)),
         ("covariates", "Random effects and covariates", lambda: sections.covariates(fit)),

@@ -14,6 +14,7 @@ from nlme.reporting.blocks import (
     Correlations,
     Document,
     Formulas,
+    Fragment,
     Pairs,
     Paragraph,
     Picture,
@@ -69,6 +70,8 @@ class _Numbers:
                 return self._picture(block)
             case Formulas(fragment):
                 return f'<div class="wide"><p class="over">Equations</p>{fragment}</div>'
+            case Fragment(fragment, text):
+                return _paragraph(text, "text") + fragment
             case Code(title, text):
                 return f'<p class="over">{html.escape(title)}</p><pre class="code">{html.escape(text)}</pre>'
 
