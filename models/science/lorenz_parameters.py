@@ -22,7 +22,7 @@ import nlme
 from nlme import Scalar
 from nlme.models.science import Number, Shown
 from nlme.models.science._solving import one_subject
-from nlme.plots.style import BLUE, OBSERVED, VERMILION, new_figure
+from nlme.plots.style import BLUE, OBSERVED, VERMILION, new_figure, picture
 
 TRUE = dict(sigma=10.0, rho=15.0, beta=8.0 / 3.0)
 START = dict(x=-8.0, y=7.0, z=27.0)
@@ -84,6 +84,7 @@ def run(fast: bool = False) -> Shown:
     return Shown("Lorenz's parameters from data", numbers, _drawn(times, seen, fit.model), remarks)
 
 
+@picture
 def _drawn(times, seen, model):
     figure = new_figure(3.0)
     axes = figure.subplots()

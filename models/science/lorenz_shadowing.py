@@ -32,7 +32,7 @@ import nlme
 from nlme import Scalar
 from nlme.models.science import Number, Shown
 from nlme.models.science._solving import one_subject, states_at
-from nlme.plots.style import BLUE, GREY, VERMILION, new_figure
+from nlme.plots.style import BLUE, GREY, VERMILION, new_figure, picture
 
 SIGMA, RHO, BETA = 10.0, 28.0, 8.0 / 3.0
 START = dict(x=1.0, y=1.0, z=28.0)
@@ -153,15 +153,16 @@ def differentiated(length: float) -> float:
     return float(jax.jit(lambda z: states(z, jnp.eye(1))[1])(jnp.array([RHO]))[0, :, 2].mean())
 
 
+@picture
 def _drawn(times, u, v):
     figure = new_figure(3.4)
     left, right = figure.subplots(1, 2)
     some = slice(0, min(len(u), 2000))
     left.plot(u[some, 0], u[some, 2], color=GREY, linewidth=0.8, label="rho = 28")
-    left.plot((u + v)[some, 0], (u + v)[some, 2], color=VERMILION, linewidth=0.6, label="its shadow at rho = 29, to first order")
+    left.plot((u + v)[some, 0], (u + v)[some, 2], color=VERMILION, linewidth=0.6, label="its shadow, rho = 29")
     left.set(xlabel="x", ylabel="z")
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2))
-    right.plot(times, v[:, 2], color=BLUE, linewidth=0.7, label="v_z, the shadow's distance in z per unit of rho")
-    right.set(xlabel="Time (units of the system)", ylabel="v_z")
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2))
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    right.plot(times, v[:, 2], color=BLUE, linewidth=0.7, label="distance of the shadow in z")
+    right.set(xlabel="Time (units of the system)", ylabel="v_z (per unit of rho)")
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure

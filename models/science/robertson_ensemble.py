@@ -23,7 +23,7 @@ from scipy.integrate import solve_ivp
 import nlme
 from nlme import Scalar
 from nlme.models.science import Number, Shown
-from nlme.plots.style import BLUE, VERMILION, new_figure
+from nlme.plots.style import BLUE, VERMILION, new_figure, picture
 
 RATES = dict(k1=0.04, k2=3e7, k3=1e4)
 SPREAD = 0.3
@@ -111,6 +111,7 @@ def run(fast: bool = False) -> Shown:
     return Shown("An ensemble of Robertson's reaction", numbers, _drawn(states), remarks)
 
 
+@picture
 def _drawn(states):
     figure = new_figure(3.2)
     axes = figure.subplots()

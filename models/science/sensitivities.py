@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 import nlme
 from nlme.models.science import Number, Shown
 from nlme.models.science._solving import states_at
-from nlme.plots.style import BLUE, VERMILION, new_figure
+from nlme.plots.style import BLUE, VERMILION, new_figure, picture
 
 TRUE = (37.607, 35.925, 19.601, 3.644)
 TALK = "SciMLSensitivity.jl #273, as given in the talk"
@@ -156,6 +156,7 @@ def _central(solve, k: int, h: float = 1e-4) -> float:
     return (ends[0] - ends[1]) / (2 * h)
 
 
+@picture
 def _drawn(lengths, errors):
     figure = new_figure(3.2, 5.0)
     axes = figure.subplots()
