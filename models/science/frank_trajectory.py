@@ -104,11 +104,12 @@ def followed(model: Genes, times) -> np.ndarray:
 def run(fast: bool = False) -> Shown:
     """The search, what it tracks in the three days that it saw, and what in days after those.
 
-    ``fast``: a ring that goes on by itself; from rates that make a day of 23 hours, those of 24 are found in six days, without an aid.
+    ``fast``: a ring that goes on by itself; from rates that make a day of 23 hours, those of 24 are found in six days, without
+    an aid.
     """
     days, begun, held, aid, limits = 3, ring(), ("sd",), nlme.GrowingHorizon(6), (0.08, 0.1)
     if fast:
-        days, begun, held, aid, limits = 6, Clock(**NEAR), ("sd", "switches"), None, (0.2, 0.2)
+        days, begun, held, aid, limits = 6, Clock(**NEAR), ("sd", "switches"), None, (0.2, 0.3)
     times = np.arange(1.0, days * DAY + 1, 2.0)
     population = one_subject(times, {"light": light(times)})
     begin = time.perf_counter()

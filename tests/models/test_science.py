@@ -13,10 +13,14 @@ from nlme.models.science.__main__ import main
 # more than five seconds in the fast mode
 LONG = (
     "echo_state",
+    "frank_trajectory",
     "lorenz_parameters",
     "lorenz_shadowing",
+    "losses",
     "robertson_ensemble",
     "sensitivities",
+    "small_networks",
+    "twin",
 )
 
 
