@@ -111,7 +111,7 @@ def run(fast: bool = False) -> Shown:
         seldom, seldom_theirs = timed(ours(few, z, whole), z)[2], timed(theirs(few, whole), z)[2]
         remarks.append(
             f"diffrax: {1e3 * their_seconds:.2f} ms, {their_first:.1f} s the first time; ratio of the times, here to diffrax, "
-            f"{seconds / their_seconds:.1f}. A step ends at every record here, and diffrax interpolates: with {len(few)} records "
+            f"{seconds / their_seconds:.1f}. A step ends at every record here, and diffrax interpolates; with {len(few)} records "
             f"{1e3 * seldom:.2f} and {1e3 * seldom_theirs:.2f} ms, ratio {seldom / seldom_theirs:.1f}."
         )
     else:

@@ -96,7 +96,7 @@ def _drawn(times, seen, places, force, later, true, foreseen, without):
     right.plot(later, foreseen, color=VERMILION, label="twin")
     right.plot(later, without, color=BLUE, linewidth=0.8, linestyle="--", label="without the learned force")
     right.plot(times, seen[0], **OBSERVED, label="trained on")
-    right.set(xlabel="Time (s)", ylabel="Deflection, x (m)", ylim=(-2.2, 3.6))
+    right.set(xlabel="Time (s)", ylabel="Deflection, x (m)", ylim=(-2.4, 6.5))
     for axes in (left, right):
         axes.legend()
     return figure
