@@ -67,12 +67,17 @@ class System:
         self.algebraic = algebraic or (False,) * len(kept)
         self.size, self._materialise = len(kept), materialise
         everything = Occupied.all_of(columns)
-        self._elements = [
-            Sparse(*jet, everything).element(k, of_element)
-            for jet, occupied in zip(inputs, moved, strict=True)
-            for k, of_element in enumerate(occupied)
-        ]
         self._batch = inputs[0].value.shape[1:]
+        # for one subject without derivatives nothing is gained by taking a thousand weights apart, in every step
+        self._apart = bool(columns.directions or self._batch)
+        if self._apart:
+            self._elements = [
+                Sparse(*jet, everything).element(k, of_element)
+                for jet, occupied in zip(inputs, moved, strict=True)
+                for k, of_element in enumerate(occupied)
+            ]
+        else:
+            self._elements = [Sparse(jet.value) for jet in inputs]
         self.begin = jnp.zeros(self._batch)  # of the interval
         number = jax.ShapeDtypeStruct(self._batch, float)
         self._numbers = [number] * (1 + len(kept))
@@ -111,7 +116,10 @@ class System:
         rest = list(numbers)
         amounts = tuple(rest.pop(0) for _ in self.kept)
         looked = [rest.pop(0) for _ in self._looked_at()]
-        inputs = [joined([rest.pop(0) for _ in occupied], self._batch) for occupied in self.moved]
+        if self._apart:
+            inputs = [joined([rest.pop(0) for _ in occupied], self._batch) for occupied in self.moved]
+        else:
+            inputs = rest
         if self.lookback is not None:
             inputs.append(tuple(Rows(*looked[k : k + 3]) for k in range(0, len(looked), 3)))
         return self.flow(u, amounts, *inputs)

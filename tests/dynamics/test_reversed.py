@@ -52,3 +52,26 @@ def test_backwards(structure, solver):
     )(z)
     assert status == 0
     np.testing.assert_allclose(np.moveaxis(np.asarray(back), -1, 0), forward.first, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_steps_do_not_grow_with_the_weights():
+    """Two states driven by a network of 10 or 1,000 weights: a weight costs two operations before the steps, and none within."""
+    model = model_of({"k": 0.8, "lag": 0.3}, lambda ind: nlme.ODE(lambda t, a: {"x": -a.x, "y": a.x**2}, ("x", "y"), lag=ind.lag))
+    (part,) = lay_out(model, population_of([[dict(time=0.0, amt=1.0)]], [0.1, 1.0])).arrays.parts
+    timeline = jax.tree.map(lambda x: x[0], part.data.timeline)
+
+    def size(count):
+        def structure_at(z, row, t=None):
+            def rhs(t, a):
+                out = jnp.sum(jnp.tanh(z.reshape(-1, 2) @ jnp.stack([a.x, a.y])))
+                return {"x": -a.x, "y": out}
+
+            return nlme.ODE(rhs, ("x", "y"))
+
+        def states(z):
+            return propagate(structure_at, z[:, None], Columns(), timeline, TIGHT, reversible=True)[0].value.sum()
+
+        return len(str(jax.make_jaxpr(jax.grad(states))(jnp.ones(count))).splitlines())
+
+    assert size(1000) < size(10) + 3 * 990

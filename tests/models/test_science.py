@@ -10,7 +10,18 @@ from nlme.errors import ModelError
 from nlme.models import science
 from nlme.models.science.__main__ import main
 
-LONG = ()  # more than five seconds in the fast mode
+# more than five seconds in the fast mode
+LONG = (
+    "echo_state",
+    "frank_trajectory",
+    "lorenz_parameters",
+    "lorenz_shadowing",
+    "losses",
+    "robertson_ensemble",
+    "sensitivities",
+    "small_networks",
+    "twin",
+)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in science.names()])
