@@ -110,4 +110,6 @@ class Timeline(eqx.Module):
     restarts: bool = eqx.field(static=True)  # whether any `ahead` differs from zero
     rows: int = eqx.field(static=True)  # number of parameter rows
     measured: Measured | None = None  # where the density of stochastic equations is asked for
-    draws: Float[Array, "E K s"] | None = None  # where a path of theirs is: standard normal, K stretches of time before each event
+    draws: Float[Array, "E K s"] | None = (
+        None  # where a path of theirs is: standard normal, K stretches of time before each event
+    )

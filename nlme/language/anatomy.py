@@ -51,7 +51,9 @@ class Anatomy:
     diffusion: tuple[str, ...]  # states with system noise
     event_times: int  # how many times of its own the structure has at which its equations change
     observed: tuple[int, ...]  # positions of what the error model looks at among all that is followed
-    inputs: tuple[str, ...]  # the individual parameters that the dynamics use; and those of records, where the states are filtered
+    inputs: tuple[
+        str, ...
+    ]  # the individual parameters that the dynamics use; and those of records, where the states are filtered
     carriers: tuple[bool, ...]  # which of those inputs depend on a random effect
     direct: tuple[int, ...]  # elements of the flat population parameters that the dynamics use directly
     laws: tuple[Law, ...] = ()  # endpoint -> what is known of its distribution before any number is
@@ -130,6 +132,19 @@ class Anatomy:
         if still:
             raise ModelError(
                 f"{who} draws random effects, and that of {', '.join(still)} has variance 0: leave the effect out of the model."
+            )
+
+    def require_certain(self, who: str, model: Model) -> None:
+        """Refuse stochastic equations, for ``who`` knows nothing of system noise.
+
+        Raises
+        ------
+        ModelError
+            A state has diffusion.
+        """
+        if self.diffusion:
+            raise ModelError(
+                f"{who} knows nothing of system noise, and {type(model).__name__} has diffusion of {', '.join(self.diffusion)}."
             )
 
     def cholesky(self, model: Model) -> Float[Array, "q q"]:

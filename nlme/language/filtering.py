@@ -35,15 +35,15 @@ def _uncertain(model, ind, anatomy: Anatomy, state, t) -> dict[str, tuple[Observ
 
     def means(x):
         out = observation_row(model, ind, anatomy.states, x, t)
-        return [residual_of(r).mean for r in out.values()], out
+        return {name: residual_of(r).mean for name, r in out.items()}, out
 
     slopes, out = jax.jacfwd(means, has_aux=True)(jnp.stack(x))
     # a state that is not looked at may be no number where only the others are there
     looked = [k for k in range(size) if k in anatomy.observed]
     found = {}
-    for (name, r), slope in zip(out.items(), slopes, strict=True):
+    for name, slope in slopes.items():
         spread = jnp.stack([sum(covariance[i][j] * slope[j] for j in looked) for i in range(size)])
-        found[name] = (r, spread, sum(slope[j] * spread[j] for j in looked))
+        found[name] = (out[name], spread, sum(slope[j] * spread[j] for j in looked))
     return found
 
 

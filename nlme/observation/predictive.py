@@ -33,4 +33,6 @@ def residual_of(observation: Observation) -> Residual | None:
 def widened(observation: Observation, variance, shift=0.0) -> Observation:
     """The same where the mean is moved by ``shift``, and the states add a ``variance`` of their own."""
     base = residual_of(observation)
-    return eqx.tree_at(lambda o: (residual_of(o).mean, residual_of(o).variance), observation, (base.mean + shift, base.variance + variance))
+    return eqx.tree_at(
+        lambda o: (residual_of(o).mean, residual_of(o).variance), observation, (base.mean + shift, base.variance + variance)
+    )

@@ -49,7 +49,9 @@ class Arriving(Structure):
         self.lag, self.bioavailability, self.duration, self.rate = body.lag, body.bioavailability, body.duration, body.rate
         self.event_times, self.algebraic, self.delays = body.event_times, body.algebraic, body.delays
         if body.diffusion:
-            raise ModelError("Doses that arrive by a function of time are not combined with diffusion; use nlme.pk.transit_chain.")
+            raise ModelError(
+                "Doses that arrive by a function of time are not combined with diffusion; use nlme.pk.transit_chain."
+            )
         for state in arrivals:
             if state in self.algebraic:
                 raise ModelError(f"{state!r} is an algebraic state, which no dose enters; say into= which other one.")

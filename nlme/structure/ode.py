@@ -92,7 +92,9 @@ class ODE(Structure):
         self.diffusion = _diffusion(diffusion, self.names)
         if self.diffusion and (self.algebraic or self.delays or self.wide):
             other = "algebraic equations" if self.algebraic else "delays" if self.delays else "states that are vectors"
-            raise ModelError(f"nlme.ODE: diffusion is not combined with {other}; the filter follows states that are numbers and have rates.")
+            raise ModelError(
+                f"nlme.ODE: diffusion is not combined with {other}; the filter follows states that are numbers and have rates."
+            )
         for which in DOSE_RULES if self.algebraic else ():
             for name in self.rule(which):
                 if name in self.algebraic:
