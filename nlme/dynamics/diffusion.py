@@ -103,7 +103,12 @@ class Conditioning(eqx.Module):
     def __call__(self, columns: Columns, state: State, inputs: Jet, row, measured: Measured) -> State:
         """Jets of the states after an event; as they were where nothing is measured there."""
         there = measured.endpoint >= 0
-        new = columns.push(lambda x, z: self.given(x, z, row, measured), Jet.of_elements(state), inputs)
+
+        def given(x, z):
+            # a state that is 0 where nothing is measured may have no logarithm, which would be NaN in reverse
+            return self.given(jnp.where(there, x, jnp.abs(jax.lax.stop_gradient(x)) + 1.0), z, row, measured)
+
+        new = columns.push(given, Jet.of_elements(state), inputs)
         return tuple(where(there, new.at((k,)), old) for k, old in enumerate(state))
 
 

@@ -15,6 +15,7 @@ from scipy import stats
 
 import nlme
 from nlme.dynamics.diffusion import Filtered, parted, semidefinite_factor, triangle
+from nlme.language import solution
 from nlme.language.layout import lay_out
 from nlme.marginal.objective import evaluate_subjects
 from nlme.parameters.inventory import Inventory
@@ -229,11 +230,13 @@ def test_nonlinear_equations_against_another_filter():
 def test_parameters_that_change(between):
     """A covariate on clearance that jumps from record to record, or changes all the time."""
 
+    power = 2 if between == "nocb" else 1
+
     class Weighed(Oral):
         covariates = {"wt": ""}
 
         def individual(self, eta, cov):
-            return dict(cl=self.cl * cov.wt * jnp.exp(eta.cl), v=self.v * cov.wt * jnp.exp(eta.v))
+            return dict(cl=self.cl * cov.wt**power * jnp.exp(eta.cl), v=self.v * cov.wt * jnp.exp(eta.v))
 
     table = data().query("ID == 1 and TIME < 7").copy()
     table["wt"] = 1.0 + 0.05 * table.TIME
@@ -241,11 +244,11 @@ def test_parameters_that_change(between):
 
     def at(row):
         if between == "nocb":
-            return oral(cl=1.2 * row.wt, v=10.0 * row.wt)
+            return oral(cl=1.2 * row.wt**2, v=10.0 * row.wt)
         return oral()  # clearance and volume grow alike
 
     expected = minus_two_log_density(innovations(rows, at, lambda x, row: observed_oral(x, row, v=10.0 * row.wt), (0.0, 0.0)))
-    population = read(table, covariates=["wt"], interpolation={"wt": between})
+    population = read(table, covariates=["wt"], time_varying=["wt"], interpolation={"wt": between})
     np.testing.assert_allclose(alone(Weighed(), population), [expected], rtol=1e-10)
 
 
@@ -361,9 +364,9 @@ def test_the_integral_over_the_random_effects():
 
         @jax.jit
         @jax.vmap
-        def density(b, subject=subject):
+        def density(b, subject=subject, objective=found[k]):
             e, logs = by_formula(theta, sd * b, subject)
-            return jnp.exp(-0.5 * (jnp.sum(e**2 / jnp.exp(logs) + logs) + b @ b - found[k])) / (2.0 * jnp.pi)
+            return jnp.exp(-0.5 * (jnp.sum(e**2 / jnp.exp(logs) + logs) + b @ b - objective)) / (2.0 * jnp.pi)
 
         x, w = np.polynomial.legendre.leggauss(400)
         grid = np.stack(np.meshgrid(7 * x, 7 * x, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -371,12 +374,10 @@ def test_the_integral_over_the_random_effects():
         np.testing.assert_allclose(-2.0 * np.log(whole), 0.0, atol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["FO", "FOCE", "FOCEI", "Laplace"])
-def test_gradient_of_the_objective(method):
-    model = Wandering()
-    layout, inventory = lay_out(model, wandered()), Inventory(model)
-    u, starts = np.asarray(inventory.unconstrained(model)), jnp.zeros((3, 2))
+def require_the_gradient(model, population, method):
+    """Every subject's gradient against central differences."""
+    layout, inventory = lay_out(model, population), Inventory(model)
+    u, starts = np.asarray(inventory.unconstrained(model)), jnp.zeros((len(population), len(layout.anatomy.effects)))
     way = getattr(nlme, method)(inner_tolerance=1e-22, ode=nlme.Tolerances(relative=1e-11, absolute=1e-13))
 
     def at(u):
@@ -395,17 +396,64 @@ def test_gradient_of_the_objective(method):
         np.testing.assert_allclose(gradient[:, k], expected, rtol=1e-6, atol=1e-6, err_msg=inventory.names[k])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["FO", "FOCE", "FOCEI", "Laplace"])
+def test_gradient_of_the_objective(method):
+    require_the_gradient(Wandering(), wandered(), method)
+
+
+@pytest.mark.slow
+def test_gradient_in_the_weights_of_a_network(monkeypatch):
+    """By one pass back through the steps and the records; log-normal, with nothing in the central compartment at first."""
+
+    class Learned(nlme.Model):
+        net: nlme.MLP = nlme.mlp(inputs=1, outputs=1, width=2, depth=1, key=1)
+        ka: nlme.Scalar = nlme.positive(1.0)
+        sigma: nlme.Scalar = nlme.positive(0.3)
+        omega: nlme.Covariance = nlme.covariance(v=0.05)
+        sd: nlme.Scalar = nlme.positive(0.2)
+
+        def individual(self, eta, cov):
+            return dict(v=5.0 * jnp.exp(eta.v))
+
+        def dynamics(self, ind):
+            def rhs(t, a):
+                out = 0.2 * jnp.exp(self.net(a.central / 20.0)[0]) * a.central
+                return dict(depot=-self.ka * a.depot, central=self.ka * a.depot - out)
+
+            return nlme.ODE(rhs, ("depot", "central"), diffusion=dict(central=self.sigma))
+
+        def observe(self, ind, state, t):
+            return {"conc": nlme.lognormal(state.central / ind.v, self.sd)}
+
+    taken, begin = [], solution.Replayed.__init__
+    monkeypatch.setattr(solution.Replayed, "__init__", lambda self, *given: (taken.append(True), begin(self, *given))[1])
+    monkeypatch.setattr(solution, "_PASSES", 0)
+    inventory = Inventory(Learned())
+    u = np.asarray(inventory.unconstrained(Learned()))
+    moved = inventory.at_unconstrained(Learned(), jnp.asarray(u + 0.1 * np.random.default_rng(1).normal(size=len(u))))
+    require_the_gradient(moved, wandered(), "FOCEI")
+    assert taken
+
+
 # censored records
+
+
+class Limited(Wandering):
+    def observe(self, ind, state, t):
+        return {"conc": nlme.censored(nlme.additive(state.x / ind.v, self.add))}
+
+
+@pytest.mark.slow
+def test_gradient_with_censored_records():
+    table = frame([dose(1, 0.0, 100.0), record(1, 2.0, 13.0), record(1, 4.0, 8.0), record(1, 6.0, 7.5), record(1, 9.0, 3.0)])
+    population = read(table.assign(CENS=[0, 0, 1, 0, 1]), {CONC: "conc"})
+    require_the_gradient(Limited(), population, "Laplace")
 
 
 @pytest.mark.slow
 def test_a_censored_record_is_known_to_be_below():
     """M3: its probability, and the moments of a truncated normal distribution for what follows."""
-
-    class Limited(Wandering):
-        def observe(self, ind, state, t):
-            return {"conc": nlme.censored(nlme.additive(state.x / ind.v, self.add))}
-
     table = frame([dose(1, 0.0, 100.0), record(1, 4.0, 8.0), record(1, 6.0, 7.5)]).assign(CENS=[0, 1, 0])
     found = alone(Limited(), read(table, {CONC: "conc"}))
     k, v, sigma, add = 0.2, 5.0, 3.0, 0.4
