@@ -428,12 +428,27 @@ def test_gradient_in_the_weights_of_a_network(monkeypatch):
 
     taken, begin = [], solution.Replayed.__init__
     monkeypatch.setattr(solution.Replayed, "__init__", lambda self, *given: (taken.append(True), begin(self, *given))[1])
-    monkeypatch.setattr(solution, "_PASSES", 0)
-    inventory = Inventory(Learned())
+    inventory, population = Inventory(Learned()), wandered()
     u = np.asarray(inventory.unconstrained(Learned()))
-    moved = inventory.at_unconstrained(Learned(), jnp.asarray(u + 0.1 * np.random.default_rng(1).normal(size=len(u))))
-    require_the_gradient(moved, wandered(), "FOCEI")
+    u = jnp.asarray(u + 0.1 * np.random.default_rng(1).normal(size=len(u)))
+    model = inventory.at_unconstrained(Learned(), u)
+    layout = lay_out(model, population)
+
+    def at(passes, iterations):  # another limit of iterations is another program
+        monkeypatch.setattr(solution, "_PASSES", passes)
+        ode = nlme.Tolerances(relative=1e-10, absolute=1e-12)
+        way = nlme.FOCEI(inner_tolerance=1e-22, inner_iterations=iterations, ode=ode)
+        found = evaluate_subjects(way, layout.anatomy, inventory, model, layout.arrays, u, jnp.zeros((3, 1)))
+        assert bool(found.converged.all())
+        return found
+
+    back = at(0, 91)
     assert taken
+    taken.clear()
+    jets = at(10**6, 90)
+    assert not taken
+    np.testing.assert_allclose(back.value, jets.value, rtol=1e-9)
+    np.testing.assert_allclose(back.gradient, jets.gradient, rtol=1e-6, atol=1e-7 * np.abs(jets.gradient).max())
 
 
 # censored records
