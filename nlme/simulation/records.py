@@ -141,6 +141,8 @@ class Records:
         self._require_solved(np.asarray(status), ode)
         self.states = design.in_file_order(states)
         self.outputs = {name: design.in_file_order(part) for name, part in outputs.items()}
+        if self._random:
+            self._require_values()
 
     def draw(self, endpoints: Sequence[str], observed: Sequence[np.ndarray], keys) -> dict[str, np.ndarray]:
         """Endpoint -> (R, n) simulated observations of it at every record.
@@ -166,6 +168,16 @@ class Records:
         arrays = design.arrays(replicates) if self._arrays is None else self._arrays
         drawn = _draw(self.model, self._drawn, design.anatomy, tuple(endpoints), arrays, *given, own, each)
         return {name: design.in_file_order(np.asarray(drawn)[:, :, e]) for e, name in enumerate(endpoints)}
+
+    def _require_values(self) -> None:
+        for name, values in self.outputs.items():
+            lost = np.flatnonzero(np.isnan(values).any(axis=0))
+            if len(lost):
+                raise FitError(
+                    f"System noise takes subject {self._design.ids[lost[0]]} at time {self._design.column('time')[lost[0]]:g} to where "
+                    f"endpoint {name!r} has no value, such as the logarithm of an amount below 0. Where a state cannot be below 0, "
+                    "write the equation of its logarithm, or give the noise to a rate of it that is a state of its own."
+                )
 
     def _require_solved(self, status: np.ndarray, ode: Tolerances) -> None:
         count = self._design.layout.n_subjects

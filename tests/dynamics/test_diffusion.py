@@ -516,6 +516,9 @@ def test_draws_of_nonlinear_equations_against_small_steps():
     class Wild(Saturable):
         sigma: nlme.Scalar = nlme.positive(0.4)
 
+        def observe(self, ind, state, t):
+            return {"conc": nlme.additive(state.central / 5.0, self.sd)}
+
     drawn = nlme.simulate(Wild(), population, key=2, eta="typical", replicates=paths)
     found = drawn["IPRED"].to_numpy().reshape(paths, -1)
     rng, h, count = np.random.default_rng(5), 1 / 200, 20_000
@@ -529,6 +532,18 @@ def test_draws_of_nonlinear_equations_against_small_steps():
         error = np.sqrt(own.var() / paths + other.var() / count)
         assert abs(own.mean() - other.mean()) < 4.0 * error
         assert abs(own.var() / other.var() - 1.0) < 4.0 * np.sqrt(2.0 / paths + 2.0 / count)
+
+
+@pytest.mark.slow
+def test_a_path_to_where_an_endpoint_has_no_value():
+    """Noise takes an amount below 0, where there is no log-normal distribution."""
+
+    class Wild(Saturable):
+        sigma: nlme.Scalar = nlme.positive(2.0)
+
+    population = read(frame([dose(1, 0.0, 100.0), record(1, 30.0, 1.0)]), {CONC: "conc"})
+    with pytest.raises(nlme.FitError, match="System noise takes subject 1 at time 30 to where endpoint 'conc' has no value"):
+        nlme.simulate(Wild(), population, key=1, eta="typical", replicates=64)
 
 
 @pytest.mark.slow
