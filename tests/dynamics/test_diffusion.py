@@ -15,7 +15,6 @@ from scipy import stats
 
 import nlme
 from nlme.dynamics.diffusion import Filtered, parted, semidefinite_factor, triangle
-from nlme.language import solution
 from nlme.language.layout import lay_out
 from nlme.marginal.objective import evaluate_subjects
 from nlme.parameters.inventory import Inventory
@@ -402,55 +401,6 @@ def test_gradient_of_the_objective(method):
     require_the_gradient(Wandering(), wandered(), method)
 
 
-@pytest.mark.slow
-def test_gradient_in_the_weights_of_a_network(monkeypatch):
-    """By one pass back through the steps and the records; log-normal, with nothing in the central compartment at first."""
-
-    class Learned(nlme.Model):
-        net: nlme.MLP = nlme.mlp(inputs=1, outputs=1, width=2, depth=1, key=1)
-        ka: nlme.Scalar = nlme.positive(1.0)
-        sigma: nlme.Scalar = nlme.positive(0.3)
-        omega: nlme.Covariance = nlme.covariance(v=0.05)
-        sd: nlme.Scalar = nlme.positive(0.2)
-
-        def individual(self, eta, cov):
-            return dict(v=5.0 * jnp.exp(eta.v))
-
-        def dynamics(self, ind):
-            def rhs(t, a):
-                out = 0.2 * jnp.exp(self.net(a.central / 20.0)[0]) * a.central
-                return dict(depot=-self.ka * a.depot, central=self.ka * a.depot - out)
-
-            return nlme.ODE(rhs, ("depot", "central"), diffusion=dict(central=self.sigma))
-
-        def observe(self, ind, state, t):
-            return {"conc": nlme.lognormal(state.central / ind.v, self.sd)}
-
-    taken, begin = [], solution.Replayed.__init__
-    monkeypatch.setattr(solution.Replayed, "__init__", lambda self, *given: (taken.append(True), begin(self, *given))[1])
-    inventory, population = Inventory(Learned()), wandered()
-    u = np.asarray(inventory.unconstrained(Learned()))
-    u = jnp.asarray(u + 0.1 * np.random.default_rng(1).normal(size=len(u)))
-    model = inventory.at_unconstrained(Learned(), u)
-    layout = lay_out(model, population)
-
-    def at(passes, iterations):  # another limit of iterations is another program
-        monkeypatch.setattr(solution, "_PASSES", passes)
-        ode = nlme.Tolerances(relative=1e-10, absolute=1e-12)
-        way = nlme.FOCEI(inner_tolerance=1e-22, inner_iterations=iterations, ode=ode)
-        found = evaluate_subjects(way, layout.anatomy, inventory, model, layout.arrays, u, jnp.zeros((3, 1)))
-        assert bool(found.converged.all())
-        return found
-
-    back = at(0, 91)
-    assert taken
-    taken.clear()
-    jets = at(10**6, 90)
-    assert not taken
-    np.testing.assert_allclose(back.value, jets.value, rtol=1e-9)
-    np.testing.assert_allclose(back.gradient, jets.gradient, rtol=1e-6, atol=1e-7 * np.abs(jets.gradient).max())
-
-
 # censored records
 
 
@@ -538,8 +488,9 @@ def test_draws_of_nonlinear_equations_against_small_steps():
 def test_a_path_to_where_an_endpoint_has_no_value():
     """Noise takes an amount below 0, where there is no log-normal distribution."""
 
-    class Wild(Saturable):
-        sigma: nlme.Scalar = nlme.positive(2.0)
+    class Wild(Wandering):
+        def observe(self, ind, state, t):
+            return {"conc": nlme.lognormal(state.x / ind.v, self.add)}
 
     population = read(frame([dose(1, 0.0, 100.0), record(1, 30.0, 1.0)]), {CONC: "conc"})
     with pytest.raises(nlme.FitError, match="System noise takes subject 1 at time 30 to where endpoint 'conc' has no value"):
