@@ -103,6 +103,7 @@ def question(layout: Layout, fixed: Sequence[str], linearisation: str, draws: in
         subject; nothing to estimate; no such linearisation.
     """
     model, anatomy = layout.model, layout.anatomy
+    anatomy.require_certain("An information matrix of a design", model)
     FOCEI().require(anatomy)
     linked = [name for name, law in zip(anatomy.endpoints, anatomy.laws, strict=True) if law.link]
     for found, words in (

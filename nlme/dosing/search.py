@@ -291,6 +291,7 @@ class _Problem:
         grids = dict(zip(self._population.ids, times, strict=True))
         asked = with_further(self._population, regimen).with_times(grids, ties="observation first")
         layout = lay_out(self._patients.model, asked, samples="records")
+        layout.anatomy.require_certain("nlme.dose_search", self._patients.model)
         where = np.stack([_samples(s, row) for s, row in zip(asked, layout.positions, strict=True)])
         floats, rest = eqx.partition(layout.arrays, lambda x: eqx.is_array(x) and jnp.issubdtype(x.dtype, jnp.floating))
         return _Arrays(jax.tree.map(np.asarray, (floats, np.stack(edges), np.stack(times))), rest, where)

@@ -7,6 +7,8 @@ laid out once, in numpy, by ``nlme.language.layout``.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
@@ -41,6 +43,16 @@ class Echoes(eqx.Module):
     of: Int[Array, " F"]  # -1: after the start
     counts: Int[Array, "F M"]
     first: Int[Array, " F"]  # the delay of which this is the first echo; -1: it is a second one
+
+
+class Measured(NamedTuple):
+    """What is measured at every event, of states that are filtered by it."""
+
+    endpoint: Int[Array, " E"]  # -1: nothing
+    time: Float[Array, " E"]  # as in the data
+    y: Float[Array, " E"]
+    cens: Float[Array, " E"]
+    limit: Float[Array, " E"]
 
 
 class Timeline(eqx.Module):
@@ -97,3 +109,7 @@ class Timeline(eqx.Module):
     delays: int = eqx.field(static=True)  # of the structure
     restarts: bool = eqx.field(static=True)  # whether any `ahead` differs from zero
     rows: int = eqx.field(static=True)  # number of parameter rows
+    measured: Measured | None = None  # where the density of stochastic equations is asked for
+    draws: Float[Array, "E K s"] | None = (
+        None  # where a path of theirs is: standard normal, K stretches of time before each event
+    )

@@ -12,7 +12,7 @@ equations that prove linear (``nlme.dynamics.recognition``) unless a solver is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -22,8 +22,9 @@ from jaxtyping import Array, Float, Int
 
 from nlme.dynamics.batching import OfSubject, batch_last
 from nlme.dynamics.delays import Past, hermite
+from nlme.dynamics.diffusion import Conditioning, drawn, filtered, moved_at_random
 from nlme.dynamics.dosing import StructureAt, changes_infusions, delays_allowed, doses, restarted, rules_allowed
-from nlme.dynamics.events import BOLUS, ECHO, FILL, NOTHING, OFF, START, STOP, Timeline
+from nlme.dynamics.events import BOLUS, ECHO, FILL, NOTHING, OFF, START, STOP, Measured, Timeline
 from nlme.dynamics.modal import by_modes, follow_modes
 from nlme.dynamics.recognition import as_exponential, flows_of
 from nlme.dynamics.solvers import DELAY, DOSE_RULE, NOT_FINITE, SOLVED, Pace, Tolerances, for_algebraic, where
@@ -48,6 +49,7 @@ def propagate(
     tolerances: Tolerances,
     reversible: bool = False,
     occupied: Sequence[Occupied] | None = None,
+    conditioned: Callable | None = None,
 ) -> tuple[Jet, Int[Array, ""]]:
     """Jet of the states at the samples of one subject.
 
@@ -58,11 +60,16 @@ def propagate(
     columns : which derivatives are carried
     reversible : whether JAX shall differentiate the result in reverse (an ODE; closed forms always can be)
     occupied : which columns each input occupies, if not all of them
+    conditioned : of stochastic equations, what a record makes of the states (``nlme.dynamics.diffusion.Conditioning``)
 
     Returns
     -------
-    jet of the states (T, s), and how the solve ended (see ``solvers.SENTENCES``)
+    jet of the states (T, s), and how the solve ended (see ``solvers.SENTENCES``).  Stochastic equations that are filtered, or of which
+    a path is drawn, have the states of ``nlme.dynamics.diffusion.Filtered``, at a sample given the records before it
     """
+    stochastic = timeline.measured is not None or timeline.draws is not None
+    if stochastic:
+        structure_at, occupied = filtered(structure_at), None
     begun = _begun(structure_at, packed[:, 0], timeline)
     exponential_at = _recognised(structure_at, packed[:, 0], timeline, tolerances)
     if exponential_at is not None:
@@ -73,7 +80,7 @@ def propagate(
         return superpose(structure_at, packed, columns, timeline, reversible, occupied), begun
     if _summed(probe) and by_modes(probe, timeline):
         return follow_modes(structure_at, packed, columns, timeline, reversible, occupied), begun
-    course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied, begun)
+    course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied, begun, conditioned)
     at = course.where[timeline.sample]
     every = Occupied.all_of(columns)
     # (T, K) of each state, where K counts the columns it has
@@ -128,11 +135,20 @@ class Trace(NamedTuple):
     status: Int[Array, ""]
 
 
-def trace(structure_at: StructureAt, inputs: Float[Array, " m"], timeline: Timeline, tolerances: Tolerances) -> Trace:
+def trace(
+    structure_at: StructureAt,
+    inputs: Float[Array, " m"],
+    timeline: Timeline,
+    tolerances: Tolerances,
+    conditioned: Callable | None = None,
+) -> Trace:
     """The whole course of one subject's states, to see where a solve failed."""
+    if timeline.measured is not None:
+        structure_at = filtered(structure_at)
     exponential_at = _recognised(structure_at, inputs, timeline, tolerances)
     begun = _begun(structure_at, inputs, timeline)
-    course = _course(exponential_at or structure_at, inputs[:, None], Columns(), timeline, tolerances, False, None, begun)
+    columns, at = Columns(), exponential_at or structure_at
+    course = _course(at, inputs[:, None], columns, timeline, tolerances, False, None, begun, conditioned)
     states, ended = jnp.stack([state.value for state in course.states], axis=-1), course.ended
     if exponential_at is not None:
         ended = jax.vmap(_ending)(states)
@@ -150,7 +166,7 @@ class _Events(eqx.Module):
     rate: Jet | None
     kind: Int[Array, " E"]
     row: Int[Array, " E"]
-    now: Int[Array, " E"] | None  # the row at the event itself, where there are algebraic states
+    now: Int[Array, " E"] | None  # the row at the event itself, where there are algebraic states or records to filter by
     compartment: Int[Array, " E"]
     origin: Int[Array, " E"] | None
     echo: Int[Array, " E"] | None  # of which delay this is the first echo of an origin; -1: of none
@@ -160,6 +176,8 @@ class _Events(eqx.Module):
     ahead: Float[Array, " E"] | None
     filled: State | None
     adds: Int[Array, " E"] | None
+    measured: Measured | None
+    draws: Float[Array, "E K n"] | None
 
 
 class _Doses(eqx.Module):
@@ -169,7 +187,9 @@ class _Doses(eqx.Module):
     epoch: Int[Array, " D"]
 
 
-def _course(structure_at, packed, columns: Columns, timeline: Timeline, tolerances, reversible, occupied, begun) -> Course:
+def _course(
+    structure_at, packed, columns: Columns, timeline: Timeline, tolerances, reversible, occupied, begun, conditioned
+) -> Course:
     probe = structure_at(packed[:, 0], 0)
     size = len(probe.states)
     linear = isinstance(probe, LinearStructure)
@@ -251,7 +271,7 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
         rate=jets(rate, every) if timeline.infusions else None,
         kind=sorted_(timeline.kind),
         row=over_interval(timeline.row),
-        now=_current_rows(timeline, sorted_, over_interval) if any(algebraic) else None,
+        now=_current_rows(timeline, sorted_, over_interval) if any(algebraic) or timeline.measured is not None else None,
         compartment=sorted_(timeline.compartment),
         origin=sorted_(timeline.origin) if timeline.delays else None,
         echo=sorted_(jnp.where(timeline.kind == ECHO, timeline.echoes.first[timeline.slot], -1)) if timeline.delays else None,
@@ -261,14 +281,18 @@ def _course(structure_at, packed, columns: Columns, timeline: Timeline, toleranc
         ahead=over_interval(timeline.ahead) if timeline.restarts else None,
         filled=filled,
         adds=sorted_(timeline.adds) if timeline.steady else None,
+        measured=None if timeline.measured is None else Measured(*map(sorted_, timeline.measured)),
+        draws=None if timeline.draws is None else sorted_(timeline.draws),
     )
+    conditioning = None if timeline.measured is None else Conditioning(conditioned, size, packed.shape[0], timeline)
     under_way = _Doses(place[timeline.doses], timeline.epoch[timeline.doses]) if arriving else None
     start = tuple(x.into(kept).jet() for x, kept in zip(start, transition.kept, strict=True))
     first = columns.unpack(columns.constant(timeline.start))
     jumps = timeline.rows > 1 or timeline.event_times > 0
     receives = tuple(takes or k not in timeline.dosed for k, takes in enumerate(receives))
     through_events = _Loop(columns, amount.occupied, receives, timeline.switches, jumps)
-    arguments = (transition, events, under_way, start, first if moving or linear else Jet(first.value, None, None), status)
+    first = first if moving or linear else Jet(first.value, None, None)
+    arguments = (transition, events, under_way, start, first, status, conditioning)
     if linear or reversible:
         states, ended, status = through_events(*arguments, reversible)
     else:
@@ -317,7 +341,15 @@ class _Loop:
         self.jumps = jumps  # whether the equations may change at an event
 
     def __call__(
-        self, transition, events: _Events, under_way: _Doses | None, start: State, begin: Jet, status, reversible: bool = False
+        self,
+        transition,
+        events: _Events,
+        under_way: _Doses | None,
+        start: State,
+        begin: Jet,
+        status,
+        conditioning: Conditioning | None = None,
+        reversible: bool = False,
     ):
         """States after every event, how the interval before each ended, and the worst of these and of ``status``."""
         size = transition.size
@@ -337,8 +369,14 @@ class _Loop:
                     was = Moment(before.value, row, given, here.ahead)
                     state, begun = transition.settled(state, state, before, was, begins, going, reversible=reversible)
                     going = going & (begun == SOLVED)
-            arguments = (state, rates, before, here.time, here.row, pace, off, going, given, here.ahead)
-            state, pace, ended = transition(*arguments, reversible=reversible)
+
+            def advance(state, begin, end, pace, here=here, rates=rates, off=off, going=going, given=given):
+                return transition(state, rates, begin, end, here.row, pace, off, going, given, here.ahead, reversible=reversible)
+
+            if here.draws is None:
+                state, pace, ended = advance(state, before, here.time, pace)
+            else:
+                state, pace, ended = moved_at_random(advance, state, before, here.time, pace, here.draws)
             ended = jnp.maximum(begun, jnp.asarray(ended))
             undosed = state
             kind = here.kind
@@ -383,7 +421,12 @@ class _Loop:
                 state, found = transition.settled(undosed, state, here.time, ends, still, going, self.jumps, reversible)
                 ended, row = jnp.maximum(ended, found), here.now
             status = jnp.maximum(status, ended)
-            return (state, rates, here.time, pace, epoch, off, status, row), (state, ended)
+            if here.draws is not None:
+                state = drawn(state, here.draws[-1])
+            found = state
+            if here.measured is not None:
+                state = conditioning(self.columns, state, transition.inputs, here.now, here.measured)
+            return (state, rates, here.time, pace, epoch, off, status, row), (found, ended)
 
         zero = jnp.zeros(batch)
         none = zero.astype(int)

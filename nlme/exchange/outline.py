@@ -235,6 +235,8 @@ def _endpoints(found: Equations, anatomy: Anatomy, population) -> tuple[Endpoint
 def _require_plain(outline: Outline, held, program: str) -> None:
     """Refuse what no program that is written for here has words for."""
     anatomy, population = outline.anatomy, outline.population
+    if anatomy.diffusion:
+        raise outline.refuse(f"{', '.join(anatomy.diffusion)} moves by a stochastic equation.", program)
     if anatomy.features:
         raise outline.refuse(f"{', '.join(anatomy.features)} is an array per subject, and a data file holds numbers.", program)
     if outline.equations.arrivals:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.data.covariates import CovariateInfo
+from nlme.dynamics.diffusion import triangle
 from nlme.dynamics.recognition import flows_of
 from nlme.errors import ModelError
 from nlme.language.dependence import dependence
@@ -20,6 +21,7 @@ from nlme.language.mistakes import in_method, kind_of
 from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.told import Told, comparisons_refused, covariate_holds, told
 from nlme.observation.base import Law, Observation
+from nlme.observation.predictive import residual_of
 from nlme.parameters.covariance import Covariance, joined
 from nlme.parameters.mixture import Mixture
 from nlme.structure.base import DOSE_RULES, LinearStructure, Structure, by_name
@@ -46,9 +48,12 @@ class Anatomy:
     rules: tuple[str, ...]  # dose rules in use: lag, bioavailability, duration, rate
     algebraic: tuple[str, ...]  # states that have an equation instead of a rate of change
     delays: tuple[str, ...]  # after which the equations look back at the states
+    diffusion: tuple[str, ...]  # states with system noise
     event_times: int  # how many times of its own the structure has at which its equations change
-    observed: tuple[int, ...]  # positions of the states that the error model looks at
-    inputs: tuple[str, ...]  # the individual parameters that the dynamics use
+    observed: tuple[int, ...]  # positions of what the error model looks at among all that is followed
+    inputs: tuple[
+        str, ...
+    ]  # the individual parameters that the dynamics use; and those of records, where the states are filtered
     carriers: tuple[bool, ...]  # which of those inputs depend on a random effect
     direct: tuple[int, ...]  # elements of the flat population parameters that the dynamics use directly
     laws: tuple[Law, ...] = ()  # endpoint -> what is known of its distribution before any number is
@@ -59,6 +64,11 @@ class Anatomy:
     subpopulations: tuple[str, ...] = ()
     features: tuple[str, ...] = ()  # arrays that a subject has once; among the covariates they have one row
     shapes: tuple[tuple[int, ...], ...] = ()  # of these
+
+    @property
+    def followed(self) -> int:
+        """How many numbers the density asks for at a record: the states, of stochastic equations their covariances too."""
+        return len(self.states) + (len(triangle(len(self.states))) if self.diffusion else 0)
 
     @property
     def plain(self) -> bool:
@@ -122,6 +132,19 @@ class Anatomy:
         if still:
             raise ModelError(
                 f"{who} draws random effects, and that of {', '.join(still)} has variance 0: leave the effect out of the model."
+            )
+
+    def require_certain(self, who: str, model: Model) -> None:
+        """Refuse stochastic equations, for ``who`` knows nothing of system noise.
+
+        Raises
+        ------
+        ModelError
+            A state has diffusion.
+        """
+        if self.diffusion:
+            raise ModelError(
+                f"{who} knows nothing of system noise, and {type(model).__name__} has diffusion of {', '.join(self.diffusion)}."
             )
 
     def cholesky(self, model: Model) -> Float[Array, "q q"]:
@@ -420,7 +443,7 @@ def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
         found["linear"] = structure is None or isinstance(structure, LinearStructure)
         found["looped"] = not found["linear"] or getattr(structure, "looped", False)
         found["rules"], found["event_times"], found["exponential"] = (), 0, False
-        found["algebraic"] = found["delays"] = ()
+        found["algebraic"] = found["delays"] = found["diffusion"] = ()
         if structure is None:
             return []
         with in_method(type(model).__name__, "dynamics"):
@@ -431,7 +454,8 @@ def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
         found["event_times"], found["algebraic"] = len(structure.event_times), structure.algebraic
         out = [structure.rule_vector(rule, 0.0) for rule in found["rules"]] + list(structure.start())
         out += [jnp.asarray(t, dtype=jnp.float64) for t in (*structure.event_times, *structure.delays.values())]
-        found["delays"] = tuple(structure.delays)
+        found["delays"], found["diffusion"] = tuple(structure.delays), tuple(structure.diffusion)
+        out += [jnp.asarray(sd, dtype=jnp.float64) for sd in structure.diffusion.values()]
         ones = (jnp.asarray(1.0),) * len(structure.states)
         require_determined(structure)
         found["exponential"] = flows_of(structure) is not None
@@ -449,14 +473,25 @@ def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
     with comparisons_refused():
         jax.eval_shape(lambda arrays: moved(arrays, parameters), arrays)
     ind = [scalar] * len(names)
-    direct = used_parameters(dynamics, arrays, ind)
-    reach = dependence(lambda ind, arrays: dynamics(arrays, ind), ind, arrays)
-    inputs = tuple(name for k, name in enumerate(names) if any(row[k] for row in reach))
+
+    def used(function):
+        """Population and individual parameters that ``function(arrays, ind)`` relies on."""
+        reach = dependence(lambda ind, arrays: function(arrays, ind), ind, arrays)
+        return used_parameters(function, arrays, ind), tuple(n for k, n in enumerate(names) if any(row[k] for row in reach))
+
+    direct, inputs = used(dynamics)
 
     def observe(arrays, ind, state, t):
         out = observation_row(eqx.combine(arrays, rest), dict(zip(names, ind, strict=True)), found["states"], state, t)
         found["endpoints"] = tuple(out)
         found["laws"] = tuple(r.law() for r in out.values())
+        for name, r in out.items() if found["diffusion"] else ():
+            if residual_of(r) is None:
+                raise ModelError(
+                    f"{type(model).__name__}.observe: endpoint {name!r} is {r.law().words}, and the states have diffusion: their filter "
+                    "takes residual error models (nlme.additive, proportional, combined, power, lognormal, ...), also under "
+                    'nlme.censored(..., "M1") or "M3".'
+                )
         return [r.parts() for r in out.values()]
 
     with comparisons_refused():
@@ -466,6 +501,16 @@ def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
     state = [scalar] * len(found["states"])
     reach = dependence(lambda state, arrays, ind, t: observe(arrays, ind, state, t), state, arrays, ind, scalar)
     observed = tuple(k for k in range(len(state)) if any(row[k] for row in reach))
+    if found["diffusion"]:
+        pairs = enumerate(triangle(len(state)), start=len(state))
+        observed += tuple(k for k, (i, j) in pairs if i in observed and j in observed)
+
+        def filtered(arrays, ind):
+            """All that the states come from, the records among it."""
+            ones = jnp.ones(len(state))
+            return [dynamics(arrays, ind), observe(arrays, ind, ones, ones[0])]
+
+        direct, inputs = used(filtered)
     return Anatomy(
         effects=tuple(effects),
         words=tuple(effects),
@@ -483,6 +528,7 @@ def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
         rules=found["rules"],
         algebraic=found["algebraic"],
         delays=found["delays"],
+        diffusion=found["diffusion"],
         event_times=found["event_times"],
         observed=observed,
         inputs=inputs,

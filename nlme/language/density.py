@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.language.anatomy import Anatomy, observation_row
+from nlme.language.anatomy import Anatomy
 from nlme.language.dependence import Outputs
+from nlme.language.filtering import predicted_row
 from nlme.language.model import Model
 from nlme.language.solution import Solution
 from nlme.language.stacking import SubjectData
@@ -90,7 +91,7 @@ def _each(function: Callable, model: Model, anatomy: Anatomy, data: SubjectData,
     numbers, rest = eqx.partition(model, eqx.is_array)
 
     def observed(numbers, ind, state, t, values):
-        out = observation_row(eqx.combine(numbers, rest), ind, anatomy.states, state, t)
+        out = predicted_row(eqx.combine(numbers, rest), ind, anatomy, state, t)
         own = [out[anatomy.endpoints[k]] for k, _ in filled]
         return [function(r, values) if r.closes else r for r in own]
 

@@ -164,7 +164,9 @@ def _individual(model: Model, anatomy: Anatomy):
 
 def _structure(model: Model, anatomy: Anatomy):
     how = "" if anatomy.linear else " (solved by steps)"
-    if anatomy.exponential:
+    if anatomy.diffusion:
+        how = " (stochastic: by its extended Kalman filter)"
+    elif anatomy.exponential:
         how = " (linear: by its matrix exponential where doses are few, else by steps)"
     rows = [("kind", anatomy.structure + how)]
     rows.append(("compartments", ", ".join(f"{k + 1} = {name}" for k, name in enumerate(anatomy.states))))
@@ -172,6 +174,8 @@ def _structure(model: Model, anatomy: Anatomy):
         rows.append(("algebraic", f"{', '.join(anatomy.algebraic)} (solved for, not integrated; no dose enters)"))
     if anatomy.delays:
         rows.append(("looks back after", f"{', '.join(anatomy.delays)} (delays)"))
+    if anatomy.diffusion:
+        rows.append(("diffusion", f"{', '.join(anatomy.diffusion)} (system noise)"))
     if anatomy.states[0] not in anatomy.algebraic:
         rows.append(("doses enter", f"{anatomy.states[0]} unless the data say otherwise"))
     rows.append(("takes", ", ".join(anatomy.inputs) or "-"))

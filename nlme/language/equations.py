@@ -38,6 +38,7 @@ class Equations:
     initial, lag, bioavailability, duration, rate : state -> expression, where there is one
     delays : delay -> expression; a state that is looked back at is called by both names (``cells_lifespan``)
     history : state -> its value at a time ``t`` before the first record, where that is not the initial one
+    diffusion : state -> standard deviation of its system noise, in units of the state per square root of time
     arrivals : state -> fraction of a dose that arrives per time, ``tad`` after the dose
     event_times : times at which the equations change suddenly
     algebraic : states that have an equation 0 = ... instead of a rate of change
@@ -56,6 +57,7 @@ class Equations:
     initial: Formulas
     delays: Formulas
     history: Formulas
+    diffusion: Formulas
     lag: Formulas
     bioavailability: Formulas
     duration: Formulas
@@ -82,7 +84,7 @@ class Equations:
             rows = [(style.number("0") if name in self.algebraic else style.change(state), x) for name, (state, x) in changes]
             rows += [(style.at_start(state), x) for state, x in sides("state", self.initial)]
             rows += sides("delay", self.delays)
-            for rule in ("history", *DOSE_RULES, "arrivals"):
+            for rule in ("history", "diffusion", *DOSE_RULES, "arrivals"):
                 rows += [(style.call(rule, [state]), x) for state, x in sides("state", getattr(self, rule))]
             rows += [(style.symbol(f"t_{k + 1}"), typeset(x, style)) for k, x in enumerate(self.event_times)]
             yield f"Dynamics: {self.structure}" + (f" ({given})" if given else ""), rows

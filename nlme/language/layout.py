@@ -215,7 +215,7 @@ def lay_out(
     most, threads = _company(anatomy, len(subjects), mesh, 2 if samples == "observations" else 0)
     parts, order = [], []
     for own_class in size_classes(sizes):
-        data, own = stack(anatomy, [subjects[i] for i in own_class])
+        data, own = stack(anatomy, [subjects[i] for i in own_class], bool(anatomy.diffusion) and samples == "observations")
         if members is not None and anatomy.mixture:
             data.covariates[MEMBER][:] = np.asarray(members)[own_class, None]
         places = np.concatenate([np.arange(a, a + d - c) for (a, _), (c, d) in zip(spans, data.spans, strict=True)]).astype(int)
@@ -259,7 +259,7 @@ def _company(anatomy: Anatomy, subjects: int, mesh: Mesh | None, order: int) -> 
     """
     if not anatomy.looped:
         return None, 1
-    width = len(anatomy.states) * Columns.of_order(order, len(anatomy.inputs)).count
+    width = anatomy.followed * Columns.of_order(order, len(anatomy.inputs)).count
     width *= _REMEMBERED if anatomy.delays else 1
     most = min(MOST, max(4, WIDTH // width))
     threads = cores() if mesh is None and jax.default_backend() == "cpu" and subjects * width > SHARED else 1

@@ -215,6 +215,10 @@ def _switch(subject, j, t, epoch, anatomy, model, switched, events) -> None:
         raise ModelError(
             f"{where}: CMT {number} is {anatomy.states[abs(number) - 1]!r}, an algebraic state, which cannot be switched off."
         )
+    if number < 0 and anatomy.diffusion:
+        raise ModelError(
+            f"{where}: CMT {number} switches {anatomy.states[-number - 1]!r} off, which the filter of stochastic equations does not follow."
+        )
     if abs(number) in switched:
         events.append(Event(t, (t, j), kind=OFF if number < 0 else ON, epoch=epoch, compartment=abs(number) - 1))
 
@@ -241,6 +245,11 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
         raise ModelError(
             f"{_where(subject, j)}: steady-state records (SS) cannot be combined with delays, which look back at how the steady state was "
             f"reached: give the doses that lead to it (ADDL, II)."
+        )
+    if steady == 2 and anatomy.diffusion:
+        raise ModelError(
+            f"{_where(subject, j)}: SS = 2 adds a steady state to what is there, and with diffusion the uncertainty of the two would be "
+            "counted twice: give the doses that lead to the steady state (ADDL, II)."
         )
     if steady and amount == 0.0 and how != GIVEN_RATE:
         raise DataError(f"{_where(subject, j)}: AMT = 0 with SS is a constant infusion, which needs its RATE (> 0) in the data.")

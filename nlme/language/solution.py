@@ -31,6 +31,7 @@ from nlme.jets.chain import joined, through
 from nlme.jets.jet import Columns, Jet, Polynomial
 from nlme.jets.sparse import Occupied, elements, whole
 from nlme.language.anatomy import Anatomy, individual_row, rows_of, structure_of, used_parameters
+from nlme.language.filtering import conditioned
 from nlme.language.model import Model
 from nlme.language.stacking import SubjectData
 
@@ -74,13 +75,7 @@ class _Solver:
     def _structure_at(self, z, row, t=None):
         if self._drifting:
             return self._structure_while(z, row, t)
-        rows, names = self.timeline.rows, self.anatomy.inputs
-        # individual parameters that the dynamics do not use are there by name only
-        ind = dict.fromkeys(self.anatomy.individual, jnp.nan) | {name: z[k * rows + row] for k, name in enumerate(names)}
-        flat = self._frozen
-        if len(self._direct):
-            flat = flat.at[self._direct].set(z[len(names) * rows :])
-        return structure_of(self._rebuild(flat), ind)
+        return structure_of(*self._model_at(z, row))
 
     def _structure_while(self, z, row, t):
         """The structure while covariates change linearly: at time ``t``, or at the row's own."""
@@ -106,7 +101,31 @@ class _Solver:
                 return self._inputs(self._rebuild(self._frozen.at[self._moves].set(y[q:])), y[:q])
 
             packed, occupied = self._pushed(inputs, columns, packed, occupied)
-        return propagate(self._structure_at, packed, columns, self.timeline, self.tolerances, reversible, occupied)
+        return self._propagated(packed, columns, reversible, occupied)
+
+    def _propagated(self, packed, columns: Columns, reversible: bool = False, occupied: Sequence[Occupied] | None = None):
+        """Jet of the states from packed inputs, each of which occupies some columns."""
+        options = (self.timeline, self.tolerances, reversible, occupied, self._conditioned)
+        return propagate(self._structure_at, packed, columns, *options)
+
+    @property
+    def _conditioned(self):
+        """What a record makes of the states of stochastic equations."""
+        return conditioned(self.anatomy, self._model_at) if self.timeline.measured is not None else None
+
+    def _model_at(self, z, row) -> tuple[Model, dict]:
+        """The model and its individual parameters in a row, at inputs ``z``."""
+        if self._drifting:
+            q = len(self.anatomy.effects)
+            model = self._rebuild(self._frozen.at[self._moves].set(z[q:]))
+            return model, individual_row(*self.anatomy.at(model, z[:q], self.anatomy.row(self.covariates, row)))
+        rows, names = self.timeline.rows, self.anatomy.inputs
+        # individual parameters that nothing here uses are there by name only
+        ind = dict.fromkeys(self.anatomy.individual, jnp.nan) | {name: z[k * rows + row] for k, name in enumerate(names)}
+        flat = self._frozen
+        if len(self._direct):
+            flat = flat.at[self._direct].set(z[len(names) * rows :])
+        return self._rebuild(flat), ind
 
     @staticmethod
     def _pushed(inputs, columns: Columns, packed, occupied):
@@ -126,12 +145,12 @@ class EffectsJet(_Solver):
             nothing = jnp.zeros((self.timeline.sample.shape[0], 0, columns.count))
             return columns.unpack(nothing), jnp.asarray(SOLVED)
         inputs, occupied = self._pushed(lambda eta: self._inputs(model, eta), columns, effects, occupied)
-        jet, status = propagate(self._structure_at, inputs, columns, self.timeline, self.tolerances, occupied=occupied)
+        jet, status = self._propagated(inputs, columns, occupied=occupied)
         return jet.at((slice(None), np.array(self.anatomy.observed, dtype=int))), status
 
     def solution(self, model: Model, eta: Float[Array, " q"], observed: Float[Array, "T s"]) -> Solution:
         """The solution with these observed states; the states that are not observed are left as NaN."""
-        states = jnp.full((observed.shape[0], len(self.anatomy.states)), jnp.nan)
+        states = jnp.full((observed.shape[0], self.anatomy.followed), jnp.nan)
         states = states.at[:, np.array(self.anatomy.observed, dtype=int)].set(observed)
         return Solution(states, self._individual(model, eta), jnp.asarray(SOLVED))
 
@@ -242,7 +261,7 @@ class Expansion(_Solver):
         own = [Occupied((i,) if columns.directions else ()) for i in range(len(carries))]
         states, self._status = self._solve(columns, columns.seed(self._point, self._scale), occupied=own)
         # only the states that are looked at carry their jet on; the others keep their value
-        self._looked = np.array(anatomy.observed if order else range(len(anatomy.states)), dtype=int)
+        self._looked = np.array(anatomy.observed if order else range(states.value.shape[1]), dtype=int)
         self._values = states.value
         self._polynomial = Polynomial(columns, states.at((slice(None), self._looked)))
 
@@ -252,7 +271,7 @@ class Expansion(_Solver):
             return self._exactly(model, eta, individual)
         displacement = (self._coordinates(model, eta) - self._point) / self._scale if self.order else jnp.zeros(0)
         states = self._polynomial(displacement)
-        if len(self._looked) < len(self.anatomy.states):
+        if len(self._looked) < self._values.shape[1]:
             states = self._values.at[:, self._looked].set(states)
         return Solution(states, individual, self._status)
 
@@ -284,7 +303,7 @@ class Expansion(_Solver):
         if not self.anatomy.states:
             return Solution(jnp.zeros((self.timeline.sample.shape[0], 0)), individual, jnp.asarray(SOLVED))
         packed = self._inputs(model, eta)[:, None]
-        states, status = propagate(self._structure_at, packed, Columns(), self.timeline, self.tolerances, reversible=True)
+        states, status = self._propagated(packed, Columns(), reversible=True)
         return Solution(states.value, individual, status)
 
 
@@ -317,11 +336,12 @@ def failure(
     model: Model, anatomy: Anatomy, subject: Subject, data: SubjectData, eta: Float[Array, " q"], tolerances: Tolerances
 ) -> str:
     """In words why and where the solution of one subject fails; empty if it does not.  ``data`` are the arrays of ``subject``."""
-    solver = _Solver(model, anatomy, data.covariates, data.timeline, tolerances)
+    timeline = data.known
+    solver = _Solver(model, anatomy, data.covariates, timeline, tolerances)
     inputs = solver._inputs(model, eta)
     if refused := _refused_dose(solver, inputs, subject):
         return refused
-    run = jax.jit(lambda inputs: trace(solver._structure_at, inputs, data.timeline, tolerances))
+    run = jax.jit(lambda inputs: trace(solver._structure_at, inputs, timeline, tolerances, solver._conditioned))
     course = jax.tree.map(np.asarray, run(inputs))
     if course.status == SOLVED:
         return ""
@@ -329,8 +349,8 @@ def failure(
     if not len(failed):  # there was nothing to go through
         return SENTENCES[int(course.status)]
     e = int(failed[0])
-    begin = float(data.timeline.start) if e == 0 else course.time[e - 1]
-    before = course.states[e - 1] if e else np.zeros(len(anatomy.states))
+    begin = float(timeline.start) if e == 0 else course.time[e - 1]
+    before = course.states[e - 1, : len(anatomy.states)] if e else np.zeros(len(anatomy.states))
     listed = ", ".join(f"{name} {value:.4g}" for name, value in zip(anatomy.states, before, strict=True))
     where = f"between times {begin:g} and {course.time[e]:g} (at the first of them {listed})"
     return f"{where} {SENTENCES[int(course.ended[e])]}"

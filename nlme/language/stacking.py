@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Breaks, Echoes, Fills, Timeline
+from nlme.dynamics.events import BOLUS, FILL, NOTHING, OFF, START, STOP, Breaks, Echoes, Fills, Measured, Timeline
 from nlme.language.anatomy import MEMBER, Anatomy
 from nlme.language.records import BOLUS_HOW
 
@@ -51,11 +51,28 @@ class SubjectData(eqx.Module):
     mask: Bool[Array, " T"]
     number: Int[Array, ""]  # position of the subject in the population
     spans: tuple[tuple[int, int], ...] = eqx.field(static=True)
+    filtered: bool = eqx.field(static=True, default=False)  # whether the states are known better with every observation
     shared: Float[Array, " s"] | None = None  # standardised effects of the subject's site, where they are held; None: none are
 
     def standard(self, b: Float[Array, " q"]) -> Float[Array, " all"]:
         """All standardised random effects that reach the subject: ``b``, and those held."""
         return b if self.shared is None else jnp.concatenate([b, self.shared])
+
+    @property
+    def known(self) -> Timeline:
+        """The timeline, with what is measured at its events where the density follows the states by that."""
+        if not self.filtered:
+            return self.timeline
+        # a sample that is padding goes nowhere
+        at = jnp.where(self.mask, self.timeline.sample, self.timeline.time.shape[0])
+        endpoint = np.concatenate([np.full(b - a, k) for k, (a, b) in enumerate(self.spans)])
+
+        def of_events(of_samples, blank):
+            return jnp.full(self.timeline.time.shape, blank).at[at].set(of_samples, mode="drop")
+
+        given = (of_events(self.timeline.sample_time, 0.0), of_events(self.observed, 1.0), of_events(self.cens, 0.0))
+        measured = Measured(of_events(endpoint, -1), *given, of_events(self.limit, jnp.nan))
+        return dataclasses.replace(self.timeline, measured=measured)
 
     def belonging(self, k) -> SubjectData:
         """The same subject if it belonged to the k-th subpopulation of a mixture (a number or a traced one)."""
@@ -63,7 +80,7 @@ class SubjectData(eqx.Module):
         return dataclasses.replace(self, covariates={**self.covariates, MEMBER: column})
 
 
-def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData, np.ndarray]:
+def stack(anatomy: Anatomy, subjects: list[dict[str, Any]], filtered: bool = False) -> tuple[SubjectData, np.ndarray]:
     """Pad every subject's arrays to the largest and stack them; and the record behind every sample."""
     n = len(subjects)
     n_events = max(len(s["events"]) for s in subjects)
@@ -153,7 +170,7 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]]) -> tuple[SubjectData
         rows=rows,
     )
     covariates |= {name: np.stack([s["subject"].features[name] for s in subjects])[:, None] for name in anatomy.features}
-    arrays = SubjectData(timeline, covariates, observed, cens, limit, positions >= 0, np.zeros(n, int), spans)
+    arrays = SubjectData(timeline, covariates, observed, cens, limit, positions >= 0, np.zeros(n, int), spans, filtered)
     return arrays, positions
 
 

@@ -30,7 +30,12 @@ from nlme.structure.linear import Linear
 from nlme.structure.ode import ODE
 from nlme.typing import Named
 
-_OF_EQUATIONS = ("event_times", "algebraic", "delays")  # fields of a structure that are no parameters of a closed form
+_OF_EQUATIONS = (
+    "event_times",
+    "algebraic",
+    "delays",
+    "diffusion",
+)  # fields of a structure that are no parameters of a closed form
 _LARGEST = 20_000  # symbols, numbers and operations of one formula
 _POINTS, _MOST = 6, 60  # random points at which a formula is compared with the model; tried for that
 _TOLERANCE, _SMALLEST = 1e-8, 1e-14  # relative; of differences that vanish
@@ -276,7 +281,7 @@ class _Reader:
     def dynamics(self) -> dict[str, Any]:
         """The fields of ``Equations`` that describe the structure."""
         found: dict[str, Any] = {"structure": "", "event_times": (), "algebraic": self.anatomy.algebraic}
-        sections = ("structural", "dynamics", "initial", "delays", "history", *DOSE_RULES, "arrivals")
+        sections = ("structural", "dynamics", "initial", "delays", "history", "diffusion", *DOSE_RULES, "arrivals")
         found |= {section: {} for section in sections}
         if not self.anatomy.structure:
             return found
@@ -391,6 +396,7 @@ def _numbers(structure: Structure, t, amounts: tuple, past: tuple, since) -> dic
     slopes = equations.flow(t, amounts, past) if past else equations.flow(t, amounts)
     found |= {("dynamics", state): x for state, x in zip(structure.states, slopes, strict=True)}
     found |= {("delays", delay): x for delay, x in structure.delays.items()}
+    found |= {("diffusion", state): x for state, x in structure.diffusion.items()}
     if getattr(body, "history", None) is not None:
         found |= {("history", state): x for state, x in zip(structure.states, structure.before(t), strict=True)}
     found |= {("initial", state): x for state, x in (getattr(body, "initial", None) or {}).items()}

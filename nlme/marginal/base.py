@@ -135,7 +135,7 @@ class Subject:
         data = self.data
         eta = self.eta(model, b)
         way = Expansion if self.method.thirds else expand
-        return way(model, self.anatomy, eta, data.covariates, data.timeline, order, self.method.ode)
+        return way(model, self.anatomy, eta, data.covariates, data.known, order, self.method.ode)
 
     def moments(self, model: Model, b: Float[Array, " q"]) -> Moments:
         """Moments at ``b``; without interaction the variances are those at b = 0."""

@@ -34,7 +34,7 @@ def curvature_at(
     factor = anatomy.cholesky(model)
     value = factor @ data.standard(b)
     effects = jnp.concatenate([value[:, None], factor[:, :q], jnp.zeros((len(value), len(columns.pairs)))], axis=1)
-    solver = EffectsJet(model, anatomy, data.covariates, data.timeline, method.ode)
+    solver = EffectsJet(model, anatomy, data.covariates, data.known, method.ode)
     # an effect moves with the standardised ones of its own block, one that is held with none
     positions = anatomy.omega(model).positions() if q else []
     occupied = [Occupied(tuple(sorted(j for i, j in positions if i == k and j < q))) for k in range(len(value))]

@@ -35,7 +35,7 @@ def pointwise(
     ``order`` 1 makes it differentiable in (model, b), 0 gives the value only.
     """
     eta = effects_from(anatomy, model, b)
-    solution = expand(model, anatomy, eta, data.covariates, data.timeline, order, tolerances)(model, eta)
+    solution = expand(model, anatomy, eta, data.covariates, data.known, order, tolerances)(model, eta)
     m = moments(model, anatomy, data, solution)
     return jnp.where(data.mask, log_densities(m), 0.0), m.status
 

@@ -234,7 +234,7 @@ def _subject(prior: Priors, layout: Layout, data: SubjectData, centring: Centrin
         return model, own, jacobian
 
     model, b, _ = parts(x)
-    expansion = Expansion(model, anatomy, effects_from(anatomy, model, b), data.covariates, data.timeline, 1, ode)
+    expansion = Expansion(model, anatomy, effects_from(anatomy, model, b), data.covariates, data.known, 1, ode)
 
     def values(x):
         model, b, _ = parts(x)

@@ -92,7 +92,7 @@ def _asked(prior: Priors, layout: Layout, ode: Tolerances, u, b, member) -> dict
         data = data.belonging(member.astype(float)) if anatomy.mixture else data
         model, _ = prior.model_and_density(u)
         eta = effects_from(anatomy, model, b)
-        solution = expand(model, anatomy, eta, data.covariates, data.timeline, 0, ode)(model, eta)
+        solution = expand(model, anatomy, eta, data.covariates, data.known, 0, ode)(model, eta)
 
         def at(row, state, t):
             found = calls_at(model, anatomy, eta, anatomy.row(data.covariates, row), state, t)

@@ -308,7 +308,7 @@ class Marginal:
 
         def of_subject(data, b):
             eta = effects_from(anatomy, model, b)
-            solution = expand(model, anatomy, eta, data.covariates, data.timeline, 0, self._method.ode)(model, eta)
+            solution = expand(model, anatomy, eta, data.covariates, data.known, 0, self._method.ode)(model, eta)
             return jnp.sum(data.mask & moments(model, anatomy, data, solution).normal), ()
 
         if all(law.normal and not law.censoring for law in anatomy.laws):

@@ -49,7 +49,7 @@ def gauss_newton(told: Callable, anatomy: Anatomy, w: Float[Array, " W"], b: Flo
         model, data = told(w)
         eta = effects_from(anatomy, model, data.standard(b))
         # made in here: a solution by one pass back through the steps is differentiated in the model that it was made with
-        solution = expand(model, anatomy, eta, data.covariates, data.timeline, 1, ode)(model, eta)
+        solution = expand(model, anatomy, eta, data.covariates, data.known, 1, ode)(model, eta)
         m = moments(model, anatomy, data, solution)
         return (m.mean - m.transformed, jnp.log(m.variance), jnp.where(m.normal, 0.0, m.log_factor)), m.variance
 

@@ -303,7 +303,7 @@ def _parts(inventory, model, arrays, anatomy, ode, points, count):
 
         def of_subject(data):
             eta = jnp.zeros(len(anatomy.effects))
-            solution = expand(here, anatomy, eta, data.covariates, data.timeline, 0, ode)(here, eta)
+            solution = expand(here, anatomy, eta, data.covariates, data.known, 0, ode)(here, eta)
             m = moments(here, anatomy, data, solution)
             normal = data.mask & m.normal
             parts = (

@@ -22,7 +22,7 @@ from nlme.language.model import Model
 from nlme.simulation.amended import Doses
 from nlme.simulation.parameters import drawn_parameters
 from nlme.simulation.predict import model_of
-from nlme.simulation.records import Design, Records
+from nlme.simulation.records import Design, Records, system_keys
 from nlme.simulation.region import simulated_class, watch
 from nlme.simulation.simulate import Batch, People, Table, batches
 from nlme.tables.shown import Panel, Shown, numbers_shown
@@ -240,9 +240,10 @@ class _Course:
         ledger, left = [], np.full((replicates, n), np.inf)
         eta = np.broadcast_to(batch.eta, (replicates, *batch.eta.shape[1:]))
         members = None if batch.members is None else np.broadcast_to(batch.members, (replicates, n))
+        paths = system_keys(self.design.anatomy, batch.errors) if self.noise else None
         for k in range(self.times.shape[1] + 1):
             arrays = self.doses.arrays(state.amounts)
-            at = Records(self.design, batch.at.model, eta, self.ode, members, batch.drawn, arrays)
+            at = Records(self.design, batch.at.model, eta, self.ode, members, batch.drawn, arrays, paths)
             columns = self.table.columns(eta, at, batch.errors if self.noise else None, replicates)
             if k == self.times.shape[1]:
                 if self.watched is not None:

@@ -131,6 +131,7 @@ def counterfactual(
     asked, found, courses, said, watched = _measures(measures), {}, {}, list(people.messages), {}
     for name, population in scenarios.items():
         design = Design(fit.model, population)
+        design.anatomy.require_certain("A comparison of courses", fit.model)
         which = _endpoint(design, endpoint)
         course, outside = _courses(fit, design, population, people, which, ode or fit.method.ode)
         whole = (float(course.first.max()), float(course.last.min())) if interval is None else _interval(interval, "interval")

@@ -5,6 +5,7 @@ Replicates are as many populations, one after another: subjects of all of them a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.dynamics.solvers import SENTENCES, SOLVED, Tolerances
-from nlme.errors import FitError
+from nlme.errors import FitError, ModelError
 from nlme.language.anatomy import Anatomy, observation_row, rows_of
 from nlme.language.layout import Layout, lay_out
 from nlme.language.model import Model
@@ -25,6 +26,8 @@ from nlme.observation.sequence import LINKS, Course
 from nlme.parameters.draws import Drawn, model_at
 
 _NUMBERS = 4_000_000  # in the arrays of the subjects of all replicates that are worked off at once
+_STRETCHES = 32  # between two events, in each of which system noise is drawn; one for linear equations, where it is exact
+_SYSTEM = 1  # folded into the key of residual errors
 
 
 class Design:
@@ -72,7 +75,9 @@ class Design:
     @functools.cached_property
     def most(self) -> int:
         """Replicates that are worked off at once, a power of two."""
-        size = sum(x.size for part in self.layout.arrays.parts for x in jax.tree.leaves(part.data))
+        parts, width = self.layout.arrays.parts, len(self.anatomy.states) * stretches(self.anatomy)
+        size = sum(x.size for part in parts for x in jax.tree.leaves(part.data))
+        size += sum(part.data.timeline.time.size * width for part in parts)
         return 2 ** int(np.log2(max(1, _NUMBERS // size)))
 
     def batch(self, replicates: int) -> int:
@@ -104,6 +109,7 @@ class Records:
     members : (R, N) subpopulation of every subject in a mixture; the first by default
     drawn : R vectors of parameters, where every replicate has its own
     arrays : the subjects of R replicates, where they are not all alike (other amounts, other people)
+    system : keys (R,) of the paths of stochastic equations (``system_keys``); without them their noise is left out
 
     Attributes
     ----------
@@ -120,27 +126,41 @@ class Records:
         members: np.ndarray | None = None,
         drawn: Drawn | None = None,
         arrays: Ragged | None = None,
+        system=None,
     ):
         self._design, self.model, self._drawn = design, model, drawn
         self._eta = np.concatenate(np.asarray(eta, float))
         self._members = np.zeros(len(self._eta), int) if members is None else np.ravel(members)
         self._replicate = np.repeat(np.arange(len(eta)), design.layout.n_subjects)
-        self._arrays = arrays
+        self._arrays, self._random = arrays, system is not None
         given = [jnp.asarray(x) for x in (self._eta, self._members, self._replicate)]
         arrays = design.arrays(len(eta)) if arrays is None else arrays
-        status, (states, outputs) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, ode)
+        paths = None if system is None else _of_subjects(system[:, None], design.layout.n_subjects)[:, 0]
+        status, (states, outputs) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, paths, ode)
         self._states = np.asarray(states)
         self._require_solved(np.asarray(status), ode)
         self.states = design.in_file_order(states)
         self.outputs = {name: design.in_file_order(part) for name, part in outputs.items()}
+        if self._random:
+            self._require_values()
 
     def draw(self, endpoints: Sequence[str], observed: Sequence[np.ndarray], keys) -> dict[str, np.ndarray]:
         """Endpoint -> (R, n) simulated observations of it at every record.
 
         ``observed`` says for each of ``endpoints`` which records are observations of it; ``keys`` are one for each replicate and
         endpoint (R, e).  One replicate's states serve for any number of ``keys``.
+
+        Raises
+        ------
+        ModelError
+            Stochastic equations whose system noise was left out.
         """
         design, replicates = self._design, len(keys)
+        if design.anatomy.diffusion and not self._random:
+            raise ModelError(
+                f"The states of {type(self.model).__name__} have diffusion ({', '.join(design.anatomy.diffusion)}), and what is asked for "
+                "here knows nothing of system noise. nlme.simulate, nlme.vpc and nlme.npde draw it."
+            )
         again = replicates * design.layout.n_subjects // len(self._eta)
         given = [np.tile(x, (again,) + (1,) * (x.ndim - 1)) for x in (self._eta, self._members, self._replicate, self._states)]
         own = np.tile(np.stack([design.in_arrays(part) for part in observed], axis=1), (replicates, 1, 1))
@@ -148,6 +168,16 @@ class Records:
         arrays = design.arrays(replicates) if self._arrays is None else self._arrays
         drawn = _draw(self.model, self._drawn, design.anatomy, tuple(endpoints), arrays, *given, own, each)
         return {name: design.in_file_order(np.asarray(drawn)[:, :, e]) for e, name in enumerate(endpoints)}
+
+    def _require_values(self) -> None:
+        for name, values in self.outputs.items():
+            lost = np.flatnonzero(np.isnan(values).any(axis=0))
+            if len(lost):
+                raise FitError(
+                    f"System noise takes subject {self._design.ids[lost[0]]} at time {self._design.column('time')[lost[0]]:g} to where "
+                    f"endpoint {name!r} has no value, such as the logarithm of an amount below 0. Where a state cannot be below 0, "
+                    "write the equation of its logarithm, or give the noise to a rate of it that is a state of its own."
+                )
 
     def _require_solved(self, status: np.ndarray, ode: Tolerances) -> None:
         count = self._design.layout.n_subjects
@@ -171,22 +201,42 @@ class Records:
         raise FitError(f"The model could not be solved for {len(bad)} of {len(subjects)} subjects:\n{listed}{more}")
 
 
+def system_keys(anatomy: Anatomy, keys):
+    """Keys (R,) of the paths of stochastic equations, from those of the residual errors of replicates; None for other equations."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, _SYSTEM))(keys) if anatomy.diffusion else None
+
+
+def stretches(anatomy: Anatomy) -> int:
+    """How many draws of system noise there are for each state between two events."""
+    return 0 if not anatomy.diffusion else 1 if anatomy.exponential else _STRETCHES
+
+
+def _draws(anatomy: Anatomy, events: int, key):
+    """(E, K, n) standard normal numbers, those of an event the same whatever comes after it."""
+    shape = (stretches(anatomy), len(anatomy.states))
+    return jax.vmap(lambda e: jax.random.normal(jax.random.fold_in(key, e), shape))(jnp.arange(events))
+
+
 @eqx.filter_jit
-def _solve(arrays: Ragged, base: Model, drawn: Drawn | None, anatomy: Anatomy, eta, members, replicates, ode: Tolerances):
-    def of_subject(data, eta, member, r):
+def _solve(arrays: Ragged, base: Model, drawn: Drawn | None, anatomy: Anatomy, eta, members, replicates, paths, ode: Tolerances):
+    def of_subject(data, eta, member, r, path):
         model = model_at(base, drawn, r)
         data = data.belonging(member) if anatomy.mixture else data
-        solution = Expansion(model, anatomy, eta, data.covariates, data.timeline, 0, ode)(model, eta)
+        timeline = data.timeline
+        if path is not None:
+            timeline = dataclasses.replace(timeline, draws=_draws(anatomy, len(timeline.time), path))
+        solution = Expansion(model, anatomy, eta, data.covariates, timeline, 0, ode)(model, eta)
+        states = solution.states[:, : len(anatomy.states)]
         ind = {name: value[data.timeline.sample_row] for name, value in solution.individual.items()}
 
         def of_record(ind, state, t):
             out = observation_row(model, ind, anatomy.states, state, t)
             return {name: r.prediction() for name, r in out.items()}
 
-        outputs = jax.vmap(of_record)(ind, solution.states, data.timeline.sample_time)
-        return solution.status, (solution.states, outputs)
+        outputs = jax.vmap(of_record)(ind, states, data.timeline.sample_time)
+        return solution.status, (states, outputs)
 
-    return over_subjects(of_subject, arrays, eta, members, replicates)
+    return over_subjects(of_subject, arrays, eta, members, replicates, paths)
 
 
 @functools.partial(jax.jit, static_argnums=1)

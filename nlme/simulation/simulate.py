@@ -24,7 +24,7 @@ from nlme.simulation.data_sets import data_sets
 from nlme.simulation.individual_draws import modes_at
 from nlme.simulation.parameters import Uncertain, drawn_parameters
 from nlme.simulation.predict import effects_among, effects_of, members_of, model_of
-from nlme.simulation.records import Design, Records
+from nlme.simulation.records import Design, Records, system_keys
 from nlme.simulation.region import simulated_class, watch
 
 CHOICES = ("estimated", "new", "typical")
@@ -46,7 +46,10 @@ def simulate(
     """Simulated observations at every record of ``population`` that is not a dose.
 
     Each endpoint is drawn from its own distribution.  Simulated values are not censored.  An event is drawn as DV = 2, at least
-    one since the record before (0: none; NaN: after a subject's only event), so give a fine grid of records for its time.
+    one since the record before (0: none; NaN: after a subject's only event), so give a fine grid of records for its time.  States with
+    diffusion (``nlme.ODE``) get a path of their own in every replicate, and IPRED is the prediction on that path: exactly for linear
+    equations; for others noise is drawn in 32 stretches between every two records or doses, of weak order 1 in their length, so that
+    more records (EVID = 2) make it finer.
 
     With a fit and ``eta="estimated"`` (the default) each subject keeps its own estimated random effects, so that
     ``simulate(fit, fit.population.with_doses(...), key=1)`` says what another dosing would have done to the same people.
@@ -63,7 +66,7 @@ def simulate(
         estimated random effects are the modes at that vector; of a posterior, the draws that belong to it.  See
         :mod:`nlme.simulation.parameters`
     replicates : number of simulated data sets
-    noise : add residual error; without it DV is the individual prediction
+    noise : add residual error, and system noise to states with diffusion; without it DV is the individual prediction
     ode : tolerances of the ODE solver; by default those of the fit's method
     executor : who simulates, where there are more replicates than are worked off at once, as of :func:`nlme.bootstrap`
     as_data : whole data sets instead: every record of ``population``, doses too, with the simulated values for the observed ones, as
@@ -205,14 +208,21 @@ def batches(design: Design, replicates: int, key, people: People, ode: Tolerance
         yield last
 
 
-def solved(design: Design, people: People, ode: Tolerances, share: Share, last: Batch | None) -> Batch:
-    """What the model says of some replicates; ``last`` is another batch of them, whose states serve where all are alike."""
-    if last is not None and people.alike:
+def solved(design: Design, people: People, ode: Tolerances, share: Share, last: Batch | None, system: bool = True) -> Batch:
+    """What the model says of some replicates; ``last`` is another batch of them, whose states serve where all are alike.
+
+    ``system``: stochastic equations have their noise, every replicate its own.
+    """
+    random = system and bool(design.anatomy.diffusion)
+    if last is not None and people.alike and not random:
         return last._replace(errors=share.errors, count=share.count)
     drawn = people.drawn(share.rows)
     eta = people.effects(share.rows, share.draws, drawn)
+    eta = np.broadcast_to(eta, (len(share.rows), *eta.shape[1:])) if random else eta
     members = people.belonging(share.rows, share.shares, drawn, len(eta))
-    return Batch(eta, members, drawn, Records(design, people.model, eta, ode, members, drawn), share.errors, share.count)
+    paths = system_keys(design.anatomy, share.errors) if random else None
+    at = Records(design, people.model, eta, ode, members, drawn, system=paths)
+    return Batch(eta, members, drawn, at, share.errors, share.count)
 
 
 @dataclasses.dataclass(eq=False)
@@ -228,7 +238,7 @@ class _Work:
     last: Batch | None = None
 
     def __call__(self, share: Share) -> tuple[dict[str, np.ndarray], tuple | None]:
-        batch = self.last = solved(self.design, self.people, self.ode, share, self.last)
+        batch = self.last = solved(self.design, self.people, self.ode, share, self.last, self.noise)
         seen = None
         if self.watched and not (self.people.alike and share.rows[0]):
             used = [None if x is None else x[: batch.count] for x in (batch.eta, batch.at.states, batch.members)]

@@ -37,7 +37,7 @@ from nlme.neural.term import learned_terms
 from nlme.simulation.exposure import Exposure, exposure
 from nlme.simulation.parameters import drawn_parameters
 from nlme.simulation.predict import model_of
-from nlme.simulation.records import Design, Records
+from nlme.simulation.records import Design, Records, system_keys
 from nlme.simulation.simulate import People, Share, Table, divided
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
@@ -271,7 +271,8 @@ class _Work:
         eta = self.people.effects(share.rows, share.draws, drawn)
         members = self.people.belonging(share.rows, share.shares, drawn, len(share.rows))
         arrays = self.among.layout.recruited(self.recruits[share.rows].ravel())
-        at = Records(self.design, self.people.model, eta, self.ode, members, drawn, arrays)
+        paths = system_keys(self.design.anatomy, share.errors) if self.noise else None
+        at = Records(self.design, self.people.model, eta, self.ode, members, drawn, arrays, paths)
         found = self.table.columns(eta, at, share.errors if self.noise else None, share.count)
         return {name: found[name] for name in ("IPRED", "DV")}
 

@@ -48,6 +48,10 @@ class Arriving(Structure):
         self.amounts = {state: jnp.zeros(1) for state in arrivals}
         self.lag, self.bioavailability, self.duration, self.rate = body.lag, body.bioavailability, body.duration, body.rate
         self.event_times, self.algebraic, self.delays = body.event_times, body.algebraic, body.delays
+        if body.diffusion:
+            raise ModelError(
+                "Doses that arrive by a function of time are not combined with diffusion; use nlme.pk.transit_chain."
+            )
         for state in arrivals:
             if state in self.algebraic:
                 raise ModelError(f"{state!r} is an algebraic state, which no dose enters; say into= which other one.")

@@ -127,4 +127,5 @@ def own_states(body: Structure, a: Named, *past: Named) -> list[tuple]:
 def equations_of(structure: Structure) -> dict[str, Any]:
     """What equations have besides slopes, initial values and dose rules, as keyword arguments of an ``ODE`` built on them."""
     kept = dict(event_times=structure.event_times, algebraic=structure.algebraic)
-    return kept | (dict(delays=structure.delays, history=structure.history) if structure.delays else {})
+    kept |= dict(delays=structure.delays, history=structure.history) if structure.delays else {}
+    return kept | (dict(diffusion=structure.diffusion) if structure.diffusion else {})

@@ -27,7 +27,8 @@ class Structure(eqx.Module):
     belongs to the compartment that doses enter by default (the first), or a dict from state name to number.  ``event_times`` are
     times, data or parameters, at which the solver ends a step because the equations change there (NONMEM's MTIME).  ``algebraic``
     names the states that have an equation 0 = g instead of a rate of change; no dose enters one.  ``delays`` are those after which the
-    equations look back at the states, by name; such a structure also says what the states were ``before(t)`` the start.
+    equations look back at the states, by name; such a structure also says what the states were ``before(t)`` the start.  ``diffusion``
+    has the standard deviation of the system noise of states that move by stochastic equations.
     """
 
     lag: Any = eqx.field(default=None, kw_only=True)
@@ -37,6 +38,7 @@ class Structure(eqx.Module):
     event_times: tuple = eqx.field(default=(), kw_only=True)
     algebraic: tuple[str, ...] = eqx.field(default=(), kw_only=True, static=True)
     delays: ClassVar[Mapping[str, Any]] = types.MappingProxyType({})
+    diffusion: ClassVar[Mapping[str, Any]] = types.MappingProxyType({})
 
     wide = False  # whether the states are to be solved for as one vector
 

@@ -37,12 +37,16 @@ class ODE(Structure):
         back to; those that it leaves out, and all without it, had their initial value
     event_times : times at which ``rhs`` changes suddenly, such as ``(ind.switch,)`` where it has ``jnp.where(t < ind.switch, ...)``
         (NONMEM's MTIME).  A step ends at each, so that the change costs no accuracy, and its derivative in the time is right
+    diffusion : dict from states to the standard deviation of their system noise, in units of the state per square root of time, such as
+        ``{"central": ind.sigma_w}``: da = rhs(t, a) dt + sigma dw, with independent Wiener processes w.  The density is then that of the
+        extended Kalman filter.  See ``nlme.dynamics.diffusion``
     """
 
     rhs: Callable = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     initial: Any = None
     delays: dict[str, Any] = eqx.field(default=None, kw_only=True)
+    diffusion: dict[str, Any] = eqx.field(default=None, kw_only=True)
     history: Callable | None = eqx.field(static=True, default=None)
     lengths: tuple[int, ...] = eqx.field(static=True, default=())
 
@@ -60,6 +64,7 @@ class ODE(Structure):
         algebraic=(),
         delays=None,
         history=None,
+        diffusion=None,
     ):
         lengths = _lengths(states) if isinstance(states, Mapping) else (1,) * len(states)
         if isinstance(states, str) or not all(isinstance(s, str) for s in states):
@@ -84,6 +89,12 @@ class ODE(Structure):
             raise ModelError("nlme.ODE: algebraic equations and delays are not solved together; solve the equation by a formula.")
         if self.wide and (self.algebraic or self.delays):
             raise ModelError("nlme.ODE: states that are vectors are solved neither with algebraic equations nor with delays.")
+        self.diffusion = _diffusion(diffusion, self.names)
+        if self.diffusion and (self.algebraic or self.delays or self.wide):
+            other = "algebraic equations" if self.algebraic else "delays" if self.delays else "states that are vectors"
+            raise ModelError(
+                f"nlme.ODE: diffusion is not combined with {other}; the filter follows states that are numbers and have rates."
+            )
         for which in DOSE_RULES if self.algebraic else ():
             for name in self.rule(which):
                 if name in self.algebraic:
@@ -217,6 +228,27 @@ def _delays(delays, history, rhs: Callable) -> dict[str, Any]:
     except ValueError:
         pass  # what has no signature is called as it is
     return dict(delays or {})
+
+
+def _diffusion(diffusion, names: tuple[str, ...]) -> dict[str, Any]:
+    """The standard deviations of the system noise by state, checked."""
+    if diffusion is not None and not isinstance(diffusion, Mapping):
+        raise ModelError(
+            f'nlme.ODE: diffusion is a dict from states to standard deviations such as {{"central": ind.sigma_w}}; '
+            f"got {type(diffusion).__name__}."
+        )
+    for name, sd in (diffusion or {}).items():
+        if name not in names:
+            raise ModelError("nlme.ODE, diffusion: " + name_error("state", name, names, "The ODE"))
+        if callable(sd) or jnp.shape(sd) != ():
+            found = "a function" if callable(sd) else f"an array of shape {jnp.shape(sd)}"
+            raise ModelError(
+                f"nlme.ODE: the diffusion of {name!r} must be one number, which does not depend on the states; got {found}. Where noise "
+                "grows with a state, write the equation for a function of it whose noise does not, such as its logarithm."
+            )
+        if isinstance(sd, (int, float)) and not 0.0 <= sd < float("inf"):
+            raise ModelError(f"nlme.ODE: the diffusion of {name!r} is a standard deviation of at least 0; got {sd!r}.")
+    return dict(diffusion or {})
 
 
 def _algebraic(algebraic, names: tuple[str, ...]) -> tuple[str, ...]:

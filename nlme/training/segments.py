@@ -63,7 +63,7 @@ def require_equations(layout: Layout, model, what: str) -> None:
     Raises
     ------
     ModelError
-        No ODE, algebraic equations, delays, features, dose rules other than a bioavailability, doses at steady state, times that start again.
+        No ODE, algebraic equations, delays, diffusion, features, dose rules other than a bioavailability, doses at steady state, times that start again.
     """
     name, anatomy = type(model).__name__, layout.anatomy
     if anatomy.structure != "ODE":
@@ -74,6 +74,7 @@ def require_equations(layout: Layout, model, what: str) -> None:
         raise ModelError(f"{what} does not take algebraic equations, as {name} has for {', '.join(anatomy.algebraic)}.")
     if anatomy.delays:
         raise ModelError(f"{what} does not take equations with delays, as {name} has ({', '.join(anatomy.delays)}).")
+    anatomy.require_certain(what, model)
     if anatomy.features:
         raise ModelError(f"{what} does not take a model that reads features, as {name} does ({', '.join(anatomy.features)}).")
     rules = [rule for rule in anatomy.rules if rule != "bioavailability"]

@@ -7,7 +7,7 @@ import numpy as np
 
 from nlme.errors import DataError
 from nlme.fitting.result import Fit
-from nlme.simulation.records import Design, Records
+from nlme.simulation.records import Design, Records, system_keys
 
 
 def redrawn_observations(fit: Fit, replicates: int, key) -> tuple[np.ndarray, ...]:
@@ -59,7 +59,8 @@ def _drawn(fit: Fit, design: Design, keys) -> np.ndarray:
     named = np.array([*fit.population.endpoints, ""], dtype=object)[endpoint]
     rows = {name: own for name in names if (own := observed & ((len(names) == 1) | (named == name))).any()}
     keys = jax.vmap(lambda key: jax.random.split(key, len(names)))(errors)[:, np.array([names.index(name) for name in rows])]
-    drawn = Records(design, fit.model, eta, fit.method.ode).draw(list(rows), list(rows.values()), keys)
+    at = Records(design, fit.model, eta, fit.method.ode, system=system_keys(design.anatomy, errors))
+    drawn = at.draw(list(rows), list(rows.values()), keys)
     dv = np.full((len(keys), len(observed)), np.nan)
     for name, own in rows.items():
         dv[:, own] = drawn[name][:, own]

@@ -63,7 +63,7 @@ def _derivatives(
         def terms(v, b):
             at = inventory.at_unconstrained(model, start.at[chosen].set(v))
             eta = effects_from(anatomy, at, b)
-            m = moments(at, anatomy, data, expand(at, anatomy, eta, data.covariates, data.timeline, 1, tolerances)(at, eta))
+            m = moments(at, anatomy, data, expand(at, anatomy, eta, data.covariates, data.known, 1, tolerances)(at, eta))
             return jnp.where(data.mask, jnp.stack([log_densities(m), m.mean, jnp.log(m.variance)]), 0.0)
 
         by_u, by_b = jax.jacrev(terms, (0, 1))(start[chosen], b)
