@@ -6,19 +6,20 @@
     R' =  gamma I - mu R
     N' = -mu N,    D' = d gamma I - lambda D,    C' = sigma E
 
-Susceptible, exposed, infected, recovered or dead, everybody; severe cases and deaths, cumulative cases; people and days. Known are
-imported infections (F = 10 of them, b0 = 0.5944 per day), incubation and recovery; unknown is how many the infected expose. The data
-are 21 days of E, I, R, D, C with 2 % error, made with
+Susceptible, exposed, infected, recovered or dead, everybody; severe cases and deaths, cumulative cases; people and days. Known
+are imported infections (F = 10 of them, b0 = 0.5944 per day), incubation and recovery; unknown is how many the infected expose.
+The data are E, I, R, D, C every second day for 21 days, with 2 % error, made with
 
     NN = b0 (1 - alpha) (1 - D / N)^kappa (S / N) I,    alpha = 0.4239, kappa = 1117.3
 
-In these days D / N is next to 0 and S / N stays at 0.9, so what the data determine is the exposure per infected at 0.9,
-b0 (1 - alpha) 0.9 = 0.308 per day, and not how it goes with S / N: the sparse regression of the talk, 0.10 I + 0.11 (S/N) I +
-0.13 (S/N)^2 I, says 0.304 there. The pure neural network x' = NN(x), x = (E, I, R, D, C), is fitted to the same data.
+In these days D / N is next to 0 and S / N stays at 0.9, so what the data determine is the exposure per infected at 0.9, b0 (1 -
+alpha) 0.9 = 0.308 per day, and not how it goes with S / N: the sparse regression of the talk, 0.10 I + 0.11 (S/N) I + 0.13
+(S/N)^2 I, says 0.304 there. The pure neural network x' = NN(x), x = (E, I, R, D, C), is fitted to the same data.
 
 Reference: C. Rackauckas et al. (2020), arXiv:2001.04385; E. Acquesta et al. (2022), SAND2022-12823; the system and its numbers:
-Q. Lin et al. (2020), A conceptual model for the COVID-19 outbreak in Wuhan, doi:10.1016/j.ijid.2020.02.058, with the values of the
-UDE paper's example (mu = 0.02, sigma = 1/3, gamma = 1/5, d = 0.2, lambda = 1/11.2 per day, N = 14 million, S = 0.9 N at the start).
+Q. Lin et al. (2020), A conceptual model for the COVID-19 outbreak in Wuhan, doi:10.1016/j.ijid.2020.02.058, with the values of
+the UDE paper's example (mu = 0.02, sigma = 1/3, gamma = 1/5, d = 0.2, lambda = 1/11.2 per day, N = 14 million, S = 0.9 N at the
+start).
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ class Pure(nlme.Model):
 
 
 def run(fast: bool = False) -> Shown:
-    """Both fitted to 21 days and followed for 42; ``fast``: every second day, and without the pure network."""
-    data = observed(Truth(prop=0.02), [dict(share=SHARE)], np.arange(1.0, HORIZON + 1, 2.0 if fast else 1.0), SEEN)
+    """Both fitted to 21 days and followed for 42; ``fast``: without the pure network."""
+    data = observed(Truth(prop=0.02), [dict(share=SHARE)], np.arange(1.0, HORIZON + 1, 2.0), SEEN)
     method = nlme.NaivePooled(ode=nlme.Tolerances(1e-6, 1e-6))
     options = dict(penalty=nlme.L2(0.1), starts=0, tolerance=0.01, max_evaluations=300, progress=False)
     fits = {"universal": nlme.fit(Universal(), data, method, **options)}
