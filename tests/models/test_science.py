@@ -10,7 +10,7 @@ from nlme.errors import ModelError
 from nlme.models import science
 from nlme.models.science.__main__ import main
 
-LONG = ("sird", "seir", "black_holes", "quarantine", "fisher_kpp")  # more than five seconds in the fast mode
+LONG = ("sird", "seir", "black_holes", "quarantine", "fisher_kpp", "deep_covariates")  # more than five seconds in the fast mode
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in science.names()])
