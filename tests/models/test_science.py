@@ -10,7 +10,15 @@ from nlme.errors import ModelError
 from nlme.models import science
 from nlme.models.science.__main__ import main
 
-LONG = ("sird", "seir", "black_holes", "quarantine", "fisher_kpp", "deep_covariates")  # more than five seconds in the fast mode
+LONG = (  # more than five seconds in the fast mode
+    "black_holes",
+    "deep_covariates",
+    "fisher_kpp",
+    "lotka_volterra_bayes",
+    "quarantine",
+    "seir",
+    "sird",
+)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in science.names()])
