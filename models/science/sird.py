@@ -5,17 +5,19 @@
     R' =  NN_IR(I)
     D' =  NN_ID(I)
 
-S, I, R, D are shares of the population (susceptible, infected, recovered, dead), t in days. Known is who can become what, and that
-nobody falls ill, recovers or dies where nobody is infected; unknown is at which rates. Three networks are fitted together to four
-outbreaks that began with different shares of susceptible and infected people, over 40 days, starting from where the slopes of the
-smoothed data lead (``nlme.Collocation``); then ``nlme.discover`` reads an expression from each. The data were made with
+S, I, R, D are shares of the population (susceptible, infected, recovered, dead), t in days. Known is who can become what, and
+that nobody falls ill, recovers or dies where nobody is infected; unknown is at which rates. Three networks are fitted together
+to four outbreaks that began with different shares of susceptible and infected people, over 40 days, starting from where the
+slopes of the smoothed data lead (``nlme.Collocation``); then ``nlme.discover`` reads an expression from each. The data were
+made with
 
     NN_SI = 0.85 S I,    NN_IR = 0.1 I,    NN_ID = 0.05 I
 
 and independent errors of 0.005 (additive).
 
-Reference: C. Rackauckas et al. (2020), Universal differential equations for scientific machine learning, arXiv:2001.04385; the rates,
-and those found in his talk by sparse regression (0.74, 0.097, 0.049), from C. Rackauckas, Scientific Machine Learning (talk).
+Reference: C. Rackauckas et al. (2020), Universal differential equations for scientific machine learning, arXiv:2001.04385; the
+rates, and those found in his talk by sparse regression (0.74, 0.097, 0.049), from C. Rackauckas, Scientific Machine Learning
+(talk).
 """
 
 from __future__ import annotations
