@@ -18,6 +18,7 @@ LONG = (  # more than five seconds in the fast mode
     "quarantine",
     "seir",
     "sird",
+    "sorption",
 )
 
 
