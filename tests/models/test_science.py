@@ -16,6 +16,7 @@ LONG = (  # more than five seconds in the fast mode
     "fisher_kpp",
     "lotka_volterra_bayes",
     "quarantine",
+    "reaction_network",
     "seir",
     "sird",
     "sorption",
