@@ -29,6 +29,11 @@ class _Recorder:
         self.seen.append(x)
         return self._term(jnp.zeros(len(x)) if self._cut else jnp.stack(x))
 
+    def each(self, *values):
+        x = self._term.gathered(*values)
+        self.seen += [list(row) for row in x]
+        return self._term.each(*jnp.zeros_like(x).T if self._cut else values)
+
     def outputs_at(self, x):
         self.seen.append(list(x))
         return self._term.outputs_at(jnp.zeros(len(x)) if self._cut else x)

@@ -55,6 +55,29 @@ class LearnedTerm(eqx.Module):
         out = self.outputs_at(self.gather(*values, **named))
         return Named({name: out[k] for k, name in enumerate(self.outputs)}, "output", self.word) if self.outputs else out
 
+    def each(self, *values) -> Float[Array, "M outputs"]:
+        """The outputs for many sets of inputs at once, such as the points of a state that is a vector: ``net.each(a.u)[:, 0]``.
+
+        Inputs are given in order, each an array (M,) or one number for all.  As ``jax.vmap``, with which a model cannot say what its
+        networks were asked; and a program whose size does not grow with M.
+
+        Raises
+        ------
+        ModelError
+            Another number of inputs than it has, or arrays that do not fit together.
+        """
+        return jax.vmap(self.outputs_at)(self.gathered(*values))
+
+    def gathered(self, *values) -> Float[Array, "M inputs"]:
+        """The inputs of ``each``, a row for each set."""
+        shapes = [jnp.shape(v) for v in values]
+        if len(values) != self.n_inputs or len({s for s in shapes if s}) != 1 or max(map(len, shapes)) > 1:
+            raise ModelError(
+                f"{self.word}.each takes {self.n_inputs} input{'s' if self.n_inputs != 1 else ''}, arrays (M,) of one length or "
+                f"numbers; it was called with {len(values)} of shapes {', '.join(map(str, shapes)) or 'none'}."
+            )
+        return jnp.stack(jnp.broadcast_arrays(*(jnp.asarray(v, dtype=jnp.float64) for v in values)), axis=-1)
+
     def gather(self, *values, **named) -> Float[Array, " inputs"]:
         """The inputs of a call, in order; see ``__call__``."""
         return jnp.stack(self.given(*values, **named))

@@ -10,16 +10,24 @@ from nlme.errors import ModelError
 from nlme.models import science
 from nlme.models.science.__main__ import main
 
-# more than five seconds in the fast mode
-LONG = (
+LONG = (  # more than five seconds in the fast mode
+    "black_holes",
+    "deep_covariates",
     "echo_state",
+    "fisher_kpp",
     "frank_trajectory",
     "lorenz_parameters",
     "lorenz_shadowing",
     "losses",
+    "lotka_volterra_bayes",
+    "quarantine",
+    "reaction_network",
     "robertson_ensemble",
+    "seir",
     "sensitivities",
+    "sird",
     "small_networks",
+    "sorption",
     "twin",
 )
 

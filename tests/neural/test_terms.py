@@ -15,6 +15,7 @@ import pytest
 from scipy.interpolate import CubicSpline
 
 import nlme
+from nlme.language.asked import _Recorder
 from nlme.language.layout import lay_out
 from nlme.marginal.objective import evaluate_subjects
 from nlme.neural import kan, network, radial, splines
@@ -276,3 +277,17 @@ def test_other_wrong_declarations_are_refused():
     ):
         with pytest.raises(nlme.ModelError):
             wrong()
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_many_sets_of_inputs_are_as_many_calls(name):
+    """``each`` is the calls side by side, also for a term that is being watched: what it was asked are the rows."""
+    term = moved(TERMS[name](inputs=("x", "w"), outputs=2))
+    x = jnp.linspace(0.1, 2.0, 5)
+    watched = _Recorder(term)
+    for asked in (term, watched):
+        np.testing.assert_allclose(asked.each(x, 0.7), jnp.stack([term(one, 0.7) for one in x]), rtol=1e-12)
+    np.testing.assert_allclose(np.array(watched.seen), np.stack([x, np.full(5, 0.7)], axis=1))
+    for wrong in ((x,), (x, x[:3]), (0.1, 0.7), (x[None], x)):
+        with pytest.raises(nlme.ModelError, match="each takes 2 inputs"):
+            term.each(*wrong)
