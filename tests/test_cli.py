@@ -414,6 +414,7 @@ def test_a_command_that_will_not_do(fitted, tmp_path, command, title, phrase):
     assert_one_block(nlme_command(*(places.get(word, word) for word in command)), title, phrase)
 
 
+@pytest.mark.slow
 def test_forecast_of_a_patient(model_file, tmp_path):
     (tmp_path / "patient.csv").write_text("ID,TIME,DV,AMT,wt\n7,0,.,320,70\n7,2,8.1,.,70\n7,9,5.2,.,70\n")
     result = nlme_command(

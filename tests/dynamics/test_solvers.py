@@ -75,7 +75,9 @@ def predator(t, y, p):
     return p[0] * prey - p[1] * prey * hunter + 0.3 * jnp.sin(3 * t), -p[2] * hunter + prey * hunter
 
 
-@pytest.mark.parametrize(("name", "order", "steps"), [("explicit", 5, 20), ("explicit8", 8, 5), ("stiff", 5, 20)])
+@pytest.mark.parametrize(
+    ("name", "order", "steps"), [("explicit", 5, 20), ("explicit8", 8, 5), pytest.param("stiff", 5, 20, marks=pytest.mark.slow)]
+)
 def test_order_of_convergence_of_values_and_derivatives(name, order, steps):
     """Halving fixed steps divides the error by 2^order, of the solution and of its first and second derivatives."""
     columns = Columns.of_order(2, 3)

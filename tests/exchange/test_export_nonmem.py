@@ -34,6 +34,7 @@ def density(model, population) -> float:
     return -2.0 * float(log_joint(layout.model, layout.anatomy, layout.arrays, jnp.asarray(b), 0, Tolerances())[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cases())
 def test_density_of_what_comes_back(name, tmp_path):
     out = written(name, tmp_path)

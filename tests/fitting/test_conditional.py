@@ -74,6 +74,7 @@ def agree(given, name: str, expected, sds):
     assert np.all(np.abs(sd - sds) < allowed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_exact_where_all_is_gaussian(method):
     model = Line()
@@ -153,6 +154,7 @@ def test_rows_are_those_of_the_modes():
     np.testing.assert_allclose(given.individual, fit.individual, atol=1e-6)  # Gaussian: the mean is the mode
 
 
+@pytest.mark.slow
 def test_few_draws_are_said():
     at = nlme.evaluate(Decay(), population(DECAYS), nlme.Laplace())
     given = at.conditional(nlme.ImportanceSampling(60))

@@ -75,6 +75,7 @@ def test_standard_errors(fit):
         assert ours[name] == pytest.approx(value, rel=0.05), name
 
 
+@pytest.mark.slow
 def test_tables_pictures_and_simulation_know_the_occasions(fit):
     table = nlme.table(fit).set_index("parameter")
     assert table.loc["occasion.cl_occ", "cv_percent"] > 0

@@ -38,6 +38,7 @@ def population():
     return nlme.read_nonmem(DATA)
 
 
+@pytest.mark.slow
 def test_conjugate_normal(population, tmp_path):
     """With variances known, a normal prior gives the posterior mean, and R its standard deviation."""
     centre, spread = 1.0, 0.3

@@ -136,6 +136,7 @@ def test_there_is_no_method_without_this_test():
     assert concrete == set(METHODS)
 
 
+@pytest.mark.slow
 def test_a_fit_without_random_effects_and_one_with_priors_come_back_as_they_were(fit, tmp_path):
     pooled = nlme.fit(Theophylline(), fit.population, nlme.NaivePooled(), progress=False, max_evaluations=2)
     size = len(fit.inventory)

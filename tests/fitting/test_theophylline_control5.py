@@ -69,6 +69,7 @@ def methods(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_a_fit_finds_its_modes_when_they_are_asked_for(population, methods, tmp_path):
     """First-order fits compile nothing of FOCE before, and what is found is FOCE's."""
     start = at(PRINTED["at_final"]["parameters"])

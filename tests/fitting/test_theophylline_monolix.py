@@ -125,6 +125,7 @@ def test_modes(modes, theirs):
     np.testing.assert_allclose(modes.eta, theirs[["eta_ka_mode", "eta_V_mode", "eta_Cl_mode"]], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_conditional_means_and_standard_deviations(modes, theirs):
     """Theirs are means over a Markov chain, up to 0.026 (a seventh of a standard deviation) from those of quadrature, whose nine
     points and thirteen agree to 1e-6; their standard deviations are up to 10 % from it.

@@ -83,7 +83,10 @@ def dosed():
     return nlme.read_nonmem(CASE.table()[["ID", "TIME", "DV"]]).with_doses(nlme.dose(320.0))
 
 
-@pytest.fixture(scope="module", params=list(METHODS))
+LONG = ("LAPLI",)
+
+
+@pytest.fixture(scope="module", params=[pytest.param(m, marks=[pytest.mark.slow] if m in LONG else []) for m in METHODS])
 def name(request):
     return request.param
 
@@ -186,6 +189,7 @@ def test_curvature_against_nonmem(covariance, printed, name):
         assert scaled_difference(covariance.information_r[np.ix_(well, well)], theirs[np.ix_(well, well)]) < 1e-2
 
 
+@pytest.mark.slow
 def test_curvature_is_that_of_the_objective(evaluated, covariance):
     """R against Richardson's differences of objective *values* on NONMEM's scale: no gradient, no change of variables."""
     inventory = Inventory(evaluated.model)

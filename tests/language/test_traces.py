@@ -80,6 +80,7 @@ def test_replicates_are_traced_together():
     assert len(counted) - again < 10  # what the model is made of is looked at, and nothing is compiled
 
 
+@pytest.mark.slow
 def test_a_program_in_common_gives_what_each_endpoint_gives_alone():
     """Endpoints of different kinds, with spans of different length: the objective is the sum over models of one endpoint each.
 

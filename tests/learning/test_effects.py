@@ -54,6 +54,7 @@ def test_ratios_of_the_forest(at):
     assert table.lower.isna().all()  # only evaluated: nothing is estimated
 
 
+@pytest.mark.slow
 def test_intervals_of_ratios_are_those_of_their_parameters():
     """Of a power the log ratio is a multiple of the exponent, and its interval the exponent's."""
     rng = np.random.default_rng(4)

@@ -134,6 +134,7 @@ def test_other_levels_below_are_exact(form, population):
     np.testing.assert_allclose(nlme.evaluate(form(), population, nlme.FOCEI()).values, exact(form()), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_modes_are_best_linear_predictions(population):
     """E(site's effects | y) and E(subject's effect | y), from the joint normal of both with the observations."""
     model = Levels()

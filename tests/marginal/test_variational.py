@@ -47,6 +47,7 @@ def gradients(model, method):
     return at, inventory.unconstrained(model)
 
 
+@pytest.mark.slow
 def test_exact_where_all_is_gaussian():
     ours, exact = (evaluate(Means(), groups(), method) for method in (METHOD, nlme.Laplace()))
     assert ours.objective == pytest.approx(exact.objective, rel=1e-12)

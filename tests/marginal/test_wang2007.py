@@ -65,7 +65,7 @@ def population():
     return nlme.read_nonmem(pd.concat(copies), dvid=dict(enumerate(ERRORS, start=1)))
 
 
-@pytest.fixture(scope="module", params=["closed form", "ODE"])
+@pytest.fixture(scope="module", params=["closed form", pytest.param("ODE", marks=pytest.mark.slow)])
 def model(request):
     return Wang() if request.param == "closed form" else WangODE()
 

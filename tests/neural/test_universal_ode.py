@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import nlme
 from nlme.language.layout import lay_out
@@ -46,6 +47,7 @@ def population() -> nlme.Population:
     return nlme.Population(tuple(subjects))
 
 
+@pytest.mark.slow
 def test_gradient_of_the_objective_in_the_weights():
     model = Universal()
     layout, inventory = lay_out(model, population()), Inventory(model)

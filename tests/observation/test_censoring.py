@@ -179,6 +179,7 @@ def test_residuals_of_censored_records_are_left_out():
     assert at.objective_full - at.objective == pytest.approx((~hidden).sum() * np.log(2 * np.pi))
 
 
+@pytest.mark.slow
 def test_m3_against_nonmem_by_subject():
     found = case("blq_m3_nonmem")
     final = found.reference("laplace")["at_final"]["parameters"]

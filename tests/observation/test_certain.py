@@ -66,6 +66,7 @@ BELOW = [(LIMIT, 1, np.nan), (LIMIT, 1, 0.0), (0.0, 1, np.nan)]  # the last: a l
 ELSEWHERE = [(0.7, 0, np.nan), (LIMIT, -1, np.nan), (2 * LIMIT, 1, LIMIT)]  # observed, above a limit, between two limits above 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VANISHING)
 def test_below_a_limit_where_the_prediction_is_zero(name):
     """Certain, so that it adds nothing; anything else impossible, without a slope that is not a number.

@@ -26,6 +26,7 @@ class Toenail(nlme.Model):
         return {"infected": nlme.binary(logit=ind.b + ind.slope * t)}
 
 
+@pytest.mark.slow
 def test_toenail_laplace_against_lme4():
     found = case("binary_toenail_glmm")
     reference, population = found.reference("A_Laplace"), nlme.read_nonmem(found.table(), covariates=["TRT"])

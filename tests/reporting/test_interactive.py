@@ -38,6 +38,7 @@ def _models(node):
             yield from _models(value)
 
 
+@pytest.mark.slow
 def test_every_endpoint_has_its_views_and_the_script_once(tmp_path):
     fit = theophylline_fit(endpoints=("conc", "effect"))
     page = report(fit, tmp_path / "views.html", units={"conc": "mg/L"}, interactive=True).read_text(encoding="utf-8")

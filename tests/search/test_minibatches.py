@@ -50,6 +50,7 @@ def test_draws_are_an_epoch_of_the_objective(problem):
     assert np.all(np.abs(np.mean(many, axis=0) - everybody.gradient.sum(axis=0)) < 4 * error)
 
 
+@pytest.mark.slow
 def test_descent_comes_near_the_optimum(problem):
     u, words = descend(problem, Minibatches(optax.adam(0.05), subjects=20, epochs=25))
     value = problem.evaluate(u, np.zeros((problem.layout.n_subjects, 2)), gradient=False).value.sum()

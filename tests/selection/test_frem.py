@@ -98,6 +98,7 @@ def test_what_one_covariate_says_is_its_regression(found):
     np.testing.assert_allclose(found.joint.to_numpy()[:2, :2], total, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_given_some_covariates_needs_no_other_fit(found):
     """Fitted with those covariates alone it stays where it is, in a model that is linear."""
     given = found.given(["wt"])

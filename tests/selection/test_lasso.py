@@ -69,6 +69,7 @@ def test_its_coefficients_grow_as_the_strength_falls(found):
     np.testing.assert_allclose(weakest[strong], full[strong], rtol=0.02, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_score_where_nothing_is_left_is_cross_validation_of_the_base_model(base, found):
     assert np.isinf(found.path.strength[0])
     n = len(base.population)

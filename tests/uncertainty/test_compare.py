@@ -74,6 +74,7 @@ def test_other_methods_are_refused_unless_put_on_one_scale(population, large, sm
     assert table.loc["b", "objective"] == pytest.approx(small.objective, abs=1e-5)  # all are exact for this model
 
 
+@pytest.mark.slow
 def test_models_of_other_classes_are_nested_only_if_declared(population, large):
     class Shifted(one_way.OneWay):
         """The mean differs between the arms."""
