@@ -68,6 +68,7 @@ def test_theophylline(theophylline):
     assert found == pytest.approx(expected, rel=0.003)
 
 
+@pytest.mark.slow
 def test_phenobarbital():
     """NONMEM 7.4.2, FOCE with interaction, the same model: 586.2760563 (pharmpy's pheno_real)."""
     fit = nlme.fit(published("phenobarbital"), datasets.load("phenobarbital"), nlme.FOCEI(), progress=False)

@@ -54,6 +54,7 @@ def test_nothing_is_left_from_the_largest_strength_on():
     assert _shrunken(curvature, estimate, groups, 0.5 * most * 0.99 * weights, np.ones(6)).any()
 
 
+@pytest.mark.slow
 def test_the_truth_is_found(found):
     chosen = {(r.parameter, r.covariate) for r in found.relations}
     assert {("level", "wt"), ("level", "arm")} <= chosen and len(chosen) < 6
@@ -61,6 +62,7 @@ def test_the_truth_is_found(found):
     assert found.path.held_out.min() < found.path.held_out.iloc[0] - 5.0
 
 
+@pytest.mark.slow
 def test_its_coefficients_grow_as_the_strength_falls(found):
     assert (found.coefficients.iloc[0] == 0.0).all()
     weakest = found.coefficients.iloc[-1]
@@ -87,6 +89,7 @@ def test_the_score_where_nothing_is_left_is_cross_validation_of_the_base_model(b
     assert found.path.held_out.iloc[0] == pytest.approx(total, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_chosen_model_is_refitted_without_shrinking(base, found):
     assert found.fit.converged and found.fit.objective <= base.objective
     text = repr(found)
