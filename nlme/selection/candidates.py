@@ -100,12 +100,16 @@ def _usual(values: np.ndarray, categories: tuple[str, ...] | None) -> str:
     return "power" if np.min(values) > 0 else "linear"
 
 
+def extended(model: Model, relations: tuple[Relation, ...], population: Population) -> Model:
+    """The model with relations whose coefficients are 0, of covariates in the population's units."""
+    return with_relations(model, relations, {r.covariate: population.covariates[r.covariate].unit or "" for r in relations})
+
+
 def chosen_model(base: Fit, relations: tuple[Relation, ...], whole: Model) -> Model:
     """The base model with the relations chosen, at the values that ``whole``, which has them and others, has."""
     if not relations:
         return base.model
-    population = base.population
-    small = with_relations(base.model, relations, {r.covariate: population.covariates[r.covariate].unit or "" for r in relations})
+    small = extended(base.model, relations, base.population)
     every = Inventory(whole)
     values = dict(zip(every.names, np.asarray(every.natural(whole)).tolist(), strict=True))
     own = Inventory(small)

@@ -33,11 +33,11 @@ from nlme.errors import DataError, ModelError, name_error
 from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
 from nlme.language.model import Model
-from nlme.language.relations import Relation, shift, with_relations
+from nlme.language.relations import Relation, shift
 from nlme.marginal.base import Method
 from nlme.parameters.covariance import SUBJECT, Covariance
 from nlme.parameters.inventory import Inventory
-from nlme.selection.candidates import base_fit, subject_values
+from nlme.selection.candidates import base_fit, extended, subject_values
 from nlme.tables.numbers import significant
 from nlme.tables.shown import Panel, Shown
 
@@ -144,7 +144,7 @@ class FullRandomEffects(Shown):
         chosen, population = tuple(r for r in self.relations if r.covariate in wanted), self.fit.population
         slopes = self.coefficients(wanted)
         base = _with_omega(self._base(), self._omega_with(self.unexplained(wanted).to_numpy()))
-        made = with_relations(base, chosen, {name: population.covariates[name].unit or "" for name in wanted})
+        made = extended(base, chosen, population)
         values = {
             name: float(slopes.loc[r.parameter, column])
             for r in chosen
@@ -238,7 +238,7 @@ def frem(
     covariance = np.cov(table.T, bias=True).reshape(len(columns), -1)
     _require_distinct(columns, covariance)
     start = _with_omega(base.model, _full(base.model.random(), names))
-    whole = with_relations(start, relations, {name: population.covariates[name].unit or "" for name in values})
+    whole = extended(start, relations, population)
     found = fit_model(whole, population, base.method, fixed=base.inventory.fixed, progress=progress)
     of = tuple(r.covariate for r in first for _ in r.coefficients)
     return FullRandomEffects(found, relations, names, columns, of, table.mean(axis=0), covariance, base.model)

@@ -30,12 +30,12 @@ from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
 from nlme.language.layout import lay_out
 from nlme.language.model import Model
-from nlme.language.relations import Relation, with_relations
+from nlme.language.relations import Relation
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import objectives_by_subject, run_fits
 from nlme.search.problem import Problem
-from nlme.selection.candidates import base_fit, candidates_of, chosen_model, subject_values
+from nlme.selection.candidates import base_fit, candidates_of, chosen_model, extended, subject_values
 from nlme.tables.numbers import fixed_point, significant
 from nlme.tables.shown import Panel, Shown
 
@@ -183,18 +183,17 @@ class _Lasso:
     def __init__(self, base: Fit, relations, adaptive: bool, strengths: int, options: dict, executor):
         self.base, self.relations, self.options, self.executor = base, relations, options, executor
         population = base.population
-        self.units = {r.covariate: population.covariates[r.covariate].unit or "" for r in relations}
-        whole = with_relations(base.model, relations, self.units)
+        whole = extended(base.model, relations, population)
         self.full = fit_model(whole, population, base.method, fixed=base.inventory.fixed, **options)
         self.names = [name for r in relations for name in r.coefficients]
         self.groups = np.repeat(np.arange(len(relations)), [len(r.coefficients) for r in relations])
         self.inventory = Inventory(self.full.model, base.inventory.fixed)
         self.places = np.array([self.inventory.names.index(name) for name in self.names])
-        spread = np.concatenate([_spread(r, subject_values(population, r.covariate)) for r in relations])
-        self.scale, self.adaptive = spread, adaptive
+        self.scale = np.concatenate([_spread(r, subject_values(population, r.covariate)) for r in relations])
+        self.adaptive = adaptive
         self.information = self._profiled()
         self.estimate = np.asarray(self.full.inventory.natural(self.full.model))[self.places]
-        most = _all_out(self._scaled(1.0), spread * self.estimate, self.groups, self._weights(self.estimate))
+        most = _all_out(self._scaled(1.0), self.scale * self.estimate, self.groups, self._weights(self.estimate))
         self.strengths = np.append(np.inf, most * np.geomspace(1.0, _SMALLEST, strengths - 1))
 
     def _profiled(self) -> np.ndarray:

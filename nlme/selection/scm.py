@@ -30,13 +30,13 @@ from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
 from nlme.language.layout import lay_out
 from nlme.language.model import Model
-from nlme.language.relations import Relation, source_with, with_relations
+from nlme.language.relations import Relation, source_with
 from nlme.language.source import source_of
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import objectives_by_subject, run_fits
 from nlme.search.problem import Problem
-from nlme.selection.candidates import base_fit, candidates_of, chosen_model
+from nlme.selection.candidates import base_fit, candidates_of, chosen_model, extended
 from nlme.tables.numbers import fixed_point, significant
 from nlme.tables.shown import Panel, Shown
 
@@ -173,8 +173,7 @@ class _Search:
         self, base: Fit, relations, criterion: str, folds: int, seed: int, tolerance, limit: int, progress, checkpoint, executor
     ):
         population, self.base, self.relations, self.criterion = base.population, base, relations, criterion
-        units = {r.covariate: population.covariates[r.covariate].unit or "" for r in relations}
-        self.model = with_relations(base.model, relations, units)
+        self.model = extended(base.model, relations, population)
         layout = lay_out(self.model, population)
         self.inventory = Inventory(self.model, base.inventory.fixed)
         self.problem = Problem(base.method, layout.model, layout, self.inventory)
