@@ -136,6 +136,7 @@ def test_observations_outside_of_given_bins_are_said(trial):
     assert "40 observations outside of the bins" in check.messages[0] and check.table["N"].tolist()[::3] == [40, 40]
 
 
+@pytest.mark.slow
 def test_subpopulations_and_occasions_are_drawn_anew():
     class Kinds(nlme.Model):
         kind: nlme.Mixture = nlme.mixture(low=0.3, high=0.7)

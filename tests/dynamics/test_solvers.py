@@ -76,7 +76,12 @@ def predator(t, y, p):
 
 
 @pytest.mark.parametrize(
-    ("name", "order", "steps"), [("explicit", 5, 20), ("explicit8", 8, 5), pytest.param("stiff", 5, 20, marks=pytest.mark.slow)]
+    ("name", "order", "steps"),
+    [
+        ("explicit", 5, 20),
+        pytest.param("explicit8", 8, 5, marks=pytest.mark.slow),
+        pytest.param("stiff", 5, 20, marks=pytest.mark.slow),
+    ],
 )
 def test_order_of_convergence_of_values_and_derivatives(name, order, steps):
     """Halving fixed steps divides the error by 2^order, of the solution and of its first and second derivatives."""

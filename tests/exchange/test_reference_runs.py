@@ -40,6 +40,7 @@ def test_phenobarbital(tmp_path):
     np.testing.assert_allclose(found.subjects["objective"], theirs, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_control5(tmp_path):
     _agrees(tmp_path, "theophylline_control5_fo", CONTROL5, None)
 

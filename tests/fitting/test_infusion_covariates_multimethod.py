@@ -94,12 +94,15 @@ def logarithms(population):
     return {name: nlme.evaluate(model, population, nlme.FOCEI()) for name, model in models.items()}
 
 
-@pytest.mark.parametrize("name", ["focei", "focei_mu"])
+@pytest.mark.parametrize("name", [pytest.param("focei", marks=pytest.mark.slow), "focei_mu"])
 def test_final_values_in_logarithms(name, logarithms):
     assert logarithms[name].objective == pytest.approx(CASE.reference(name)["at_final"]["objective"], abs=1e-4)
 
 
-@pytest.mark.parametrize(("name", "file"), [("focei", "per_subject_504.csv"), ("focei_mu", "per_subject_504_foce.csv")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [pytest.param("focei", "per_subject_504.csv", marks=pytest.mark.slow), ("focei_mu", "per_subject_504_foce.csv")],
+)
 def test_subjects(name, file, logarithms):
     theirs = CASE.table(file)
     np.testing.assert_allclose(logarithms[name].subjects.objective, theirs.OBJ, atol=2e-4)

@@ -55,6 +55,7 @@ def test_individual_clearance(population):
     np.testing.assert_allclose(ours.cl.loc[theirs.index], theirs.CL, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_fit(fit):
     printed = CASE.reference("focei_iov")
     assert fit.converged, fit.verdict
@@ -66,6 +67,7 @@ def test_fit(fit):
     np.testing.assert_allclose(variances, numbers["OMEGA_diagonal"][:4], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_standard_errors(fit):
     printed = CASE.reference("focei_iov")["standard_errors_R_matrix"]
     ours = fit.covariance.of_kind("R").standard_errors

@@ -68,6 +68,7 @@ def test_map_is_the_same_as_priors(population):
     assert float(first.model.sd) < float(free.model.sd) and first.objective > free.objective
 
 
+@pytest.mark.slow
 def test_a_flat_prior_changes_nothing(population):
     free = nlme.fit(Mean(), population, progress=False)
     flat = nlme.fit(Mean(), population, priors={"mean": dist.Normal(0.0, 1e6)}, progress=False)

@@ -58,7 +58,11 @@ def exact(model: Two) -> np.ndarray:
 METHODS = [nlme.FO(), nlme.FOCE(), nlme.FOCEI(), nlme.Laplace(), nlme.AGQ(points=3)]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=repr)
+def some(methods, quick=nlme.FOCEI()):
+    return [method if method == quick else pytest.param(method, marks=pytest.mark.slow) for method in methods]
+
+
+@pytest.mark.parametrize("method", some(METHODS), ids=repr)
 def test_the_exact_likelihood(method, population):
     found = nlme.evaluate(Two(), population, method)
     expected = exact(Two())
@@ -76,7 +80,7 @@ def test_importance_sampling_and_its_error(population):
     assert found.monte_carlo.error < 1.0 and found.messages == []
 
 
-@pytest.mark.parametrize("method", [nlme.FO(), nlme.FOCEI(), nlme.Laplace()], ids=repr)
+@pytest.mark.parametrize("method", some([nlme.FO(), nlme.FOCEI(), nlme.Laplace()]), ids=repr)
 def test_gradient_is_the_central_difference(method, population):
     model = Two()
     layout, inventory = lay_out(model, population), Inventory(model)

@@ -43,6 +43,7 @@ def population():
     return nlme.read_nonmem(CASE.table("data_nlme.csv"), covariates=["dose_per_kg"])
 
 
+@pytest.mark.slow
 def test_full_block(population):
     printed = CASE.reference("nlme_fm1_full_block")
     at = printed["estimates"]

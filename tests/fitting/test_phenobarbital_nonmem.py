@@ -58,7 +58,7 @@ def population():
     return nlme.read_nonmem(CASE.table(), covariates=["wgt", "apgr"])
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=["base_model", pytest.param("covariate_model", marks=pytest.mark.slow)])
 def name(request):
     return request.param
 

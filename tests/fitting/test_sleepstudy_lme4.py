@@ -23,7 +23,11 @@ def fit(population):
     return nlme.fit(Sleep(), population, nlme.FOCEI(), tolerance=1e-9, progress=False)
 
 
-@pytest.mark.parametrize("method", [nlme.FO(), nlme.FOCE(), nlme.FOCEI(), nlme.Laplace()], ids=repr)
+@pytest.mark.parametrize(
+    "method",
+    [nlme.FOCEI(), *(pytest.param(m, marks=pytest.mark.slow) for m in (nlme.FO(), nlme.FOCE(), nlme.Laplace()))],
+    ids=repr,
+)
 def test_objective_at_the_estimates(population, method):
     model = Sleep(*ML["fixed"], ML["sigma2"], omega=lower(ML["Omega_lower"]))
     found = nlme.evaluate(model, population, method)

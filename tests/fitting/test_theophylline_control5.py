@@ -40,6 +40,7 @@ def test_subjects(population):
     np.testing.assert_allclose(found.objective, theirs.OBJ, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_fit(fit):
     printed = PRINTED["at_final"]
     assert fit.converged, fit.verdict
@@ -49,6 +50,7 @@ def test_fit(fit):
     np.testing.assert_allclose([row.value for row in fit.parameters], expected, rtol=0.005)
 
 
+@pytest.mark.slow
 def test_covariance_of_the_estimates(fit):
     theirs = CASE.matrix("covariance.csv").values
     scale = np.sqrt(np.diag(theirs))

@@ -83,7 +83,7 @@ def dosed():
     return nlme.read_nonmem(CASE.table()[["ID", "TIME", "DV"]]).with_doses(nlme.dose(320.0))
 
 
-LONG = ("LAPLI",)
+LONG = ("LAPLI", "FO")
 
 
 @pytest.fixture(scope="module", params=[pytest.param(m, marks=[pytest.mark.slow] if m in LONG else []) for m in METHODS])
@@ -132,7 +132,7 @@ def test_objective_at_final_values(evaluated, printed):
     ("form", "which"),
     [
         pytest.param(ClosedForm, "FO", marks=pytest.mark.slow),
-        (ClosedForm, "FOCEI"),
+        pytest.param(ClosedForm, "FOCEI", marks=pytest.mark.slow),
         pytest.param(ClosedForm, "LAPLI", marks=pytest.mark.slow),
         pytest.param(Equations, "FOCEI", marks=pytest.mark.slow),
         pytest.param(Equations, "FO", marks=pytest.mark.slow),

@@ -26,8 +26,9 @@ def response(u, w):
     return jnp.sin(u * jnp.array([1.0, 2.0]))[:, None] * w**2 + w / (1.0 + u)
 
 
-@pytest.mark.parametrize("columns", CASES.values(), ids=CASES.keys())
-def test_the_jet_of_a_composed_function(columns):
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "some carry")) for n in CASES])
+def test_the_jet_of_a_composed_function(name):
+    columns = CASES[name]
     """By the jet of the outer function in its own two arguments, and at once."""
     own = Columns.of_order(2 if columns.pairs else 1, 2)
     inner = columns.push(numbers, columns.unpack(columns.seed(POINT, jnp.ones(4))))

@@ -73,6 +73,7 @@ def test_evidence_is_the_likelihood_of_a_gaussian_model(fit):
     np.testing.assert_allclose(differences[0], differences[1], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_subject_without_information_says_nothing(fit):
     one = [s.n_observations == 1 for s in fit.population]
     values = np.linalg.eigvalsh(evidence_of(fit).A)

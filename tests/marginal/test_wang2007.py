@@ -28,6 +28,7 @@ ERRORS = {
 EXPECTED = {r["error_model"]: r["objective"] for r in CASE.facts["references"]}
 LAPLACE = CASE.facts["independent_check_not_an_oracle"]["laplace_full_hessian"]
 METHODS = {"FO": nlme.FO(), "FOCE": nlme.FOCE(), "FOCEI": nlme.FOCEI(), "Laplace": nlme.Laplace()}
+LONG = ("FOCE", "Laplace")
 TOLERANCE = 0.0015
 
 
@@ -70,7 +71,7 @@ def model(request):
     return Wang() if request.param == "closed form" else WangODE()
 
 
-@pytest.fixture(scope="module", params=list(METHODS))
+@pytest.fixture(scope="module", params=[pytest.param(m, marks=[pytest.mark.slow] * (m in LONG)) for m in METHODS])
 def method(request):
     return request.param
 

@@ -92,7 +92,7 @@ def test_second_derivatives(name):
     assert not np.any(curvature)
 
 
-@pytest.mark.parametrize("method", ["M1", "M2", "M4"])
+@pytest.mark.parametrize("method", ["M1", "M2", pytest.param("M4", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", some(["proportional"]))
 def test_whatever_the_method(name, method):
     given = ELSEWHERE if method == "M4" else ELSEWHERE[:1]  # M1 and M2 leave censored records out
@@ -107,7 +107,7 @@ def test_another_value_there_is_impossible_without_censoring_too(name):
     assert value == -np.inf and not np.any(slope)
 
 
-@pytest.mark.parametrize("name", STAYING)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "additive")) for n in STAYING])
 def test_an_error_that_stays_is_an_ordinary_distribution_there(name):
     value, slope = derivatives(lambda f, s: nlme.censored(STAYING[name](f, s)), BELOW[:1] * 2, [0.0, 1e-9])
     assert -1.0 < value[0] < -0.1

@@ -43,7 +43,7 @@ def _at(form, parameters):
 FORMS = {"no_frailty": Weibull, "frailty": Frailty}
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", ["no_frailty", pytest.param("frailty", marks=pytest.mark.slow)])
 def test_weibull_objectives_and_estimates_against_nonmem(name):
     found = case("tte_weibull_nonmem")
     reference, population = found.reference(name), nlme.read_nonmem(found.table())

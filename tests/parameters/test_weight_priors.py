@@ -38,7 +38,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("form", [Curve, Edges, Bumps])
+@pytest.mark.parametrize("form", [Curve, *(pytest.param(form, marks=pytest.mark.slow) for form in (Edges, Bumps))])
 def test_weights_of_the_model_come_back(form, kind):
     model = form()
     prior = Priors(model, _with_a(form, {"net": KINDS[kind]}))

@@ -22,6 +22,7 @@ def means():
     return quietly(Means(), groups(), PRIOR, key=3, random_effects="marginal", warmup=200, draws=500, chains=2, **HELD)
 
 
+@pytest.mark.slow
 def test_posterior_is_the_exact_one(means):
     """Means within 4 Monte-Carlo standard errors, spreads within 4 of theirs, of mu and of every subject's effect."""
     mean, spread = exact_means(groups())
@@ -35,6 +36,7 @@ def test_posterior_is_the_exact_one(means):
     assert together < -0.1  # effects are drawn given each mu, not beside it
 
 
+@pytest.mark.slow
 def test_likelihood_by_subject_is_the_marginal_one(means):
     """All constants included."""
     mu, found = means.posterior["mu"].values, means.log_likelihood["marginal"].values
@@ -48,6 +50,7 @@ def test_likelihood_by_subject_is_the_marginal_one(means):
         np.testing.assert_allclose(by_observation[..., who == i + 1].sum(-1), conditional[..., i], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_an_exact_method_is_no_approximation(means):
     """FOCEI is exact here, so that all that varies is the Monte-Carlo error of the nodes."""
     assert list(means.approximation.subject.values) == list(groups().ids)

@@ -17,10 +17,12 @@ from nlme.reporting.page import report
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
-@pytest.fixture(autouse=True)
-def _curves_at_observations(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def _curves_at_observations():
     """The stand-in has no model to predict with."""
-    monkeypatch.setattr(individuals, "fine_curves", curves.at_observations)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(individuals, "fine_curves", curves.at_observations)
+        yield
 
 
 class _Reader(HTMLParser):
@@ -54,14 +56,19 @@ def _read(path):
     return page, _Reader(page)
 
 
-@pytest.fixture
-def good(tmp_path):
-    return _read(report(theophylline_fit(), tmp_path / "new" / "folder" / "good.html", units={"conc": "mg/L"}))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pages")
 
 
-@pytest.fixture
-def bad(tmp_path):
-    return _read(report(theophylline_fit(endpoints=("conc", "effect"), problems=True), tmp_path / "bad.html"))
+@pytest.fixture(scope="module")
+def good(folder):
+    return _read(report(theophylline_fit(), folder / "new" / "folder" / "good.html", units={"conc": "mg/L"}))
+
+
+@pytest.fixture(scope="module")
+def bad(folder):
+    return _read(report(theophylline_fit(endpoints=("conc", "effect"), problems=True), folder / "bad.html"))
 
 
 def test_every_section_is_there(good):

@@ -71,6 +71,7 @@ def test_variances_near_zero_are_raised_where_that_lowers_the_objective(variance
     assert min(exact(problem, p) for p in found.points) < exact(problem, u) - 0.5 * found.gain
 
 
+@pytest.mark.slow
 def test_a_correlation_of_one_is_left():
     """Effects that go together in the model and against each other in the data."""
     problem, u, here = at(Line(), population([[0.5, -0.2], [-0.2, 0.3]]), [[0.5, 0.38729], [0.38729, 0.3]])

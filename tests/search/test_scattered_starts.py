@@ -71,7 +71,7 @@ def test_no_false_verdict_from_a_thousand_times_off(name):
     assert not false(ends(name, range(1, 11), 1000.0, 1000.0), BEST[name])
 
 
-@pytest.mark.parametrize("name, seed", [("theophylline", 7), ("sleep", 3)])
+@pytest.mark.parametrize("name, seed", [pytest.param("theophylline", 7, marks=pytest.mark.slow), ("sleep", 3)])
 def test_quick_pairs(name, seed):
     ((_, objective, clean, words),) = ends(name, [seed], 10.0, 100.0)
     assert clean and objective < BEST[name] + 0.1, words

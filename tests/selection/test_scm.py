@@ -48,6 +48,7 @@ def test_every_row_of_the_first_step_is_a_likelihood_ratio_test(base, found):
     assert (first.change <= 0.01).all()
 
 
+@pytest.mark.slow
 def test_one_candidate_written_by_hand_has_the_same_objective(base, found):
     class ByHand(Level):
         exponent: nlme.Scalar = nlme.real(0.0)
@@ -124,6 +125,7 @@ def test_no_coefficient_within_its_bounds_makes_a_factor_negative(shape, side):
     assert min(factors) > 0.0 and min(factors) < 0.01
 
 
+@pytest.mark.slow
 def test_a_model_and_its_data_are_fitted_first(base):
     alone = nlme.scm(Level(), {"level": ["age"]}, base.population, progress=False)
     assert alone.steps.change.iloc[0] == pytest.approx(nlme.scm(base, {"level": ["age"]}).steps.change.iloc[0], abs=2e-3)

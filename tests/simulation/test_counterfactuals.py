@@ -113,7 +113,10 @@ def _spread(fit):
         (lambda f: nlme.counterfactual(f.model, nlme.dose(1), times=[0, 1], key=1), "takes a fit"),
         (lambda f: nlme.counterfactual(f, {}, times=[0, 1], key=1), "has none"),
         (lambda f: nlme.counterfactual(f, nlme.dose(1), times=[0, 1], key=1, individuals="mean"), "'draws' or 'mode'"),
-        (lambda f: nlme.counterfactual(f, nlme.dose(1), times=[0, 1], key=1, interval=(0, 24)), "not covered"),
+        (
+            lambda f: nlme.counterfactual(f, nlme.dose(1), times=[0, 1], key=1, interval=(0, 24), individuals="mode"),
+            "not covered",
+        ),
         (lambda f: nlme.counterfactual(f, f.population[:3], times=[0, 1], key=1), "people of the fit"),
         (lambda f: nlme.counterfactual(f, nlme.dose(1), times=[0, 1], key=1, measures=["aucc"]), "Did you mean 'auc'"),
         (lambda f: nlme.counterfactual(f, nlme.dose(1), times=[0, 1], key=1, endpoint="cp"), "No endpoint"),

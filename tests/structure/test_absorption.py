@@ -62,7 +62,7 @@ def test_transit_is_the_convolution_for_several_doses():
     assert_convolved(states, lambda u: gamma.pdf(u, n + 1, scale=mtt / (n + 1)), lag)
 
 
-@pytest.mark.parametrize("beta", [1.7, 0.8])
+@pytest.mark.parametrize("beta", [pytest.param(1.7, marks=pytest.mark.slow), 0.8])
 def test_weibull_is_the_convolution(beta):
     model = model_of(dict(td=2.0, beta=beta), lambda ind: nlme.pk.weibull(oral(ind), td=ind.td, beta=ind.beta))
     (states,) = states_of(model, POPULATION)()

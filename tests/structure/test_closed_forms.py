@@ -121,7 +121,11 @@ def differences(f, p, scale):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n.startswith("ThreeCompartment") else []) for n in STRUCTURES]
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] if n.startswith(("ThreeCompartment", "TwoCompartmentOral")) else [])
+        for n in STRUCTURES
+    ],
 )
 def test_derivatives_and_limits(name):
     """First and second derivatives in every parameter, at ordinary points and where two rates coincide."""

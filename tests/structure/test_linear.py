@@ -80,7 +80,7 @@ def test_second_derivatives_at_equal_rates():
 
 
 # the closed forms' jets are slow to compile, not ours
-HEAVY = ("TwoCompartmentOral", "ThreeCompartment", "ThreeCompartmentOral")
+HEAVY = ("TwoCompartment", "TwoCompartmentOral", "ThreeCompartment", "ThreeCompartmentOral")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in HEAVY)) for n in STRUCTURES])
