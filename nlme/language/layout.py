@@ -101,9 +101,8 @@ class Layout:
         whole = self.some([np.unique(part.members)[: len(own)] for part, own in zip(self.arrays.parts, rows, strict=True)])
         edges = np.cumsum([0, *map(len, rows)])
         parts = []
-        for part, own, like, begin in zip(self.arrays.parts, rows, whole.parts, edges, strict=False):
-            take = jnp.asarray(own)[like.members - begin]
-            parts.append(Part(jax.tree.map(lambda x: x[take], part.data), like.members, part.places, like.chunks))  # noqa: B023
+        for own, like, begin in zip(rows, whole.parts, edges, strict=False):
+            parts.append(dataclasses.replace(like, source=jnp.asarray(own)[like.members - begin]))
         who = jnp.concatenate([part.members[jnp.asarray(own)] for part, own in zip(self.arrays.parts, rows, strict=True)])
         return Ragged(tuple(parts), whole.back, whole.samples, None), who
 
@@ -139,6 +138,7 @@ class Layout:
         edges = np.cumsum([0, *map(len, own)])
         placed = [np.arange(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
         arrays = self._gathered(own, placed, *_company(self.anatomy, int(edges[-1]), None, 2))
+        arrays = dataclasses.replace(arrays, parts=tuple(part.with_data_of_its_own() for part in arrays.parts))
         members = tuple(np.concatenate(parts) for parts in dealt)
         return dataclasses.replace(self, division=Division(process, members, arrays))
 
@@ -150,11 +150,10 @@ class Layout:
                 continue
             longest = part.data.timeline.time.shape[1] + part.data.observed.shape[1]
             filled, chunks = padded_members(np.arange(len(own)), longest, 1, most, threads)
-            take = np.searchsorted(np.unique(part.members), own[filled])
-            data = jax.tree.map(lambda x: np.asarray(x)[take], part.data)  # noqa: B023 (used at once)
-            parts.append(Part(*jax.device_put((data, at[filled])), part.places, chunks))
+            source = np.searchsorted(np.unique(part.members), own[filled])
+            parts.append(Part(part.data, at[filled], part.places, chunks, source=source))
             order.append(at[filled])
-        return Ragged(tuple(parts), jnp.asarray(_back(order, sum(map(len, placed)))), self.arrays.samples, None, threads)
+        return Ragged(tuple(parts), _back(order, sum(map(len, placed))), self.arrays.samples, None, threads)
 
 
 def _back(order: list[np.ndarray], count: int) -> np.ndarray:
@@ -223,8 +222,9 @@ def lay_out(
         filled, chunks = padded_members(own_class, int(sizes[own_class].max()), 1 if mesh is None else mesh.size, most, threads)
         take = np.searchsorted(own_class, filled)
         data = dataclasses.replace(jax.tree.map(lambda x: x[take], data), number=filled)  # noqa: B023 (used at once)
-        # all arrays at once: one by one costs a tenth of a millisecond for each
-        parts.append(Part(*jax.device_put((data, filled, places)), chunks))
+        held = (data, filled, places)
+        # what is evaluated again and again is put on the device, which costs a tenth of a millisecond for each array
+        parts.append(Part(*(jax.device_put(held) if samples == "observations" else held), chunks))
         order.append(filled)
     back = _back(order, len(subjects))
     sites = sites_of(population, anatomy.above) if anatomy.above and samples == "observations" else None

@@ -44,7 +44,8 @@ class Part(eqx.Module):
 
     ``members`` are their positions in the population; the last is repeated to fill the last chunk.  ``places`` says which
     sample of the population's widest arrangement each of the class's samples is.  A share of a class has members and chunks of its
-    own, ``data`` are those of all: cut in the program's loop they are not held twice.
+    own, ``data`` are those of all: cut in the program's loop they are not held twice.  Where members have the data of others (one
+    patient a thousand times), ``source`` says whose.
     """
 
     data: object
@@ -52,6 +53,13 @@ class Part(eqx.Module):
     places: Int[Array, " T"]
     chunks: int = eqx.field(static=True)
     begin: Int[Array, ""] | None = None  # the chunk that a share begins with
+    source: Int[Array, " n"] | None = None  # the row of ``data`` of each member; None: they are in its order
+
+    def with_data_of_its_own(self) -> Part:
+        """The same with every member's data held apart."""
+        if self.source is None:
+            return self
+        return Part(jax.tree.map(lambda x: x[self.source], self.data), self.members, self.places, self.chunks, self.begin)
 
 
 class Ragged(eqx.Module):
@@ -70,7 +78,7 @@ class Ragged(eqx.Module):
         def of(part: Part) -> Part:
             subjects, chunks = part.members.shape[0] // self.threads, part.chunks // self.threads
             members = jax.lax.dynamic_slice_in_dim(part.members, k * subjects, subjects)
-            return Part(part.data, members, part.places, chunks, k * chunks)
+            return Part(part.data, members, part.places, chunks, k * chunks, part.source)
 
         parts = tuple(map(of, self.parts))
         return Ragged(parts, jnp.arange(sum(part.members.shape[0] for part in parts)), self.samples, None)
@@ -161,9 +169,12 @@ def over_subjects(function: Callable, ragged: Ragged, *rows) -> tuple:
 
 
 def _over_part(function: Callable, part: Part, mesh: Mesh | None, rows):
-    one = jax.vmap(lambda data, rows: function(data, *rows))
+    def one(data, rows):
+        data = data if part.source is None else jax.tree.map(lambda x: x[data], part.data)
+        return jax.vmap(lambda data, rows: function(data, *rows))(data, rows)
 
     size = part.members.shape[0] // part.chunks
+    given = part.data if part.source is None else part.source
 
     def pieces(x):
         return jax.tree.map(lambda x: x.reshape(x.shape[0] // size, size, *x.shape[1:]), x)  # no -1: there may be no states
@@ -180,15 +191,15 @@ def _over_part(function: Callable, part: Part, mesh: Mesh | None, rows):
         return one(jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), whole), rows)
 
     if part.begin is not None:
-        whole = pieces(part.data)
+        whole = pieces(given)
         if part.chunks == 1:
             return share(part.begin, rows)
         _, found = jax.lax.scan(lambda k, rows: (k + 1, share(k, rows)), part.begin, pieces(rows))
         return joined(found)
     if mesh is None:
-        return run(part.data, rows)
+        return run(given, rows)
     spread = PartitionSpec(mesh.axis_names[0])
-    return jax.shard_map(run, mesh=mesh, in_specs=(spread, spread), out_specs=spread, check_vma=False)(part.data, rows)
+    return jax.shard_map(run, mesh=mesh, in_specs=(spread, spread), out_specs=spread, check_vma=False)(given, rows)
 
 
 def threaded(program: Callable, ragged: Ragged, *arguments):

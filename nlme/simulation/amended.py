@@ -114,7 +114,8 @@ class Doses:
             rows = _rows(np.asarray(own.members), members % count)
             slot = slots[rows]
             given = amounts[members // count, members % count][np.arange(len(members))[:, None], np.maximum(slot, 0)]
-            parts.append(dataclasses.replace(part, data=self._with_amounts(part.data, slot, given)))
+            held = part.with_data_of_its_own()
+            parts.append(dataclasses.replace(held, data=self._with_amounts(held.data, slot, given)))
         return dataclasses.replace(whole, parts=tuple(parts))
 
     @staticmethod
