@@ -9,7 +9,7 @@ the amounts as they then are, by one compiled program: shapes never change.  Ran
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Seen:
     number : how manieth decision of the subject, from 0 on
     times : endpoint -> (T,) times of its observations so far; vectorised (N, T), of all its observations
     values : endpoint -> (T,) what was observed; vectorised (R, N, T), NaN where it has not been observed yet
-    covariates : name -> value at the time of the decision; vectorised (N,)
+    covariates : name -> value at the time of the decision; vectorised (R, N)
     amount : of the doses as decided last, at first of the next one planned
     every : likewise
     """
@@ -166,20 +166,28 @@ def adaptive(
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = key_of(key)
     people = People(model, design, eta, drawn_parameters(model, uncertainty, replicates, key))
-    course = _Course(
-        design, Doses(design, into), _times(decisions, population), rule, vectorised, noise, ode, watch(model, design)
-    )
-    parts, ledgers, doses, begin = [], [], [], 0
+    watched, everybody = watch(model, design), np.arange(len(population))
+    rules = [Rule(rule, vectorised, everybody)]
+    course = Course(people, Governed(design, Doses(design, into)), decision_times(decisions, population), rules, noise, ode)
+    parts, begin = [], 0
     for batch in batches(design, replicates, key, people, ode):
-        found, ledger, amounts = course.run(batch, begin)
-        parts.append(found)
-        ledgers.append(ledger)
-        doses.append(amounts[: batch.count])
+        part = course.run(batch, begin)
+        if watched is not None:
+            used = [None if x is None else x[: batch.count] for x in (part.eta, part.at.states, part.members)]
+            watched.see(*used, batch.drawn)
+        parts.append(part)
         begin += batch.count
-    return course.result(parts, ledgers, np.concatenate(doses), people)
+    left = np.concatenate([part.left for part in parts])
+    table = Table(design)
+    frame = table.frame([part.columns for part in parts])
+    frame = frame[frame["TIME"].to_numpy() <= left[:, table.places[0]].ravel()].reset_index(drop=True)
+    made = simulated_class()(frame)
+    made.parameters, made.remarks = people.parameters, people.messages
+    made.extrapolates = None if watched is None else watched.table(replicates)
+    return Adaptive(made, *course.tables(parts))
 
 
-def _times(decisions: Any, population) -> np.ndarray:
+def decision_times(decisions: Any, population) -> np.ndarray:
     """(N, K) times of decisions in order, infinite where a subject has fewer."""
     rows = []
     for s in population:
@@ -197,25 +205,85 @@ def _times(decisions: Any, population) -> np.ndarray:
     return np.stack([np.r_[at, np.full(most - len(at), np.inf)] for at in rows])
 
 
-class _Course:
-    """The decisions of a design, one after another."""
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A rule, how it is asked, and for which subjects."""
+
+    function: Callable
+    vectorised: bool
+    subjects: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Governed:
+    """The subjects of a design, and the doses that rules govern.
+
+    Where every replicate has people of its own, ``doses`` are those of all who may be taken, by ``groups`` (P,) of people with doses at the
+    same times; subject i is always one of the group of the ``seats[i]``-th of them.
+    """
+
+    design: Design
+    doses: Doses
+    seats: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def _of(self, values: np.ndarray) -> np.ndarray:
+        return values if self.seats is None else values[self.seats]
+
+    @property
+    def time(self) -> np.ndarray:
+        return self._of(self.doses.time)
+
+    @property
+    def before(self) -> np.ndarray:
+        return self._of(self.doses.before)
+
+    @property
+    def steady(self) -> np.ndarray:
+        return self._of(self.doses.steady)
+
+    @property
+    def population(self):
+        return self.doses.design.population
+
+    def planned(self, replicates: int, who: np.ndarray | None) -> np.ndarray:
+        """(R, N, D)"""
+        planned = self.doses.planned
+        return np.broadcast_to(planned, (replicates, *planned.shape)) if who is None else planned[who]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decided:
+    """What became of some replicates: columns of the table, the ledger's columns by decision, amounts (R, N, D) and when each subject left."""
+
+    columns: dict[str, np.ndarray]
+    ledger: list[dict[str, np.ndarray]]
+    amounts: np.ndarray
+    left: np.ndarray
+    eta: np.ndarray
+    members: np.ndarray | None
+    at: Records
+
+
+class Course:
+    """Decisions, one after another, at ``times`` (N, K)."""
 
     def __init__(
-        self, design: Design, doses: Doses, times: np.ndarray, rule, vectorised: bool, noise: bool, ode: Tolerances, watched
+        self, people: People, governed: Governed, times: np.ndarray, rules: Sequence[Rule], noise: bool, ode: Tolerances
     ):
-        self.design, self.doses, self.times, self.rule, self.vectorised = design, doses, times, rule, vectorised
-        self.watched = watched
-        self.noise, self.ode, self.table = noise, ode, Table(design)
+        self.people, self.governed, self.times, self.rules = people, governed, times, rules
+        self.noise, self.ode, self.design = noise, ode, governed.design
+        self.table = Table(self.design)
         self.subject, self.record, self.endpoint = self.table.places
-        self.when = design.column("time")[self.table.row]
-        early = np.flatnonzero(times.min(axis=1) < doses.steady)
+        self.when = self.design.column("time")[self.table.row]
+        early = np.flatnonzero(times.min(axis=1) < governed.steady)
         if len(early):
             i = early[0]
             raise DataError(
-                f"Subject {design.population.ids[i]!r}: a decision at {times[i].min():g} comes before the dose at steady state at "
-                f"{doses.steady[i]:g}, which is reached as planned. Decide from then on, or write the doses out."
+                f"Subject {self.design.population.ids[i]!r}: a decision at {times[i].min():g} comes before the dose at steady state at "
+                f"{governed.steady[i]:g}, which is reached as planned. Decide from then on, or write the doses out."
             )
-        self.shown = {name: self._padded(which) for which, name in enumerate(design.endpoints)}
+        self.shown = {name: self._padded(which) for which, name in enumerate(self.design.endpoints)}
 
     def _padded(self, which: int) -> tuple[np.ndarray, np.ndarray]:
         """(N, T) rows of the table with this endpoint, -1 where a subject has fewer, and their times."""
@@ -228,98 +296,110 @@ class _Course:
     def _known(self, k: int) -> np.ndarray:
         """(N, rows of the table) which rows decision k of each subject can look at: records before its first dose from then on."""
         at = self.times[:, k]
-        later = np.where(self.doses.time >= at[:, None], self.doses.before, np.iinfo(int).max)
+        later = np.where(self.governed.time >= at[:, None], self.governed.before, np.iinfo(int).max)
         first = np.where(np.isfinite(at), later.min(axis=1), 0)
         own = self.subject[None] == np.arange(len(at))[:, None]
         return own & (self.when[None] <= at[:, None]) & (self.record[None] < first[:, None])
 
-    def run(self, batch: Batch, begin: int):
+    def run(self, batch: Batch, begin: int, who: np.ndarray | None = None) -> Decided:
+        """Some replicates, of which ``begin`` came before; ``who`` (R, N) is in them where everyone has people of its own."""
         replicates, n = len(batch.errors), len(self.times)
-        planned = np.broadcast_to(self.doses.planned, (replicates, *self.doses.planned.shape))
-        state = _State(planned, self.doses.time)
+        state = _State(self.governed.planned(replicates, who), self.governed.time)
         ledger, left = [], np.full((replicates, n), np.inf)
         eta = np.broadcast_to(batch.eta, (replicates, *batch.eta.shape[1:]))
         members = None if batch.members is None else np.broadcast_to(batch.members, (replicates, n))
         paths = system_keys(self.design.anatomy, batch.errors) if self.noise else None
         for k in range(self.times.shape[1] + 1):
-            arrays = self.doses.arrays(state.amounts)
-            at = Records(self.design, batch.at.model, eta, self.ode, members, batch.drawn, arrays, paths)
+            arrays = self.governed.doses.arrays(state.amounts, who)
+            at = Records(self.design, self.people.model, eta, self.ode, members, batch.drawn, arrays, paths)
             columns = self.table.columns(eta, at, batch.errors if self.noise else None, replicates)
             if k == self.times.shape[1]:
-                if self.watched is not None:
-                    used = [None if x is None else x[: batch.count] for x in (eta, at.states, members)]
-                    self.watched.see(*used, batch.drawn)
                 break
             known = self._known(k)
             active = np.isfinite(self.times[:, k])[None] & ~np.isfinite(left)
             before = state.current(self.times[:, k])
-            decided, words = self._ask(k, columns["DV"], known, active, before, begin, batch.count)
+            told = {
+                name: np.broadcast_to(x if who is None else x[who], (replicates, n)) for name, x in self._covariates(k).items()
+            }
+            decided, words = self._ask(k, columns["DV"][: batch.count], known, active, before, told, begin)
             state.apply(self.times[:, k], decided, active)
             left = np.where(active & decided["leave"], self.times[None, :, k], left)
-            ledger.append(
-                self._rows(k, columns["DV"], known, active, before, state.current(self.times[:, k]), words, begin, batch.count)
-            )
-        columns["left"] = left[:, self.subject]
-        return {name: x[: batch.count] for name, x in columns.items()}, ledger, state.amounts
+            after = state.current(self.times[:, k])
+            ledger.append(self._rows(k, columns["DV"], known, active[: batch.count], before, after, words, begin))
+        some = {name: x[: batch.count] for name, x in columns.items()}
+        return Decided(some, ledger, state.amounts[: batch.count], left[: batch.count], eta, members, at)
 
-    def _ask(self, k: int, dv, known, active, before, begin: int, count: int):
-        """What is decided, arrays (R, N), and in words."""
-        if self.vectorised:
-            return self._ask_all(k, dv[:count], known, active, [x[:count] for x in before[:2]], begin), None
+    def _ask(self, k: int, dv, known, active, before, covariates, begin: int):
+        """What is decided, arrays (R, N), and why; replicates that fill up the batch, beyond those of ``dv``, are left alone."""
         found = {name: np.full(active.shape, np.nan) for name in ("amount", "every")}
         found |= {name: np.zeros(active.shape, bool) for name in WORDS}
         words = np.full(active.shape, "", dtype=object)
-        covariates = self._covariates(k)
-        ids = self.design.population.ids
-        for i in np.flatnonzero(active.any(axis=0)):
+        for rule in self.rules:
+            if not np.isfinite(self.times[rule.subjects, k]).any():
+                continue
+            if rule.vectorised:
+                self._ask_together(rule, k, dv, known, before, covariates, begin, found)
+            else:
+                self._ask_each(rule, k, dv, known, active, before, covariates, begin, found, words)
+        return found, words
+
+    def _ask_each(self, rule: Rule, k: int, dv, known, active, before, covariates, begin: int, found, words) -> None:
+        ids, count = self.design.population.ids, len(dv)
+        for i in rule.subjects[active[:, rule.subjects].any(axis=0)]:
             rows = {name: r[i][(r[i] >= 0) & known[i, np.maximum(r[i], 0)]] for name, (r, _) in self.shown.items()}
             times = {name: self.when[at] for name, at in rows.items()}
-            told = {name: float(v[i]) for name, v in covariates.items()}
             for r in np.flatnonzero(active[:count, i]):
+                told = {name: float(v[r, i]) for name, v in covariates.items()}
                 seen = {name: dv[r, at] for name, at in rows.items()}
                 who = f"Subject {ids[i]!r}, replicate {begin + r + 1}, decision at {self.times[i, k]:g}"
                 own = float(before[0][r, i]), float(before[1][r, i])
-                answer = _decision(
-                    self.rule(Seen(begin + r + 1, ids[i], float(self.times[i, k]), k, times, seen, told, *own)), who
-                )
+                given = Seen(begin + r + 1, ids[i], float(self.times[i, k]), k, times, seen, told, *own)
+                answer = _decision(rule.function(given), who)
                 for name in ("amount", "every"):
                     value = getattr(answer, name)
                     found[name][r, i] = np.nan if value is None else _amount(name, value, who)
                 for name in WORDS:
                     found[name][r, i] = bool(getattr(answer, name))
                 words[r, i] = str(answer.why)
-        return found, words
 
-    def _ask_all(self, k: int, dv, known, active, before, begin: int) -> dict[str, np.ndarray]:
-        """The same from a rule that decides for all at once; replicates that fill up the batch are not asked for and left alone."""
-        values, times = {}, {}
+    def _ask_together(self, rule: Rule, k: int, dv, known, before, covariates, begin: int, found) -> None:
+        """The same of a rule that decides for all its subjects at once."""
+        values, times, own, count = {}, {}, rule.subjects, len(dv)
         for name, (rows, when) in self.shown.items():
-            values[name] = np.where((rows >= 0) & self._at(known, rows), dv[:, np.maximum(rows, 0)], np.nan)
-            times[name] = when
-        ids, replicate = np.array(self.design.population.ids, dtype=object), begin + 1 + np.arange(len(dv))
-        answer = self.rule(Seen(replicate, ids, self.times[:, k], k, times, values, self._covariates(k), *before))
-        decided = _arrays(_decision(answer, ""), before[0].shape)
-        more = ((0, len(active) - len(dv)), (0, 0))
-        return {name: np.pad(x, more, constant_values=False if x.dtype == bool else np.nan) for name, x in decided.items()}
+            rows = rows[own]
+            values[name] = np.where((rows >= 0) & self._at(known[own], rows), dv[:, np.maximum(rows, 0)], np.nan)
+            times[name] = when[own]
+        ids, replicate = np.array(self.design.population.ids, dtype=object)[own], begin + 1 + np.arange(count)
+        told = {name: x[:count, own] for name, x in covariates.items()}
+        given = [x[:count, own] for x in before[:2]]
+        answer = rule.function(Seen(replicate, ids, self.times[own, k], k, times, values, told, *given))
+        for name, decided in _arrays(_decision(answer, ""), (count, len(own))).items():
+            found[name][:count, own] = decided
 
     def _at(self, known: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return np.take_along_axis(known, np.maximum(rows, 0), axis=1)
 
     def _covariates(self, k: int) -> dict[str, np.ndarray]:
-        """name -> (N,) values at the decision."""
-        population, found = self.design.population, {}
-        for name, info in population.covariates.items():
-            found[name] = np.array(
+        """name -> (N,) values at the decision, of all whose doses there are."""
+        population, seats = self.governed.population, self.governed.seats
+        times = self.times[:, k]
+        if seats is not None:
+            groups = self.governed.groups
+            times = dict(zip(groups[seats].tolist(), times.tolist(), strict=True))
+            times = np.array([times[group] for group in groups.tolist()])
+        return {
+            name: np.array(
                 [
                     s.history.beside(np.array([min(t, 1e300)]), s.history.covariates[name], info.interpolation, True)[0]
-                    for s, t in zip(population, self.times[:, k], strict=True)
+                    for s, t in zip(population, times, strict=True)
                 ]
             )
-        return found
+            for name, info in population.covariates.items()
+        }
 
-    def _rows(self, k: int, dv, known, active, before, after, words, begin: int, count: int) -> dict[str, np.ndarray]:
+    def _rows(self, k: int, dv, known, active, before, after, words, begin: int) -> dict[str, np.ndarray]:
         """The ledger of one decision as columns."""
-        r, i = np.nonzero(active[:count])
+        r, i = np.nonzero(active)
         ids = self.design.population.ids
         seen = {}
         for name, (rows, _) in self.shown.items():
@@ -327,7 +407,6 @@ class _Course:
             last = np.where(can.any(axis=1), can.shape[1] - 1 - np.argmax(can[:, ::-1], axis=1), 0)
             place = np.take_along_axis(rows, last[:, None], axis=1)[:, 0]
             seen[f"LAST.{name}"] = np.where(can.any(axis=1)[i], dv[r, np.maximum(place, 0)[i]], np.nan)
-        told = {"DECISION": after[2][r, i], "WHY": np.full(len(r), "", dtype=object) if words is None else words[r, i]}
         return {
             "REPLICATE": begin + 1 + r,
             "ID": np.array(ids, dtype=object)[i],
@@ -338,32 +417,23 @@ class _Course:
             "AMOUNT.AFTER": after[0][r, i],
             "EVERY.BEFORE": before[1][r, i],
             "EVERY.AFTER": after[1][r, i],
-            **told,
+            "DECISION": after[2][r, i],
+            "WHY": words[r, i],
         }
 
-    def result(self, parts, ledgers, amounts: np.ndarray, people: People) -> Adaptive:
+    def tables(self, parts: Sequence[Decided]):
+        """The ledger and the doses of all replicates."""
         import pandas as pd
 
-        left = np.concatenate([part.pop("left") for part in parts])
-        frame = self.table.frame(parts)
-        frame = frame[(frame["TIME"].to_numpy() <= left.ravel())].reset_index(drop=True)
-        made = simulated_class()(frame)
-        made.parameters, made.remarks = people.parameters, people.messages
-        made.extrapolates = None if self.watched is None else self.watched.table(len(amounts))
-        columns = [row for ledger in ledgers for row in ledger]
+        ids, amounts = list(self.design.population.ids), np.concatenate([part.amounts for part in parts])
+        columns = [row for part in parts for row in part.ledger]
         ledger = pd.DataFrame({name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
         ledger["ID"] = ledger["ID"].infer_objects()
-        order = np.lexsort(
-            (
-                ledger["TIME"],
-                pd.Categorical(ledger["ID"], categories=list(people.design.population.ids)).codes,
-                ledger["REPLICATE"],
-            )
-        )
-        r, i, d = np.nonzero(np.broadcast_to(np.isfinite(self.doses.time), amounts.shape))
-        ids = pd.Index(people.design.population.ids).take(i)
-        doses = pd.DataFrame({"REPLICATE": r + 1, "ID": ids, "TIME": self.doses.time[i, d], "AMT": amounts[r, i, d]})
-        return Adaptive(made, ledger.iloc[order].reset_index(drop=True), doses)
+        order = np.lexsort((ledger["TIME"], pd.Categorical(ledger["ID"], categories=ids).codes, ledger["REPLICATE"]))
+        time = self.governed.time
+        r, i, d = np.nonzero(np.broadcast_to(np.isfinite(time), amounts.shape))
+        doses = pd.DataFrame({"REPLICATE": r + 1, "ID": pd.Index(ids).take(i), "TIME": time[i, d], "AMT": amounts[r, i, d]})
+        return ledger.iloc[order].reset_index(drop=True), doses
 
 
 class _State:

@@ -27,7 +27,7 @@ class Doses:
     """
 
     def __init__(self, design: Design, into: str | None):
-        self._design = design
+        self.design = design
         self.compartment = self._governed(into)
         subjects = [self._of_part(part) for part in design.layout.arrays.parts]
         most = max(1, *(len(times) for part in subjects for times, _ in part.values()))
@@ -47,19 +47,19 @@ class Doses:
     def steady(self) -> np.ndarray:
         """(N,) time of each subject's last dose at steady state, which is reached as planned; minus infinity without one."""
         found = np.full(len(self.time), -np.inf)
-        for part in self._design.layout.arrays.parts:
+        for part in self.design.layout.arrays.parts:
             t = part.data.timeline
             own = (np.asarray(t.kind) == FILL) & (np.asarray(t.compartment) == self.compartment)
             found[np.asarray(part.members)] = np.where(own, np.asarray(t.time), -np.inf).max(axis=1)
         return found
 
     def _governed(self, into: str | None) -> int:
-        states, entered = self._design.anatomy.states, set()
-        for part in self._design.layout.arrays.parts:
+        states, entered = self.design.anatomy.states, set()
+        for part in self.design.layout.arrays.parts:
             entered |= set(part.data.timeline.dosed)
         if into is not None:
             if into not in states:
-                raise DataError("into=: " + name_error("state", into, states, self._design.anatomy.structure))
+                raise DataError("into=: " + name_error("state", into, states, self.design.anatomy.structure))
             if states.index(into) not in entered:
                 raise DataError(f"into={into!r}: no dose of the population goes there.")
             return states.index(into)
@@ -95,25 +95,29 @@ class Doses:
     def _preceding(self) -> np.ndarray:
         """(N, D) records before each dose, in the order of events."""
         before = np.zeros(self.time.shape, int)
-        for part, slots in zip(self._design.layout.arrays.parts, self._slots, strict=True):
+        for part, slots in zip(self.design.layout.arrays.parts, self._slots, strict=True):
             t = part.data.timeline
             kind, sample = np.asarray(t.kind), np.asarray(t.sample)
-            real = self._design.layout.positions[np.asarray(part.members)][:, np.asarray(part.places)] >= 0
+            real = self.design.layout.positions[np.asarray(part.members)][:, np.asarray(part.places)] >= 0
             for row, i in enumerate(np.asarray(part.members)):
                 for e in np.flatnonzero((slots[row] >= 0) & (kind[row] != STOP)):
                     before[i, slots[row, e]] = int(np.sum(real[row] & (sample[row] < e)))
         return before
 
-    def arrays(self, amounts: np.ndarray) -> Ragged:
-        """The subjects of R replicates with these amounts (R, N, D)."""
-        replicates, count = amounts.shape[:2]
-        whole = self._design.arrays(replicates)
-        parts = []
-        for part, slots, own in zip(whole.parts, self._slots, self._design.layout.arrays.parts, strict=True):
+    def arrays(self, amounts: np.ndarray, who: np.ndarray | None = None) -> Ragged:
+        """The subjects of R replicates with these amounts (R, n, D): all of the design, or those at ``who`` (R, n)."""
+        replicates, design = len(amounts), self.design
+        if who is None:
+            who, whole = np.tile(np.arange(design.layout.n_subjects), replicates), design.arrays(replicates)
+        else:
+            who, whole = who.ravel(), design.layout.recruited(who.ravel())
+        classes = zip(design.layout.arrays.parts, self._slots, strict=True)
+        there = [slots for own, slots in classes if np.isin(who, np.asarray(own.members)).any()]
+        flat, parts = amounts.reshape(len(who), -1), []
+        for part, slots in zip(whole.parts, there, strict=True):
             members = np.asarray(part.members)
-            rows = _rows(np.asarray(own.members), members % count)
-            slot = slots[rows]
-            given = amounts[members // count, members % count][np.arange(len(members))[:, None], np.maximum(slot, 0)]
+            slot = slots if part.source is None else slots[np.asarray(part.source)]
+            given = flat[members[:, None], np.maximum(slot, 0)]
             held = part.with_data_of_its_own()
             parts.append(dataclasses.replace(held, data=self._with_amounts(held.data, slot, given)))
         return dataclasses.replace(whole, parts=tuple(parts))
@@ -136,9 +140,3 @@ class Doses:
             how=jnp.asarray(np.where(none, GIVEN_DURATION, how)),
         )
         return dataclasses.replace(data, timeline=timeline)
-
-
-def _rows(members: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where each wanted subject stands among the members of a class (the last of which may be repeated)."""
-    kinds, first = np.unique(members, return_index=True)
-    return first[np.searchsorted(kinds, wanted)]

@@ -5,7 +5,8 @@ arms, draws their random effects and residual errors anew, and (with ``uncertain
 
     T ~ exponential(hazard),        probability p by time t:  hazard = -log(1 - p) / t
 
-or at the event of a time-to-event endpoint of the model, and is not observed afterwards.
+or at the event of a time-to-event endpoint of the model, and is not observed afterwards.  In an arm with a ``rule`` doses change with what
+has been observed (``nlme.simulation.adaptive``), and a subject leaves when the rule says so.
 
 Arms are compared with the first by the difference of the means of an endpoint over those who have one (completers), and Welch's test;
 the share of trials in which its two-sided p is below alpha is the power.
@@ -18,8 +19,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,11 +35,13 @@ from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.model import Model
 from nlme.neural.term import learned_terms
+from nlme.simulation.adaptive import Course, Decided, Governed, Rule
+from nlme.simulation.amended import Doses
 from nlme.simulation.exposure import Exposure, exposure
 from nlme.simulation.parameters import drawn_parameters
 from nlme.simulation.predict import model_of
 from nlme.simulation.records import Design, Records, system_keys
-from nlme.simulation.simulate import People, Share, Table, divided
+from nlme.simulation.simulate import Batch, People, Share, Table, divided
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 _RECRUITING, _LEAVING = 0x72656372, 0x64726F70  # streams of random numbers beside those of effects and errors
@@ -46,21 +49,39 @@ _RECRUITING, _LEAVING = 0x72656372, 0x64726F70  # streams of random numbers besi
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One arm: its name, its regimen (None: no dose), how many people, and its own dropout."""
+    """One arm: its name, its regimen (None: no dose), how many people, its own dropout, and its rule with the times at which it decides."""
 
     name: str
     regimen: Regimen | None
     n: int
     dropout: Any = None
+    rule: Callable | None = None
+    decisions: np.ndarray | None = None
+    vectorised: bool = False
 
 
-def arm(name: str, regimen: Regimen | None, n: int, *, dropout: Any = None) -> Arm:
-    """An arm of ``n`` people under ``regimen`` (None for no dose); ``dropout`` as of :func:`trial`, for this arm alone.
+def arm(
+    name: str,
+    regimen: Regimen | None,
+    n: int,
+    *,
+    dropout: Any = None,
+    rule: Callable | None = None,
+    decisions: Any = None,
+    vectorised: bool = False,
+) -> Arm:
+    """An arm of ``n`` people under ``regimen`` (None for no dose).
+
+    Parameters
+    ----------
+    dropout : as of :func:`trial`, for this arm alone
+    rule, vectorised : what changes the doses with what has been observed, as of :func:`nlme.adaptive`: titration, stopping, withdrawal
+    decisions : times at which it is asked
 
     Raises
     ------
     DataError
-        No name, no regimen, a number of people that is none.
+        No name, no regimen, a number of people that is none, a rule without times, times without a rule.
     """
     if not isinstance(name, str) or not name:
         raise DataError(f"arm: its name is a text, '100 mg'; got {name!r}.")
@@ -68,7 +89,21 @@ def arm(name: str, regimen: Regimen | None, n: int, *, dropout: Any = None) -> A
         raise DataError(f"arm {name!r}: its regimen is nlme.dose(...) or None; got {regimen!r}.")
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise DataError(f"arm {name!r}: n is a number of people from 1 on; got {n!r}.")
-    return Arm(name, regimen, int(n), dropout)
+    if (rule is None) != (decisions is None):
+        raise DataError(f"arm {name!r}: rule= and decisions= go together: what is decided, and when.")
+    if rule is None:
+        return Arm(name, regimen, int(n), dropout)
+    if not callable(rule):
+        raise DataError(f"arm {name!r}: its rule is a function of what is seen; got {rule!r}.")
+    if regimen is None:
+        raise DataError(f"arm {name!r}: a rule changes doses, and there are none.")
+    try:
+        at = np.unique(np.atleast_1d(np.asarray(decisions, float)).ravel())
+    except (TypeError, ValueError):
+        at = np.array([np.nan])
+    if not len(at) or not np.all(np.isfinite(at)):
+        raise DataError(f"arm {name!r}: decisions are times, [24, 72]; got {decisions!r}.")
+    return Arm(name, regimen, int(n), dropout, rule, at, vectorised)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -82,6 +117,8 @@ class Trials(Shown):
     arms : the arms
     left : (trials, subjects) when each subject leaves or would, after the last observation too; infinite if it never does
     last : time of the last observation
+    ledger : DataFrame of what rules decided, as of :func:`nlme.adaptive`, with ARM; None where no arm has one
+    doses : DataFrame: REPLICATE, ARM, ID, TIME, AMT of every planned dose before its subject left, 0 where it was not given; None likewise
     parameters : DataFrame by REPLICATE of the parameters of each trial; None without uncertainty
     messages : what there is to say, in words
     """
@@ -90,6 +127,8 @@ class Trials(Shown):
     arms: tuple[Arm, ...]
     left: np.ndarray
     last: float
+    ledger: Any = None
+    doses: Any = None
     parameters: Any = None
     messages: list[str] = dataclasses.field(default_factory=list)
 
@@ -145,7 +184,13 @@ class Trials(Shown):
         edges = np.cumsum([0, *(one.n for one in self.arms)])
         gone = [100 * (self.left[:, a:b] < self.last).mean() for a, b in zip(edges[:-1], edges[1:], strict=True)]
         table = pd.DataFrame({"n": [float(one.n) for one in self.arms], "left, %": gone}, index=[one.name for one in self.arms])
-        notes = [f"{one.name}: {one.regimen!r}" for one in self.arms] + self.messages
+        notes = [f"{one.name}: {one.regimen!r}" + ("" if one.rule is None else ", with a rule") for one in self.arms]
+        if self.ledger is not None:
+            changed, given = self.ledger["DECISION"] != "", self.doses["AMT"] > 0
+            notes.append(
+                f"{changed.sum():,} of {len(changed):,} decisions changed something; {given.sum():,} of {len(given):,} planned doses given."
+            )
+        notes += self.messages
         return [numbers_shown(table, f"{self.trials:,} simulated trials", notes, index="Arm")]
 
 
@@ -180,6 +225,7 @@ def trial(
     uncertainty=None,
     dropout: Any = None,
     noise: bool = True,
+    into: str | None = None,
     ode: Tolerances | None = None,
     executor: Any = None,
 ) -> Trials:
@@ -196,11 +242,12 @@ def trial(
     uncertainty : of the parameters, as of :func:`nlme.simulate`: each trial has a vector of its own
     dropout : {"hazard": 0.01}, {"probability": 0.2, "by": 84} or {"endpoint": "event"}, a time-to-event endpoint of the model
     noise, ode, executor : as of :func:`nlme.simulate`
+    into : name of the compartment whose doses rules govern; the only one that is dosed by default
 
     Raises
     ------
     DataError
-        No arms or two of one name, no people, another form of dropout.
+        No arms or two of one name, no people, another form of dropout; a rule that returns no decision.
     ModelError
         A model whose subjects share the random effects of a site.
     """
@@ -233,29 +280,66 @@ def trial(
     who = _recruited(jax.random.fold_in(key, _RECRUITING), trials, [one.n for one in arms], len(population))
     table = Table(design)
     arm_of = np.repeat(np.arange(len(arms)), [one.n for one in arms])
-    work = _Work(among, design, people, table, who + arm_of * len(population), ode, noise)
+    places = who + arm_of * len(population)
+    course = None
+    if any(one.rule is not None for one in arms):
+        groups = np.repeat(np.arange(len(arms)), len(population))
+        governed = Governed(design, Doses(among, into), arm_of * len(population), groups)
+        course = _course(arms, arm_of, governed, people, noise, ode)
+    work = _Work(among, design, people, table, places, ode, noise, course)
     tasks = dict(enumerate(divided(design, trials, key, people.members is not None)))
     parts = list(in_order(carried_out(work, tasks, executor)))
+    columns = [part.columns for part in parts]
     said = list(people.messages)
     if learned_terms(own):
         said.append(
             "Whether the trials ask a network outside of what its data visited is not looked at here; nlme.simulate says it."
         )
-    left = _leaving(jax.random.fold_in(key, _LEAVING), arms, dropout, trials, table, design, parts)
+    left = _leaving(jax.random.fold_in(key, _LEAVING), arms, dropout, trials, table, design, columns)
+    ledger = doses = None
+    if course is not None:
+        left = np.minimum(left, np.concatenate([part.left for part in parts]))
+        ledger, doses = (_while_there(x, left, arms, arm_of) for x in course.tables(parts))
     return Trials(
-        _framed(table, parts, left, arms, arm_of, population, who),
+        _framed(table, columns, left, arms, arm_of, population, who),
         arms,
         left,
         float(design.column("time").max()),
+        ledger,
+        doses,
         people.parameters,
+        said,
     )
+
+
+def _course(arms, arm_of: np.ndarray, governed: Governed, people: People, noise: bool, ode: Tolerances) -> Course:
+    """The decisions of the arms that have a rule."""
+    times = np.full((len(arm_of), max(len(one.decisions) for one in arms if one.rule is not None)), np.inf)
+    rules = []
+    for k, one in enumerate(arms):
+        if one.rule is None:
+            continue
+        seats = np.flatnonzero(arm_of == k)
+        times[seats, : len(one.decisions)] = one.decisions
+        rules.append(Rule(one.rule, one.vectorised, seats))
+    return Course(people, governed, times, rules, noise, ode)
+
+
+def _while_there(table, left: np.ndarray, arms, arm_of: np.ndarray):
+    """The rows of a table of decisions or doses before its subject left, with its arm."""
+    import pandas as pd
+
+    seat = table["ID"].to_numpy(int) - 1
+    table.insert(1, "ARM", pd.Categorical.from_codes(arm_of[seat], [one.name for one in arms], ordered=True))
+    return table[table["TIME"].to_numpy() <= left[table["REPLICATE"].to_numpy() - 1, seat]].reset_index(drop=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Work:
-    """IPRED and DV of some trials: called with a share of them.
+    """What is seen in some trials: called with a share of them.
 
-    ``among`` holds everybody in every arm, ``recruits`` (trials, n) who of them is in each seat of ``design``.
+    ``among`` holds everybody in every arm, ``recruits`` (trials, n) who of them is in each seat of ``design``; ``course`` are the decisions of
+    rules, if there are any.
     """
 
     among: Design
@@ -265,16 +349,28 @@ class _Work:
     recruits: np.ndarray
     ode: Tolerances
     noise: bool
+    course: Course | None
 
-    def __call__(self, share: Share) -> dict[str, np.ndarray]:
+    def __call__(self, share: Share) -> _Seen | Decided:
         drawn = self.people.drawn(share.rows)
         eta = self.people.effects(share.rows, share.draws, drawn)
         members = self.people.belonging(share.rows, share.shares, drawn, len(share.rows))
+        if self.course is not None:
+            batch = Batch(eta, members, drawn, None, share.errors, share.count)
+            part = self.course.run(batch, int(share.rows[0]), self.recruits[share.rows])
+            return dataclasses.replace(part, columns=_observed(part.columns), eta=None, members=None, at=None)
         arrays = self.among.layout.recruited(self.recruits[share.rows].ravel())
         paths = system_keys(self.design.anatomy, share.errors) if self.noise else None
         at = Records(self.design, self.people.model, eta, self.ode, members, drawn, arrays, paths)
-        found = self.table.columns(eta, at, share.errors if self.noise else None, share.count)
-        return {name: found[name] for name in ("IPRED", "DV")}
+        return _Seen(_observed(self.table.columns(eta, at, share.errors if self.noise else None, share.count)))
+
+
+class _Seen(NamedTuple):
+    columns: dict[str, np.ndarray]
+
+
+def _observed(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: columns[name] for name in ("IPRED", "DV")}
 
 
 def _pool(arms: tuple[Arm, ...], population: Population, times: Any) -> Population:

@@ -304,6 +304,14 @@ def wandered() -> nlme.Population:
     return read(frame([row for own in rows for row in own]), {CONC: "conc"})
 
 
+@functools.cache
+def simulated(count: int, times: tuple[float, ...]) -> nlme.Population:
+    """Data of so many people that the model makes at its own values."""
+    rows = [row for i in range(1, count + 1) for row in (dose(i, 0.0, 100.0), *(record(i, t, 1.0) for t in times))]
+    drawn = nlme.simulate(Wandering(), read(frame(rows), {CONC: "conc"}), key=3, eta="new", as_data=True)
+    return nlme.read_nonmem(drawn.drop(columns="REPLICATE"), dvid={1: "conc"})
+
+
 def by_formula(theta, eta, subject, interaction=None):
     """(y - m, log R) of every record by the closed solution, written for JAX; R where ``interaction`` is None, else given."""
     k, v, sigma, add, prop = theta[0] * jnp.exp(eta[0]), theta[1] * jnp.exp(eta[1]), *theta[2:]
@@ -371,6 +379,12 @@ def test_the_integral_over_the_random_effects():
         grid = np.stack(np.meshgrid(7 * x, 7 * x, indexing="ij"), axis=-1).reshape(-1, 2)
         whole = 49.0 * np.sum(np.outer(w, w).ravel() * np.asarray(density(jnp.asarray(grid))))
         np.testing.assert_allclose(-2.0 * np.log(whole), 0.0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_importance_sampling_is_that_integral():
+    found, exact = (nlme.evaluate(Wandering(), wandered(), way).values for way in (nlme.ImportanceSampling(2000), nlme.AGQ(15)))
+    np.testing.assert_allclose(found, exact, atol=0.06)
 
 
 def require_the_gradient(model, population, method):
@@ -485,6 +499,17 @@ def test_draws_of_nonlinear_equations_against_small_steps():
 
 
 @pytest.mark.slow
+def test_checks_by_simulation_have_the_distribution_of_the_truth():
+    """Prediction distribution errors of data that the model made are standard normal, and its bands hold what was seen."""
+    population = simulated(30, (0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 14.0))
+    errors = nlme.npde(Wandering(), population, key=1, replicates=500)
+    assert errors.tests.loc["global", "NPDE"] > 0.01
+    bands = nlme.vpc(Wandering(), population, key=1, replicates=200).table
+    inside = (bands.OBSERVED >= bands.LOWER) & (bands.OBSERVED <= bands.UPPER)
+    assert inside.mean() > 0.75
+
+
+@pytest.mark.slow
 def test_a_path_to_where_an_endpoint_has_no_value():
     """Noise takes an amount below 0, where there is no log-normal distribution."""
 
@@ -509,12 +534,7 @@ def test_without_noise_nothing_is_drawn():
 
 @pytest.mark.slow
 def test_a_fit_finds_the_noise_that_was_simulated():
-    times = np.array([0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0])
-    rows = [row for i in range(1, 31) for row in (dose(i, 0.0, 100.0), *(record(i, t, 1.0) for t in times))]
-    design = read(frame(rows), {CONC: "conc"})
-    truth = Wandering()
-    drawn = nlme.simulate(truth, design, key=3, eta="new", as_data=True)
-    population = nlme.read_nonmem(drawn.drop(columns="REPLICATE"), dvid={1: "conc"})
+    population, truth = simulated(30, (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0)), Wandering()
     start = dataclasses.replace(truth, sigma=jnp.asarray(1.0), k=jnp.asarray(0.3))
     fit = nlme.fit(start, population, nlme.FOCEI())
     error = float(fit.covariance.of_kind("R").standard_errors["sigma"])

@@ -50,7 +50,7 @@ def population() -> nlme.Population:
 def test_posterior_is_stans():
     """Means of logarithms within 4 joint Monte-Carlo errors, their sds within 10 %, quartiles within a tenth of the sd of logs."""
     priors = dict.fromkeys(("k_a", "k_m", "v_m", "sigma"), dist.HalfCauchy(1.0))
-    found = quietly(MichaelisMenten(), population(), priors, key=1, warmup=600, draws=1000, chains=4, target_acceptance=0.9)
+    found = quietly(MichaelisMenten(), population(), priors, key=1, warmup=600, draws=1500, chains=4, target_acceptance=0.9)
     printed = CASE.facts["references"]["posterior"]
     for name, theirs in (("k_a", "k_a"), ("k_m", "K_m"), ("v_m", "V_m"), ("sigma", "sigma")):
         logs, stan = np.log(found.posterior[name].values), printed[theirs]

@@ -68,6 +68,102 @@ def test_trials_do_not_depend_on_how_many_are_worked_off_at_once(people, monkeyp
     assert np.allclose(together.frame["DV"], apart.frame["DV"], rtol=1e-12)
 
 
+def halved_if_high(seen):
+    if seen.covariates["wt"] > 90:
+        return "leave"
+    return nlme.Decision(amount=seen.amount / 2, why="high") if seen.last() > 3 else None
+
+
+def halved_if_high_together(seen):
+    return nlme.Decision(amount=np.where(seen.last() > 3, seen.amount / 2, np.nan), leave=seen.covariates["wt"] > 90)
+
+
+@pytest.fixture(scope="module")
+def titrated(people):
+    """A rule that changes nothing, one asked of each subject, and the same asked of all at once, in arms of people drawn anew."""
+    per_kg = nlme.dose(lambda s: 3 * s.history.covariates["wt"][0]).every(12, n=4)
+    arms = [
+        nlme.arm("as planned", per_kg, 3, rule=lambda seen: None, decisions=[12]),
+        nlme.arm("each", per_kg, 6, rule=halved_if_high, decisions=[12, 24]),
+        nlme.arm("together", per_kg, 6, rule=halved_if_high_together, decisions=[12, 24], vectorised=True),
+        nlme.arm("no rule", per_kg, 3),
+    ]
+    times = [2.0, 11.0, 14.0, 23.0, 26.0, 40.0]
+    return nlme.trial(Weighed(), arms, people, times=times, trials=20, key=3), arms, times
+
+
+def test_arms_without_a_change_are_those_of_a_trial_without_rules(titrated, people):
+    found, arms, times = titrated
+    plain = nlme.trial(Weighed(), [nlme.arm(a.name, a.regimen, a.n) for a in arms], people, times=times, trials=20, key=3)
+    assert plain.ledger is None and plain.doses is None
+    for name in ("as planned", "no rule"):
+        one, other = (x.frame[x.frame["ARM"] == name] for x in (found, plain))
+        np.testing.assert_allclose(one["DV"], other["DV"], rtol=1e-9)
+    planned = found.ledger[found.ledger["ARM"] == "as planned"]
+    assert len(planned) == 60 and (planned["DECISION"] == "").all() and set(planned["TIME"]) == {12.0}
+
+
+def test_a_rule_of_an_arm_is_followed_in_each_person(titrated, people):
+    """Linear kinetics: what a halved dose adds is half; the decisions are those of the observations."""
+    found, _, _ = titrated
+    weights = {s.id: s.history.covariates["wt"][0] for s in people}
+    frame, doses, ledger = found.frame, found.doses, found.ledger
+    changed = 0
+    for name in ("each", "together"):
+        for (r, i), own in frame[frame["ARM"] == name].groupby(["REPLICATE", "ID"]):
+            wt, seen = weights[own["PERSON"].iloc[0]], own.set_index("TIME")["DV"]
+            given = doses[(doses["REPLICATE"] == r) & (doses["ID"] == i)].set_index("TIME")["AMT"]
+            decided = ledger[(ledger["REPLICATE"] == r) & (ledger["ID"] == i)]
+            if wt > 90:
+                assert (
+                    own["TIME"].max() == 11.0 and found.left[r - 1, i - 1] == 12.0 and decided["DECISION"].tolist() == ["leave"]
+                )
+                assert given[0.0] == pytest.approx(3 * wt) and given[12.0] == 0.0 and set(given.index) == {0.0, 12.0}
+                continue
+            amount = 3 * wt
+            assert given[0.0] == pytest.approx(amount)
+            for at, following in ((11.0, [12.0]), (23.0, [24.0, 36.0])):
+                changed += seen[at] > 3
+                amount = amount / 2 if seen[at] > 3 else amount
+                np.testing.assert_allclose(given[following], amount)
+            ipred = own.set_index("TIME")["IPRED"]
+            # from the course alone: decay between two samples, and what a dose adds to it
+            k = np.log(ipred[2.0] / ipred[11.0]) / 9.0
+            base = ipred[2.0] * np.exp(2.0 * k) / given[0.0]
+            for t in (14.0, 26.0, 40.0):
+                expected = sum(base * given[d] * np.exp(-k * (t - d)) for d in (0.0, 12.0, 24.0, 36.0) if d <= t)
+                assert ipred[t] == pytest.approx(expected, rel=1e-7)
+    assert changed > 10 and "with a rule" in repr(found)
+
+
+def test_who_dropped_out_is_not_asked(people):
+    asked = nlme.arm("a", nlme.dose(100).every(12, n=3), 5, rule=lambda seen: 50.0, decisions=[12, 24], dropout={"hazard": 0.05})
+    found = nlme.trial(Weighed(), [asked], people, times=TIMES, trials=30, key=2)
+    row, seat = found.ledger["REPLICATE"] - 1, found.ledger["ID"] - 1
+    assert (found.ledger["TIME"] <= found.left[row, seat]).all()
+    assert len(found.ledger) == int((found.left[..., None] >= np.array([12.0, 24.0])).sum()) < 300
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (dict(rule=lambda seen: None), "go together"),
+        (dict(decisions=[1.0]), "go together"),
+        (dict(rule="hold", decisions=[1.0]), "function of what is seen"),
+        (dict(rule=lambda seen: None, decisions=["a"]), "decisions are times"),
+        (dict(rule=lambda seen: None, decisions=[]), "decisions are times"),
+    ],
+)
+def test_a_rule_that_is_none(given, says):
+    with pytest.raises(nlme.DataError, match=says):
+        nlme.arm("a", nlme.dose(100), 3, **given)
+
+
+def test_a_rule_without_doses():
+    with pytest.raises(nlme.DataError, match="there are none"):
+        nlme.arm("a", None, 3, rule=lambda seen: None, decisions=[1.0])
+
+
 def test_dropout_has_its_probability_and_what_follows_is_not_observed(people):
     arms = [nlme.arm("a", nlme.dose(100), 10), nlme.arm("b", nlme.dose(100), 10, dropout={"hazard": 0.0})]
     found = nlme.trial(Weighed(), arms, people, times=TIMES, trials=100, key=5, dropout={"probability": 0.4, "by": 24})
