@@ -34,7 +34,7 @@ from nlme.learning.readings import reading_of
 from nlme.learning.regression import Regression, by_subject
 from nlme.learning.relevance import left_over, relevant
 from nlme.neural.network import build
-from nlme.neural.quadratic import Quadratic
+from nlme.neural.surface import ResponseSurface
 from nlme.neural.term import LearnedTerm
 from nlme.parameters.covariance import Covariance
 from nlme.tables.shown import Panel, Shown, numbers_shown
@@ -290,14 +290,11 @@ class _Task:
 def _by_relevance(task: _Task, kind: str) -> _Best:
     """Linear terms, or linear, squared and product terms, by their relevance."""
     labels, (center, scale) = task.reading.labels(task.shapes), task.standard(task.count)
-    if kind == LINEAR:
-        blank = build(inputs=labels, outputs=task.outputs, center=center, scale=scale, key=0, width=1, depth=0)
-        phi = (np.asarray(task.told[0]) - center) / scale
-    else:
-        count = task.count + task.count * (task.count + 1) // 2
-        weights = jnp.zeros((len(task.outputs), count))
-        blank = Quadratic(weights, labels, task.outputs, tuple(center.tolist()), tuple(scale.tolist()))
-        phi = np.asarray(jax.vmap(blank.basis)(task.told[0]))
+    degree = 1 if kind == LINEAR else 2
+    count = task.count if degree == 1 else task.count + task.count * (task.count + 1) // 2
+    weights = jnp.zeros((len(task.outputs), count))
+    blank = ResponseSurface(weights, labels, task.outputs, tuple(center.tolist()), tuple(scale.tolist()), degree)
+    phi = np.asarray(jax.vmap(blank.basis)(task.told[0]))
     h, A = task.evidence.h, task.evidence.A
 
     def of(seen):
@@ -310,8 +307,7 @@ def _by_relevance(task: _Task, kind: str) -> _Best:
 
     def finish():
         weights, middle, _ = of(np.ones(len(h), bool))
-        own = jnp.asarray(weights.T)
-        term = dataclasses.replace(blank, weights=(own,) if kind == LINEAR else own)
+        term = dataclasses.replace(blank, weights=jnp.asarray(weights.T))
         return task.shift(term, None, middle @ weights), np.zeros(1)
 
     return _Best(((kind, RELEVANCE),), held[None], omega, finish)
