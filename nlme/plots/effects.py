@@ -15,19 +15,21 @@ _ACROSS = 3
 
 
 @picture
-def forest(fit, parameters=None, *, margin: tuple[float, float] = (0.8, 1.25), labels: dict[str, str] | None = None) -> Figure:
+def forest(
+    fit, parameters=None, *, margin: tuple[float, float] = (0.8, 1.25), labels: dict[str, str] | None = None, table=None
+) -> Figure:
     """What a 5th to 95th percentile change of each covariate does to each individual parameter of a reference subject.
 
     Dots are ratios to the reference (medians, the most common categories), the grey band is ``margin``, within which a change is commonly
     taken for irrelevant (80-125 %). The numbers, with their intervals (lines) where the fit has a covariance, are those of
-    :func:`nlme.covariate_effects`.
+    :func:`nlme.covariate_effects`, or of a ``table`` that it made before.
 
     Raises
     ------
     ModelError
         No covariates, an unknown parameter, none that a covariate changes.
     """
-    table, labels = covariate_effects(fit, parameters), labels or {}
+    table, labels = covariate_effects(fit, parameters) if table is None else table, labels or {}
     if not len(table):
         raise ModelError(f"No covariate changes an individual parameter of {type(fit.model).__name__}.")
     names = list(dict.fromkeys(table.parameter))

@@ -164,7 +164,7 @@ def covariate_effects(fit) -> list[Block]:
     )
     return [
         Picture(
-            forest(fit),
+            forest(fit, table=found),
             "What a change of each covariate does to the individual parameters: ratios to the reference subject"
             f"{' with their 95 % intervals' if known else ''}. Grey: 0.8 to 1.25.",
         ),

@@ -13,35 +13,20 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 import nlme
 
+sys.path.insert(0, str(Path(__file__).parent.parent))  # where the makers of test objects lie
+from one_compartment_people import OneCompartment  # noqa: E402
+
 TRUE = ("wt", "age", "smoker")
 CONTINUOUS = ("wt", "age", "height", "albumin", "alt", "glucose", "crp", "hct")
 BINARY = ("smoker", "sex", "diet", "site")
 TIMES = (0.5, 3.0, 8.0, 20.0)
-
-
-class Bolus(nlme.Model):
-    """One compartment after a bolus."""
-
-    cl: nlme.Scalar = nlme.positive(4.0, unit="L/h")
-    v: nlme.Scalar = nlme.positive(30.0, unit="L")
-    omega: nlme.Covariance = nlme.covariance(cl=0.1, v=0.05)
-    prop: nlme.Scalar = nlme.positive(0.15)
-
-    def individual(self, eta, cov):
-        return dict(cl=self.cl * jnp.exp(eta.cl), v=self.v * jnp.exp(eta.v))
-
-    def dynamics(self, ind):
-        return nlme.pk.OneCompartment(cl=ind.cl, v=ind.v)
-
-    def observe(self, ind, state, t):
-        return {"conc": nlme.proportional(state.central / ind.v, self.prop)}
 
 
 def people(count: int, seed: int = 0) -> pd.DataFrame:
@@ -97,7 +82,7 @@ WAYS = {"stepwise": by_scm, "lasso": by_lasso, "full random effects": by_frem}
 def main(sets: int = 50, count: int = 60) -> None:
     table, found, seconds = people(count), {name: [] for name in WAYS}, dict.fromkeys(WAYS, 0.0)
     for seed in range(1, sets + 1):
-        fit = nlme.fit(Bolus(), data(table, seed), progress=False)
+        fit = nlme.fit(OneCompartment(), data(table, seed), progress=False)
         for name, way in WAYS.items():
             begun = time.process_time()
             found[name].append(sorted(way(fit)))
