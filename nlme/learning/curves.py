@@ -3,7 +3,8 @@
     curve(x) = network(x_1, .., x, .., x_n),      x from the lowest to the highest value that the data visited
 
 Bands are pointwise. By the estimate's covariance (Laplace): variance(x) = J(x) H^-1 J(x)', J the derivative of the curve in all free
-parameters, H half the Hessian of the objective with its penalty; by a bootstrap: percentiles over its replicates' networks.
+parameters, H half the Hessian of the objective with its penalty; by a bootstrap: percentiles over its replicates' networks.  Of a posterior the
+curve is the median of its draws' networks and the band between their percentiles: credible, where those of a fit are confidence bands.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.diagnostics.audit import few_scores, information
-from nlme.errors import FitError, ModelError
+from nlme.errors import FitError, ModelError, name_error
 from nlme.fitting.result import Fit, require_fit
+from nlme.language.model import Model
 from nlme.neural.correction import labels
 from nlme.neural.term import learned_terms
 from nlme.simulation.visited import visited
@@ -27,6 +29,7 @@ from nlme.uncertainty.bootstrap import Bootstrap
 
 _MOST_DIFFERENCED = 300  # parameters for which the Hessian is worth its differences
 _LEVELS = 0.5, 0.8, 0.9, 0.95
+_DRAWS = 1000  # of a posterior that are looked at
 
 
 class Curve(NamedTuple):
@@ -72,17 +75,24 @@ class Curves:
 
 
 def learned_curves(
-    fit: Fit, network: str | None = None, *, bands: str | Bootstrap | None = "laplace", level: float = 0.9, points: int = 60
+    fit,
+    network: str | None = None,
+    *,
+    bands: str | Bootstrap | None = "laplace",
+    level: float = 0.9,
+    points: int = 60,
+    model: Model | None = None,
 ) -> Curves:
-    """The learned functions of a fit: every output of its networks over every input, inside the region that the data visited.
+    """The learned functions of a fit or a posterior: every output of its networks over every input, inside the region that the data visited.
 
     Parameters
     ----------
-    fit : a fit of a model with networks or other learned terms
+    fit : a fit of a model with networks or other learned terms, or the posterior of ``nlme.sample``
     network : field of one of them; all by default
-    bands : "laplace", a bootstrap of the fit, or None
+    bands : "laplace", a bootstrap of the fit, or None; of a posterior those of its draws
     level : 0.5, 0.8, 0.9 or 0.95, of the bands
-    points : on each curve
+    points : on each curve; of a network of one input in a posterior, the points where its draws were kept
+    model : of a posterior whose network has several inputs: the model that was sampled
 
     Returns
     -------
@@ -93,11 +103,14 @@ def learned_curves(
     ModelError
         No network, or none of that name; another level.
     FitError
-        Bands by Laplace where nothing is known of the curvature: more parameters than subjects, and no Hessian was made.
+        Bands by Laplace where nothing is known of the curvature: more parameters than subjects, and no Hessian was made; several inputs in a
+        posterior that was approximated by Laplace's method, of which only the values at the inputs visited mean something.
     """
-    require_fit(fit, "learned_curves")
     if level not in _LEVELS:
         raise ModelError(f"learned_curves: level is one of {', '.join(map(str, _LEVELS))}; got {level!r}.")
+    if hasattr(fit, "posterior"):
+        return _of_posterior(fit, network, level, points, model)
+    require_fit(fit, "learned_curves")
     asked = visited(fit, network)
     covariance = covariance_of(fit) if bands == "laplace" else None
     found = []
@@ -111,6 +124,53 @@ def learned_curves(
             outputs = labels(net.outputs, y.shape[1], "output")
             found += [Curve(name, label, out, x, y[:, j], _of(low, j), _of(high, j), seen[:, k]) for j, out in enumerate(outputs)]
     return Curves(tuple(found), _words(bands, level))
+
+
+def _of_posterior(posterior, network: str | None, level: float, points: int, model: Model | None) -> Curves:
+    kept = getattr(posterior, "learned_functions", {})
+    known = [name for name in kept if f"{name}_inputs" in kept]
+    if not known:
+        raise ModelError(
+            "learned_curves: the posterior has no learned function; the model that was sampled has no network with free weights."
+        )
+    if network is not None and network not in known:
+        raise ModelError(name_error("network", network, known, "The posterior"))
+    found, tails = [], [0.5 * (1 - level), 0.5, 0.5 * (1 + level)]
+    for name in known if network is None else [network]:
+        seen, inputs, outputs = (np.asarray(kept[f"{name}_{part}"]) for part in ("inputs", "input", "output"))
+        middle = np.median(seen, axis=0)
+        for k, label in enumerate(inputs):
+            if len(inputs) == 1:
+                order = np.argsort(seen[:, 0])
+                x, draws = seen[order, 0], np.asarray(kept[name]).reshape(-1, *kept[name].shape[2:])[:, order]
+            else:
+                x = np.linspace(seen[:, k].min(), seen[:, k].max(), points)
+                draws = _at_draws(posterior, model, name, np.where(np.arange(len(inputs)) == k, x[:, None], middle))
+            low, y, high = np.quantile(draws, tails, axis=0)
+            found += [
+                Curve(name, str(label), str(out), x, y[:, j], low[:, j], high[:, j], seen[:, k]) for j, out in enumerate(outputs)
+            ]
+    return Curves(tuple(found), f"medians and {100 * level:g} % credible bands, pointwise (posterior)")
+
+
+def _at_draws(posterior, model: Model | None, name: str, at: np.ndarray) -> np.ndarray:
+    """(D, points, outputs) of a network at inputs (points, n), at some of the draws."""
+    from nlme.posterior.nuts import posterior_models
+
+    if model is None:
+        raise ModelError(
+            f"learned_curves: {name} has {at.shape[1]} inputs, and a posterior does not hold its model: give model=, the one that was sampled."
+        )
+    if posterior.attrs.get("weights") == "laplace":
+        raise FitError(
+            f"learned_curves: draws of weights by Laplace's method mean something at the inputs visited only, and {name} has {at.shape[1]}; "
+            "look at posterior.learned_functions."
+        )
+    models = posterior_models(model, posterior)
+    count = len(jax.tree.leaves(eqx.filter(models, eqx.is_array))[0])
+    some = jnp.asarray(np.unique(np.linspace(0, count - 1, min(count, _DRAWS)).astype(int)))
+    chosen = jax.tree.map(lambda x: x[some] if eqx.is_array(x) else x, models)
+    return np.asarray(eqx.filter_vmap(lambda m: jax.vmap(learned_terms(m)[name].outputs_at)(jnp.asarray(at)))(chosen))
 
 
 def _words(bands, level: float) -> str:

@@ -16,15 +16,16 @@ _ACROSS = 3  # panels in a row
 
 @picture
 def learned(
-    fit, network: str | None = None, *, bands="laplace", level: float = 0.9, labels: dict[str, str] | None = None
+    fit, network: str | None = None, *, bands="laplace", level: float = 0.9, model=None, labels: dict[str, str] | None = None
 ) -> Figure:
-    """Every output of a fit's networks over each input, the others at their medians; see :func:`nlme.learning.curves.learned_curves`.
+    """Every output of the networks of a fit or a posterior over each input, the others at their medians; see
+    :func:`nlme.learning.curves.learned_curves`.
 
     A curve is drawn where the data asked for it and nowhere else; ticks are the values visited.
 
     Parameters
     ----------
-    fit, network, bands, level : as there
+    fit, network, bands, level, model : as there
     labels : input or output -> what its axis says, with units
 
     Raises
@@ -32,7 +33,7 @@ def learned(
     ModelError, FitError
         As there.
     """
-    found, labels = learned_curves(fit, network, bands=bands, level=level), labels or {}
+    found, labels = learned_curves(fit, network, bands=bands, level=level, model=model), labels or {}
     across = min(_ACROSS, len(found.curves))
     down = -(-len(found.curves) // across)
     figure = new_figure(0.6 + 2.4 * down, width=max(4.2, 2.9 * across))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import arviz
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import nlme
 from nlme.errors import ModelError
 from nlme.models.theophylline import Theophylline
+from nlme.parameters.inventory import Inventory
+from nlme.posterior.functions import Learned, add_functions
 from nlme.simulation.visited import visited
 
 
@@ -137,3 +143,77 @@ def test_effects_of_occasions_are_those_of_each_record():
     asked = visited(fit)["net"]
     expected = [[float(i), effect] for i, own in enumerate(fit.eta.filter(like="visit").to_numpy()) for effect in own]
     np.testing.assert_allclose(asked, np.unique(np.array(expected), axis=0), atol=1e-12)
+
+
+# of a posterior
+
+
+def drawn_lines(draws: int = 200):
+    """y = c x at 30 points in disorder, c ~ N(2, 0.1)."""
+    random = np.random.default_rng(3)
+    x, c = random.permutation(np.linspace(0.1, 4.0, 30))[:, None], 2.0 + 0.1 * random.normal(size=(2, draws, 1, 1))
+    return Learned(x, c * x, (("dose",), ("effect",))), c.ravel()
+
+
+def posterior_with(functions, values=None):
+    found = arviz.from_dict(posterior=values or {"a": np.zeros((2, 200))})
+    found.attrs["weights"] = "nuts"
+    add_functions(found, functions)
+    return found
+
+
+def test_curves_of_a_posterior_are_quantiles_of_its_draws():
+    one, c = drawn_lines()
+    found = nlme.learned_curves(posterior_with({"net": one}), level=0.8)
+    (curve,) = found.curves
+    assert (curve.network, curve.input, curve.output) == ("net", "dose", "effect") and "credible" in found.words
+    assert (np.diff(curve.x) > 0).all()
+    low, middle, high = np.quantile(c, [0.1, 0.5, 0.9])
+    np.testing.assert_allclose([curve.lower, curve.y, curve.upper], np.outer([low, middle, high], curve.x), rtol=1e-12)
+    assert isinstance(nlme.plots.learned(posterior_with({"net": one})), Figure)
+
+
+def test_a_network_of_two_inputs_is_asked_at_every_draw():
+    class Two(nlme.Model):
+        net: nlme.MLP = nlme.mlp(inputs=("a", "b"), outputs=1, width=2, depth=1, key=0, center=0.0, scale=1.0)
+        sd: nlme.Scalar = nlme.positive(1.0)
+        covariates = {"a": "", "b": ""}
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(t, self.sd)}
+
+    model, random = Two(), np.random.default_rng(1)
+    values = {}
+    for entry in Inventory(model).entries:
+        if entry.path[0] == "net":
+            values |= (
+                {name: random.normal(size=(2, 30)) for name in entry.names}
+                if entry.size == 1
+                else {".".join(entry.path): random.normal(size=(2, 30, entry.size))}
+            )
+    one = Learned(random.normal(size=(25, 2)), np.zeros((2, 30, 25, 1)), (("a", "b"), ("out",)))
+    posterior = posterior_with({"net": one}, values)
+    with pytest.raises(nlme.ModelError, match="give model="):
+        nlme.learned_curves(posterior)
+    first, second = nlme.learned_curves(posterior, model=model, points=7).curves
+    assert (first.input, second.input) == ("a", "b")
+    models = nlme.posterior_models(model, posterior)
+    at = np.stack([np.full(7, np.median(one.inputs[:, 0])), second.x], axis=1)
+    draws = np.stack([[float(m.net.outputs_at(jnp.asarray(x))[0]) for x in at] for m in each(models, 60)])
+    np.testing.assert_allclose([second.lower, second.y, second.upper], np.quantile(draws, [0.05, 0.5, 0.95], axis=0), rtol=1e-10)
+    posterior.attrs["weights"] = "laplace"
+    with pytest.raises(nlme.FitError, match="Laplace's method mean something at the inputs visited"):
+        nlme.learned_curves(posterior, model=model)
+
+
+def each(models, count: int):
+    return [
+        jax.tree.map(lambda x, k=k: x[k] if eqx.is_array(x) and x.ndim and len(x) == count else x, models) for k in range(count)
+    ]
+
+
+def test_what_a_posterior_has_not():
+    with pytest.raises(nlme.ModelError, match="no learned function"):
+        nlme.learned_curves(arviz.from_dict(posterior={"a": np.zeros((2, 5))}))
+    with pytest.raises(nlme.ModelError, match="Did you mean 'net'"):
+        nlme.learned_curves(posterior_with({"net": drawn_lines()[0]}), "nett")
