@@ -86,7 +86,7 @@ class Correction(LearnedTerm):
         return (x - self._centers) / self._scales
 
     def outputs_at(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        return self.output.at(self.correction(self.standard(x)), x)
+        return self.output.at(lambda x: self.correction(self.standard(x)), x)
 
     @property
     def _centers(self) -> np.ndarray:

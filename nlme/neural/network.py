@@ -103,7 +103,7 @@ def mlp(
     init : outputs where there is no correction, in their own units: one number, one per output, or a dict by name
     monotone : "increasing" or "decreasing" with all inputs, or a dict by input
     vanishing : the inputs with which the outputs vanish, by name, or True for all: the output is that many times what ``output``
-        says
+        says; with an input that it rises with, what it has risen since that was zero (an effect that levels off)
 
     Raises
     ------

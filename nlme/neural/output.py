@@ -7,14 +7,17 @@
 | (lower, upper)  | lower + (upper - lower) / (1 + exp(-c) (upper - init) / (init - lower)) | init, the middle |
 
 All three rise with c, so a correction that rises with an input gives an output that does.  A term that vanishes with an input
-x_k is x_k times this: zero exactly where x_k is, and the table speaks of the output for each unit of x_k.
+x_k is x_k times this: zero exactly where x_k is, and the table speaks of the output for each unit of x_k.  One that vanishes with an input
+that it rises with is what it has risen since that was zero, so that it may level off (x_k times what rises could not):
+
+    out(x) = value(c(x)) - value(c(x with x_k = 0))
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -45,11 +48,18 @@ class Output:
     monotone: tuple[int, ...]
     vanishing: tuple[int, ...] = ()
 
-    def at(self, correction: Float[Array, " outputs"], x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        """The outputs for a correction, at inputs ``x`` in their own units."""
-        out = self._inside(correction)
+    @property
+    def risen(self) -> int | None:
+        """The input since whose zero the outputs count what they have risen."""
+        return next((k for k in self.vanishing if self.monotone[k]), None)
+
+    def at(self, correction: Callable, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        """The outputs at inputs ``x`` in their own units, at which the correction is ``correction(x)``."""
+        out = self._inside(correction(x))
+        if self.risen is not None:
+            out = out - self._inside(correction(jnp.asarray(x).at[self.risen].set(0.0)))
         for k in self.vanishing:
-            out = x[k] * out
+            out = out if k == self.risen else x[k] * out
         return out
 
     def _inside(self, c):
@@ -112,6 +122,10 @@ def output_of(
                 f"{who}: what vanishes with an input rises with it only where it is positive: monotone='increasing' and "
                 f"output='positive'."
             )
+    if sum(monotone[k] != 0 for k in vanishing) > 1:
+        raise ModelError(
+            f"{who}: it can be what has risen since one input was zero; leave one of the vanishing inputs free to fall."
+        )
     return Output(domain, init, monotone, vanishing)
 
 

@@ -42,6 +42,7 @@ SHAPES = {
     "increasing": dict(monotone={"x": "increasing"}),
     "decreasing": dict(output="positive", init=2.0, monotone="decreasing"),
     "vanishing": dict(output="positive", init=2.0, vanishing="x"),
+    "risen": dict(output="positive", init=2.0, monotone={"x": "increasing"}, vanishing="x"),
 }
 CASES = [
     (term, shape) for term, shape in itertools.product(TERMS, SHAPES) if not (term == "radial" and "monotone" in SHAPES[shape])
@@ -64,7 +65,7 @@ def made(term: str, shape: str):
 def test_it_starts_where_it_is_told_to(term, shape):
     net, init = made(term, shape), np.broadcast_to(SHAPES[shape].get("init", 0.0), 2)
     near = 0.05 if net.output.is_monotone else 1e-14  # what rises cannot begin flat
-    factor = 0.7 if shape == "vanishing" else 1.0
+    factor = {"vanishing": 0.7, "risen": 0.0}.get(shape, 1.0)
     np.testing.assert_allclose(net(0.7, -0.4), factor * init, atol=near * max(1.0, init.max()))
     if net.output.is_monotone:
         assert not np.allclose(net(0.7, -0.4), net(1.7, -0.4), atol=0)
@@ -90,6 +91,21 @@ def test_its_outputs_keep_their_shape(term, shape):
     if shape == "vanishing":
         np.testing.assert_array_equal(net(0.0, 3.0), [0.0, 0.0])
         assert np.all(out * np.asarray(at)[:, :1] > 0)
+    if shape == "risen":
+        np.testing.assert_array_equal(net(0.0, 3.0), [0.0, 0.0])
+        assert np.all(slopes[:, :, 0] > -1e-12) and np.all(out * np.asarray(at)[:, :1] >= 0)
+
+
+def test_what_has_risen_may_level_off():
+    """Hill's equation is within reach: the slope falls to nothing far from zero."""
+    net = moved(
+        network.build(
+            inputs=1, outputs=1, width=3, depth=1, key=1, **{**SHAPES["risen"], "monotone": "increasing", "vanishing": True}
+        )
+    )
+    x = jnp.linspace(0.0, 40.0, 81)
+    y = np.asarray(jax.vmap(net.outputs_at)(x[:, None]))[:, 0]
+    assert y[0] == 0.0 and np.all(np.diff(y) >= 0) and y[-1] - y[-2] < 0.1 * (y[1] - y[0])
 
 
 @pytest.mark.slow
@@ -251,6 +267,7 @@ WRONG = {
     "vanishing with an unknown input": dict(vanishing="y"),
     "vanishing with an input that is not there": dict(vanishing=(2,)),
     "rising and vanishing, of either sign": dict(monotone="increasing", vanishing="x"),
+    "risen since two inputs were zero": dict(output="positive", monotone="increasing", vanishing=True),
     "falling from zero": dict(output="positive", monotone={"x": "decreasing"}, vanishing="x"),
 }
 
