@@ -124,11 +124,11 @@ def counterfactual(
         raise DataError(f"level is a probability between 0 and 1, for example 0.9; got {level!r}.")
     if draws < 2:
         raise DataError(f"draws must be at least 2; got {draws}.")
-    scenarios = _scenarios(fit, regimens, baseline, times)
+    scenarios, asked = _scenarios(fit, regimens, baseline, times), _measures(measures)
     key = key_of(key)
     uncertain = drawn_parameters(fit, uncertainty, draws, key)
     people = _people(fit, individuals, draws, key, uncertain)
-    asked, found, courses, said, watched = _measures(measures), {}, {}, list(people.messages), {}
+    found, courses, said, watched = {}, {}, list(people.messages), {}
     for name, population in scenarios.items():
         design = Design(fit.model, population)
         design.anatomy.require_certain("A comparison of courses", fit.model)

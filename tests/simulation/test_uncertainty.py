@@ -123,7 +123,8 @@ def test_subpopulations_are_those_of_the_draw():
         (pd.DataFrame({"omega.cl": [0.1, -0.2]}), "not positive definite"),
     ],
 )
-def test_what_is_no_uncertainty_is_said(fit, given, says):
+def test_what_is_no_uncertainty_is_said(given, says):
+    fit = nlme.evaluate(OneCompartment(), people(3, (1.0, 4.0))[0], nlme.FO())
     with pytest.raises(nlme.FitError, match=says):
         nlme.simulate(fit, key=1, uncertainty=given, eta="new", replicates=2)
 

@@ -20,6 +20,7 @@ def found():
     return nlme.predictive(Means(), groups(), PRIOR, draws, key=1, draws=100, fixed=HELD)
 
 
+@pytest.mark.slow
 def test_groups_are_arvizs(found):
     for group in ("posterior", "prior", "prior_predictive", "posterior_predictive", "observed_data", "log_likelihood"):
         assert group in found.groups()
@@ -28,6 +29,7 @@ def test_groups_are_arvizs(found):
     np.testing.assert_array_equal(found.observed_data["DV"], observed)
 
 
+@pytest.mark.slow
 def test_moments_are_the_exact_ones(found):
     """Prior: mean 0, variance 4 + 0.5 + 0.36.  Posterior: mean mu + eta of the subject, within 5 standard errors."""
     before = found.prior_predictive["DV"].values[0]
@@ -40,6 +42,7 @@ def test_moments_are_the_exact_ones(found):
     np.testing.assert_array_less(np.abs(after - (mean[0] + mean[1:][who])), 5 * np.sqrt(0.36 + 0.5) / 10)
 
 
+@pytest.mark.slow
 def test_leaving_a_subject_out(found):
     """PSIS-LOO by subject against exact densities of each subject given the others."""
     from scipy.stats import multivariate_normal
@@ -56,6 +59,7 @@ def test_leaving_a_subject_out(found):
         assert float(loo.loo_i[i]) == pytest.approx(expected, abs=0.1)
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said(found):
     with pytest.raises(nlme.ModelError, match="priors=, posterior="):
         nlme.predictive(Means(), groups(), key=1)
