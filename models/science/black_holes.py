@@ -94,21 +94,20 @@ class Truth(Orbit):
 
 def run(fast: bool = False) -> Shown:
     """Trained on one period and followed for two; ``fast`` is the same."""
-    periods = 1
-    data = observed(Truth(sd=0.005), [dict(e0=E0)], np.linspace(0, periods * PERIOD, 1 + 30 * periods)[1:], ENDPOINTS)
+    data = observed(Truth(sd=0.005), [dict(e0=E0)], np.linspace(0, PERIOD, 31)[1:], ENDPOINTS)
     method = nlme.NaivePooled(ode=nlme.Tolerances(1e-7, 1e-9))
     options = dict(penalty=nlme.L2(0.01), starts=0, tolerance=0.01, max_evaluations=150, progress=False)
     fit = nlme.fit(Orbit(), data, method, shooting=nlme.GrowingHorizon(2), **options)
-    later = data.with_times(np.linspace(0.0, 2 * periods * PERIOD, 100 * periods))
+    later = data.with_times(np.linspace(0.0, 2 * PERIOD, 100))
     course, truth = (nlme.predict(model, later) for model in (fit.model, Truth()))
-    inside = truth["TIME"] <= periods * PERIOD
+    inside = truth["TIME"] <= PERIOD
     off = {name: miss(course, truth, own) for name, own in (("inside", inside), ("beyond", ~inside))}
     numbers = [
         Number("error of the wave where there were data", 0.0, off["inside"], 0.0, 0.03, "relative, root mean square"),
         Number("error of the wave beyond, learned", 0.0, off["beyond"], 0.0, 0.2, "Keith et al. 2021: extrapolates"),
         Number("the same of Kepler's orbit", 1.0, miss(nlme.predict(Orbit(), later), truth, ~inside), 0.5, 3.0, "no correction"),
     ]
-    return Shown("Binary black hole from its wave", tuple(numbers), drawn(data, course, truth, periods))
+    return Shown("Binary black hole from its wave", tuple(numbers), drawn(data, course, truth))
 
 
 def miss(course, truth, own) -> float:
@@ -118,11 +117,11 @@ def miss(course, truth, own) -> float:
 
 
 @picture
-def drawn(data, course, truth, periods):
+def drawn(data, course, truth):
     """The wave: data, truth, and what was learned."""
     figure = new_figure(2.8)
     axes = figure.subplots()
-    axes.axvspan(0.0, periods * PERIOD, color=GREY, alpha=0.15, linewidth=0)
+    axes.axvspan(0.0, PERIOD, color=GREY, alpha=0.15, linewidth=0)
     axes.plot(*columns(data, 0, "plus"), "o", color=INK, markersize=2.5, label="data")
     axes.plot(truth["TIME"], truth["plus"], "--", color=INK, linewidth=0.9, label="truth")
     axes.plot(course["TIME"], course["plus"], color=BLUE, linewidth=1.0, label="learned")

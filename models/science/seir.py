@@ -88,36 +88,36 @@ def run(fast: bool = False) -> Shown:
     data = observed(Truth(prop=0.02), [dict(share=SHARE)], np.arange(1.0, HORIZON + 1, 2.0), SEEN)
     method = nlme.NaivePooled(ode=nlme.Tolerances(1e-6, 1e-6))
     options = dict(penalty=nlme.L2(0.1), starts=0, tolerance=0.01, max_evaluations=300, progress=False)
-    fits = {"universal": nlme.fit(Universal(), data, method, **options)}
-    found = nlme.discover(fits["universal"], library=[Term((1, k)) for k in range(3)], most=2, draws=100)
+    fit = nlme.fit(Universal(), data, method, **options)
+    found = nlme.discover(fit, library=[Term((1, k)) for k in range(3)], most=2, draws=100)
     later = data.with_times(np.arange(0.0, BEYOND + 1))
-    courses = {name: nlme.predict(model, later) for name, model in {"truth": Truth(), **fits}.items()}
+    course, truth = (nlme.predict(model, later) for model in (fit.model, Truth()))
     here = 50.0, SHARE
-    learned, named = (float(f(*here)[0]) / here[0] for f in (fits["universal"].model.net, found.expression))
+    learned, named = (float(f(*here)[0]) / here[0] for f in (fit.model.net, found.expression))
     rate, source = B0 * (1 - ALPHA) * SHARE, "truth; Rackauckas, talk: 0.304"
     numbers = [
         Number("exposed by one infected at S/N = 0.9, network, day⁻¹", rate, learned, 0.95 * rate, 1.05 * rate, source),
         Number("the same, sparse expression, day⁻¹", rate, named, 0.95 * rate, 1.05 * rate, source),
-        Number("error of I at 42 days, universal", 0.0, error(courses, "universal"), 0.0, 0.15, "fitted to 21 days"),
+        Number("error of I at 42 days, universal", 0.0, error(course, truth), 0.0, 0.15, "fitted to 21 days"),
     ]
-    return Shown("SEIR: a learned exposure", tuple(numbers), drawn(data, courses), (f"NN = {found.text} (s is S / N)",))
+    return Shown("SEIR: a learned exposure", tuple(numbers), drawn(data, course, truth), (f"NN = {found.text} (s is S / N)",))
 
 
-def error(courses, name: str) -> float:
+def error(course, truth) -> float:
     """Relative error of the infected at the end."""
-    end, truth = (courses[of]["i"].to_numpy()[-1] for of in (name, "truth"))
-    return float(abs(end / truth - 1.0)) if np.isfinite(end) else np.inf
+    end, right = (one["i"].to_numpy()[-1] for one in (course, truth))
+    return float(abs(end / right - 1.0)) if np.isfinite(end) else np.inf
 
 
 @picture
-def drawn(data, courses):
+def drawn(data, course, truth):
     """The infected over 42 days, of which 21 have data."""
     figure = new_figure(3.0, 5.0)
     axes = figure.subplots()
     axes.axvspan(0.0, HORIZON, color=GREY, alpha=0.15, linewidth=0)
     axes.plot(*columns(data, 0, "i"), "o", color=INK, markersize=3.5, label="data")
-    for (name, course), colour in zip(courses.items(), (INK, BLUE), strict=True):
-        axes.plot(course["TIME"], course["i"], color=colour, linestyle="--" if name == "truth" else "-", label=name)
+    axes.plot(truth["TIME"], truth["i"], "--", color=INK, label="truth")
+    axes.plot(course["TIME"], course["i"], color=BLUE, label="universal")
     axes.set(xlabel="Time (days)", ylabel="Infected (people)")
     axes.legend()
     return figure
