@@ -116,14 +116,23 @@ def learned_curves(
     found = []
     for name, seen in asked.items():
         net = learned_terms(fit.model)[name]
-        middle = np.median(seen, axis=0)
         for k, label in enumerate(labels(net.inputs, seen.shape[1])):
-            x = np.linspace(seen[:, k].min(), seen[:, k].max(), points)
-            at = np.where(np.arange(seen.shape[1]) == k, x[:, None], middle)
-            y, low, high = _banded(fit, name, at, covariance, bands, level)
-            outputs = labels(net.outputs, y.shape[1], "output")
-            found += [Curve(name, label, out, x, y[:, j], _of(low, j), _of(high, j), seen[:, k]) for j, out in enumerate(outputs)]
+            x, at = _across(seen, k, points)
+            y, *band = _banded(fit, name, at, covariance, bands, level)
+            found += _of_outputs(name, label, labels(net.outputs, y.shape[1], "output"), x, y, band, seen[:, k])
     return Curves(tuple(found), _words(bands, level))
+
+
+def _across(seen: np.ndarray, k: int, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values (points,) of input k over what was seen (M, n), and inputs (points, n) with the others at their medians."""
+    x = np.linspace(seen[:, k].min(), seen[:, k].max(), points)
+    return x, np.where(np.arange(seen.shape[1]) == k, x[:, None], np.median(seen, axis=0))
+
+
+def _of_outputs(name: str, label: str, outputs, x, y, band, asked) -> list[Curve]:
+    """A curve of each output, of values and band (points, outputs)."""
+    low, high = band
+    return [Curve(name, label, str(out), x, y[:, j], _of(low, j), _of(high, j), asked) for j, out in enumerate(outputs)]
 
 
 def _of_posterior(posterior, network: str | None, level: float, points: int, model: Model | None) -> Curves:
@@ -138,39 +147,42 @@ def _of_posterior(posterior, network: str | None, level: float, points: int, mod
     found, tails = [], [0.5 * (1 - level), 0.5, 0.5 * (1 + level)]
     for name in known if network is None else [network]:
         seen, inputs, outputs = (np.asarray(kept[f"{name}_{part}"]) for part in ("inputs", "input", "output"))
-        middle = np.median(seen, axis=0)
+        several = _drawn(posterior, model, name, len(inputs)) if len(inputs) > 1 else None
         for k, label in enumerate(inputs):
-            if len(inputs) == 1:
+            if several is None:
                 order = np.argsort(seen[:, 0])
                 x, draws = seen[order, 0], np.asarray(kept[name]).reshape(-1, *kept[name].shape[2:])[:, order]
             else:
-                x = np.linspace(seen[:, k].min(), seen[:, k].max(), points)
-                draws = _at_draws(posterior, model, name, np.where(np.arange(len(inputs)) == k, x[:, None], middle))
+                x, at = _across(seen, k, points)
+                draws = np.asarray(_answers(several, jnp.asarray(at)))
             low, y, high = np.quantile(draws, tails, axis=0)
-            found += [
-                Curve(name, str(label), str(out), x, y[:, j], low[:, j], high[:, j], seen[:, k]) for j, out in enumerate(outputs)
-            ]
+            found += _of_outputs(name, str(label), outputs, x, y, (low, high), seen[:, k])
     return Curves(tuple(found), f"medians and {100 * level:g} % credible bands, pointwise (posterior)")
 
 
-def _at_draws(posterior, model: Model | None, name: str, at: np.ndarray) -> np.ndarray:
-    """(D, points, outputs) of a network at inputs (points, n), at some of the draws."""
+def _drawn(posterior, model: Model | None, name: str, inputs: int):
+    """A network with a leading axis of some of the draws on its weights."""
     from nlme.posterior.nuts import posterior_models
 
     if model is None:
         raise ModelError(
-            f"learned_curves: {name} has {at.shape[1]} inputs, and a posterior does not hold its model: give model=, the one that was sampled."
+            f"learned_curves: {name} has {inputs} inputs, and a posterior does not hold its model: give model=, the one that was sampled."
         )
     if posterior.attrs.get("weights") == "laplace":
         raise FitError(
-            f"learned_curves: draws of weights by Laplace's method mean something at the inputs visited only, and {name} has {at.shape[1]}; "
+            f"learned_curves: draws of weights by Laplace's method mean something at the inputs visited only, and {name} has {inputs}; "
             "look at posterior.learned_functions."
         )
-    models = posterior_models(model, posterior)
-    count = len(jax.tree.leaves(eqx.filter(models, eqx.is_array))[0])
-    some = jnp.asarray(np.unique(np.linspace(0, count - 1, min(count, _DRAWS)).astype(int)))
-    chosen = jax.tree.map(lambda x: x[some] if eqx.is_array(x) else x, models)
-    return np.asarray(eqx.filter_vmap(lambda m: jax.vmap(learned_terms(m)[name].outputs_at)(jnp.asarray(at)))(chosen))
+    networks = learned_terms(posterior_models(model, posterior))[name]
+    count = len(jax.tree.leaves(eqx.filter(networks, eqx.is_array))[0])
+    some = np.unique(np.linspace(0, count - 1, min(count, _DRAWS)).astype(int))
+    return jax.tree.map(lambda x: x[some] if eqx.is_array(x) else x, networks)
+
+
+@eqx.filter_jit
+def _answers(networks, at):
+    """(D, points, outputs) of a network at every draw, at inputs (points, n)."""
+    return eqx.filter_vmap(lambda network: jax.vmap(network.outputs_at)(at))(networks)
 
 
 def _words(bands, level: float) -> str:

@@ -22,7 +22,7 @@ def forest(
 
     Dots are ratios to the reference (medians, the most common categories), the grey band is ``margin``, within which a change is commonly
     taken for irrelevant (80-125 %). The numbers, with their intervals (lines) where the fit has a covariance, are those of
-    :func:`nlme.covariate_effects`, or of a ``table`` that it made before.
+    :func:`nlme.covariate_effects`, or a ``table`` that it made before, of whatever ``parameters`` it holds.
 
     Raises
     ------

@@ -166,21 +166,17 @@ def adaptive(
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = key_of(key)
     people = People(model, design, eta, drawn_parameters(model, uncertainty, replicates, key))
-    watched, everybody = watch(model, design), np.arange(len(population))
-    rules = [Rule(rule, vectorised, everybody)]
-    course = Course(people, Governed(design, Doses(design, into)), decision_times(decisions, population), rules, noise, ode)
+    watched = watch(model, design)
+    rules = [Rule(rule, vectorised, np.arange(len(population)))]
+    times = decision_times(decisions, population)
+    course = Course(people, Governed(design, Doses(design, into)), times, rules, noise, ode, watched)
     parts, begin = [], 0
     for batch in batches(design, replicates, key, people, ode):
-        part = course.run(batch, begin)
-        if watched is not None:
-            used = [None if x is None else x[: batch.count] for x in (part.eta, part.at.states, part.members)]
-            watched.see(*used, batch.drawn)
-        parts.append(part)
+        parts.append(course.run(batch, begin))
         begin += batch.count
     left = np.concatenate([part.left for part in parts])
-    table = Table(design)
-    frame = table.frame([part.columns for part in parts])
-    frame = frame[frame["TIME"].to_numpy() <= left[:, table.places[0]].ravel()].reset_index(drop=True)
+    frame = course.table.frame([part.columns for part in parts])
+    frame = frame[frame["TIME"].to_numpy() <= left[:, course.subject].ravel()].reset_index(drop=True)
     made = simulated_class()(frame)
     made.parameters, made.remarks = people.parameters, people.messages
     made.extrapolates = None if watched is None else watched.table(replicates)
@@ -260,18 +256,22 @@ class Decided:
     ledger: list[dict[str, np.ndarray]]
     amounts: np.ndarray
     left: np.ndarray
-    eta: np.ndarray
-    members: np.ndarray | None
-    at: Records
 
 
 class Course:
-    """Decisions, one after another, at ``times`` (N, K)."""
+    """Decisions, one after another, at ``times`` (N, K); ``watched`` is shown what networks are asked at."""
 
     def __init__(
-        self, people: People, governed: Governed, times: np.ndarray, rules: Sequence[Rule], noise: bool, ode: Tolerances
+        self,
+        people: People,
+        governed: Governed,
+        times: np.ndarray,
+        rules: Sequence[Rule],
+        noise: bool,
+        ode: Tolerances,
+        watched=None,
     ):
-        self.people, self.governed, self.times, self.rules = people, governed, times, rules
+        self.people, self.governed, self.times, self.rules, self.watched = people, governed, times, rules, watched
         self.noise, self.ode, self.design = noise, ode, governed.design
         self.table = Table(self.design)
         self.subject, self.record, self.endpoint = self.table.places
@@ -284,6 +284,8 @@ class Course:
                 f"{governed.steady[i]:g}, which is reached as planned. Decide from then on, or write the doses out."
             )
         self.shown = {name: self._padded(which) for which, name in enumerate(self.design.endpoints)}
+        steps = range(times.shape[1])
+        self.known, self.covariates = ([of(k) for k in steps] for of in (self._known, self._covariates))
 
     def _padded(self, which: int) -> tuple[np.ndarray, np.ndarray]:
         """(N, T) rows of the table with this endpoint, -1 where a subject has fewer, and their times."""
@@ -309,25 +311,29 @@ class Course:
         eta = np.broadcast_to(batch.eta, (replicates, *batch.eta.shape[1:]))
         members = None if batch.members is None else np.broadcast_to(batch.members, (replicates, n))
         paths = system_keys(self.design.anatomy, batch.errors) if self.noise else None
-        for k in range(self.times.shape[1] + 1):
-            arrays = self.governed.doses.arrays(state.amounts, who)
+        held = self.governed.doses.held(replicates, who)
+
+        def solved():
+            arrays = held.given(state.amounts)
             at = Records(self.design, self.people.model, eta, self.ode, members, batch.drawn, arrays, paths)
-            columns = self.table.columns(eta, at, batch.errors if self.noise else None, replicates)
-            if k == self.times.shape[1]:
-                break
-            known = self._known(k)
+            return at, self.table.columns(eta, at, batch.errors if self.noise else None, replicates)
+
+        for k, (known, covariates) in enumerate(zip(self.known, self.covariates, strict=True)):
+            dv = solved()[1]["DV"]
             active = np.isfinite(self.times[:, k])[None] & ~np.isfinite(left)
             before = state.current(self.times[:, k])
-            told = {
-                name: np.broadcast_to(x if who is None else x[who], (replicates, n)) for name, x in self._covariates(k).items()
-            }
-            decided, words = self._ask(k, columns["DV"][: batch.count], known, active, before, told, begin)
+            told = {name: np.broadcast_to(x if who is None else x[who], (replicates, n)) for name, x in covariates.items()}
+            decided, words = self._ask(k, dv[: batch.count], known, active, before, told, begin)
             state.apply(self.times[:, k], decided, active)
             left = np.where(active & decided["leave"], self.times[None, :, k], left)
             after = state.current(self.times[:, k])
-            ledger.append(self._rows(k, columns["DV"], known, active[: batch.count], before, after, words, begin))
+            ledger.append(self._rows(k, dv, known, active[: batch.count], before, after, words, begin))
+        at, columns = solved()
+        if self.watched is not None:
+            used = [None if x is None else x[: batch.count] for x in (eta, at.states, members)]
+            self.watched.see(*used, batch.drawn)
         some = {name: x[: batch.count] for name, x in columns.items()}
-        return Decided(some, ledger, state.amounts[: batch.count], left[: batch.count], eta, members, at)
+        return Decided(some, ledger, state.amounts[: batch.count], left[: batch.count])
 
     def _ask(self, k: int, dv, known, active, before, covariates, begin: int):
         """What is decided, arrays (R, N), and why; replicates that fill up the batch, beyond those of ``dv``, are left alone."""

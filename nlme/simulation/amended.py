@@ -104,39 +104,50 @@ class Doses:
                     before[i, slots[row, e]] = int(np.sum(real[row] & (sample[row] < e)))
         return before
 
-    def arrays(self, amounts: np.ndarray, who: np.ndarray | None = None) -> Ragged:
-        """The subjects of R replicates with these amounts (R, n, D): all of the design, or those at ``who`` (R, n)."""
-        replicates, design = len(amounts), self.design
+    def held(self, replicates: int, who: np.ndarray | None = None) -> Held:
+        """The subjects of R replicates: all of the design, or those at ``who`` (R, n)."""
+        design = self.design
         if who is None:
             who, whole = np.tile(np.arange(design.layout.n_subjects), replicates), design.arrays(replicates)
         else:
             who, whole = who.ravel(), design.layout.recruited(who.ravel())
         classes = zip(design.layout.arrays.parts, self._slots, strict=True)
         there = [slots for own, slots in classes if np.isin(who, np.asarray(own.members)).any()]
-        flat, parts = amounts.reshape(len(who), -1), []
-        for part, slots in zip(whole.parts, there, strict=True):
-            members = np.asarray(part.members)
-            slot = slots if part.source is None else slots[np.asarray(part.source)]
-            given = flat[members[:, None], np.maximum(slot, 0)]
-            held = part.with_data_of_its_own()
-            parts.append(dataclasses.replace(held, data=self._with_amounts(held.data, slot, given)))
-        return dataclasses.replace(whole, parts=tuple(parts))
+        slots = [own if p.source is None else own[np.asarray(p.source)] for p, own in zip(whole.parts, there, strict=True)]
+        whole = dataclasses.replace(whole, parts=tuple(part.with_data_of_its_own() for part in whole.parts))
+        return Held(whole, tuple(slots))
 
-    @staticmethod
-    def _with_amounts(data, slot: np.ndarray, amounts: np.ndarray):
-        t = data.timeline
-        planned, given, how = (np.asarray(x) for x in (t.amount, t.given, t.how))
-        governed = slot >= 0
-        amount = np.where(governed, amounts, planned)
-        rated = governed & (how == GIVEN_RATE)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            factor = np.where(rated & (amount != planned), amount / planned, 1.0)
-            length = planned / given
-        none = rated & (amount == 0.0)  # a rate of zero would have no end
-        timeline = dataclasses.replace(
-            t,
-            amount=jnp.asarray(amount),
-            given=jnp.asarray(np.where(none, length, given * factor)),
-            how=jnp.asarray(np.where(none, GIVEN_DURATION, how)),
-        )
-        return dataclasses.replace(data, timeline=timeline)
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Subjects of some replicates with their doses as planned, and by class which dose each event belongs to (n, E)."""
+
+    planned: Ragged
+    slots: tuple[np.ndarray, ...]
+
+    def given(self, amounts: np.ndarray) -> Ragged:
+        """The same subjects with these amounts (R, n, D)."""
+        flat, parts = amounts.reshape(-1, amounts.shape[-1]), []
+        for part, slot in zip(self.planned.parts, self.slots, strict=True):
+            own = flat[np.asarray(part.members)[:, None], np.maximum(slot, 0)]
+            parts.append(dataclasses.replace(part, data=_with_amounts(part.data, slot, own)))
+        return dataclasses.replace(self.planned, parts=tuple(parts))
+
+
+def _with_amounts(data, slot: np.ndarray, amounts: np.ndarray):
+    t = data.timeline
+    planned, given, how = (np.asarray(x) for x in (t.amount, t.given, t.how))
+    governed = slot >= 0
+    amount = np.where(governed, amounts, planned)
+    rated = governed & (how == GIVEN_RATE)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.where(rated & (amount != planned), amount / planned, 1.0)
+        length = planned / given
+    none = rated & (amount == 0.0)  # a rate of zero would have no end
+    timeline = dataclasses.replace(
+        t,
+        amount=jnp.asarray(amount),
+        given=jnp.asarray(np.where(none, length, given * factor)),
+        how=jnp.asarray(np.where(none, GIVEN_DURATION, how)),
+    )
+    return dataclasses.replace(data, timeline=timeline)

@@ -358,7 +358,7 @@ class _Work:
         if self.course is not None:
             batch = Batch(eta, members, drawn, None, share.errors, share.count)
             part = self.course.run(batch, int(share.rows[0]), self.recruits[share.rows])
-            return dataclasses.replace(part, columns=_observed(part.columns), eta=None, members=None, at=None)
+            return dataclasses.replace(part, columns=_observed(part.columns))
         arrays = self.among.layout.recruited(self.recruits[share.rows].ravel())
         paths = system_keys(self.design.anatomy, share.errors) if self.noise else None
         at = Records(self.design, self.people.model, eta, self.ode, members, drawn, arrays, paths)

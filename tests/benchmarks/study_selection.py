@@ -26,6 +26,7 @@ from one_compartment_people import OneCompartment  # noqa: E402
 TRUE = ("wt", "age", "smoker")
 CONTINUOUS = ("wt", "age", "height", "albumin", "alt", "glucose", "crp", "hct")
 BINARY = ("smoker", "sex", "diet", "site")
+SHAPES = dict.fromkeys(CONTINUOUS, "exponential") | dict.fromkeys(BINARY, "categories")
 TIMES = (0.5, 3.0, 8.0, 20.0)
 
 
@@ -56,17 +57,15 @@ def data(table: pd.DataFrame, seed: int) -> nlme.Population:
 
 
 def by_scm(fit) -> set[str]:
-    shapes = {name: "exponential" for name in CONTINUOUS} | {name: "categories" for name in BINARY}
-    return {r.covariate for r in nlme.scm(fit, {"cl": shapes}, progress=False).relations}
+    return {r.covariate for r in nlme.scm(fit, {"cl": SHAPES}, progress=False).relations}
 
 
 def by_lasso(fit) -> set[str]:
-    shapes = {name: "exponential" for name in CONTINUOUS} | {name: "categories" for name in BINARY}
-    return {r.covariate for r in nlme.lasso(fit, {"cl": shapes}, progress=False).relations}
+    return {r.covariate for r in nlme.lasso(fit, {"cl": SHAPES}, progress=False).relations}
 
 
 def by_frem(fit) -> set[str]:
-    found = nlme.frem(fit, [*CONTINUOUS, *BINARY], effects=["cl"], progress=False)
+    found = nlme.frem(fit, list(SHAPES), effects=["cl"], progress=False)
     table = nlme.table(found.fit).set_index("parameter")
     out = set()
     for relation in found.relations:
