@@ -20,7 +20,7 @@ def positive(n, seed=0):
     return a @ a.T + 0.1 * np.eye(n)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, pytest.param(12, marks=pytest.mark.slow), linalg.LARGEST + 1])
+@pytest.mark.parametrize("n", [1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 12)), linalg.LARGEST + 1])
 def test_against_numpy(n):
     random = np.random.default_rng(1)
     a, general = positive(n), random.normal(size=(n, n))

@@ -32,9 +32,9 @@ from nlme.learning.cross_validation import subject_folds
 from nlme.learning.evidence import Evidence, evidence_of
 from nlme.learning.readings import reading_of
 from nlme.learning.regression import Regression, by_subject
-from nlme.learning.relevance import left_over, relevant
+from nlme.learning.stepwise import left_over, stepwise
 from nlme.neural.network import build
-from nlme.neural.surface import ResponseSurface
+from nlme.neural.surface import ResponseSurface, term_of, terms_of
 from nlme.neural.term import LearnedTerm
 from nlme.parameters.covariance import Covariance
 from nlme.tables.shown import Panel, Shown, numbers_shown
@@ -42,21 +42,21 @@ from nlme.tables.shown import Panel, Shown, numbers_shown
 _MOST_QUADRATIC = 15  # inputs
 _NOTHING = 0.5
 STRENGTHS = (0.1, 0.3, 1.0, 1.8, 3.0, 5.6, 10.0, 18.0, 30.0, 100.0)
+WORTH = (15.14, 10.83, 6.63, 3.84)  # -2 log L that a term has to be worth: p of 0.0001, 0.001, 0.01 and 0.05
 
-
-RELEVANCE = "by relevance"
 LINEAR, QUADRATIC, NETWORK = "linear", "quadratic", "network"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Augmentation(Shown):
-    """A network trained on a fit's random effects, and the model with it.
+    """A function of covariates learned from a fit's random effects, and the model with it.
 
     Attributes
     ----------
     model : the model with the network, its Omega what the network leaves unexplained (held out); ready for :func:`nlme.fit`
     outputs : the random effects that are shifted
-    candidates : (K,) what was tried: (kind of term, strength of its penalty or "by relevance")
+    candidates : (K,) what was tried: ("network", strength of its penalty), or ("linear" or "quadratic", -2 log likelihood that every
+        term has to be worth)
     held_out : (K, N) -2 log likelihood of what each subject's data say of its random effects, by terms that have not seen it; NaN
         for penalties so weak that they were not tried any more
     plain : (N,) the same without a term
@@ -67,7 +67,7 @@ class Augmentation(Shown):
 
     model: Model
     outputs: tuple[str, ...]
-    candidates: tuple[tuple[str, float | str], ...]
+    candidates: tuple[tuple[str, float], ...]
     held_out: np.ndarray
     plain: np.ndarray
     folds: np.ndarray
@@ -80,8 +80,8 @@ class Augmentation(Shown):
         return _scores(self.held_out)
 
     @property
-    def best(self) -> tuple[str, float | str]:
-        """The kind of term and the strength of its penalty that were chosen: those of the lowest score."""
+    def best(self) -> tuple[str, float]:
+        """The candidate that was chosen: that of the lowest score."""
         return self.candidates[int(np.argmin(self.scores))]
 
     @property
@@ -104,16 +104,20 @@ class Augmentation(Shown):
     @functools.cached_property
     def messages(self) -> list[str]:
         """What there is to say, in words."""
-        kind, strength = self.best
+        kind, value = self.best
         verdict, better = "pays" if self.pays else "does not pay", "lower" if self.gain >= 0 else "higher"
-        how = "weights by their relevance" if strength == RELEVANCE else f"a penalty of strength {strength:g}"
+        subject, how = (
+            ("network", f"penalty of strength {value:g}") if kind == NETWORK else ("shift", f"each term worth {value:g}")
+        )
         found = [
-            f"The network {verdict}: held out, -2 log likelihood of the random effects is {abs(self.gain):.1f} "
+            f"The {subject} {verdict}: held out, -2 log likelihood of the random effects is {abs(self.gain):.1f} "
             f"(± {self.gain_error:.1f}) {better} than without it ({kind}, {how})."
         ]
-        tried = [value for name, value in self.candidates if name == kind and value != RELEVANCE]
-        if self.pays and len(tried) > 1 and strength in (min(tried), max(tried)):
-            which = "weakest" if strength == min(tried) else "strongest"
+        if kind != NETWORK:
+            found.append(f"Terms chosen: {self.model.shift.term.form}.")
+        tried = [number for name, number in self.candidates if name == NETWORK]
+        if self.pays and kind == NETWORK and len(tried) > 1 and value in (min(tried), max(tried)):
+            which = "weakest" if value == min(tried) else "strongest"
             found.append(f"The penalty chosen is the {which} that was tried; a better one may lie beyond: strengths=(...).")
         return found
 
@@ -128,8 +132,8 @@ class Augmentation(Shown):
             "from without": difference.sum(axis=1),
             "SE": np.sqrt(difference.shape[1]) * np.std(difference, axis=1, ddof=1),
         }
-        names = [f"{kind}, {how if isinstance(how, str) else format(how, 'g')}" for kind, how in self.candidates]
-        return pd.DataFrame(columns, index=pd.Index(names, name="term, penalty"))
+        names = [f"{kind}, {'penalty' if kind == NETWORK else 'terms worth'} {value:g}" for kind, value in self.candidates]
+        return pd.DataFrame(columns, index=pd.Index(names, name="candidate"))
 
     def _exact(self):
         return self.table
@@ -139,7 +143,7 @@ class Augmentation(Shown):
 
     @property
     def _title(self) -> str:
-        return f"{type(self.model).__name__}: a network shifts {', '.join(self.outputs)}"
+        return f"{type(self.model).__name__}: covariates shift {', '.join(self.outputs)}"
 
     @property
     def _shares(self) -> str:
@@ -154,7 +158,7 @@ class _Best(NamedTuple):
     """What a kind of term comes to: its scores (K, N) and the Omega that it leaves (units of the fit), held out; from all subjects its
     shift, and what its starts reached."""
 
-    candidates: tuple[tuple[str, float | str], ...]
+    candidates: tuple[tuple[str, float], ...]
     held_out: np.ndarray
     omega: Covariance
     finish: Callable[[], tuple[Shift, np.ndarray]]
@@ -184,7 +188,8 @@ def augment(
     Parameters
     ----------
     fit : of a model without these covariates, by a method with modes
-    network : "linear" or "quadratic" (linear, squared and product terms), each term as far as it is relevant; options of
+    network : "linear" or "quadratic" (linear, squared and product terms), the terms chosen stepwise and how much each has to be
+        worth by cross-validation; options of
         :func:`nlme.mlp` (``dict(width=16, depth=2)``); or a function of a key that makes a term or an Equinox module from the vector of
         inputs to the outputs. By default all three are tried, the network with one hidden layer of 8 units, and cross-validation chooses
     inputs : names of covariates (their value at a subject's first record) and features (``Population.with_features``)
@@ -213,7 +218,7 @@ def augment(
     task = _Task(evidence, reading, _told(reading, fit.population), fit.population.features, outputs, encoders, fold)
     keys = jax.random.split(jax.random.key(seed), starts)
     kinds = _kinds(network, task)
-    tried = [_by_relevance(task, kind) for kind in kinds if kind != NETWORK]
+    tried = [_stepwise(task, kind) for kind in kinds if kind != NETWORK]
     if NETWORK in kinds:
         tried.append(_network(task, network, strengths, keys))
     held = np.concatenate([one.held_out for one in tried])
@@ -287,30 +292,37 @@ class _Task:
         return np.asarray(by_subject(jnp.asarray(f), omega, jnp.asarray(h), jnp.asarray(A))), omega
 
 
-def _by_relevance(task: _Task, kind: str) -> _Best:
-    """Linear terms, or linear, squared and product terms, by their relevance."""
+def _stepwise(task: _Task, kind: str) -> _Best:
+    """Linear terms, or linear, squared and product terms, chosen stepwise; what each has to be worth by cross-validation."""
     labels, (center, scale) = task.reading.labels(task.shapes), task.standard(task.count)
-    degree = 1 if kind == LINEAR else 2
-    count = task.count if degree == 1 else task.count + task.count * (task.count + 1) // 2
-    weights = jnp.zeros((len(task.outputs), count))
-    blank = ResponseSurface(weights, labels, task.outputs, tuple(center.tolist()), tuple(scale.tolist()), degree)
-    phi = np.asarray(jax.vmap(blank.basis)(task.told[0]))
+    terms, z = terms_of(task.count, 1 if kind == LINEAR else 2), (np.asarray(task.told[0]) - center) / scale
+    phi = np.stack([term_of(z, of) for of in terms], axis=1)
     h, A = task.evidence.h, task.evidence.A
 
     def of(seen):
-        weights, middle = relevant(h, A, phi, task.to, task.unit, seen)
-        f = np.zeros_like(h)
-        f[:, task.to] = (phi - middle) @ weights
-        return weights, middle, f
+        return stepwise(h, A, phi, task.to, task.unit, seen, WORTH)
 
-    held, omega = task.judged(np.stack([of(seen)[2] for seen in task.seen])[task.own])
+    def shifted(chosen):
+        f = np.zeros_like(h)
+        f[:, task.to] = chosen.shifts(phi, len(task.to))
+        return f
+
+    unseen = np.stack([[shifted(chosen) for chosen in of(seen)] for seen in task.seen])
+    fold, own = task.own
+    judged = [task.judged(unseen[fold, k, own]) for k in range(len(WORTH))]
+    held = np.stack([values for values, _ in judged])
+    best = int(np.argmin(_scores(held)))
 
     def finish():
-        weights, middle, _ = of(np.ones(len(h), bool))
-        term = dataclasses.replace(blank, weights=jnp.asarray(weights.T))
-        return task.shift(term, None, middle @ weights), np.zeros(1)
+        chosen = of(np.ones(len(h), bool))[best]
+        at = tuple((o, terms[j]) for j, o in chosen.at)
+        term = ResponseSurface(
+            jnp.asarray(chosen.weights), at, labels, task.outputs, tuple(center.tolist()), tuple(scale.tolist())
+        )
+        middle = -chosen.shifts(np.zeros((1, len(terms))), len(task.to))[0]
+        return task.shift(term, None, middle), np.zeros(1)
 
-    return _Best(((kind, RELEVANCE),), held[None], omega, finish)
+    return _Best(tuple((kind, worth) for worth in WORTH), held, judged[best][1], finish)
 
 
 def _network(task: _Task, network, strengths, keys) -> _Best:
@@ -343,7 +355,7 @@ def _kinds(network, task: _Task) -> tuple[str, ...]:
     Raises
     ------
     ModelError
-        A word that is none, terms by relevance with encoders.
+        A word that is none, linear or quadratic terms with encoders.
     """
     if isinstance(network, str):
         if network not in (LINEAR, QUADRATIC) or task.encoders:

@@ -297,10 +297,12 @@ jax.tree_util.register_pytree_node(Inventory, lambda inventory: ((inventory.scal
 
 def _resolve(entries: tuple[Entry, ...], fixed: tuple[str, ...]) -> frozenset[str]:
     names = [name for entry in entries for name in entry.names]
+    # parts without any number, as a shift by covariates of which none was chosen
+    without = {".".join(map(str, e.path[:k])) for e in entries if not e.names for k in range(1, len(e.path) + 1)}
     chosen: set[str] = set()
     for wanted in fixed:
         matched = [n for n in names if n == wanted or n.startswith((wanted + ".", wanted + "["))]
-        if not matched:
+        if not matched and wanted not in without:
             raise ModelError("fixed=: " + name_error("parameter", wanted, names))
         chosen.update(matched)
     for entry in entries:

@@ -106,6 +106,7 @@ def test_windows_rounding_and_distance():
     assert set(allowed.design.groups[0].times[""]) <= {1.0, 5.0, 9.0}
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_design():
     group = nlme.Group(20, [1.0, 2.0])
     one, two = (nlme.optimal_design(Decay(), group, (0, 20), starts=2, key=4) for _ in range(2))

@@ -21,6 +21,7 @@ def fit(population):
     return nlme.fit(one_way.OneWay(), population, progress=False)
 
 
+@pytest.mark.slow
 def test_a_sound_fit_has_no_problem(fit):
     audit = nlme.audit(fit, starts=3, samples=200)
     assert audit.problems == []

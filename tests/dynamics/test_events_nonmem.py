@@ -75,7 +75,7 @@ def records(case, covariates):
     return table, nlme.read_nonmem(data, covariates=covariates, time_varying="auto")
 
 
-@pytest.fixture(scope="module", params=[Dosing, DosingODE], ids=["closed form", "ODE"])
+@pytest.fixture(scope="module", params=[Dosing, pytest.param(DosingODE, marks=pytest.mark.slow)], ids=["closed form", "ODE"])
 def dosing(request):
     table, population = records(DOSING, ["lagt", "bioav", "dur2"])
     return table.assign(CP=nlme.predict(request.param(), population)["cp"].to_numpy())

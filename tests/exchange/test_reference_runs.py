@@ -34,6 +34,7 @@ def _agrees(folder, name: str, stream: str, identity: str | None, place: str = "
     return found
 
 
+@pytest.mark.slow
 def test_phenobarbital(tmp_path):
     found = _agrees(tmp_path, "phenobarbital_nonmem", PHENOBARBITAL, "covariate_model")
     theirs = case("phenobarbital_nonmem").table("per_subject.csv")["OBJ"].to_numpy()

@@ -42,7 +42,7 @@ def fit(population):
     return nlme.fit(at("focei_iov", "at_initial"), population, nlme.FOCEI(), progress=False)
 
 
-@pytest.mark.parametrize("place", ["at_initial", "at_final"])
+@pytest.mark.parametrize("place", [pytest.param("at_initial", marks=pytest.mark.slow), "at_final"])
 @pytest.mark.parametrize("name", ["focei_iov", pytest.param("foce_weighted_iov", marks=pytest.mark.slow)])
 def test_objective(name, place, population):
     objective = nlme.evaluate(at(name, place), population, CASES[name][1]).objective

@@ -99,6 +99,7 @@ def test_refusals(population):
         nlme.fit(Mean(), population, priors={"mean": dist.Normal(0.0, 1.0)}, fixed=["mean"], progress=False)
 
 
+@pytest.mark.slow
 def test_naive_pooled_is_least_squares(population):
     fit = nlme.fit(Mean(), population, nlme.NaivePooled(), progress=False)
     assert fit.converged, fit.verdict

@@ -98,6 +98,7 @@ def test_predictions(population):
     np.testing.assert_allclose(ours.RES, theirs.RES, rtol=1e-4, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_fit(name, fit):
     printed = CASE.reference(name)["at_final"]
     assert fit.converged, fit.verdict

@@ -28,7 +28,7 @@ def fit(population):
     return nlme.fit(at(PRINTED["at_initial"]["parameters"]), population, nlme.FO(), progress=False)
 
 
-@pytest.mark.parametrize(("place", "tolerance"), [("at_initial", 1e-6), ("at_final", 1e-5)])
+@pytest.mark.parametrize(("place", "tolerance"), [pytest.param("at_initial", 1e-6, marks=pytest.mark.slow), ("at_final", 1e-5)])
 def test_objective(population, place, tolerance):
     objective = nlme.evaluate(at(PRINTED[place]["parameters"]), population, nlme.FO()).objective
     assert objective == pytest.approx(PRINTED[place]["objective"], abs=tolerance)

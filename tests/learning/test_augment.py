@@ -80,6 +80,7 @@ def test_a_subject_without_information_says_nothing(fit):
     assert np.allclose(values[one, 0], 0.0, atol=1e-9) and (values[:, 0] > -1e-9).all()
 
 
+@pytest.mark.slow
 def test_a_network_is_found_and_pays(found, fit):
     assert found.pays and found.gain > 3 * found.gain_error
     assert found.explained["level"] > 0.7
@@ -91,12 +92,29 @@ def test_a_network_is_found_and_pays(found, fit):
     assert refit.objective < fit.objective - 50
 
 
+def test_terms_are_chosen_and_pay(fit):
+    found = nlme.augment(fit, "linear", inputs=("x", "z", "genes"), components=2, folds=4)
+    assert found.pays and found.best[0] == "linear" and found.explained["slope"] > 0.4
+    assert found.model.shift.term.form == "level: x; slope: genes_1"
+    assert "Terms chosen: level: x; slope: genes_1." in repr(found)
+    none = nlme.augment(fit, "linear", inputs=("z",), folds=4)
+    assert not none.pays and none.gain < 1.0
+
+
 @pytest.mark.slow
 def test_noise_does_not_pay(fit):
     noise = nlme.augment(fit, dict(width=4), inputs=("z",), starts=1, strengths=(1.0, 100.0), folds=4)
     assert noise.gain < 1.0 and ("does not pay" in repr(noise)) == (noise.gain <= 0.5)
-    linear = nlme.augment(fit, "linear", inputs=("z",), folds=4)
-    assert linear.gain < 2.0
+
+
+@pytest.mark.slow
+def test_a_shift_without_terms_is_a_model(fit, tmp_path):
+    none = nlme.augment(fit, "linear", inputs=("z",), folds=4)
+    assert none.model.shift.term.form == "none"
+    refit = nlme.fit(none.model, fit.population, fixed=["shift"], progress=False)
+    assert refit.objective == pytest.approx(fit.objective, abs=1e-5)
+    refit.save(tmp_path / "fit.nlme")
+    assert nlme.load(tmp_path / "fit.nlme", model=Line).objective == refit.objective
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ CASES = [
     pytest.param(form, method, id=f"{form.__name__}-{method.__name__}", marks=[pytest.mark.slow] * slow)
     for form in (Lines, Doses, DosesODE)
     for method in METHODS
-    for slow in [form is DosesODE or (form is Doses and method.__name__ != "FOCEI")]
+    for slow in [form is DosesODE or method.__name__ != "FOCEI"]
 ]
 
 

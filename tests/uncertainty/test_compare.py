@@ -66,6 +66,7 @@ def test_other_data_are_refused(large):
         nlme.compare([large, other])
 
 
+@pytest.mark.slow
 def test_other_methods_are_refused_unless_put_on_one_scale(population, large, small):
     by_fo = nlme.fit(one_way.OneWay(mu=9.0), population, nlme.FO(), fixed="mu", progress=False, tolerance=1e-10)
     with pytest.raises(nlme.FitError, match="different approximations"):
