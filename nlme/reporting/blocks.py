@@ -14,6 +14,8 @@ from nlme.tables.shown import Panel
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from nlme.language.equations import Equations
+
 
 @dataclasses.dataclass(frozen=True)
 class Paragraph:
@@ -81,10 +83,9 @@ class Code:
 
 @dataclasses.dataclass(frozen=True)
 class Formulas:
-    """The equations of a model, as a fragment of HTML (MathML) and as lines of text for who cannot set that."""
+    """The equations of a model."""
 
-    html: str
-    text: str
+    equations: Equations
 
 
 @dataclasses.dataclass(frozen=True)

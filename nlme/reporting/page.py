@@ -54,7 +54,7 @@ def report(
     Raises
     ------
     FitError
-        ``fit`` is neither, something added cannot be shown, the ending is another, the file cannot be written, or python-docx is
+        ``fit`` is neither, something added cannot be shown, the ending is another, the file cannot be written, or python-docx or mathml2omml is
         missing for a .docx (``pip install 'nlme[word]'``); ``interactive`` without Bokeh, or for a .docx.
     """
     if not hasattr(fit, "predictions") or not hasattr(fit, "parameters"):

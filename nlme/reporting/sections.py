@@ -263,4 +263,4 @@ def _equations(model: Model) -> list[Block]:
         found = equations(model)
     except ModelError:
         return []
-    return [Formulas(found.html(), str(found))]
+    return [Formulas(found)]

@@ -68,8 +68,8 @@ class _Numbers:
                 return _correlations(block, next(self.tables))
             case Picture():
                 return self._picture(block)
-            case Formulas(fragment):
-                return f'<div class="wide"><p class="over">Equations</p>{fragment}</div>'
+            case Formulas(equations):
+                return f'<div class="wide"><p class="over">Equations</p>{equations.html()}</div>'
             case Fragment(fragment, text):
                 return _paragraph(text, "text") + fragment
             case Code(title, text):

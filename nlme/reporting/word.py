@@ -1,7 +1,7 @@
 """A report as a Word document on A4: native tables and headings, numbered captions, contents, header and footer.
 
-The one door of python-docx.  What Word counts itself (numbers of tables, figures and pages, the contents) are its own fields, so that
-what is pasted into a submission is numbered anew there.  OOXML: ECMA-376, part 1, 17.16 (fields), 17.4 (tables).
+The one door of python-docx, and of mathml2omml, which makes equations Word's own.  What Word counts itself (numbers of tables, figures
+and pages, the contents) are its own fields, so that what is pasted into a submission is numbered anew there.  OOXML: ECMA-376, part 1, 17.16 (fields), 17.4 (tables), 22.1 (equations).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import importlib.util
 import io
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +34,9 @@ from nlme.reporting.columns import fitting_size, parts, widths
 from nlme.tables.numbers import MISSING, fixed_point
 from nlme.tables.shown import Panel
 
+if TYPE_CHECKING:
+    from nlme.language.equations import Equations
+
 DOTS = 200  # an inch, of figures
 FONT, FIXED_FONT = "Arial", "Courier New"
 PAGE, MARGIN = (210.0, 297.0), 20.0  # mm
@@ -48,10 +52,17 @@ def require() -> None:
     Raises
     ------
     FitError
-        python-docx is not installed.
+        python-docx or mathml2omml is not installed.
     """
-    if importlib.util.find_spec("docx") is None:
-        raise FitError("A report as a Word document needs python-docx: pip install 'nlme[word]'. An .html needs nothing.")
+    missing = [name for name, module in (("python-docx", "docx"), ("mathml2omml", "mathml2omml")) if not _installed(module)]
+    if missing:
+        raise FitError(
+            f"A report as a Word document needs {' and '.join(missing)}: pip install 'nlme[word]'. An .html needs nothing."
+        )
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def document(report: Report) -> bytes:
@@ -135,12 +146,21 @@ class _Writer:
                 self._correlations(block)
             case Picture():
                 self._picture(block)
-            case Formulas(_, text):
-                self.block(Code("Equations", text))
+            case Formulas(equations):
+                self._equations(equations)
             case Code(title, text):
                 self.file.add_heading(_clean(title), level=2)
                 for line in text.splitlines():
                     self.file.add_paragraph(_clean(line), style="Code")
+
+    def _equations(self, equations: Equations) -> None:
+        self.file.add_heading("Equations", level=2)
+        for heading, rows in equations.mathml().items():
+            self.file.add_paragraph(_clean(heading), style="Equations Heading")
+            for row in rows:
+                self.file.add_paragraph(style="Equation")._p.append(_mathematics(row))
+        for note in equations.notes:
+            self.file.add_paragraph(_clean(note), style="Note")
 
     def _caption(self, label: str, number: int, text: str, above: bool) -> None:
         caption = self.file.add_paragraph(style="Caption")
@@ -265,6 +285,7 @@ class _Writer:
 def _styles(file) -> None:
     """The look: sans serif, black headings, small notes and captions."""
     from docx.enum.style import WD_STYLE_TYPE
+    from docx.shared import Mm
 
     def style(name: str, size: float, before: float = 0, after: float = 0, bold=None, font: str = FONT, colour: str = "222222"):
         from docx.oxml.ns import qn
@@ -293,6 +314,8 @@ def _styles(file) -> None:
     style("Caption", 9, 4, 4, True)
     style("Note", 8, 2, 2, colour="555555")
     style("Code", 8, font=FIXED_FONT).paragraph_format.line_spacing = 1.0
+    style("Equations Heading", 9.5, 6, 2, True).paragraph_format.keep_with_next = True
+    style("Equation", 10, 1, 1).paragraph_format.left_indent = Mm(5)
     style("Gap", 5)
     style("Cell", 7, 1.5, 1)  # an empty one makes no row higher
     style("Header", 8.5, colour="555555")
@@ -351,6 +374,24 @@ def _element(kind: str, /, **attributes: str):
     made = OxmlElement(f"w:{kind}")
     for key, value in attributes.items():
         made.set(qn(f"w:{key}"), value)
+    return made
+
+
+_MATHEMATICS = "http://schemas.openxmlformats.org/officeDocument/2006/math"
+
+
+def _mathematics(mathml: str):
+    """An equation in MathML as one of Word's, which can be edited there."""
+    from docx.oxml import parse_xml
+    from mathml2omml import convert
+
+    made = parse_xml(convert(_clean(mathml)).replace("<m:oMath>", f'<m:oMath xmlns:m="{_MATHEMATICS}">', 1))
+    for run in made.iter(f"{{{_MATHEMATICS}}}r"):
+        look, shown = run.find(f"{{{_MATHEMATICS}}}rPr"), run.find(f"{{{_MATHEMATICS}}}t")
+        if look is not None and shown is not None and len(shown.text or "") > 1 and shown.text.isidentifier():
+            # names are text: LibreOffice reads some of them, such as "prop" and "over", as commands otherwise
+            look.clear()
+            look.append(look.makeelement(f"{{{_MATHEMATICS}}}nor", {}))
     return made
 
 

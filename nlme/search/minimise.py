@@ -18,6 +18,7 @@ _OF_GAIN = 1e-6  # inner tolerance, of the gain in the objective that the next s
 _MUCH_LOOSER = 1e3
 _ROUNDS = 5  # of the search, each ended by a search for better modes
 _OTHER_MODE = 0.05  # standard deviations between two modes
+_LITTLE_TO_GAIN = 1.0  # in the objective
 _PLACES = 8  # from which modes are searched that nothing has found yet
 
 
@@ -108,7 +109,7 @@ def minimise(
             if best is not None and loose > _MUCH_LOOSER * inner and search.exactly:
                 best, loose = _again(problem, search, best, inner), inner
             at = problem.evaluate(trial, starts, second_order=second_order, tolerance=inner)
-            if not np.all(at.converged):
+            if _worth_another_search(search, at, best):
                 at = _searched_anew(problem, trial, at, best, inner)
             accepted = _take(problem, search, trial, at, best, tolerance, max_evaluations)
             if found.at is None:
@@ -156,6 +157,14 @@ def _take(problem: Problem, search: Search, u, at: Evaluation, best: Evaluation 
 def _answer(problem: Problem, u, at: Evaluation) -> Answer:
     extra, slope, curved = problem.penalised(u)
     return Answer(float(np.sum(at.value)) + extra, np.sum(at.gradient, axis=0) + slope, at.scores, curved)
+
+
+def _worth_another_search(search: Search, at: Evaluation, best: Evaluation | None) -> bool:
+    """Whether modes were lost that another search may find: near the end of the parameters' search those that it has not found at the
+    best point either are left to the searches from scratch that end it, for each costs as much as an evaluation."""
+    lost = ~np.asarray(at.converged)
+    known = best is not None and search.promised < _LITTLE_TO_GAIN
+    return bool(np.any(lost & best.converged) if known else np.any(lost))
 
 
 def _searched_anew(problem: Problem, u, at: Evaluation, best: Evaluation | None, inner: float) -> Evaluation:

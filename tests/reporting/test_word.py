@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import re
+import xml.etree.ElementTree
 from html.parser import HTMLParser
 
 import docx
@@ -15,8 +17,10 @@ from fit_stand_in import theophylline_fit
 
 import nlme
 from nlme.plots import curves, individuals
+from nlme.reporting.blocks import Document, Formulas, Section
 from nlme.reporting.columns import fitting_size, parts, widths
 from nlme.reporting.page import report
+from nlme.reporting.word import document
 from nlme.tables.shown import Panel
 
 
@@ -135,10 +139,24 @@ def test_the_verdict_stands_before_every_number(tmp_path, monkeypatch):
     assert "The search stopped before it converged." in first and "a  control  sign <&>" in first
 
 
-def test_a_missing_python_docx_is_a_sentence_before_anything_is_computed(tmp_path, monkeypatch):
+def test_equations_are_words_own():
+    found = nlme.equations(nlme.models.load("vancomycin")())
+    written = document(Document("Equations", [], [Section("equations", "Equations", [Formulas(found)])]))
+    made, space = docx.Document(io.BytesIO(written)), "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+    shown = ["".join(t.text for t in one.iter(f"{space}t")) for one in made.element.body.iter(f"{space}oMath")]
+    rows = [row for rows in found.mathml().values() for row in rows]
+    read = ["".join(xml.etree.ElementTree.fromstring(row).itertext()) for row in rows]
+    assert len(shown) == len(rows) > 5
+    for word, row in zip(shown, read, strict=True):  # brackets are not text in Word's
+        assert sorted(re.sub(r"[\s()]", "", word)) == sorted(re.sub(r"[\s()\u2061\u2062]", "", row))
+    assert [p.text for p in made.paragraphs if p.style.name == "Equations Heading"] == list(found.mathml())
+
+
+@pytest.mark.parametrize(("module", "name"), [("docx", "python-docx"), ("mathml2omml", "mathml2omml")])
+def test_a_missing_library_is_a_sentence_before_anything_is_computed(tmp_path, monkeypatch, module, name):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "docx" else found(name, *rest))
-    with pytest.raises(nlme.FitError, match=r"needs python-docx: pip install 'nlme\[word\]'"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda asked, *rest: None if asked == module else found(asked, *rest))
+    with pytest.raises(nlme.FitError, match=rf"needs {name}: pip install 'nlme\[word\]'"):
         report(theophylline_fit(), tmp_path / "new" / "x.docx")
     assert not (tmp_path / "new").exists()
 
