@@ -235,3 +235,11 @@ def test_modes_are_searched_less_closely_far_from_the_optimum(monkeypatch):
     closely = nlme.fit(away, data, nlme.FOCEI(), starts=0)
     assert fit.objective == pytest.approx(closely.objective, abs=1e-6)
     assert fit.inner_converged.all() and (fit.decrement <= nlme.FOCEI().inner_tolerance).all()
+
+
+def test_scores_of_subjects_that_are_there_twice_count_once():
+    scores = np.random.default_rng(3).normal(size=(6, 8))
+    again = np.tile(scores, (4, 1))
+    assert Answer(0.0, np.zeros(8), again).usable is None  # 24 subjects, of whom 6 differ, for 8 parameters
+    others = np.random.default_rng(4).normal(size=(24, 8))
+    assert Answer(0.0, np.zeros(8), others).usable is others

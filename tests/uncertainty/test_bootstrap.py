@@ -118,10 +118,13 @@ def _again(population, counts):
 
 def _compare_with_loop(fit, boot, rows):
     for r in rows:
-        single = nlme.fit(fit.model, _again(fit.population, boot.weights[r]), fit.method, tolerance=1e-10, progress=False)
+        # from the estimates and no other start: theophylline has a second optimum, where absorption and elimination are exchanged
+        again = _again(fit.population, boot.weights[r])
+        single = nlme.fit(fit.model, again, fit.method, tolerance=1e-10, starts=0, progress=False)
         assert single.converged == boot.fits.converged[r]
         if single.converged:
-            np.testing.assert_allclose(boot.fits.natural[r], [row.value for row in single.parameters], rtol=1e-6, atol=1e-9)
+            # a search that promises less than 1e-10 more is within sqrt(2e-10) = 1.4e-5 standard errors of the optimum
+            np.testing.assert_allclose(boot.fits.natural[r], [row.value for row in single.parameters], rtol=1e-5, atol=1e-9)
             assert boot.fits.objective[r] == pytest.approx(single.objective, abs=1e-6)
 
 
