@@ -197,7 +197,7 @@ def augment(
     encoders : features -> Equinox module from their array to a vector (a convolutional encoder of images), or a function of a key
         that makes one; trained with the network
     reduce, components : how other features become few numbers: "pca", "random" projection, or None, all of them
-    strengths : of the penalty ``strength`` x sum of squared weights, on the scale of -2 log L, that are tried
+    strengths : of the network's penalty ``strength`` x sum of squared weights, on the scale of -2 log L, that are tried
     folds, by : of the cross-validation, as in :func:`nlme.cross_validate`
     starts : keys from which the network begins; the best counts
     seed : of folds, keys and projections

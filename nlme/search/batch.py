@@ -34,7 +34,7 @@ from nlme.marginal.mode import ModeSearch, begin_mode, unfinished
 from nlme.marginal.objective import evaluate_subjects
 from nlme.marginal.subjects import after_search
 from nlme.search.checkpoint import Checkpoint, fingerprint_of
-from nlme.search.problem import Penalty, Problem, penalty_at
+from nlme.search.problem import Penalty, Problem, capacity, penalty_at
 from nlme.search.progress import Progress
 from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, Answer, Search, absorb, arrays_of, begin, search_from
 
@@ -150,6 +150,7 @@ def run_fits(
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: float = 30.0,
     executor: Any = None,
+    lanes: int | None = None,
 ) -> Fits:
     """Run the fits of ``problem`` that the arguments describe.
 
@@ -165,6 +166,7 @@ def run_fits(
     checkpoint_every : seconds between two writings of it
     executor : who does the batches: a ``concurrent.futures`` executor or a Dask client; by default the threads of this process.  What is
         found is the same
+    lanes : fits side by side, those of an earlier call whose compiled program these share (see ``lanes_of``); as many as pay by default
 
     Interrupting (Ctrl-C) returns what has been found; fits that had not ended say so.
 
@@ -192,17 +194,17 @@ def run_fits(
         described = ("batches", tolerance, max_evaluations, *map(np.asarray, jax.tree.leaves((tasks, starts))))
         file = Checkpoint(checkpoint, fingerprint_of(problem, *described), checkpoint_every)
         saved = file.read()
-    size, lanes = _division(layout.arrays, count) if saved is None else (int(saved["size"]), int(saved["lanes"]))
+    size, pay = _division(layout.arrays, count) if saved is None else (int(saved["size"]), int(saved["lanes"]))
     batches = -(-count // size)
     shares = [np.arange(k, count, batches) for k in range(batches)]
-    work = _Work(problem, starts, penalties, min(lanes, len(shares[0])), tolerance, max_evaluations)
+    work = _Work(problem, starts, penalties, lanes or min(pay, len(shares[0])), tolerance, max_evaluations)
     rows = [jax.tree.map(lambda x: np.asarray(x)[share], tasks) for share in shares]  # noqa: B023 (used at once)
     queues = {k: work.of(rows[k]).queue_from(saved, k) for k in range(batches) if saved is not None and f"{k}/u" in saved}
 
     def keep():
         if file is not None:
             arrays = {f"{k}/{name}": x for k, queue in queues.items() for name, x in _arrays_of(queue).items()}
-            file.write({"lanes": np.asarray(lanes), "size": np.asarray(size), **arrays})
+            file.write({"lanes": np.asarray(pay), "size": np.asarray(size), **arrays})
 
     with Progress(progress, title) as show:
         try:
@@ -223,6 +225,12 @@ def run_fits(
     found = {name: np.concatenate([getattr(queue, name) for queue in ended])[order] for name in _RESULTS}
     u = found.pop("u")
     return Fits(u, problem.natural(u), found.pop("value"), **found)
+
+
+def lanes_of(problem: Problem, count: int) -> int:
+    """How many of ``count`` fits ``run_fits`` runs side by side."""
+    size, pay = _division(problem.layout.arrays, count)
+    return min(pay, -(-count // -(-count // size)))
 
 
 def _here(work: _Work, rows: list[Tasks], queues: dict[int, _Queue]) -> Iterator[None]:
@@ -446,7 +454,7 @@ def objectives_by_subject(problem: Problem, u: np.ndarray, starts: np.ndarray) -
     """(R, N) every subject's part of ``objectives``; NaN where it cannot be computed."""
     layout = problem.layout
     refuse_sites(layout.anatomy)
-    size = _capacity(len(u))
+    size = capacity(len(u))
     lanes = _lanes(layout.arrays, size)
     padded = problem.among_all(np.concatenate([u, np.repeat(u[-1:], size - len(u), axis=0)]))
     traced = (problem.method, layout.anatomy, problem.every, problem.model, layout.arrays)
@@ -460,11 +468,6 @@ def _objectives(method, anatomy, inventory, model, arrays, u, starts, lanes: int
         return jnp.where((found.status == SOLVED) & found.converged, found.value, jnp.nan)
 
     return jax.lax.map(at, u, batch_size=lanes)
-
-
-def _capacity(count: int) -> int:
-    """Rows of the arrays: a power of two, so that tasks of similar number share one compiled program."""
-    return max(32, 1 << (count - 1).bit_length())
 
 
 def _lanes(arrays: Ragged, size: int) -> int:

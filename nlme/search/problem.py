@@ -69,7 +69,9 @@ class Problem:
 
     def natural(self, u: np.ndarray) -> np.ndarray:
         """(R, P) natural values of the free parameters at each row of ``u`` (R, P)."""
-        return np.asarray(_natural(self.every, self.model, self.among_all(u)))[:, self.inventory.free]
+        count = len(u)
+        u = np.concatenate([u, np.repeat(u[-1:], capacity(count) - count, axis=0)])
+        return np.asarray(_natural(self.every, self.model, self.among_all(u)))[:count, self.inventory.free]
 
     def evaluate(
         self, u: np.ndarray, starts, *, second_order=None, tolerance: float | None = None, gradient: bool = True
@@ -104,6 +106,11 @@ def _coordinates(inventory: Inventory, model: Model):
 @eqx.filter_jit
 def _model_at(inventory: Inventory, model: Model, u) -> Model:
     return inventory.at_unconstrained(model, jnp.asarray(u))
+
+
+def capacity(count: int) -> int:
+    """Rows of the arrays: a power of two, so that tasks of similar number share one compiled program."""
+    return max(32, 1 << (count - 1).bit_length())
 
 
 @eqx.filter_jit

@@ -33,7 +33,7 @@ from nlme.language.model import Model
 from nlme.language.relations import Relation
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
-from nlme.search.batch import objectives_by_subject, run_fits
+from nlme.search.batch import lanes_of, objectives_by_subject, run_fits
 from nlme.search.problem import Problem
 from nlme.selection.candidates import base_fit, candidates_of, chosen_model, extended, subject_values
 from nlme.tables.numbers import fixed_point, significant
@@ -236,7 +236,8 @@ class _Lasso:
         layout = lay_out(self.full.model, self.base.population)
         problem = Problem(self.base.method, layout.model, layout, self.inventory)
         start = np.asarray(self.inventory.unconstrained(self.full.model))
-        common = {"starts": self.full.near_modes, "executor": self.executor, **self.options}
+        lanes = lanes_of(problem, count * strengths)  # of both, so that their program is one
+        common = {"starts": self.full.near_modes, "executor": self.executor, "lanes": lanes, **self.options}
         whole = run_fits(problem, np.repeat(start[None], count, axis=0), weights=seen, title="folds of the full model", **common)
         held = np.ones(len(start), bool)
         held[self.places] = False

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jax.scipy.special import gammaincc
 
 from nlme.data.population import Population
 from nlme.errors import FitError, name_error
@@ -34,7 +33,7 @@ from nlme.language.relations import Relation, source_with
 from nlme.language.source import source_of
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
-from nlme.search.batch import objectives_by_subject, run_fits
+from nlme.search.batch import lanes_of, objectives_by_subject, run_fits
 from nlme.search.problem import Problem
 from nlme.selection.candidates import base_fit, candidates_of, chosen_model, extended
 from nlme.tables.numbers import fixed_point, significant
@@ -190,7 +189,7 @@ class _Search:
         self.folds = np.random.default_rng(seed).permutation(np.arange(n) % folds) if criterion == CRITERIA[2] else None
         if self.folds is not None and not 2 <= folds <= n:
             raise FitError(f"folds={folds}: there are {n} subjects; use from 2 to {n} folds.")
-        self.score = np.nan
+        self.score, self.lanes = np.nan, {}
 
     def go_forward(self, level: float) -> None:
         if self.criterion != CRITERIA[0]:
@@ -210,13 +209,15 @@ class _Search:
 
     def _fitted(self, direction: str, moved: list[Relation], sets: list[tuple[Relation, ...]], level: float) -> int | None:
         """Fit every set, write the rows of the step, and go to the one that is to be gone to; its place, or None."""
+        from scipy.special import gammaincc
+
         self.step += 1
         free, starts = np.array([self._free(s) for s in sets]), np.array([self._start(s) for s in sets])
         fits = self._run(starts, free, f"{direction} step {self.step}")
         sign = 1.0 if direction == "forward" else -1.0
         change = fits.objective - self.objective
         df = np.array([len(r.coefficients) for r in moved])
-        p = np.asarray(gammaincc(0.5 * df, 0.5 * np.maximum(-sign * change, 0.0)))
+        p = gammaincc(0.5 * df, 0.5 * np.maximum(-sign * change, 0.0))
         usable = fits.converged & np.isfinite(fits.objective)
         if direction == "forward":  # a larger model that ended higher has not been fitted
             usable &= change < _CHANCE
@@ -241,6 +242,8 @@ class _Search:
 
     def _run(self, starts, free, title: str, weights=None, kind: str = "fits"):
         file = None if self.folder is None else self.folder / f"step_{self.step:02d}_{kind}.npz"
+        if kind not in self.lanes:  # those of the largest step, the first, so that its program is that of all steps
+            self.lanes[kind] = lanes_of(self.problem, len(self.relations) * len(starts) if kind == "folds" else len(starts))
         return run_fits(
             self.problem,
             starts,
@@ -249,6 +252,7 @@ class _Search:
             weights=weights,
             title=title,
             checkpoint=file,
+            lanes=self.lanes[kind],
             **self.options,
         )
 

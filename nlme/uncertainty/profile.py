@@ -20,7 +20,7 @@ import numpy as np
 
 from nlme.errors import FitError, name_error
 from nlme.fitting.result import Fit, require_fit
-from nlme.search.batch import refuse_sites, run_fits
+from nlme.search.batch import lanes_of, refuse_sites, run_fits
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search
 
@@ -166,6 +166,7 @@ def profile(
     centre = np.asarray(fit.inventory.unconstrained(fit.model))
     spread = np.sqrt(np.diagonal(covariance))
     ends = [_End(k, side, centre[k], min(1.96 * spread[k], 2.0)) for k in chosen for side in (-1, 1)]
+    lanes = lanes_of(problem, len(ends))  # of every round, so that their program is one
     rows: list[dict] = []
     folder = None if checkpoint is None else Path(checkpoint)
     if folder is not None:
@@ -185,7 +186,7 @@ def profile(
             free[r, k] = False
         found = run_fits(
             problem, u, starts=fit.near_modes, free=free, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress,
-            title=f"profile of {type(fit.model).__name__}", executor=executor,
+            title=f"profile of {type(fit.model).__name__}", executor=executor, lanes=lanes,
             checkpoint=None if folder is None else folder / f"round_{count + 1:02d}.npz",
         )  # fmt: skip
         increases = found.objective - fit.objective - fit.penalty
