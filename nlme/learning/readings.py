@@ -69,7 +69,7 @@ def _covariate(population: Population, name: str) -> list[tuple[str, str | float
     categories = population.covariates[name].categories
     if categories and len(categories) > 2:
         return [(name, float(code)) for code in range(1, len(categories)) if np.any(x == code)]
-    if categories or x.min() <= 0 or x.max() < _FACTOR * x.min():
+    if categories or len(np.unique(x)) == 2 or x.min() <= 0 or x.max() < _FACTOR * x.min():
         return [(name, PLAIN)]
     return [(name, LOG if abs(_skewness(np.log(x))) < abs(_skewness(x)) else PLAIN)]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from reference import case
 
 import nlme
 from nlme import Scalar
-from tests.reference import case
 
 CASE = case("deep_idr")
 COVARIATES = ("c1", "c2", "c3", "c4", "c5", "c6")
