@@ -67,12 +67,12 @@ def stepwise(
     for threshold in worth:
         gone = set()
         while True:
-            worst = state.least()
-            if worst is not None and state.worths()[worst] < threshold:
-                gone.add(state.drop(worst))
+            weakest, least = state.weakest()
+            if least < threshold:
+                gone.add(state.drop(weakest))
             else:
-                best, value = state.strongest(gone)
-                if value < threshold or len(state.at) >= _MOST * len(state.h):
+                best, most = state.strongest(gone)
+                if most < threshold or len(state.at) >= _MOST * len(state.h):
                     break
                 state.enter(best)
             state.refit()
@@ -84,7 +84,8 @@ def left_over(h: np.ndarray, A: np.ndarray, f: np.ndarray, unit: Covariance) -> 
     """Omega of what shifts ``f`` (N, q) leave of the random effects: the maximum of the likelihood, by EM."""
     omega, nothing = np.asarray(unit.matrix), np.zeros_like(A)
     for _ in range(10 * _ROUNDS):
-        before, omega = omega, _within(unit, _spread(h, A, f, omega, nothing))
+        K, g = _information(h, A, omega)
+        before, omega = omega, _within(unit, _spread(K, g - _each(K, f), omega, nothing))
         if np.max(np.abs(omega - before)) < 0.1 * _STILL:
             break
     return unit.replace(omega)
@@ -116,7 +117,7 @@ class _Selection:
             self.covariance = np.linalg.inv(whole + np.diag(self.precision))
             self.weights = self.covariance @ np.einsum("nqa,nq->a", Z, g)
             unsure = Z @ self.covariance @ np.swapaxes(Z, 1, 2)
-            self.omega = _within(self.unit, _spread(self.h, self.A, Z @ self.weights, self.omega, unsure))
+            self.omega = _within(self.unit, _spread(K, g - _each(K, Z @ self.weights), self.omega, unsure))
             known = 1.0 - self.precision * np.diag(self.covariance)  # how far the data determine each
             self.precision = np.clip(known, 1e-12, None) / np.maximum(self.weights**2, 1e-12)
             if np.max(np.abs(np.append(self.weights, self.omega) - before)) < _STILL:
@@ -128,12 +129,15 @@ class _Selection:
         alone = np.maximum(1.0 / variances - self.precision, 1e-12)
         return (self.weights / variances) ** 2 / alone
 
-    def least(self) -> int | None:
-        return int(np.argmin(self.worths())) if self.at else None
+    def weakest(self) -> tuple[int, float]:
+        """Which of the terms that are in is worth least, and what it is worth; without any, infinitely much."""
+        worth = self.worths()
+        return (k := int(np.argmin(worth)), float(worth[k])) if self.at else (-1, np.inf)
 
     def strongest(self, gone: set[tuple[int, int]]) -> tuple[tuple[int, int], float]:
         """The term (term, output) that is out and worth most, and what it is worth."""
-        K, g = _information(self.h, self.A, self.omega, self.designs @ self.weights)
+        K, g = _information(self.h, self.A, self.omega)
+        g = g - _each(K, self.designs @ self.weights)
         own = np.einsum("noo->no", K)[:, self.to]
         information = (self.phi**2).T @ own
         worth = (self.phi.T @ g[:, self.to]) ** 2 / np.maximum(information, 1e-12)
@@ -153,19 +157,24 @@ class _Selection:
         return term
 
 
-def _information(h, A, omega, f=None) -> tuple[np.ndarray, np.ndarray]:
-    """K (N, q, q), and the score of every subject's mean (N, q) at ``f``."""
+def _information(h, A, omega) -> tuple[np.ndarray, np.ndarray]:
+    """K (N, q, q), and g (N, q), the score of every subject's mean at zero; at f it is g - K f."""
     inverse = np.linalg.inv(np.eye(h.shape[1]) + A @ omega)
-    rest = h if f is None else h - np.einsum("nij,nj->ni", A, f)
-    return inverse @ A, np.einsum("nij,nj->ni", inverse, rest)
+    return inverse @ A, _each(inverse, h)
 
 
-def _spread(h, A, f, omega, unsure) -> np.ndarray:
-    """The next Omega: the second moment of what is left of every subject's random effects by shifts with covariance ``unsure``."""
-    C = omega @ np.linalg.inv(np.eye(h.shape[1]) + A @ omega)
-    rest = (C @ (h - np.einsum("nij,nj->ni", A, f))[:, :, None])[:, :, 0]
-    moved = C @ A @ unsure @ np.swapaxes(C @ A, 1, 2)
-    return np.mean(rest[:, :, None] * rest[:, None, :] + C + moved, axis=0)
+def _each(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """(N, q) every matrix (N, q, q) by its vector (N, q)."""
+    return np.einsum("nij,nj->ni", matrices, vectors)
+
+
+def _spread(K, score, omega, unsure) -> np.ndarray:
+    """The next Omega: the second moment of what is left of every subject's random effects, from the scores (N, q) at shifts with
+    covariance ``unsure``: mean Omega score, covariance Omega - Omega K Omega and what the shifts' covariance adds."""
+    rest, known = score @ omega, omega @ K
+    return np.mean(
+        rest[:, :, None] * rest[:, None, :] + omega - known @ omega + known @ unsure @ np.swapaxes(known, 1, 2), axis=0
+    )
 
 
 def _within(unit: Covariance, omega: np.ndarray) -> np.ndarray:

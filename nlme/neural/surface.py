@@ -5,8 +5,9 @@
     degree 1:   phi one of z_1 .. z_n
     degree 2:   phi one of z_1 .. z_n, z_1^2 - 1, z_1 z_2, .. z_n^2 - 1
 
-It holds the terms that were chosen (``nlme.learning.stepwise``), each with the output that it is part of. Box & Wilson (1951), doi:10.1111/j.2517-6161.1951.tb00067.x: with few people it is found where a network of hidden units is not.  It has no
-constant, which would be the typical value a second time.  Beyond the data it grows with its inputs, or their squares.
+It holds the terms that were chosen (``nlme.learning.stepwise``), each with the output that it is part of.  With few people it is found where
+a network of hidden units is not.  It has no constant, which would be the typical value a second time.  Beyond the data it grows with its
+inputs, or their squares.  Box & Wilson (1951), doi:10.1111/j.2517-6161.1951.tb00067.x.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def report(
     Raises
     ------
     FitError
-        ``fit`` is neither, something added cannot be shown, the ending is another, the file cannot be written, or python-docx or mathml2omml is
-        missing for a .docx (``pip install 'nlme[word]'``); ``interactive`` without Bokeh, or for a .docx.
+        ``fit`` is neither, something added cannot be shown, the ending is another, the file cannot be written, or python-docx or
+        mathml2omml is missing for a .docx (``pip install 'nlme[word]'``); ``interactive`` without Bokeh, or for a .docx.
     """
     if not hasattr(fit, "predictions") or not hasattr(fit, "parameters"):
         words = "its table is nlme.table(posterior)" if hasattr(fit, "posterior") else "nlme.describe shows a model without data"

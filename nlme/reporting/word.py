@@ -1,7 +1,8 @@
 """A report as a Word document on A4: native tables and headings, numbered captions, contents, header and footer.
 
 The one door of python-docx, and of mathml2omml, which makes equations Word's own.  What Word counts itself (numbers of tables, figures
-and pages, the contents) are its own fields, so that what is pasted into a submission is numbered anew there.  OOXML: ECMA-376, part 1, 17.16 (fields), 17.4 (tables), 22.1 (equations).
+and pages, the contents) are its own fields, so that what is pasted into a submission is numbered anew there.  OOXML: ECMA-376, part 1,
+17.16 (fields), 17.4 (tables), 22.1 (equations).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from nlme.language.equations import Equations
 
 DOTS = 200  # an inch, of figures
+_MATHEMATICS = "http://schemas.openxmlformats.org/officeDocument/2006/math"
 FONT, FIXED_FONT = "Arial", "Courier New"
 PAGE, MARGIN = (210.0, 297.0), 20.0  # mm
 WIDTH, HEIGHT = PAGE[0] - 2 * MARGIN, PAGE[1] - 2 * MARGIN
@@ -375,9 +377,6 @@ def _element(kind: str, /, **attributes: str):
     for key, value in attributes.items():
         made.set(qn(f"w:{key}"), value)
     return made
-
-
-_MATHEMATICS = "http://schemas.openxmlformats.org/officeDocument/2006/math"
 
 
 def _mathematics(mathml: str):

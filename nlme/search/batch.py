@@ -34,7 +34,7 @@ from nlme.marginal.mode import ModeSearch, begin_mode, unfinished
 from nlme.marginal.objective import evaluate_subjects
 from nlme.marginal.subjects import after_search
 from nlme.search.checkpoint import Checkpoint, fingerprint_of
-from nlme.search.problem import Penalty, Problem, capacity, penalty_at
+from nlme.search.problem import Penalty, Problem, padded, penalty_at
 from nlme.search.progress import Progress
 from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, Answer, Search, absorb, arrays_of, begin, search_from
 
@@ -194,17 +194,21 @@ def run_fits(
         described = ("batches", tolerance, max_evaluations, *map(np.asarray, jax.tree.leaves((tasks, starts))))
         file = Checkpoint(checkpoint, fingerprint_of(problem, *described), checkpoint_every)
         saved = file.read()
-    size, pay = _division(layout.arrays, count) if saved is None else (int(saved["size"]), int(saved["lanes"]))
+    if saved is None:
+        size, own = _division(layout.arrays, count)
+        width = lanes or own
+    else:
+        size, width = int(saved["size"]), int(saved["lanes"])
     batches = -(-count // size)
     shares = [np.arange(k, count, batches) for k in range(batches)]
-    work = _Work(problem, starts, penalties, lanes or min(pay, len(shares[0])), tolerance, max_evaluations)
+    work = _Work(problem, starts, penalties, width, tolerance, max_evaluations)
     rows = [jax.tree.map(lambda x: np.asarray(x)[share], tasks) for share in shares]  # noqa: B023 (used at once)
     queues = {k: work.of(rows[k]).queue_from(saved, k) for k in range(batches) if saved is not None and f"{k}/u" in saved}
 
     def keep():
         if file is not None:
             arrays = {f"{k}/{name}": x for k, queue in queues.items() for name, x in _arrays_of(queue).items()}
-            file.write({"lanes": np.asarray(pay), "size": np.asarray(size), **arrays})
+            file.write({"lanes": np.asarray(width), "size": np.asarray(size), **arrays})
 
     with Progress(progress, title) as show:
         try:
@@ -229,8 +233,7 @@ def run_fits(
 
 def lanes_of(problem: Problem, count: int) -> int:
     """How many of ``count`` fits ``run_fits`` runs side by side."""
-    size, pay = _division(problem.layout.arrays, count)
-    return min(pay, -(-count // -(-count // size)))
+    return _division(problem.layout.arrays, count)[1]
 
 
 def _here(work: _Work, rows: list[Tasks], queues: dict[int, _Queue]) -> Iterator[None]:
@@ -423,10 +426,10 @@ def _evaluate(method, anatomy, inventory, model, arrays, penalties, u, counts, s
 def _division(arrays: Ragged, count: int) -> tuple[int, int]:
     """Fits in a batch and lanes that work them off, the same whoever does them and however many do."""
     lanes = _lanes(arrays, count)
-    if jax.default_backend() != "cpu":
-        return 2 * lanes, lanes
-    size = max(1, min(_TURNS * lanes, _LARGEST, max(_LEAST, -(-count // _BATCHES))))
-    return size, min(lanes, size)
+    size = 2 * lanes
+    if jax.default_backend() == "cpu":
+        size = max(1, min(_TURNS * lanes, _LARGEST, max(_LEAST, -(-count // _BATCHES))))
+    return size, min(lanes, -(-count // -(-count // size)))  # no more than the fits of a batch
 
 
 def _threads() -> int:
@@ -454,11 +457,10 @@ def objectives_by_subject(problem: Problem, u: np.ndarray, starts: np.ndarray) -
     """(R, N) every subject's part of ``objectives``; NaN where it cannot be computed."""
     layout = problem.layout
     refuse_sites(layout.anatomy)
-    size = capacity(len(u))
-    lanes = _lanes(layout.arrays, size)
-    padded = problem.among_all(np.concatenate([u, np.repeat(u[-1:], size - len(u), axis=0)]))
+    rows = padded(u)
     traced = (problem.method, layout.anatomy, problem.every, problem.model, layout.arrays)
-    return np.asarray(_objectives(*traced, padded, jnp.asarray(starts), lanes))[: len(u)]
+    lanes = _lanes(layout.arrays, len(rows))
+    return np.asarray(_objectives(*traced, problem.among_all(rows), jnp.asarray(starts), lanes))[: len(u)]
 
 
 @eqx.filter_jit

@@ -69,9 +69,7 @@ class Problem:
 
     def natural(self, u: np.ndarray) -> np.ndarray:
         """(R, P) natural values of the free parameters at each row of ``u`` (R, P)."""
-        count = len(u)
-        u = np.concatenate([u, np.repeat(u[-1:], capacity(count) - count, axis=0)])
-        return np.asarray(_natural(self.every, self.model, self.among_all(u)))[:count, self.inventory.free]
+        return np.asarray(_natural(self.every, self.model, self.among_all(padded(u))))[: len(u), self.inventory.free]
 
     def evaluate(
         self, u: np.ndarray, starts, *, second_order=None, tolerance: float | None = None, gradient: bool = True
@@ -108,9 +106,10 @@ def _model_at(inventory: Inventory, model: Model, u) -> Model:
     return inventory.at_unconstrained(model, jnp.asarray(u))
 
 
-def capacity(count: int) -> int:
-    """Rows of the arrays: a power of two, so that tasks of similar number share one compiled program."""
-    return max(32, 1 << (count - 1).bit_length())
+def padded(u: np.ndarray, least: int = 32) -> np.ndarray:
+    """``u`` (R, P) with its last row repeated up to ``least`` rows or a power of two, so that tasks of similar number share one compiled program."""
+    rows = max(least, 1 << (len(u) - 1).bit_length())
+    return np.concatenate([u, np.repeat(u[-1:], rows - len(u), axis=0)])
 
 
 @eqx.filter_jit

@@ -23,6 +23,7 @@ expected Hessian).
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -57,7 +58,6 @@ _LONG_WAY = 7.0  # a factor of 1000
 _DIFFERENCE = 1e-4  # step of the differences of gradients
 _UNSEEN = 1e-3  # gain that a parameter alone promises, by the scores, above which a search has not arrived
 _MOST_DIFFERENCED = 60  # parameters, above which differences of the gradient cost too much
-_REPEATED = 10  # times as many scores as are needed, from which on those that are there twice are not counted
 _SCARCE = 0.25  # scores to parameters, below which the scores of many parameters say too little
 _METRICS = "information", "metric"
 _DIFFERENCED = 3  # times at most that a metric is made from differences because the search stands still
@@ -174,11 +174,9 @@ def _too_few(scores: int, size: int) -> bool:
 
 def _distinct(scores: np.ndarray) -> int:
     """Scores that differ: a subject that is there twice, as in a sample of a bootstrap, says of the directions what it says once."""
-    count, size = scores.shape
-    if count > _REPEATED * (size + 2):
-        return count
     scale = np.maximum(np.max(np.abs(scores), axis=0), np.finfo(float).tiny)
-    return len(np.unique(np.round(scores / scale, 9), axis=0))
+    # one number for each, in which scores that differ differ
+    return len(np.unique(np.round(scores @ (np.sqrt(1.0 + np.arange(scores.shape[1])) / scale), 9)))
 
 
 def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf, scores: int | None = None) -> Search:
@@ -252,7 +250,7 @@ class Answer:
     def finite(self) -> bool:
         return bool(np.isfinite(self.value) and np.all(np.isfinite(self.gradient)))
 
-    @property
+    @functools.cached_property
     def usable(self) -> np.ndarray | None:
         """The scores where they are enough to say something of how parameters go together, or of that in many."""
         return None if self.scores is None or _too_few(_distinct(self.scores), len(self.gradient)) else self.scores

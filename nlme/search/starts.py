@@ -26,7 +26,7 @@ from nlme.language.anatomy import individual_row, named, structure_of
 from nlme.language.density import moments
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import expand
-from nlme.search.problem import Problem
+from nlme.search.problem import Problem, padded
 from nlme.search.quasi_newton import SEARCHING, Answer, Search, absorb, begin
 from nlme.structure.compartments import OneCompartmentOral
 from nlme.typing import Named
@@ -106,15 +106,13 @@ class Typical:
 
     def pooled(self, points: np.ndarray) -> Pooled:
         problem, count = self.problem, len(points)
-        filled = np.zeros((max(_ROWS, 1 << (count - 1).bit_length()), points.shape[1]))
-        filled[:count] = points
         parts = _parts(
             problem.every,
             problem.model,
             problem.layout.arrays,
             problem.layout.anatomy,
             problem.method.ode,
-            jnp.asarray(problem.among_all(filled)),
+            jnp.asarray(problem.among_all(padded(points, _ROWS))),
             jnp.asarray(count),
         )
         return Pooled(*(np.asarray(part)[:count] for part in parts))

@@ -189,7 +189,7 @@ class _Search:
         self.folds = np.random.default_rng(seed).permutation(np.arange(n) % folds) if criterion == CRITERIA[2] else None
         if self.folds is not None and not 2 <= folds <= n:
             raise FitError(f"folds={folds}: there are {n} subjects; use from 2 to {n} folds.")
-        self.score, self.lanes = np.nan, {}
+        self.score = np.nan
 
     def go_forward(self, level: float) -> None:
         if self.criterion != CRITERIA[0]:
@@ -242,8 +242,7 @@ class _Search:
 
     def _run(self, starts, free, title: str, weights=None, kind: str = "fits"):
         file = None if self.folder is None else self.folder / f"step_{self.step:02d}_{kind}.npz"
-        if kind not in self.lanes:  # those of the largest step, the first, so that its program is that of all steps
-            self.lanes[kind] = lanes_of(self.problem, len(self.relations) * len(starts) if kind == "folds" else len(starts))
+        each = 1 if weights is None else int(self.folds.max()) + 1  # fits for a set of relations
         return run_fits(
             self.problem,
             starts,
@@ -252,7 +251,7 @@ class _Search:
             weights=weights,
             title=title,
             checkpoint=file,
-            lanes=self.lanes[kind],
+            lanes=lanes_of(self.problem, each * len(self.relations)),  # of the largest step, so that all steps share one program
             **self.options,
         )
 

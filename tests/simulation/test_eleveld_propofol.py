@@ -6,15 +6,11 @@ of each subject's median |ln(observed / predicted)|; published: 0.287 and 0.325.
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
-from reference import case
+from propofol import CASE, PARAMETERS, errors, read, table
 
 import nlme
-
-CASE = case("eleveld_propofol")
-PARAMETERS = ("cl", "v1", "q2", "v2", "q3", "v3")
 
 
 class Published(nlme.Model):
@@ -33,22 +29,18 @@ class Published(nlme.Model):
         return {"conc": nlme.lognormal(state.central / ind.v1, self.sd)}
 
 
-def score(table: pd.DataFrame) -> tuple[float, float, nlme.Population]:
-    with pytest.warns(UserWarning, match="a record is there twice"):
-        population = nlme.read_nonmem(table, covariates=PARAMETERS, allow=["duplicated record"])
-    found = nlme.predict(Published(), population)
-    observed = found["EVID"] == 0
-    error = np.abs(np.log(table.loc[table["EVID"] == 0, "DV"].to_numpy() / found.loc[observed, "conc"].to_numpy()))
-    by_subject = pd.Series(error).groupby(found.loc[observed, "ID"].to_numpy()).median()
-    assert np.isfinite(by_subject).all() and len(by_subject) == 1031
-    return by_subject.median(), by_subject.mean(), population
+def published(rows: pd.DataFrame) -> tuple[float, float, nlme.Population]:
+    """Median and mean of the published predictions' errors, and the population."""
+    rows = rows.merge(CASE.table("parameters_eleveld2018.csv").drop(columns="StudyNbr"), on="ID")
+    population = read(rows, PARAMETERS)
+    found = errors(Published(), population, rows)
+    assert len(found) == 1031
+    return found.median(), found.mean(), population
 
 
 @pytest.mark.slow
 def test_published_errors():
-    table = CASE.table().merge(CASE.table("parameters_eleveld2018.csv").drop(columns="StudyNbr"), on="ID")
-    table = table[~table["ID"].isin([893, 897])]  # they have no observations
-    median, mean, population = score(table)
+    median, mean, population = published(table())
     assert (median, mean) == (pytest.approx(0.287, abs=0.005), pytest.approx(0.325, abs=0.005))
     from nlme.language.layout import lay_out
 
@@ -61,7 +53,6 @@ def test_published_errors():
 @pytest.mark.slow
 def test_the_published_figure_is_that_without_the_boluses():
     """170 doses have no rate. Left out, which is what a scheme of rates alone does, the median is the published one to its digits."""
-    table = CASE.table().merge(CASE.table("parameters_eleveld2018.csv").drop(columns="StudyNbr"), on="ID")
-    table = table[~table["ID"].isin([893, 897]) & ~((table["EVID"] == 1) & (table["RATE"] == 0))]
-    median, mean, _ = score(table)
+    rows = table()
+    median, mean, _ = published(rows[~((rows["EVID"] == 1) & (rows["RATE"] == 0))])
     assert round(median, 3) == 0.287 and mean == pytest.approx(0.325, abs=0.0025)
