@@ -1,9 +1,9 @@
 """The mode of a subject's joint density: its search, and its derivative.
 
 ``find_mode`` is a Levenberg-Marquardt iteration in standardised random effects, written for one subject and vectorised over
-all (More 1978, doi:10.1007/BFb0067700, for the damping).  It uses the exact Hessian where that is positive definite and the
-expected one elsewhere, so that it ends quadratically.  Where the density bends the wrong way the expected Hessian is too large
-and its steps too short; while they gain nearly what the slope alone promises they are doubled.
+all (More 1978, doi:10.1007/BFb0067700, for the damping).  It uses the exact Hessian H where that is positive definite, so that it ends
+quadratically.  Where the density bends the wrong way it is H + t (E - H), E the expected Hessian, with as small a share t as leaves that
+positive definite: E alone is too large along a valley from which a mode has vanished, and its steps too short.
 
 ``search_mode`` carries a search on by a few iterations, for programs in which many searches wait for each other.
 
@@ -24,12 +24,14 @@ from nlme.dynamics.solvers import SOLVED
 from nlme.linalg import cholesky, solve_positive
 from nlme.marginal.base import Curvature
 
+_SHARE, _LEAST_SHARE = 1 / 16, 1 / 256
+
 
 class Mode(NamedTuple):
     """Where a subject's density is highest, and how sure that is."""
 
     b: Float[Array, " q"]
-    hessian: Float[Array, "q q"]  # exact if positive definite, else expected
+    hessian: Float[Array, "q q"]  # exact if positive definite, else between that and the expected one
     decrement: Float[Array, ""]  # g' H^-1 g at b: twice the gain still expected
     iterations: Int[Array, ""]
     converged: Bool[Array, ""]
@@ -47,8 +49,7 @@ class ModeSearch(NamedTuple):
     damping: Float[Array, ""]
     decrement: Float[Array, ""]
     expected_gain: Float[Array, ""]
-    convex: Bool[Array, ""]  # whether the Hessian at b is the exact one
-    stretch: Float[Array, ""]  # of the next step, where it is not
+    share: Float[Array, ""]  # t, of the expected Hessian where the exact one is not positive definite
     count: Int[Array, ""]
     status: Int[Array, ""]
 
@@ -64,8 +65,7 @@ def begin_mode(start: Float[Array, " q"]) -> ModeSearch:
         damping=jnp.zeros(()),
         decrement=jnp.asarray(jnp.inf),
         expected_gain=jnp.zeros(()),
-        convex=jnp.asarray(True),
-        stretch=jnp.ones(()),
+        share=jnp.asarray(_SHARE),
         count=jnp.zeros((), int),
         status=jnp.zeros((), int),
     )
@@ -103,8 +103,9 @@ def search_mode(
 
     def step(state: ModeSearch) -> ModeSearch:
         at = curvature(state.trial)
-        usable = jnp.all(jnp.isfinite(cholesky(at.hessian)))
-        hessian = jnp.where(usable, at.hessian, at.expected)
+        mixed = at.hessian + state.share * (at.expected - at.hessian)
+        exactly, usable = _positive(at.hessian), _positive(mixed)
+        hessian = jnp.where(exactly, at.hessian, jnp.where(usable, mixed, at.expected))
         finite = (
             (at.status == SOLVED) & jnp.isfinite(at.value) & jnp.all(jnp.isfinite(at.gradient)) & jnp.all(jnp.isfinite(hessian))
         )
@@ -112,7 +113,7 @@ def search_mode(
         gain = state.value - at.value
         accept = finite & (gain >= -noise * (1.0 + jnp.abs(state.value)))
         good = gain >= 0.75 * state.expected_gain
-        raised = jnp.where(state.stretch > 1.0, state.damping, jnp.maximum(state.damping * 10.0, 1e-3))
+        raised = jnp.maximum(state.damping * 10.0, 1e-2)
         damping = jnp.where(accept, jnp.where(good, state.damping * 0.1, state.damping), raised)
         damping = jnp.where(damping < 1e-6, 0.0, damping)
         b = jnp.where(accept, state.trial, state.b)
@@ -120,23 +121,25 @@ def search_mode(
         gradient = jnp.where(accept, at.gradient, state.gradient)
         hessian = jnp.where(accept, hessian, state.hessian)
         decrement = jnp.where(accept, gradient @ solve_positive(hessian, gradient), state.decrement)
-        convex = jnp.where(accept, usable, state.convex)
-        longer = jnp.where(good & ~state.convex, 2.0 * state.stretch, state.stretch)
-        stretch = jnp.where(convex, 1.0, jnp.where(accept, longer, jnp.maximum(0.25 * state.stretch, 1.0)))
-        move = -stretch * solve_positive(hessian + damping * eye, gradient)
+        other = jnp.where(usable, jnp.where(good, 0.25, 1.0), 4.0) * state.share
+        share = jnp.where(accept & ~exactly, jnp.clip(other, _LEAST_SHARE, 1.0), state.share)
+        move = -solve_positive(hessian + damping * eye, gradient)
         # standardised effects: no single step of more than a few standard deviations
         length = jnp.sqrt(move @ move)
         move = move * jnp.minimum(1.0, 4.0 / jnp.maximum(length, 1e-300))
-        slope = -gradient @ move
-        expected_gain = jnp.where(convex, slope - 0.5 * move @ hessian @ move, 0.75 * slope)
+        expected_gain = -gradient @ move - 0.5 * move @ hessian @ move
         # how the solve ended at b; at the start where nothing has been accepted
         status = jnp.where(accept | jnp.isinf(state.value), at.status, state.status)
         return ModeSearch(
-            b + move, b, value, gradient, hessian, damping, decrement, expected_gain, convex, stretch, state.count + 1, status
+            b + move, b, value, gradient, hessian, damping, decrement, expected_gain, share, state.count + 1, status
         )
 
     stop = search.count + most
     return jax.lax.while_loop(lambda state: unfinished(state, tolerance, limit) & (state.count < stop), step, search)
+
+
+def _positive(matrix: Float[Array, "q q"]) -> Bool[Array, ""]:
+    return jnp.all(jnp.isfinite(cholesky(matrix)))
 
 
 def with_derivative(

@@ -32,12 +32,13 @@ from nlme.keys import key_of
 from nlme.language.anatomy import MEMBER, OCCASION, Anatomy, rows_of
 from nlme.language.layout import Layout, anatomy_for, lay_out
 from nlme.language.model import Model, require_model
-from nlme.language.ragged import over_subjects, threaded
-from nlme.marginal.joint import by_subpopulation, potential
+from nlme.language.ragged import Ragged, over_subjects, threaded
+from nlme.marginal.joint import by_subpopulation
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.parameters.domains import require_whole
+from nlme.posterior.chains import Settings
 from nlme.posterior.proposals import proposals
-from nlme.posterior.sampler import Line, Nuts, Sampler, joined, starting_point
+from nlme.posterior.sampler import one_chain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -266,8 +267,8 @@ def drawn_given(layout: Layout, starts: np.ndarray, draws: int, key, ode: Tolera
     if bad.any():
         own = [np.unique(part.members)[bad[np.unique(part.members)]] for part in layout.arrays.parts]
         who = np.concatenate(own)
-        about = np.asarray(centre)[who], np.asarray(scatter)[who]
-        standard[who], member[who], by_nuts = _by_nuts(layout, layout.some(own), about, draws, chains, ode)
+        density = _Effects(layout.some(own), model, centre[who], scatter[who], anatomy, ode)
+        standard[who], member[who], by_nuts = _by_nuts(density, draws, chains)
         for name, values in by_nuts.items():
             quality[name][who] = values
     eta = standard @ np.asarray(anatomy.cholesky(model)).T
@@ -308,38 +309,67 @@ def _systematic(weights: np.ndarray, draws: int, random: np.random.Generator) ->
     return random.permutation(np.searchsorted(edges / edges[-1], points, side="right").clip(0, len(weights) - 1))
 
 
-def _by_nuts(layout: Layout, arrays, about, draws: int, key, ode: Tolerances):
-    """Standardised effects (n, D, q) and members (n, D) of the subjects in ``arrays``, all sampled side by side, and their quality."""
+class _Effects(eqx.Module):
+    """The density of the standardised random effects of some subjects together, in coordinates about ``centre`` (n, q)."""
+
+    arrays: Ragged
+    model: Model
+    centre: jax.Array
+    scatter: jax.Array
+    anatomy: Anatomy = eqx.field(static=True)
+    ode: Tolerances = eqx.field(static=True)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"effects": self.centre.shape}
+
+    def standard(self, w: dict):
+        return self.centre + self.scatter * w["effects"]
+
+    def by_subpopulation(self, b, order: int):
+        """(n, M) log density of every subject's data, in each subpopulation."""
+
+        def of_subject(data, b):
+            return by_subpopulation(self.model, self.anatomy, data, b, order, self.ode)[1], ()
+
+        return over_subjects(of_subject, self.arrays, b)[0]
+
+    def log_density(self, w: dict):
+        b = self.standard(w)
+        return jnp.sum(jax.scipy.special.logsumexp(self.by_subpopulation(b, 1), axis=1)) - 0.5 * jnp.sum(b**2), jnp.asarray(
+            SOLVED
+        )
+
+
+@eqx.filter_jit
+def _chains(density: _Effects, settings: Settings, key):
+    """(standardised effects (chains, draws, n, q), divergences)."""
+    w, diverging = jax.vmap(lambda key: one_chain(density, settings, key))(jax.random.split(key, settings.chains))
+    return density.standard(w), jnp.sum(diverging)
+
+
+@eqx.filter_jit
+def _members(density: _Effects, b, key):
+    """(D, n) subpopulations, given the standardised effects (D, n, q)."""
+    return jax.random.categorical(key, jax.lax.map(lambda b: density.by_subpopulation(b, 0), b))
+
+
+def _by_nuts(density: _Effects, draws: int, key):
+    """Standardised effects (n, D, q) and members (n, D) of the subjects of ``density``, all sampled side by side, and their quality."""
     from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
-    anatomy, model = layout.anatomy, layout.model
-    centre, scatter = map(jnp.asarray, about)
-
-    def totals(b, order):
-        return over_subjects(lambda data, b: (by_subpopulation(model, anatomy, data, b, order, ode)[1], ()), arrays, b)[0]
-
-    def log_density(z):
-        b = centre + scatter * z["effects"]
-        return jnp.sum(jax.scipy.special.logsumexp(totals(b, 1), axis=1)) - 0.5 * jnp.sum(b**2), jnp.asarray(SOLVED)
-
-    starting, key, choosing = jax.random.split(key, 3)
-    sampler, pieces = Sampler(Nuts(potential(log_density), _WARMUP, 0.9, 8)), []
-    with Line(False, "") as show:
-        sampler.begin(lambda key, spread: starting_point({"effects": centre.shape}, key, spread), starting, key, _CHAINS)
-        sampler.run(_WARMUP, show, "", lambda pieces: None, [])
-        sampler.run(max(-(-draws // _CHAINS), _KEPT), show, "", lambda pieces: None, pieces)
-    kept = joined(pieces)
-    b = np.asarray(centre + scatter * kept.w["effects"])
+    key, choosing = jax.random.split(key)
+    found, diverging = _chains(density, Settings(_WARMUP, max(-(-draws // _CHAINS), _KEPT), _CHAINS, 0.9, 8), key)
+    b = np.asarray(found)
     with np.errstate(invalid="ignore", divide="ignore"):
         effective = np.nan_to_num(effective_sample_size(b)).min(axis=-1)
         quality = dict(how="NUTS", nodes=0, effective=effective, r_hat=split_gelman_rubin(b).max(axis=-1))
-    quality["divergences"] = int(kept.diverging.sum())
-    flat = np.moveaxis(b, 1, 0).reshape(-1, *b.shape[2:])  # of all chains in turn
+    quality["divergences"] = int(diverging)
+    flat = b.reshape(-1, *b.shape[2:])  # of all chains in turn
     flat = flat[np.linspace(0, len(flat) - 1, draws).astype(int)]
     members = np.zeros(flat.shape[:2], int)
-    if anatomy.mixture:
-        logs = jax.jit(jax.vmap(lambda b: totals(b, 0)))(jnp.asarray(flat))
-        members = np.asarray(jax.random.categorical(choosing, logs))
+    if density.anatomy.mixture:
+        members = np.asarray(_members(density, jnp.asarray(flat), choosing))
     return np.moveaxis(flat, 1, 0), members.T, quality
 
 

@@ -11,14 +11,19 @@ import numpy as np
 from nlme.marginal.subjects import Evaluation
 from nlme.search.boundary import off_the_edge
 from nlme.search.problem import Problem
-from nlme.search.quasi_newton import BAD_START, SEARCHING, Answer, Search, absorb, begin, corrected
+from nlme.search.quasi_newton import BAD_START, CONVERGED, NO_DECREASE, SEARCHING, Answer, Search, absorb, begin, corrected
 
 _APART = 1e-4  # two modes, if their densities or objectives differ by this much
+_EQUAL = (
+    0.05  # log densities of two modes that differ by less: that of the lower objective counts, or no search ends between them
+)
 _OF_GAIN = 1e-6  # inner tolerance, of the gain in the objective that the next step promises
 _MUCH_LOOSER = 1e3
-_ROUNDS = 5  # of the search, each ended by a search for better modes
+_ROUNDS = 8  # of the search, each ended by a search for better modes
+_REFUSED = 2  # trials that rose, near the end, after which better modes are looked for
 _OTHER_MODE = 0.05  # standard deviations between two modes
 _LITTLE_TO_GAIN = 1.0  # in the objective
+_LITTLE = 0.1  # the same; after less of it modes that were the likeliest are taken still to be
 _PLACES = 8  # from which modes are searched that nothing has found yet
 
 
@@ -45,6 +50,24 @@ class Minimum:
     def modes_lost(self) -> int:
         """Subjects whose modes were not found."""
         return int(np.sum(~np.asarray(self.at.converged)))
+
+
+@dataclasses.dataclass
+class _Refusals:
+    """Trials one after the other in which the objective rose though little was promised, as it does where a mode comes to an end.
+
+    ``last`` is the last of them; ``settled`` the objective at which the modes were the likeliest.
+    """
+
+    count: int = 0
+    last: Evaluation | None = None
+    settled: float = np.inf
+
+    def note(self, rose: bool, at: Evaluation) -> None:
+        self.count, self.last = (self.count + 1, at) if rose else (0, None)
+
+    def at_an_edge(self, search: Search) -> bool:
+        return self.count == _REFUSED and search.value < self.settled - _LITTLE
 
 
 class BadStart(Exception):
@@ -87,31 +110,47 @@ def minimise(
     best: Evaluation | None = None
     loose = 0.0  # inner tolerance of the best
     rounds = _ROUNDS
+    refusals = _Refusals()
     found = Minimum(search, None, [])
     try:
-        while search.status == SEARCHING or rounds:
-            if search.status != SEARCHING:
-                best, moved, found.bimodal = _from_scratch(problem, best, search.x)
+        while True:
+            at = None
+            ended = search.status != SEARCHING
+            if ended or refusals.at_an_edge(search):
+                best, moved, found.bimodal = _from_scratch(problem, best, search.x, refusals.last)
                 loose = problem.method.inner_tolerance
-                beyond = None if moved else _off_the_edge(problem, search, best)
-                rounds = rounds - 1 if moved or beyond is not None else 0
-                if rounds:  # other modes, another objective, or a covariance that should be larger: on from here
+                beyond = _off_the_edge(problem, search, best) if ended and not moved else None
+                if not (moved or beyond is not None):
+                    if ended:
+                        break
+                    corrected(search, _answer(problem, search.x, best))
+                    refusals = _Refusals(settled=search.value)
+                elif not rounds:
+                    corrected(search, _answer(problem, search.x, best))
+                    search.status = CONVERGED if search.decrement < _APART else NO_DECREASE
+                    break
+                else:  # other modes, another objective, or a covariance that should be larger: on from here
+                    rounds, refusals = rounds - 1, _Refusals()
                     before, search = search, begin(search.x if beyond is None else beyond, problem.farthest, layout.n_subjects)
                     search.iterations = before.iterations
-                    if beyond is not None:
-                        starts, best = best.b, None
+                    starts, at, best = best.b, best if moved else None, None
                     found.search = search
-                continue
             trial = search.proposal
             if best is not None:  # the modes of the best point so far, followed to this one
                 starts, second_order = best.followed(trial - search.x), best.second_order
-            inner = _inner_tolerance(problem, search)
+            inner = loose if at is not None else _inner_tolerance(problem, search)
             if best is not None and loose > _MUCH_LOOSER * inner and search.exactly:
                 best, loose = _again(problem, search, best, inner), inner
-            at = problem.evaluate(trial, starts, second_order=second_order, tolerance=inner)
-            if _worth_another_search(search, at, best):
-                at = _searched_anew(problem, trial, at, best, inner)
-            accepted = _take(problem, search, trial, at, best, tolerance, max_evaluations)
+            if at is None:
+                at = problem.evaluate(trial, starts, second_order=second_order, tolerance=inner)
+                if _worth_another_search(search, at, best):
+                    at = _searched_anew(problem, trial, at, best, inner)
+            answer = _answer(problem, trial, at)
+            if best is not None and np.sum(~at.converged) > np.sum(~best.converged):
+                answer = dataclasses.replace(answer, value=np.nan)  # no better, whatever it says
+            near = not search.exactly and search.promised < _LITTLE_TO_GAIN
+            accepted = absorb(search, answer, tolerance, max_evaluations)
+            refusals.note(near and not accepted and not answer.value < search.value + _APART, at)
             if found.at is None:
                 found.first = time.perf_counter() - clock
                 if search.status == BAD_START:
@@ -146,14 +185,6 @@ def _off_the_edge(problem: Problem, search: Search, best: Evaluation) -> np.ndar
     return None
 
 
-def _take(problem: Problem, search: Search, u, at: Evaluation, best: Evaluation | None, tolerance: float, limit: int) -> bool:
-    """The evaluation for the search; one in which more modes were lost than at the best point is no better, whatever it says."""
-    found = _answer(problem, u, at)
-    if best is not None and np.sum(~at.converged) > np.sum(~best.converged):
-        found = dataclasses.replace(found, value=np.nan)
-    return absorb(search, found, tolerance, limit)
-
-
 def _answer(problem: Problem, u, at: Evaluation) -> Answer:
     extra, slope, curved = problem.penalised(u)
     return Answer(float(np.sum(at.value)) + extra, np.sum(at.gradient, axis=0) + slope, at.scores, curved)
@@ -181,8 +212,14 @@ def _better(problem: Problem, at: Evaluation, other: Evaluation) -> Evaluation:
     """Each subject's evaluation with the likelier mode; of whole sites, if there are any, that in which fewer modes are lost."""
     if problem.layout.sites is not None:
         return other if np.sum(other.converged) > np.sum(at.converged) else at
-    take = other.converged & (~at.converged | (other.joint < at.joint - _APART))
-    return at.where(take, other)
+    return at.where(_likelier(at, other), other)
+
+
+def _likelier(at: Evaluation, other: Evaluation) -> np.ndarray:
+    """(N,) whether the mode of ``other`` counts: the only one that was found, or the likelier of two."""
+    lower = other.by_subject < at.by_subject
+    most = np.where(lower, at.joint - _APART, at.joint - _EQUAL)
+    return other.converged & (~at.converged | (other.joint < most))
 
 
 def _again(problem: Problem, search: Search, best: Evaluation, inner: float) -> Evaluation:
@@ -203,33 +240,34 @@ def _inner_tolerance(problem: Problem, search: Search) -> float:
     return float(np.clip(_OF_GAIN * search.promised, method.inner_tolerance, max(method.inner_tolerance, method.loosest)))
 
 
-def _from_scratch(problem: Problem, best: Evaluation, u) -> tuple[Evaluation, bool, np.ndarray]:
-    """Modes that were followed from step to step, against modes searched from zero: each subject keeps that of higher density.
+def _from_scratch(problem: Problem, best: Evaluation, u, other: Evaluation | None = None) -> tuple[Evaluation, bool, np.ndarray]:
+    """Modes that were followed from step to step, against modes searched from zero, and from where an ``other`` evaluation has them:
+    each subject keeps that of highest density.
 
-    And whether any objective changed by that, and which subjects have two modes.  Modes found from neither are searched from further
-    places.
+    And whether any objective changed by that, and which subjects have two modes.  Modes found from none are searched from further places.
     """
 
     def at(starts):
         return problem.evaluate(u, starts, second_order=best.second_order)
 
     fresh, again = at(np.zeros(best.b.shape)), at(best.b)
-    better = (fresh.joint < again.joint - _APART) & fresh.converged
+    better = _likelier(again, fresh)
     two = fresh.converged & again.converged & (np.max(np.abs(fresh.b - again.b), axis=1, initial=0.0) > _OTHER_MODE)
     if (
         problem.layout.sites is not None
     ):  # a subject's other mode moves its site's effects, and all their subjects' modes with them
         if not better.any():
             return again, False, two
-        other = at(np.where(better[:, None], fresh.b, again.b))
-        return other, bool(np.any(np.abs(other.value - again.value) > _APART)), two
+        found = at(np.where(better[:, None], fresh.b, again.b))
+        return found, bool(np.any(np.abs(found.value - again.value) > _APART)), two
 
-    moved = bool(np.any(better & (np.abs(fresh.value - again.value) > _APART)))
     found = again.where(better, fresh)
+    if other is not None:
+        found = _better(problem, found, at(other.b))
     rng = np.random.default_rng(0)
     for _ in range(_PLACES):
         lost = ~found.converged
         if not lost.any():
             break
         found = _better(problem, found, at(np.where(lost[:, None], rng.normal(size=found.b.shape), found.b)))
-    return found, moved, two
+    return found, bool(np.any(_likelier(again, found) & (np.abs(found.value - again.value) > _APART))), two

@@ -14,7 +14,7 @@ import numpy as np
 
 from nlme.search.minimise import BadStart, Minimum, minimise
 from nlme.search.problem import Problem
-from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, SEARCHING, SENTENCES, Search
+from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, NO_DECREASE, SEARCHING, SENTENCES, Search
 from nlme.search.starts import Typical
 
 SAME = 0.01  # objectives that differ by less count as one minimum
@@ -40,6 +40,7 @@ class Attempt:
     valid: bool
     sentence: str
     unfinished: bool = False  # on its way when its evaluations were spent
+    stopped: bool = False  # where no step lowers the objective further
 
 
 def minimise_from_several(
@@ -107,6 +108,9 @@ def minimise_from_several(
         if first is None and not any(found):
             raise
     promising = [k for k, attempt in enumerate(attempts) if attempt.valid or attempt.unfinished]
+    # a search that found no minimum is no answer, and nor is a minimum above where it stands
+    lowest = min((attempts[k].objective for k in promising), default=np.inf)
+    promising += [k for k, attempt in enumerate(attempts) if attempt.stopped and attempt.objective < lowest - 10 * SAME]
     if not promising:
         if not any(found):
             raise bad
@@ -170,7 +174,8 @@ def _attempt(problem: Problem, start: np.ndarray, found: Minimum | None) -> Atte
     sound = not found.modes_lost and not len(ran_away(problem, found))
     valid = search.status == CONVERGED and sound
     sentence = SENTENCES[search.status] if search.status != CONVERGED or valid else "A parameter ran away, or modes were lost."
-    return Attempt(start, search.x, search.value, valid, sentence, sound and search.status == EVALUATION_LIMIT)
+    short, stopped = (sound and search.status == status for status in (EVALUATION_LIMIT, NO_DECREASE))
+    return Attempt(start, search.x, search.value, valid, sentence, short, stopped)
 
 
 def ran_away(problem: Problem, found: Minimum) -> list[str]:

@@ -58,9 +58,9 @@ def away(fit, printed) -> dict[str, float]:
 def test_objective_by_importance_sampling(population):
     """Subject 32 has two modes and half of the error; it is said."""
     printed = CASE.reference("importance_sampling_em")["at_final"]["objective"]
-    found = nlme.evaluate(at("importance_sampling_em", "at_final"), population, nlme.ImportanceSampling(3000))
+    found = nlme.evaluate(at("importance_sampling_em", "at_final"), population, nlme.ImportanceSampling(20_000))
+    assert found.monte_carlo.error < 0.2
     assert found.objective == pytest.approx(printed, abs=0.5)
-    assert found.monte_carlo.error < 0.5
     assert any("Pareto k" in message for message in found.messages)
 
 

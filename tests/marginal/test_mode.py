@@ -42,7 +42,7 @@ def test_a_long_slope_that_bends_the_wrong_way():
 
 
 def test_a_step_that_overshoots_is_taken_back():
-    """A wall behind the mode: stretched steps meet it, and the search still ends."""
+    """A wall behind the mode: long steps meet it, and the search still ends."""
 
     def phi(b):
         return jnp.sum(3.0 * jnp.log1p(b**2) + jnp.exp(8.0 * (b - 0.5)))
@@ -51,6 +51,26 @@ def test_a_step_that_overshoots_is_taken_back():
     gradient = jax.grad(phi)(found.b)
     assert bool(found.converged)
     np.testing.assert_allclose(gradient, 0.0, atol=1e-6)
+
+
+def test_along_a_valley_from_which_a_mode_has_vanished():
+    """A minimum at 1/sqrt(3) along a bent valley ends where the slope c reaches 2/sqrt(27) = 0.3849: just above it the valley is nearly flat,
+    and the expected Hessian, which does not lie along it, alone took 284 and more than 400 iterations."""
+
+    def phi(b):
+        along = b[0] + b[1]
+        return 0.25 * along**4 - 0.5 * along**2 + 0.385 * along + 30.0 * (b[0] - b[1] - along**2) ** 2
+
+    for tilt in (0.8, 0.9):
+
+        def expected(b, tilt=tilt):
+            across = jnp.array([1.0, -1.0]) - 2.0 * tilt * (b[0] + b[1])
+            return 60.0 * jnp.outer(across, across) + 3.0 * jnp.ones((2, 2))
+
+        found = search(phi, expected, [0.4545, 0.1225])
+        assert bool(found.converged) and int(found.iterations) < 60
+        np.testing.assert_allclose(jax.grad(phi)(found.b), 0.0, atol=1e-7)
+        assert found.b.sum() == pytest.approx(-1.1547, abs=1e-4)
 
 
 @pytest.mark.parametrize("limit", [1, 3])

@@ -186,8 +186,8 @@ def test_correction_begins_anew_from_the_same_point():
 def test_scoring_needs_half_the_evaluations(monkeypatch):
     """Eleven parameters, 200 subjects; the same optimum."""
     data = drawn(two_compartments(equations=False)(), 200, TIMES)
-    calls, evaluate = [], problem.evaluate_subjects
-    monkeypatch.setattr(problem, "evaluate_subjects", lambda *a, **k: calls.append(1) or evaluate(*a, **k))
+    calls, evaluate = [], problem.evaluate_population
+    monkeypatch.setattr(problem, "evaluate_population", lambda *a, **k: calls.append(1) or evaluate(*a, **k))
     found = {}
     for far in (quasi_newton._FAR, np.inf):
         monkeypatch.setattr(quasi_newton, "_FAR", far)
@@ -220,13 +220,13 @@ class Saturable(nlme.Model):
 @pytest.mark.slow
 def test_modes_are_searched_less_closely_far_from_the_optimum(monkeypatch):
     data = drawn(Saturable(), 25, [0.5, 2.0, 6.0, 12.0])
-    tolerances, evaluate = [], problem.evaluate_subjects
+    tolerances, evaluate = [], problem.evaluate_population
 
     def noted(*args, tolerance=None, **options):
         tolerances.append(tolerance)
         return evaluate(*args, tolerance=tolerance, **options)
 
-    monkeypatch.setattr(problem, "evaluate_subjects", noted)
+    monkeypatch.setattr(problem, "evaluate_population", noted)
     away = Saturable(vmax=15.0, v=50.0, prop=0.3)
     fit = nlme.fit(away, data, nlme.FOCEI(), starts=0)
     asked = [t for t in tolerances if t is not None]
