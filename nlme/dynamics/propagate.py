@@ -12,6 +12,7 @@ equations that prove linear (``nlme.dynamics.recognition``) unless a solver is a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -32,9 +33,9 @@ from nlme.dynamics.steady import fills
 from nlme.dynamics.superposition import superpose, worthwhile
 from nlme.dynamics.system import Rows, State
 from nlme.dynamics.transition import ClosedForm, Moment, Sets, Stepping, inside
-from nlme.jets.chain import through
+from nlme.jets.chain import through_packed
 from nlme.jets.jet import Columns, Jet
-from nlme.jets.sparse import Occupied, Sparse, elements, whole
+from nlme.jets.sparse import Occupied, Sparse, whole
 from nlme.structure.arrivals import Arriving, refuse_steady_state
 from nlme.structure.base import LinearStructure, Structure
 
@@ -205,15 +206,15 @@ def _course(
     dense = not linear and (probe.wide or (stiff and size > _WRITTEN_OUT))
     sparse = occupied is not None and not (arriving or linear or timeline.delays or dense)
     sparse = sparse and tolerances.solver in (None, "explicit", "explicit8")
-    vector = elements(packed, columns, occupied if sparse else None)
+    pushed = functools.partial(through_packed, columns, packed=packed, occupied=occupied if sparse else None)
 
     def moved(z):
         at = doses(structure_at, z, timeline)
         return at.time, at.amount, at.rate
 
-    time, amount, rate = through(columns, moved, vector)
-    start = through(columns, lambda z: structure_at(z, 0).start(), vector)
-    restarts = through(columns, lambda z: restarted(structure_at, z, timeline), vector) if again else []
+    time, amount, rate = pushed(moved)
+    start = pushed(lambda z: structure_at(z, 0).start())
+    restarts = pushed(lambda z: restarted(structure_at, z, timeline)) if again else []
 
     order = jnp.arange(timeline.time.shape[0])
     if moving:

@@ -340,6 +340,28 @@ def through(columns: Columns, function: Callable, vector: Sequence[Sparse]) -> l
     return Chain(columns, lambda *elements: tuple(function(joined(elements))), (), vector)()
 
 
+def through_packed(columns: Columns, function: Callable, packed: Array, occupied: Sequence[Occupied] | None) -> list[Sparse]:
+    """The same of the elements of a packed vector (n, C), each of which occupies some columns, or all of them.
+
+    Those that occupy none (a network's weights, thousands) stay side by side in one array: taken apart they would cost most of a trace.
+    """
+    jet, size = columns.unpack(packed), packed.shape[0]
+    occupied = occupied or [Occupied.all_of(columns)] * size
+    moving = [k for k, kept in enumerate(occupied) if kept != Occupied()]
+    if not moving:
+        return [Sparse(jnp.asarray(x)) for x in function(jet.value)]
+
+    def of(*elements):
+        pieces, before = [], 0
+        for k, x in zip(moving, elements, strict=True):
+            pieces += [jet.value[before:k]] * (k > before) + [x[None]]
+            before = k + 1
+        pieces += [jet.value[before:]] * (size > before)
+        return tuple(function(jnp.concatenate(pieces)))
+
+    return Chain(columns, of, (), [Sparse.of(jet.at((k,)), occupied[k], columns) for k in moving])()
+
+
 def joined(elements: Sequence[Array], batch: tuple[int, ...] = ()) -> Array:
     """The vector of these elements, each of shape ``batch``."""
     return jnp.stack(elements) if elements else jnp.zeros((0, *batch))

@@ -81,13 +81,6 @@ class Sparse:
         return Sparse(self.value[k], first, second, occupied)
 
 
-def elements(packed: Array, columns: Columns, occupied: Sequence[Occupied] | None) -> list[Sparse]:
-    """The jets of the elements of a packed vector, each of which occupies some columns, or all."""
-    occupied = occupied or [Occupied.all_of(columns)] * packed.shape[0]
-    jet = columns.unpack(packed)
-    return [Sparse.of(jet.at((k,)), kept, columns) for k, kept in enumerate(occupied)]
-
-
 def whole(x: Sparse, columns: Columns) -> Array:
     """A jet packed with all its columns."""
     return x.into(Occupied.all_of(columns)).jet().packed()
