@@ -33,7 +33,7 @@ from nlme.dynamics.steady import fills
 from nlme.dynamics.superposition import superpose, worthwhile
 from nlme.dynamics.system import Rows, State
 from nlme.dynamics.transition import ClosedForm, Moment, Sets, Stepping, inside
-from nlme.jets.chain import through_packed
+from nlme.jets.chain import through
 from nlme.jets.jet import Columns, Jet
 from nlme.jets.sparse import Occupied, Sparse, whole
 from nlme.structure.arrivals import Arriving, refuse_steady_state
@@ -206,7 +206,7 @@ def _course(
     dense = not linear and (probe.wide or (stiff and size > _WRITTEN_OUT))
     sparse = occupied is not None and not (arriving or linear or timeline.delays or dense)
     sparse = sparse and tolerances.solver in (None, "explicit", "explicit8")
-    pushed = functools.partial(through_packed, columns, packed=packed, occupied=occupied if sparse else None)
+    pushed = functools.partial(through, columns, packed=packed, occupied=occupied if sparse else None)
 
     def moved(z):
         at = doses(structure_at, z, timeline)

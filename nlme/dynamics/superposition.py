@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from nlme.dynamics.batching import batch_last
 from nlme.dynamics.dosing import Doses, StructureAt, doses, linear_steady_state
 from nlme.dynamics.events import BOLUS, FILL, START, Timeline
-from nlme.jets.chain import through_packed
+from nlme.jets.chain import through
 from nlme.jets.composition import push_composed
 from nlme.jets.jet import Columns, Jet
 from nlme.jets.sparse import Occupied
@@ -132,7 +132,7 @@ def jets_of(
         formed[:] = [form]
         return different
 
-    numbers = through_packed(columns, told, packed, occupied)
+    numbers = through(columns, told, packed, occupied)
     every = Occupied.all_of(columns)
     return [x.into(every).jet() if x.occupied != Occupied() else Jet(x.value, None, None) for x in numbers], formed[0]
 

@@ -335,13 +335,9 @@ def _settled(body: Chain, start: Sequence[Sparse], others: Sequence[Sparse] = ()
         kept = wider
 
 
-def through(columns: Columns, function: Callable, vector: Sequence[Sparse]) -> list[Sparse]:
-    """``function`` of a vector, returning a tuple of arrays, applied to the jets of the vector's elements."""
-    return Chain(columns, lambda *elements: tuple(function(joined(elements))), (), vector)()
-
-
-def through_packed(columns: Columns, function: Callable, packed: Array, occupied: Sequence[Occupied] | None) -> list[Sparse]:
-    """The same of the elements of a packed vector (n, C), each of which occupies some columns, or all of them.
+def through(columns: Columns, function: Callable, packed: Array, occupied: Sequence[Occupied] | None) -> list[Sparse]:
+    """``function`` of a vector, returning a tuple of arrays, applied to the jets of the elements of the packed vector (n, C), each of
+    which occupies some columns, or all of them.
 
     Those that occupy none (a network's weights, thousands) stay side by side in one array: taken apart they would cost most of a trace.
     """

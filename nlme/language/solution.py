@@ -27,7 +27,7 @@ from nlme.dynamics.dosing import DOMAINS, used_rules
 from nlme.dynamics.events import Timeline
 from nlme.dynamics.propagate import propagate, trace
 from nlme.dynamics.solvers import SENTENCES, SOLVED, Tolerances
-from nlme.jets.chain import joined, through_packed
+from nlme.jets.chain import joined, through
 from nlme.jets.jet import Columns, Jet, Polynomial
 from nlme.jets.sparse import Occupied, whole
 from nlme.language.anatomy import Anatomy, individual_row, rows_of, structure_of, used_parameters
@@ -130,7 +130,7 @@ class _Solver:
     @staticmethod
     def _pushed(inputs, columns: Columns, packed, occupied):
         """The inputs of the solution from packed coordinates, and which columns they occupy."""
-        found = through_packed(columns, inputs, packed, occupied)
+        found = through(columns, inputs, packed, occupied)
         return joined([whole(x, columns) for x in found], (columns.count,)), [x.occupied for x in found]
 
 

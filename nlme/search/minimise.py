@@ -119,22 +119,21 @@ def minimise(
             if ended or refusals.at_an_edge(search):
                 best, moved, found.bimodal = _from_scratch(problem, best, search.x, refusals.last)
                 loose = problem.method.inner_tolerance
-                beyond = _off_the_edge(problem, search, best) if ended and not moved else None
-                if not (moved or beyond is not None):
-                    if ended:
-                        break
+                # other modes, another objective, or a covariance that should be larger: on from there
+                onwards = search.x if moved else _off_the_edge(problem, search, best) if ended else None
+                if onwards is None and ended:
+                    break
+                if onwards is not None and rounds:
+                    rounds, refusals = rounds - 1, _Refusals()
+                    before, search = search, begin(onwards, problem.farthest, layout.n_subjects)
+                    search.iterations = before.iterations
+                    at = best if moved else None
+                else:
                     corrected(search, _answer(problem, search.x, best))
                     refusals = _Refusals(settled=search.value)
-                elif not rounds:
-                    corrected(search, _answer(problem, search.x, best))
-                    search.status = CONVERGED if search.decrement < _APART else NO_DECREASE
-                    break
-                else:  # other modes, another objective, or a covariance that should be larger: on from here
-                    rounds, refusals = rounds - 1, _Refusals()
-                    before, search = search, begin(search.x if beyond is None else beyond, problem.farthest, layout.n_subjects)
-                    search.iterations = before.iterations
-                    starts, at, best = best.b, best if moved else None, None
-                    found.search = search
+                    if onwards is not None:
+                        search.status = CONVERGED if moved and search.decrement < _APART else NO_DECREASE
+                        break
             trial = search.proposal
             if best is not None:  # the modes of the best point so far, followed to this one
                 starts, second_order = best.followed(trial - search.x), best.second_order
@@ -160,6 +159,7 @@ def minimise(
                 best, loose = _again(problem, search, best, inner), inner
             if accepted:
                 best, loose = at, inner
+                found.search = search
                 norm = float(np.max(np.abs(search.gradient), initial=0.0))
                 found.at = best
                 found.history.append((search.iterations, search.value, norm, time.perf_counter() - clock))
@@ -170,7 +170,7 @@ def minimise(
     except KeyboardInterrupt:
         if found.at is None:
             raise
-        best, _, found.bimodal = _from_scratch(problem, best, search.x)
+        best, _, found.bimodal = _from_scratch(problem, best, found.search.x)
     found.at = best
     return found
 

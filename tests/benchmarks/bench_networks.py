@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from learned_elimination import Universal
 
 import nlme
 from nlme.language.layout import lay_out
@@ -36,24 +37,8 @@ def run():
 
 
 def _model(width: int):
-    class Learned(nlme.Model):
-        cl: nlme.Scalar = nlme.positive(1.2)
-        v: nlme.Scalar = nlme.positive(10.0)
+    class Learned(Universal):
         net: nlme.MLP = nlme.mlp(inputs=1, outputs=1, width=width, depth=2, key=6, center=4.0, scale=3.0, initial_scale=1.0)
-        prop: nlme.Scalar = nlme.positive(0.15)
-
-        def individual(self, eta, cov):
-            return dict(cl=self.cl, v=self.v)
-
-        def dynamics(self, ind):
-            def rhs(t, a):
-                c = a.central / ind.v
-                return {"central": -ind.cl * jnp.exp(self.net(c)[0]) * c}
-
-            return nlme.ODE(rhs, states=("central",))
-
-        def observe(self, ind, state, t):
-            return {"y": nlme.proportional(state.central / ind.v, self.prop)}
 
     return Learned()
 
@@ -84,7 +69,7 @@ def _ours(model):
     u = np.asarray(inventory.unconstrained(layout.model))
 
     def call():
-        at = evaluate_population(nlme.NaivePooled(), layout, inventory, layout.model, u, np.zeros((len(subjects), 0)))
+        at = evaluate_population(nlme.NaivePooled(), layout, inventory, layout.model, u, np.zeros((len(subjects), 1)))
         return float(np.asarray(at.value).sum() + 0.0 * np.asarray(at.gradient).sum())
 
     return _timed(call)
