@@ -11,6 +11,8 @@ A prior is a NumPyro distribution on the natural scale of what its name says:
 | ``"omega.cl"``                      | the variance of one random effect (its name in every table)                            |
 | ``"omega.correlation"``             | the correlations of a block: ``LKJ(n, concentration)``; with several blocks            |
 |                                     | ``"omega.correlation.cl,v"`` is the block of cl and v                                  |
+| ``"omega.covariance"``              | a block as a whole, in place of both: ``InverseWishart(df, scale_matrix=S)``, density  |
+|                                     | ~ det(Omega)^(-(df + n + 1)/2) exp(-tr(S Omega^-1)/2); ``"omega.covariance.cl,v"``     |
 
 The most particular name wins.  What moves is u on the real line, value = biject_to(support)(u), with the Jacobian in the
 density of u.  The support is that of the prior within the parameter's domain: a Normal prior on a positive parameter is a
@@ -30,6 +32,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError, name_error
+from nlme.parameters.block_priors import BlockSite
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.domains import POSITIVE, Domain
 from nlme.parameters.inventory import Entry, Inventory
@@ -137,7 +140,7 @@ class Priors:
         self._used: set[str] = set()
         self._missing: list[str] = []
         self._given = dict(priors)
-        self.sites: list[Site | WeightSite] = []
+        self.sites: list[Site | BlockSite | WeightSite] = []
         self._networks: dict[str, list[tuple[Entry, np.ndarray]]] = {}  # what is under one weight_prior
         for entry in self.inventory.entries:
             free = [name not in self.inventory.fixed for name in entry.names]
@@ -220,6 +223,9 @@ class Priors:
             names = [stem.names[i] for i in block]
             if f"{field}.{names[0]}" in fixed:  # a block is fixed as a whole
                 continue
+            if len(block) > 1 and (key := self._closest([f"{field}.covariance.{','.join(names)}", f"{field}.covariance"])):
+                self._matrix(key, entry, field, np.array(block))
+                continue
             for i, name in zip(block, names, strict=True):
                 self._spread(entry, field, i, name)
             if len(block) > 1:
@@ -272,6 +278,20 @@ class Priors:
             raise ModelError(f"priors: {key!r} is the correlation of {n} random effects; give dist.LKJ({n}, concentration).")
         self.sites.append(Site(entry, "factor", block, prior, biject_to(prior.support), n * (n - 1) // 2))
 
+    def _matrix(self, key: str, entry: Entry, field: str, block: np.ndarray) -> None:
+        from numpyro.distributions import InverseWishart
+
+        prior, n = self._given[key], len(block)
+        if not isinstance(prior, InverseWishart) or prior.event_shape != (n, n) or prior.batch_shape:
+            raise ModelError(
+                f"priors: {key!r} is the covariance of {n} random effects; give dist.InverseWishart(df, scale_matrix=S), S {n} x {n}."
+            )
+        names = [entry.get(self._model).names[i] for i in block]
+        parts = [f"{field}.correlation.{','.join(names)}", *(f"{field}{of}.{name}" for name in names for of in ("", ".sd"))]
+        if twice := [name for name in parts if name in self._given]:
+            raise ModelError(f"priors: {key!r} is the prior of the whole block, of {', '.join(twice)} too; give one of them.")
+        self.sites.append(BlockSite(entry, block, prior))
+
     def _closest(self, keys: list[str]) -> str | None:
         """The first of the keys that has a prior."""
         for key in keys:
@@ -290,10 +310,18 @@ class Priors:
             if parts and any("," in name and key == name for name in parts):
                 raise ModelError(
                     f"priors: {key!r} is a covariance; its block has priors of standard deviations and of the correlation "
-                    f"({key.rsplit('.', 1)[0]}.sd, {key.rsplit('.', 1)[0]}.correlation)."
+                    f"({key.rsplit('.', 1)[0]}.sd, {key.rsplit('.', 1)[0]}.correlation), or of the whole "
+                    f"({key.rsplit('.', 1)[0]}.covariance)."
                 )
             if not parts:
                 raise ModelError("priors: " + name_error("parameter", key, self._offered(), type(self._model).__name__))
+            field, _, of = key.rpartition(".")
+            if of in ("correlation", "covariance") and all("," not in name for name in parts):
+                raise ModelError(f"priors: {key!r}: the random effects of {field!r} are independent; take it out.")
+            raise ModelError(
+                f"priors: {key!r} is of nothing: {', '.join(parts[:5])}{', ...' * (len(parts) > 5)} have more particular ones, or one of "
+                "their block. Take it out, or these."
+            )
 
     def _offered(self) -> list[str]:
         offered: list[str] = []
@@ -304,7 +332,7 @@ class Priors:
                 offered.append(entry.path[0] if "weight" in entry.kinds else field)
                 continue
             offered += [f"{field}.sd", *(f"{field}.sd.{name}" for name in value.names)]
-            offered += [f"{field}.correlation"] if any(len(block) > 1 for block in value.blocks) else []
+            offered += [f"{field}.correlation", f"{field}.covariance"] if any(len(block) > 1 for block in value.blocks) else []
         return list(dict.fromkeys(offered))
 
 
@@ -411,8 +439,8 @@ def _wider(name: str) -> list[str]:
 
 
 def _part_of(key: str, name: str) -> bool:
-    """Whether ``key`` names the spread or the correlation of the covariance that ``name`` is an element of."""
+    """Whether ``key`` names the spread, the correlation or a block of the covariance that ``name`` is an element of."""
     field, _, effect = name.rpartition(".")
-    if key in (f"{field}.sd", f"{field}.correlation", f"{field}.sd.{effect}"):
+    if key in (f"{field}.sd", f"{field}.correlation", f"{field}.covariance", f"{field}.sd.{effect}"):
         return bool(field)
-    return "," in effect and key == f"{field}.correlation.{effect}"
+    return "," in effect and key in (f"{field}.correlation.{effect}", f"{field}.covariance.{effect}")

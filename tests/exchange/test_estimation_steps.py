@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 from control_streams import DATA, HEAD, ONE, imported
@@ -179,6 +180,15 @@ def test_an_objective_with_the_priors_part_is_not_compared(tmp_path, prior, with
 def test_priors_that_are_not_taken(tmp_path, prior, why):
     with pytest.raises(ModelError, match=why.replace("$", r"\$")):
         imported(tmp_path, ONE.replace("$EST", prior + "$EST"))
+
+
+def test_the_prior_of_a_block_has_its_mode_where_the_record_says(tmp_path):
+    pair = ONE.replace("V = THETA(2)", "V = THETA(2)*EXP(ETA(2))").replace("$OMEGA 0.1\n", "$OMEGA BLOCK(2) 0.1 0.01 0.1\n")
+    prior = NAMED.replace("$OMEGAP 0.2 FIX", "$OMEGAP BLOCK(2) FIX 0.2\n 0.05 0.3")
+    found = imported(tmp_path, pair.replace("$EST", prior + "$EST")).priors["omega.covariance.cl,v"]
+    mode = np.array([[0.2, 0.05], [0.05, 0.3]])
+    slope = jax.grad(lambda x: found.log_prob(x))(mode)
+    assert found.concentration == 6 and np.abs(slope).max() < 1e-9 * np.abs(jax.grad(lambda x: found.log_prob(x))(2 * mode)).max()
 
 
 def test_priors_that_nlme_cannot_say_are_named(tmp_path):

@@ -1,4 +1,4 @@
-"""Zero-order infusion with three covariates, 60 subjects: NONMEM 7.4 by FOCEI, SAEM and importance sampling.
+"""Zero-order infusion with three covariates, 60 subjects: NONMEM 7.4 by FOCEI, SAEM, importance sampling, MCMC and NUTS.
 
 The logarithms of clearance and volume are linear in logarithms of weight and age and in sex; the runs ``focei`` and
 ``focei_reduced`` were made on the natural scale.  What the case holds and the library does not do: iterative two stage (``its``).
@@ -11,7 +11,9 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
+from numpyro.diagnostics import effective_sample_size
 from reference import case, lower, lower_elements
 
 import nlme
@@ -201,3 +203,37 @@ def test_fit_by_saem(population):
     within(fit, 0.2)
     printed = CASE.reference("imp_at_saem")["at_final"]["objective"]
     assert fit.objective < printed + 3 * fit.monte_carlo.error
+
+
+@pytest.fixture(scope="module")
+def posterior(population):
+    """Columns in the order of ``flat``: draws (4, 2000), under the priors of the runs, inverse Wishart (degrees, degrees x matrix)."""
+    thetas = [name for name in Logarithms.__annotations__ if name not in ("prop2", "omega")]
+    priors = {name: dist.Normal(0.01, math.sqrt(1e5)) for name in thetas} | {
+        "omega.covariance": dist.InverseWishart(2.0, scale_matrix=2.0 * 0.04 * np.eye(2)),
+        "prop2": dist.InverseGamma(0.5, 0.05 / 2),
+    }
+    found = nlme.sample(at("focei_mu"), population, priors, key=1, warmup=700, draws=2000, progress=False)
+    assert not found.attrs["messages"]
+    drawn = found.posterior
+    sd, correlation = drawn["omega.sd"].values, drawn["omega.correlation"].values[..., 0]
+    omega = [sd[..., 0] ** 2, correlation * sd[..., 0] * sd[..., 1], sd[..., 1] ** 2]
+    return [*(drawn[name].values for name in (*thetas, "prop2")), *omega]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("run", "effective"), [("nuts", 1000), ("bayes", 2000)])
+def test_posterior(run, effective, posterior):
+    """Means within three Monte-Carlo errors, theirs by ``effective`` draws of 2,000 (NUTS) and 10,000 (MCMC); spreads within 10 %.
+
+    OMEGA and SIGMA of their two samplers are half and a third of a posterior standard deviation apart, so that one of them has
+    another prior than the text says; ours is that of NUTS, and of the other the coefficients are compared.
+    """
+    printed = CASE.reference(run)
+    kept = slice(None) if run == "nuts" else slice(0, 8)
+    theirs, spread = (flat(printed[f"posterior_{what}"])[kept] for what in ("mean", "sd"))
+    ours = np.array(posterior)[kept]
+    size = np.array([effective_sample_size(x) for x in ours])
+    away = (ours.mean(axis=(1, 2)) - theirs) / (spread * np.sqrt(1 / effective + 1 / size))
+    assert np.abs(away).max() < 3, away.round(2)
+    np.testing.assert_allclose(ours.std(axis=(1, 2)), spread, rtol=0.1)

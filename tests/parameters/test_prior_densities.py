@@ -97,6 +97,29 @@ def test_correlation_of_a_pair():
     np.testing.assert_allclose(back.omega.matrix, Pair().omega.matrix, rtol=1e-12)
 
 
+def test_covariance_of_a_block():
+    """Inverse Wishart: scipy's density of the matrix, and the Jacobian of its three elements by central differences."""
+    scale = np.array([[0.5, 0.1], [0.1, 0.3]])
+    priors = Priors(Pair(), {"omega.covariance": dist.InverseWishart(5.0, scale_matrix=scale)})
+    assert priors.size == 3
+    at = jax.jit(priors.model_and_density)
+
+    def elements(u):
+        return np.asarray(at(jnp.asarray(u))[0].omega.matrix)[np.tril_indices(2)]
+
+    for u in ([0.1, -0.4, 0.3], [-1.0, 0.8, 0.2]):
+        h = 1e-5
+        jacobian = [(elements(u + h * e) - elements(u - h * e)) / (2 * h) for e in np.eye(3)]
+        model, found = at(jnp.asarray(u))
+        expected = stats.invwishart(5, scale).logpdf(np.asarray(model.omega.matrix)) + np.linalg.slogdet(np.array(jacobian))[1]
+        np.testing.assert_allclose(found, expected, rtol=1e-7)
+        own = sum(site.log_density(model) for site in priors.sites)
+        np.testing.assert_allclose(own, stats.invwishart(5, scale).logpdf(np.asarray(model.omega.matrix)), rtol=1e-12)
+    np.testing.assert_allclose(at(priors.unconstrained(Pair()))[0].omega.matrix, Pair().omega.matrix, rtol=1e-12)
+    drawn = jax.vmap(lambda u: at(u)[0].omega.matrix)(priors.drawn(jax.random.key(1), 40_000))
+    np.testing.assert_allclose(drawn.mean(axis=0), scale / (5 - 2 - 1), atol=0.02)  # S / (df - n - 1)
+
+
 def test_the_most_particular_name_wins():
     class Two(nlme.Model):
         beta: nlme.Vector = nlme.real([0.5, 0.2, -0.1])
@@ -123,6 +146,23 @@ WRONG = {
     "covariance": (Pair, {"omega.sd": dist.HalfNormal(1.0), "omega.v,cl": dist.Normal(0.0, 1.0)}, "is a covariance"),
     "two for one": (
         Spread, {"omega.cl": dist.Gamma(2.0, 1.0), "omega.sd.cl": dist.HalfNormal(1.0)}, "are the same parameter",
+    ),
+    "block of another size": (Pair, {"omega.covariance": dist.InverseWishart(4.0, scale_matrix=np.eye(3))}, "S 2 x 2"),
+    "block that is no matrix": (Pair, {"omega.covariance": dist.Gamma(2.0, 1.0)}, "InverseWishart\\(df"),
+    "block and its part": (
+        Pair, {"omega.covariance": dist.InverseWishart(4.0, scale_matrix=np.eye(2)), "omega.v": dist.Gamma(2.0, 1.0)},
+        "of omega.v too",
+    ),
+    "block and all spreads": (
+        Pair, {"omega.covariance": dist.InverseWishart(4.0, scale_matrix=np.eye(2)), "omega.sd": dist.Gamma(2.0, 1.0)},
+        "'omega.sd' is of nothing",
+    ),
+    "block of one": (
+        Spread, {"omega.sd": dist.HalfNormal(1.0), "omega.covariance": dist.InverseWishart(4.0, scale_matrix=np.eye(1))},
+        "are independent",
+    ),
+    "overruled altogether": (
+        Spread, {"omega.sd": dist.HalfNormal(1.0), "omega.sd.cl": dist.HalfNormal(2.0)}, "'omega.sd' is of nothing: omega.cl have",
     ),
     "correlation of another size": (Pair, {"omega.sd": dist.HalfNormal(1.0), "omega.correlation": dist.LKJ(3, 1.0)}, "LKJ\\(2"),
 }  # fmt: skip

@@ -6,8 +6,10 @@
 
 In the older form they stand behind the model's own $THETA, $OMEGA and $SIGMA, and NTHETA, NETA, ... count them.
 
-What nlme's priors can say goes into ``nlme.fit(..., priors=run.priors)``: independent normals, and a variance that is a block of
-its own, d + 2 > 0: InverseGamma(d/2, (d+2) M/2).  What they cannot say is listed.
+What nlme's priors can say goes into ``nlme.fit(..., priors=run.priors)``: independent normals, a variance that is a block of its
+own, d + 2 > 0: InverseGamma(d/2, (d+2) M/2), and a larger block, d > p - 1: InverseWishart(d, (d+p+1) M).  What they cannot say
+is listed.  METHOD=NUTS reads the same record as InverseWishart(d, d M): its posterior of the tutorial's example is ours with that
+prior, and half a standard deviation away with the other (tests/fitting/test_infusion_covariates_multimethod.py).
 
 Source: NONMEM Users Guide Part VIII, NWPRI and $PRIOR.
 """
@@ -54,11 +56,14 @@ class Prior:
                 continue
             found[theta[k]] = dist.Normal(float(mean), float(np.sqrt(self.covariance[k - 1, k - 1])))
         for block, degrees in self.omegas:
-            (name, *_), mode = [eta.get(n, "") for n in block.numbers], block.matrix[0, 0]
-            if block.size > 1 or degrees <= 0 or mode <= 0 or not name:
-                left.append(f"OMEGA of ETA({block.first})" + (f" to ETA({block.numbers[-1]})" if block.size > 1 else ""))
-                continue
-            found[f"omega.{name}"] = dist.InverseGamma(degrees / 2.0, (degrees + 2.0) * mode / 2.0)
+            names, p = [eta.get(n, "") for n in block.numbers], block.size
+            if degrees <= p - 1 or np.linalg.eigvalsh(block.matrix)[0] <= 0 or not all(names):
+                left.append(f"OMEGA of ETA({block.first})" + (f" to ETA({block.numbers[-1]})" if p > 1 else ""))
+            elif p == 1:
+                found[f"omega.{names[0]}"] = dist.InverseGamma(degrees / 2.0, (degrees + 2.0) * block.matrix[0, 0] / 2.0)
+            else:
+                scale = (degrees + p + 1.0) * block.matrix
+                found[f"omega.covariance.{','.join(names)}"] = dist.InverseWishart(degrees, scale_matrix=scale)
         left += [f"SIGMA of EPS({block.first})" for block, _ in self.sigmas]
         return found, left
 
