@@ -25,6 +25,7 @@ from nlme.dynamics.events import (
     GIVEN_RATE,
     MODELLED_DURATION,
     MODELLED_RATE,
+    ROUNDING,
     START,
     STOP,
     Timeline,
@@ -101,10 +102,12 @@ def _queued(queue, rest, length, interval, lag):
     """
     begun = (length - _phase(interval, lag)) / interval
     # one that ends at the record counts for its derivative: the steady state, too, is looked at from longer infusions
-    running = jax.lax.stop_gradient(jnp.where(lag > interval, jnp.ceil(begun), 1.0 + jnp.floor(begun)))
+    running = jax.lax.stop_gradient(jnp.where(lag > interval, jnp.ceil(begun), 1.0 + jnp.floor(begun + ROUNDING)))
     later = jnp.maximum(running, 0.0) - queue + 1.0  # that end no sooner than this one
     count = jnp.where(queue > 0, jnp.clip(later, 0.0, jnp.where(rest > 0, jnp.inf, 1.0)), 1.0)
-    return count, jnp.where(count > 0.0, lag + length - later * interval, 0.0)
+    # entries that stand for none end in their order too: where no parameter moves an event, events are not sorted again
+    left = lag + length - later * interval
+    return count, left + jax.lax.stop_gradient(jnp.maximum(-left, 0.0))
 
 
 def _phase(interval, lag):

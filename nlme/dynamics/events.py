@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Int
 NOTHING, BOLUS, START, STOP, FILL, OFF, ON, BREAK, ECHO = range(9)
 GIVEN_RATE, GIVEN_DURATION, MODELLED_RATE, MODELLED_DURATION = range(4)
 
+ROUNDING = 1e-9  # of a dosing interval: an infusion this much shorter than so many intervals takes these
+
 
 class Fills(eqx.Module):
     """Steady states to be filled in: slot f is an endless train of identical doses, ``interval`` apart."""

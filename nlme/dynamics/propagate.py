@@ -243,8 +243,9 @@ def _course(
             sets = Sets(tuple(occupied), entering, rate.occupied, time.occupied | rate.occupied | amount.occupied)
         on_their_way = [whole(x, columns)[timeline.doses] for x in (time, amount)] if arriving else []
         inputs = jnp.concatenate([packed, *on_their_way])
+        equations, longest_step = _equations(structure_at, timeline, packed.shape[0], arriving, size, dense)
         transition = Stepping(
-            _equations(structure_at, timeline, packed.shape[0], arriving, size, dense),
+            equations,
             columns.unpack(inputs),
             columns,
             sets or Sets.everything(columns, len(inputs), size),
@@ -255,6 +256,7 @@ def _course(
             dense=dense,
             delays=jnp.stack([jnp.asarray(x, float) for x in probe.delays.values()]) if probe.delays else None,
             doses=timeline.doses.shape[0] if arriving else 0,
+            longest_step=longest_step,
         )
     receives = probe.receives() if arriving else (False,) * size
     filled, status = None, begun
@@ -301,18 +303,24 @@ def _course(
     return Course(states, transition.kept, events.time.value, ended, place, status)
 
 
-def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriving: bool, size: int, dense: bool) -> OfSubject:
-    """The slopes of the states, see :class:`nlme.dynamics.transition.Stepping`."""
+def _equations(
+    structure_at: StructureAt, timeline: Timeline, inputs: int, arriving: bool, size: int, dense: bool
+) -> tuple[OfSubject, OfSubject | None]:
+    """The slopes of the states and, where doses arrive over time, the longest step; see :class:`nlme.dynamics.transition.Stepping`."""
     on_their_way = timeline.doses[: timeline.doses.shape[0] if arriving else 0]
 
-    def equations(t, amounts, z, row, given, ahead, rows):
+    def structure_when(t, z, row, given, ahead):
         # an index that is known lets each input keep its own columns
         structure = structure_at(z[:inputs], 0 if timeline.rows == 1 else row, t)
+        if not arriving:
+            return structure
+        times, dosed = jnp.split(z[inputs:], 2)
+        given = given & (timeline.kind[on_their_way] == BOLUS)
+        return structure.receiving(times - ahead, dosed, timeline.compartment[on_their_way], given)
+
+    def equations(t, amounts, z, row, given, ahead, rows):
         ahead = ahead if timeline.restarts else 0.0
-        if arriving:
-            given = given & (timeline.kind[on_their_way] == BOLUS)
-            times, dosed = jnp.split(z[inputs:], 2)
-            structure = structure.receiving(times - ahead, dosed, timeline.compartment[on_their_way], given)
+        structure = structure_when(t, z, row, given, ahead)
         looked = zip(structure.delays.values(), rows, strict=True) if rows else ()
         past = tuple(_looked_up(structure, t, delay, row, ahead) for delay, row in looked)
         if dense:
@@ -320,11 +328,18 @@ def _equations(structure_at: StructureAt, timeline: Timeline, inputs: int, arriv
         slopes = structure.flow(t - ahead, amounts, past) if rows else structure.flow(t - ahead, amounts)
         return tuple(jnp.asarray(slope, float) for slope in slopes)
 
+    def longest_step(t, z, row, given, ahead):
+        ahead = ahead if timeline.restarts else 0.0
+        return structure_when(t, z, row, given, ahead).longest_step(t - ahead)
+
     number, count = jnp.zeros(()), len(on_their_way)
     rows = (Rows(jnp.zeros((6, size)), jnp.zeros(2), jnp.zeros((), bool)),) * timeline.delays
-    inputs_ = jnp.zeros(inputs + 2 * count)
     amounts = jnp.zeros(size) if dense else (number,) * size
-    return OfSubject(equations, number, amounts, inputs_, jnp.zeros((), int), jnp.zeros(count, bool), number, rows)
+    there = jnp.zeros(inputs + 2 * count), jnp.zeros((), int), jnp.zeros(count, bool), number
+    return (
+        OfSubject(equations, number, amounts, *there, rows),
+        OfSubject(longest_step, number, *there) if arriving else None,
+    )
 
 
 def _looked_up(structure: Structure, t, delay, row: Rows, ahead) -> tuple:

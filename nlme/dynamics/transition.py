@@ -87,10 +87,12 @@ class Stepping(eqx.Module):
 
     ``equations(t, amounts, z, row, given, ahead, rows)`` are the slopes, ``given`` telling which doses are on their way (structures with
     arrivals), ``ahead`` how far ``t`` is ahead of the time of the data, ``rows`` what the ``delays`` look back at; where ``dense``, with
-    the states as one vector.  Intervals of length zero leave the states as they are.
+    the states as one vector.  ``longest_step(t, z, row, given, ahead)`` bounds the steps (structures with arrivals).  Intervals of length
+    zero leave the states as they are.
     """
 
     equations: OfSubject
+    longest_step: OfSubject | None
     inputs: Jet
     columns: Columns = eqx.field(static=True)
     sets: Sets = eqx.field(static=True)
@@ -118,7 +120,9 @@ class Stepping(eqx.Module):
         dense: bool = False,
         delays: Float[Array, " M"] | None = None,
         doses: int = 0,
+        longest_step: OfSubject | None = None,
     ):
+        self.longest_step = longest_step
         self.dense = dense  # the equations take the states as one vector, and return one
         self.delays = jnp.zeros(0) if delays is None else delays
         self.equations, self.inputs, self.columns, self.sets, self.tolerances = equations, inputs, columns, sets, tolerances
@@ -205,7 +209,15 @@ class Stepping(eqx.Module):
         else:
             system = System(self.columns, flow, inputs, self._moved(), self.kept, self.algebraic, several, lookback)
         relative = pace._replace(step=pace.step / safe)
-        moved, relative, status = integrate(system, state, relative, active, self.tolerances, reversible)
+        longest = None
+        if self.longest_step is not None:
+            held = jax.lax.stop_gradient((begin.value, end.value, self.inputs.value))
+
+            def longest(u):
+                t = inside(held[0], held[1], u)
+                return self.longest_step(t, held[2], jnp.broadcast_to(jnp.asarray(row, int), t.shape), given, ahead) / safe
+
+        moved, relative, status = integrate(system, state, relative, active, self.tolerances, reversible, longest)
         if self.moving and self.columns.directions:
             # two events at one time, of which one moves with the parameters: the length between them is zero, its derivatives are
             # not.  A midpoint step is exact to the second order in the length.
@@ -312,7 +324,7 @@ class Stepping(eqx.Module):
         """The same with other directions of the jets."""
         sets = Sets.everything(columns, inputs.value.shape[0], self.size)
         flags = dict(infused=self.infused, moving=self.moving, algebraic=self.algebraic, dense=self.dense)
-        return Stepping(self.equations, inputs, columns, sets, self.tolerances, **flags)
+        return Stepping(self.equations, inputs, columns, sets, self.tolerances, longest_step=self.longest_step, **flags)
 
 
 def _inside(begin, end, u, t0, t1):

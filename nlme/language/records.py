@@ -25,6 +25,7 @@ from nlme.dynamics.events import (
     NOTHING,
     OFF,
     ON,
+    ROUNDING,
     START,
     STOP,
 )
@@ -272,7 +273,8 @@ def _dose(subject, j, t, row, epoch, anatomy, model, events, fills, last) -> int
     if steady and how != BOLUS_HOW:
         running, laid_out = _under_way(length, how, interval, anatomy.rules, last - t)
         for n in range(1, laid_out + 1):
-            infuse(t, j, length - (running - n + 1) * interval, queue=n, rest=int(n == laid_out))
+            left = max(length - (running - n + 1) * interval, 0.0)
+            infuse(t, j, left, queue=n, rest=int(n == laid_out))
     for k in range(additional + 1):
         at = t + k * interval
         if k and at > last:
@@ -296,7 +298,7 @@ def _under_way(length: float, how: int, interval: float, rules: tuple[str, ...],
     """How many infusions of a steady-state train are under way at its record as far as the data tell, and for how many there have to
     be events: as many as parameters may make of them, but of those that end later than what is ``followed`` only one.
     """
-    running = math.floor(length / interval + 1e-9)
+    running = math.floor(length / interval + ROUNDING)
     seen = math.ceil(max(followed, 0.0) / interval) + 1
     moves = how in (MODELLED_RATE, MODELLED_DURATION) or (how == GIVEN_RATE and "bioavailability" in rules)
     if moves:

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from nlme.errors import ModelError, name_error
-from nlme.structure.arrivals import Arrival, Arriving
+from nlme.structure.arrivals import Arrival, Arriving, Pulse
 from nlme.structure.assembly import as_linear, equations_of, own_states, with_rules
 from nlme.structure.base import DOSE_RULES, Structure
 from nlme.structure.linear import Linear
 from nlme.structure.ode import ODE
 from nlme.typing import Scalar
 
+_APART = 5.0  # standard deviations from its mean within which a dose arrives
 _SHORTEST = 1e-14  # of the time scale: where a rate that starts at infinity is cut off
 
 
@@ -62,6 +63,11 @@ class Transit(Arrival):
         scaled = jnp.maximum(self.ktr * since, _SHORTEST)
         return self.ktr * jnp.exp(self.n * jnp.log(scaled) - scaled - gammaln(self.n + 1.0))
 
+    def pulse(self):
+        """A gamma distribution's mean (n + 1) / ktr, and ``_APART`` standard deviations either way."""
+        mean, sd = (self.n + 1.0) / self.ktr, jnp.sqrt(self.n + 1.0) / self.ktr
+        return Pulse(mean - _APART * sd, mean + _APART * sd, sd)
+
 
 class Weibull(Arrival):
     """g(s) = (beta / td) (s / td)^(beta - 1) exp(-(s / td)^beta)."""
@@ -72,6 +78,14 @@ class Weibull(Arrival):
     def rate(self, since):
         x = jnp.log(jnp.maximum(since / self.td, _SHORTEST))
         return self.beta / self.td * jnp.exp((self.beta - 1.0) * x - jnp.exp(self.beta * x))
+
+    def pulse(self):
+        """From where a 10,000th has arrived to where as much is left, log s having standard deviation 1.28 / beta.
+
+        With beta <= 1 the rate is greatest at the start, where a step begins: nothing can be missed.
+        """
+        begin, end = (self.td * share ** (1.0 / self.beta) for share in (1e-4, 9.2))
+        return Pulse(begin, jnp.where(self.beta > 1.0, end, 0.0), self.td / self.beta)
 
 
 def transit(

@@ -9,14 +9,26 @@ the tolerance of the solver.
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from nlme.errors import ModelError
 from nlme.structure.base import Structure
+
+
+class Pulse(NamedTuple):
+    """When most of a dose arrives, in times since it was given, and how wide what arrives is.
+
+    A solver whose stages all fall before and after it sees equations without the dose, and no error.
+    """
+
+    begin: Float[Array, ""]
+    end: Float[Array, ""]
+    width: Float[Array, ""]
 
 
 class Arrival(eqx.Module):
@@ -25,6 +37,10 @@ class Arrival(eqx.Module):
     @abc.abstractmethod
     def rate(self, since: Float[Array, " D"]) -> Float[Array, " D"]:
         """Fraction of a dose that arrives per time, ``since`` it was given; ``since`` may be 0 but is never negative."""
+
+    @abc.abstractmethod
+    def pulse(self) -> Pulse:
+        """When that is, for the choice of steps."""
 
 
 class Arriving(Structure):
@@ -97,6 +113,16 @@ class Arriving(Structure):
             k = self.states.index(state)
             rates[k] = rates[k] + jnp.sum(self.amounts[state] * fraction)
         return tuple(rates)
+
+    def longest_step(self, t: Float[Array, ""]) -> Float[Array, ""]:
+        """How long a step from ``t`` may be that none of the doses on their way is stepped over."""
+        longest = jnp.asarray(jnp.inf)
+        for state, arrival in self.arrivals:
+            begin, end, width = arrival.pulse()
+            since = t - self.times[state]
+            on_its_way = (self.amounts[state] != 0.0) & (since < end)
+            longest = jnp.minimum(longest, jnp.min(jnp.where(on_its_way, jnp.maximum(begin - since, width), jnp.inf)))
+        return jax.lax.stop_gradient(longest)
 
 
 def refuse_steady_state(structure: Arriving) -> None:

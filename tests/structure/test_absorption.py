@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.integrate import quad
 from scipy.stats import gamma, weibull_min
@@ -163,3 +164,42 @@ PK = nlme.pk.OneCompartmentOral(cl=jnp.asarray(CL), v=jnp.asarray(V), ka=jnp.asa
 def test_messages(build, message):
     with pytest.raises(nlme.ModelError, match=message):
         build()
+
+
+class Quick(nlme.Model):
+    """Doses that arrive within minutes, into a drug that stays for weeks."""
+
+    mtt: nlme.Scalar = nlme.positive(0.1)
+    shape: nlme.Scalar = nlme.positive(3.0)
+    weibull: bool = False
+    sd: nlme.Scalar = nlme.positive(1.0)
+
+    def individual(self, eta, cov):
+        return dict(mtt=self.mtt, shape=self.shape)
+
+    def dynamics(self, ind):
+        pk = nlme.pk.OneCompartment(cl=0.02, v=20.0)
+        if self.weibull:
+            return nlme.pk.weibull(pk, td=ind.mtt, beta=ind.shape)
+        return nlme.pk.transit(pk, ind.shape, mtt=ind.mtt)
+
+    def observe(self, ind, state, t):
+        return {"amount": nlme.additive(state.central, self.sd)}
+
+
+@pytest.mark.parametrize("weibull", [False, True])
+@pytest.mark.parametrize(("mtt", "shape"), [(1e-4, 3.0), (0.1, 3.0), (0.5, 15.0), (1.0, 100.0), (2.0, 1.2)])
+@pytest.mark.parametrize("solver", [None, "stiff"])
+def test_no_dose_is_stepped_over(weibull, mtt, shape, solver):
+    """Four daily doses, then one after a month's pause: all of each is there, as by numerical convolution."""
+    time, doses = [95.9, 500.0, 840.0], [0.0, 24.0, 48.0, 72.0, 792.0]
+    rows = [dict(ID=1, TIME=s, EVID=1, AMT=100.0) for s in doses] + [dict(ID=1, TIME=t, EVID=0, DV=1.0) for t in time]
+    population = nlme.read_nonmem(pd.DataFrame(rows).fillna({"AMT": 0.0}).sort_values("TIME"))
+    model = Quick(mtt=mtt, shape=shape, weibull=weibull)
+    law = weibull_min(shape, scale=mtt) if weibull else gamma(shape + 1.0, scale=mtt / (shape + 1.0))
+    left = np.mean(
+        np.exp(0.001 * law.ppf((np.arange(20_000) + 0.5) / 20_000))
+    )  # what arrives later has been lost for a shorter time
+    expected = [100.0 * left * sum(np.exp(-0.001 * (t - s)) for s in doses if s < t) for t in time]
+    found = nlme.predict(model, population, ode=nlme.Tolerances(solver=solver)).query("EVID == 0")["amount"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
