@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Annotated
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 import nlme
 from nlme import cli, datasets
 from nlme.cli import command, fits, options
+from nlme.fitting import storage
 
 MODEL = '''
 import jax.numpy as jnp
@@ -224,6 +226,43 @@ def test_starting_values_of_every_parameter(text, values):
     assert options.starting_values(text) == values
 
 
+def test_an_option_that_is_given_again_adds_up_or_is_refused(model_file, monkeypatch):
+    """Nothing that was said is forgotten: lists and name=value pairs add up, one value is said once."""
+    seen = {}
+    monkeypatch.setattr(fits, "population_of", lambda data, reading, model: seen.update(reading, model=model))
+    monkeypatch.setattr(nlme, "fit", lambda model, population, by, fixed: seen.update(by=by, fixed=fixed) or sys.exit(7))
+    told = ["--fixed", "add", "--fixed", "ka,v", "--start", "cl=2.5", "--start", "omega.cl=0.1,"]
+    told += ["--options", "points=3", "--options", "solver=stiff"]
+    told += ["--rename", "CONC=DV", "--rename", "PATIENT=ID", "--allow", "duplicated record", "--decimal", ","]
+    result = nlme_command("fit", model_file, "data.csv", "--method", "agq", *told)
+    assert result.exit_code == 7, result.output
+    assert (
+        seen["fixed"] == ["add", "ka", "v"] and float(seen["model"].cl) == 2.5 and float(seen["model"].omega.matrix[1, 1]) == 0.1
+    )
+    assert seen["by"] == nlme.AGQ(3, ode=nlme.Tolerances(solver="stiff"))
+    assert (seen["rename"], seen["allow"], seen["decimal"], seen["dvid"]) == ("CONC=DV,PATIENT=ID", "duplicated record", ",", "")
+    for again, words in {
+        ("--method", "fo", "--method", "saem"): ("--method", "2 times"),
+        ("--decimal", ",", "--decimal", "."): ("--decimal", "one value"),
+        ("--start", "cl=1", "--start", "cl=2"): ("--start", "cl is given twice"),
+        ("--options", "seed=1,seed=2"): ("--options", "seed is given twice"),
+    }.items():
+        refused = nlme_command("fit", model_file, datasets.path("theophylline"), *again)
+        assert refused.exit_code == 2 and all(word in refused.stderr for word in words), refused.stderr
+
+
+def test_options_of_several_values_keep_their_defaults():
+    seen = {}
+    app = options.App()
+
+    @app.command()
+    def one(bins: Annotated[str, typer.Option(), options.ADDS] = "auto", only: Annotated[str, typer.Option(), options.ADDS] = ""):
+        seen.update(bins=bins, only=only)
+
+    for told, found in (([], ("auto", "")), (["--bins", "1,2", "--bins", "3", "--only", "a"], ("1,2,3", "a"))):
+        assert CliRunner().invoke(app, told).exit_code == 0 and tuple(seen.values()) == found
+
+
 def test_methods_with_their_options():
     assert options.method_of("SAEM", "chains=3,smoothing=400-2000,seed=7,solver=stiff") == nlme.SAEM(
         chains=3, smoothing=(400, 2000), seed=7, ode=nlme.Tolerances(solver="stiff")
@@ -325,6 +364,17 @@ def test_a_saved_fit_is_shown_again_and_a_picture_that_fails_takes_no_other_with
         and (out / "parameters.rtf").exists()
         and not (out / "fit.nlme").exists()
     )
+
+
+def test_a_saved_fit_whose_model_is_not_found_says_what_to_add_to_the_command(fitted, tmp_path, monkeypatch):
+    """A file that is named as the model's module is said before the fit."""
+    monkeypatch.chdir(tmp_path)
+    saved = fitted / "new" / "fit" / "fit.nlme"
+    monkeypatch.setattr(storage, "class_named", lambda module, name: None)
+    for name in ("report", "export"):
+        result = nlme_command(name, saved)
+        assert_one_block(result, "Model error", f"nlme {name} quick_model_of_a_test.py {saved}")
+        assert "nlme.load" not in result.stderr
 
 
 def test_a_fit_starts_from_the_estimates_of_another(fitted):

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 import nlme
-from nlme.cli.options import arguments_of
-from nlme.errors import FitError
+from nlme.cli.options import ADDS, App, arguments_of
+from nlme.errors import FitError, ModelError
+from nlme.fitting.storage import ClassNotFound
 from nlme.language.files import load_model
 from nlme.language.model import covariate_units
 from nlme.versions import versions
 
-app = typer.Typer(
+app = App(
     name="nlme",
     help="Nonlinear mixed-effects pharmacometrics.",
     no_args_is_help=True,
@@ -39,7 +40,8 @@ FitFile = Annotated[
     Path, typer.Argument(metavar="FIT", help="A fit: the folder that nlme fit wrote, or its fit.nlme.", show_default=False)
 ]
 Key = Annotated[int, typer.Option(help="Seed; the same gives the same numbers.")]
-Units = Annotated[str, typer.Option(help="Units for pictures and report: conc=mg/L,time=h,dose=mg")]
+Units = Annotated[str, typer.Option(help="Units for pictures and report: conc=mg/L,time=h,dose=mg"), ADDS]
+Start = Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1"), ADDS]
 
 
 def main() -> None:
@@ -87,10 +89,21 @@ def is_fit(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".nlme"
 
 
-def opened(model: str, fit: Path | None):
-    """The file of a saved fit, and the fit: of arguments [MODEL] FIT."""
+def opened(command: str, model: str, fit: Path | None):
+    """The file of a saved fit, and the fit: of arguments [MODEL] FIT of a command.
+
+    Raises
+    ------
+    FitError, ModelError
+        As :func:`nlme.load`; a model that is found only where its file is named.
+    """
     saved = saved_file(Path(model) if fit is None else fit)
-    return saved, nlme.load(saved, model=None if fit is None else model_class(model))
+    try:
+        return saved, nlme.load(saved, model=None if fit is None else model_class(model))
+    except ClassNotFound as error:
+        raise ModelError(
+            f"{error.seen} Name the file that defines it before the fit: nlme {command} {error.file} {saved}"
+        ) from None
 
 
 def saved_file(path: Path) -> Path:

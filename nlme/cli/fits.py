@@ -25,7 +25,7 @@ from nlme.cli.command import (
     say,
 )
 from nlme.cli.errors import reported
-from nlme.cli.options import reads_data
+from nlme.cli.options import ADDS, reads_data
 from nlme.cli.output import in_every_format, keep, require_writable, write
 from nlme.errors import FitError
 from nlme.parameters.inventory import Inventory
@@ -52,10 +52,10 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder for what the fit writes.", show_default="MODEL-fit")] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(options.METHODS)}.")] = "focei",
     method_options: Annotated[
-        str, typer.Option("--options", help="The method's own: points=5, or chains=3,smoothing=400-2000,seed=7")
+        str, typer.Option("--options", help="The method's own: points=5, or chains=3,smoothing=400-2000,seed=7"), ADDS
     ] = "",
-    fixed: Annotated[str, typer.Option(help="Parameters to hold fixed: ka,omega.cl")] = "",
-    start: Annotated[str, typer.Option(help="Starting values: cl=2.5,omega.cl=0.1")] = "",
+    fixed: Annotated[str, typer.Option(help="Parameters to hold fixed: ka,omega.cl"), ADDS] = "",
+    start: Annotated[str, typer.Option(help="Starting values: cl=2.5,omega.cl=0.1"), ADDS] = "",
     start_from: Annotated[Path, typer.Option(help="Another fit, whose values are taken where names agree.")] = None,
     units: Units = "",
     *,
@@ -95,7 +95,7 @@ def report(
     units: Units = "",
 ) -> None:
     """Write the tables, pictures and report of a saved fit again; with --out x.docx or x.html the report alone."""
-    saved, found = opened(model, fit)
+    saved, found = opened("report", model, fit)
     named_units = options.pairs(units, "--units")
     if out is not None and out.suffix and not out.is_dir():
         require_writable(out.parent)
@@ -150,7 +150,7 @@ def export(
 ) -> None:
     """Write a saved fit for NONMEM, nlmixr2 or Monolix: the model with its estimates, and the data."""
     writer = options.program_of(to)
-    _, found = opened(model, fit)
+    _, found = opened("export", model, fit)
     target = out or Path(to.lower())
     require_writable(target.parent if target.suffix else target)
     typer.echo(repr(getattr(nlme, writer)(found, target)))

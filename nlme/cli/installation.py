@@ -9,6 +9,7 @@ import typer
 
 from nlme.cli.command import app
 from nlme.cli.errors import reported
+from nlme.cli.options import ADDS, names
 from nlme.cli.output import require_writable
 
 
@@ -29,14 +30,13 @@ def qualify(
     cases: Annotated[
         Path, typer.Option(help="A folder with a case of your own (case.json, case.py, data.csv), or with several.")
     ] = None,
-    only: Annotated[str, typer.Option(help="Names of the cases wanted: steady-state,censored")] = "",
+    only: Annotated[str, typer.Option(help="Names of the cases wanted: steady-state,censored"), ADDS] = "",
 ) -> None:
     """Run cases with known answers on this machine and write the page about it; exit code 1 where one fails."""
     from nlme.qualify import qualify as run
 
     require_writable(out)
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    found = run(out, full=full, cases=cases, only=names, shown=lambda outcome: typer.echo(str(outcome)))
+    found = run(out, full=full, cases=cases, only=names(only), shown=lambda outcome: typer.echo(str(outcome)))
     typer.echo(f"\n{found.verdict}\nWritten to {out}: qualification.html, qualification.json")
     if not found.passed:
         raise typer.Exit(1)

@@ -6,9 +6,12 @@ import dataclasses
 import functools
 import inspect
 import re
+from collections import Counter
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import nlme
 from nlme.data.regimen import Regimen
@@ -34,6 +37,9 @@ PROGRAMS = {"nonmem": "to_nonmem", "nlmixr2": "to_nlmixr2", "monolix": "to_monol
 #: what a dose may say
 _DOSE = ("amount", "time", "into", "rate", "duration", "every", "n")
 
+#: beside an option's help: it holds a list or name=value pairs, and what is given again comes to what was given before
+ADDS = "adds up"
+
 #: options of every command that reads data -> what they say
 READING = {
     "covariates": "Covariate columns, with units if you like: wt=kg,age=years",
@@ -53,6 +59,68 @@ READING = {
     "encoding": "Encoding of a file that is not UTF-8: latin-1",
 }
 
+#: those of them that hold one value
+_ONE_VALUE = ("ignore", "skip", "decimal", "separator", "encoding")
+
+
+class Command(TyperCommand):
+    """A command that forgets nothing it is told: an option of one value that is given again is refused."""
+
+    def parse_args(self, ctx, args):
+        given = list(args)  # the parser empties what it reads
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            self._refuse_repeated(ctx, given)
+        return rest
+
+    def _refuse_repeated(self, ctx, args: list[str]) -> None:
+        _, _, order = self.make_parser(ctx).parse_args(args=args)
+        several = Counter(id(param) for param in order)
+        for param in order:
+            if param.param_type_name == "option" and not param.multiple and several[id(param)] > 1:
+                words = f"it is given {several[id(param)]} times and takes one value; say it once."
+                raise typer.BadParameter(words, ctx=ctx, param_hint=param.opts[0])
+
+
+class App(typer.Typer):
+    """The commands, each a :class:`Command` whose options with ``ADDS`` add up."""
+
+    def command(self, name: str | None = None, **how):
+        register = super().command(name, cls=Command, **how)
+
+        def add(function):
+            register(_adding_up(function))
+            return function
+
+        return add
+
+
+def _adding_up(command: Callable) -> Callable:
+    """The command with a list of texts in place of every option with ``ADDS``; it gets them as one, with commas between."""
+    signature = inspect.signature(command, eval_str=True)
+    those, parameters = [], []
+    for parameter in signature.parameters.values():
+        said = getattr(parameter.annotation, "__metadata__", ())
+        if ADDS in said:
+            those.append(parameter.name)
+            default = parameter.default
+            if default is not inspect.Parameter.empty:
+                default = [default] if default else []
+            annotation = Annotated[(list[str], *(one for one in said if one is not ADDS))]
+            parameter = parameter.replace(annotation=annotation, default=default)
+        parameters.append(parameter)
+
+    @functools.wraps(command)
+    def run(**arguments):
+        for name in those:
+            texts = (text.strip().strip(",") for text in arguments[name])
+            arguments[name] = ",".join(text for text in texts if text)
+        return command(**arguments)
+
+    run.__signature__ = signature.replace(parameters=parameters)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
 
 def names(text: str | None) -> list[str]:
     """'wt,age' -> ['wt', 'age']."""
@@ -66,8 +134,15 @@ def pairs(text: str | None, option: str, need_value: bool = True) -> dict[str, s
         name, equals, value = part.partition("=")
         if not name.strip() or (need_value and not (equals and value.strip())):
             raise typer.BadParameter(f"expected name=value pairs separated by commas; got {part!r}", param_hint=option)
+        _require_new(name.strip(), found, option)
         found[name.strip()] = value.strip() or None
     return found
+
+
+def _require_new(name: str, known: dict, option: str) -> None:
+    """Of two values for one name, the first would be lost."""
+    if name in known:
+        raise typer.BadParameter(f"{name} is given twice; say it once.", param_hint=option)
 
 
 def number(text: str) -> int | float | str:
@@ -126,14 +201,18 @@ def regimen_of(texts: list[str]) -> Regimen | None:
     return found
 
 
+def span_of(text: str, option: str, words: str = "one from-to pair") -> tuple[float, float] | None:
+    """'8-24' -> (8.0, 24.0); '' -> None; ``words`` say what is right where there are several."""
+    found = spans(text, option)
+    if len(found) > 1:
+        raise typer.BadParameter(f"{words}; got {text!r}", param_hint=option)
+    return found[0] if found else None
+
+
 def terminal_points(text: str) -> Any:
     """'8-24' -> (8.0, 24.0); '1=8-24,7=6-24' -> the same by ID; '' -> None."""
     if "=" not in text:
-        found = spans(text, "--lambda-z")
-        if len(found) > 1:
-            words = f"one from-to pair, or one for each ID, 1=8-24,7=6-24; got {text!r}"
-            raise typer.BadParameter(words, param_hint="--lambda-z")
-        return found[0] if found else None
+        return span_of(text, "--lambda-z", "one from-to pair, or one for each ID, 1=8-24,7=6-24")
     return {identity: spans(span, "--lambda-z")[0] for identity, span in pairs(text, "--lambda-z").items()}
 
 
@@ -173,6 +252,7 @@ def starting_values(text: str) -> dict[str, float]:
     """'cl=2.5,omega.cl=0.1,omega.v,cl=0.02' -> values by parameter name, some of which have a comma."""
     found = {}
     for name, value in re.findall(r"([^=]+)=([^,]*)(?:,|$)", text):
+        _require_new(name.strip(), found, "--start")
         try:
             found[name.strip()] = float(value)
         except ValueError:
@@ -224,10 +304,9 @@ def reads_data(command):
 
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for name, parameter in signature.parameters.items() if name != "reading"]
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="", annotation=Annotated[str, typer.Option(help=text)])
-        for name, text in READING.items()
-    ]
+    how = {name: Annotated[str, typer.Option(help=text)] for name, text in READING.items()}
+    how |= {name: Annotated[kind, ADDS] for name, kind in how.items() if name not in _ONE_VALUE}
+    options = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="", annotation=kind) for name, kind in how.items()]
     run.__signature__ = signature.replace(parameters=[*own, *options])
     return run
 

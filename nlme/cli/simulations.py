@@ -10,9 +10,9 @@ import typer
 
 import nlme
 from nlme.cli import options
-from nlme.cli.command import Data, Key, ModelFile, Units, app, estimates_of, is_fit, model_class, population_of, saved_file
+from nlme.cli.command import Data, Key, ModelFile, Start, Units, app, estimates_of, is_fit, model_class, population_of, saved_file
 from nlme.cli.errors import reported
-from nlme.cli.options import reads_data
+from nlme.cli.options import ADDS, reads_data
 from nlme.cli.output import require_writable
 from nlme.diagnostics.replicated import endpoints_of
 from nlme.parameters.inventory import Inventory
@@ -38,7 +38,7 @@ def simulate(
         bool, typer.Option("--uncertain", help="Draw the parameters of each data set from the covariance of the fit's estimates.")
     ] = False,
     design: Annotated[Path, typer.Option(help="Simulate a fit's model on these data instead of its own.")] = None,
-    start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
+    start: Start = "",
     fixed_form: Annotated[
         bool,
         typer.Option(
@@ -87,19 +87,19 @@ def vpc(
     endpoint: Annotated[str, typer.Option(help="Which endpoint; all of them by default.", show_default=False)] = "",
     replicates: Annotated[int, typer.Option(help="Number of simulated data sets.")] = 1000,
     key: Key = 1,
-    bins: Annotated[str, typer.Option(help="auto, a number of bins, or their edges: 0,1,4,12,24")] = "auto",
-    percentiles: Annotated[str, typer.Option(help="Of continuous endpoints.")] = "5,50,95",
+    bins: Annotated[str, typer.Option(help="auto, a number of bins, or their edges: 0,1,4,12,24"), ADDS] = "auto",
+    percentiles: Annotated[str, typer.Option(help="Of continuous endpoints."), ADDS] = "5,50,95",
     level: Annotated[float, typer.Option(help="Of the bands.")] = 0.90,
     corrected: Annotated[
         str, typer.Option("--prediction-corrected", help="proportional, or additive for data on a log scale.", show_default="no")
     ] = "",
-    stratify: Annotated[str, typer.Option(help="Columns, with the points that cut them if you like: sex,wt=60-80")] = "",
+    stratify: Annotated[str, typer.Option(help="Columns, with the points that cut them if you like: sex,wt=60-80"), ADDS] = "",
     time: Annotated[str, typer.Option(help="time, or tad for the time after the last dose.")] = "time",
     lloq: Annotated[
         str, typer.Option(help="Lower limit of quantification: a number or a column.", show_default="as in the data")
     ] = "",
     log: Annotated[bool, typer.Option("--log/--linear", help="Axis of the values.", show_default="by the data")] = None,
-    start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
+    start: Start = "",
     units: Units = "",
     out: Annotated[Path, typer.Option(help="Folder to write to; that of the fit, or here.", show_default=False)] = None,
     *,
@@ -150,11 +150,13 @@ def vpc(
 def forecast(
     model: ModelFile,
     patient: Data,
-    times: Annotated[str, typer.Option(help="When to predict: 12,24,36, from-to/step: 0-72/0.5, or both.", show_default=False)],
+    times: Annotated[
+        str, typer.Option(help="When to predict: 12,24,36, from-to/step: 0-72/0.5, or both.", show_default=False), ADDS
+    ],
     doses: Annotated[
         list[str], typer.Option("--dose", help="A further dose: amount=1000,time=48,every=12,n=6,duration=1; may be repeated.")
     ] = [],  # noqa: B006 (typer reads it)
-    start: Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1")] = "",
+    start: Start = "",
     start_from: Annotated[Path, typer.Option(help="A fit, whose values are taken where names agree.")] = None,
     draws: Annotated[int, typer.Option(help="Of each patient's random effects.")] = 1000,
     level: Annotated[float, typer.Option(help="Of the bands.")] = 0.90,
@@ -167,7 +169,7 @@ def forecast(
 ) -> None:
     """What a few samples say of a patient, and what follows: bands of the patient's curve and of new observations."""
     at, regimen = options.times_of(times, "--times"), options.regimen_of(doses)
-    values, shaded = options.starting_values(start), options.spans(target, "--target")
+    values, shaded = options.starting_values(start), options.span_of(target, "--target")
     require_writable(out)
     chosen = model_class(model)
     instance = chosen() if start_from is None else chosen.from_fit(estimates_of(start_from))
@@ -176,8 +178,6 @@ def forecast(
     found = nlme.forecast(instance, population, times=at, doses=regimen, draws=draws, level=level, key=key)
     out.mkdir(parents=True, exist_ok=True)
     formats.csv(found.frame, out / "forecast.csv", index=False)
-    nlme.plots.forecast(found, units=options.pairs(units, "--units"), target=shaded[0] if shaded else None).savefig(
-        out / "forecast.png"
-    )
+    nlme.plots.forecast(found, units=options.pairs(units, "--units"), target=shaded).savefig(out / "forecast.png")
     typer.echo(repr(found))
     typer.echo(f"\nWritten to {out}: forecast.csv, forecast.png")

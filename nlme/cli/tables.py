@@ -11,7 +11,7 @@ import nlme
 from nlme.cli import options
 from nlme.cli.command import Data, Units, app
 from nlme.cli.errors import reported
-from nlme.cli.options import arguments_of, reads_data
+from nlme.cli.options import ADDS, arguments_of, reads_data
 from nlme.cli.output import in_every_format, require_writable
 from nlme.tables import formats
 
@@ -39,18 +39,20 @@ def nca(
     data: Data,
     endpoint: Annotated[str, typer.Option(help="Which of several endpoints.")] = "",
     route: Annotated[
-        str, typer.Option(help="extravascular or intravenous; by compartment of the doses: 1=extravascular,2=intravenous")
+        str, typer.Option(help="extravascular or intravenous; by compartment of the doses: 1=extravascular,2=intravenous"), ADDS
     ] = "",
     rule: Annotated[str, typer.Option(help="Of the areas: 'linear-up log-down', linear, 'linear log'.")] = "linear-up log-down",
-    lambda_z: Annotated[str, typer.Option(help="Terminal line from-to, in time after the dose: 8-24; by ID: 1=8-24,7=6-24")] = "",
-    partial: Annotated[str, typer.Option(help="Partial areas: 0-12,0-24")] = "",
+    lambda_z: Annotated[
+        str, typer.Option(help="Terminal line from-to, in time after the dose: 8-24; by ID: 1=8-24,7=6-24"), ADDS
+    ] = "",
+    partial: Annotated[str, typer.Option(help="Partial areas: 0-12,0-24"), ADDS] = "",
     tau: Annotated[float, typer.Option(help="Dosing interval, where II does not say it.", show_default=False)] = None,
     steady_state: Annotated[
         int, typer.Option(help="Dose number from which on it is a steady state, where SS does not say it.", show_default=False)
     ] = None,
     lloq: Annotated[float, typer.Option(help="Limit of quantification, where CENS does not say it.", show_default=False)] = None,
     below: Annotated[
-        str, typer.Option(help="Below the limit: zero, missing, half, limit; by place: before=zero,first after=half")
+        str, typer.Option(help="Below the limit: zero, missing, half, limit; by place: before=zero,first after=half"), ADDS
     ] = "",
     by: Annotated[str, typer.Option(help="Column or covariate within whose values the summary is made.")] = "",
     units: Units = "",

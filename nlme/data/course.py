@@ -20,7 +20,7 @@ def frozen(values: Any, dtype: Any) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """Points in time at which covariates and occasion are known; (m,) arrays in order of time.
+    """Points in time (``Subject.clock``) at which covariates and occasion are known; (m,) arrays in order of time.
 
     A subject's own records are such points until some of them go: then the subject keeps those at which something changes,
     and the first, with which its time begins.  What holds between two points is the covariate's interpolation.

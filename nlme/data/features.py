@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nlme.data.by_subject import by_id
 from nlme.errors import DataError
 
 
@@ -24,7 +25,8 @@ def features_by_subject(name: str, values: Any, ids: Sequence[int | str], taken:
         raise DataError(f"with_features: a model reads the features as cov.NAME, and {name!r} is no name.")
     if name in taken:
         raise DataError(f"with_features: {name!r} is a covariate of these data already; give the features another name.")
-    rows = _by_id(name, values, ids) if isinstance(values, Mapping) or hasattr(values, "iloc") else _in_order(name, values, ids)
+    keyed = isinstance(values, Mapping) or hasattr(values, "iloc")
+    rows = by_id(f"with_features({name!r})", values, ids) if keyed else _in_order(name, values, ids)
     found = [_numbers(name, person, row) for person, row in zip(ids, rows, strict=True)]
     shapes = {row.shape for row in found}
     if len(shapes) > 1:
@@ -52,23 +54,6 @@ def _in_order(name: str, values: Any, ids: Sequence) -> Sequence:
             f"population.ids, or give a dict, Series or DataFrame by ID."
         )
     return values
-
-
-def _by_id(name: str, values: Any, ids: Sequence) -> list:
-    """The values of every subject; text matches a number that is written the same, as in ``population["17"]``."""
-    if not isinstance(values, Mapping):
-        if not values.index.is_unique:
-            raise DataError(f"with_features({name!r}): subject {values.index[values.index.duplicated()][0]!r} has two rows.")
-        values = dict(zip(values.index, values.to_numpy(), strict=True))
-    known = {str(key): row for key, row in values.items()}
-    missing = [person for person in ids if str(person) not in known]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(
-            f"with_features({name!r}): nothing is given for subject {missing[0]!r}{more}; what is given has the IDs "
-            f"{', '.join(list(known)[:5])}{' ...' if len(known) > 5 else ''}."
-        )
-    return [known[str(person)] for person in ids]
 
 
 def _numbers(name: str, person: int | str, row: Any) -> np.ndarray:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nlme.data.by_subject import for_each
 from nlme.data.covariates import CovariateInfo
 from nlme.data.designs import redesigned
 from nlme.data.features import features_by_subject
+from nlme.data.made import require_sound
 from nlme.data.subject import RECORD_FIELDS, WHOLES, Subject, count, span
 from nlme.errors import DataError, name_error
 
@@ -48,7 +50,8 @@ class Population(Sequence):
     Raises
     ------
     DataError
-        Two subjects with the same ID, or a covariate or features that one of them lacks.
+        Two subjects with the same ID, a covariate or features that one of them lacks, or records that :func:`nlme.read_nonmem`
+        would refuse: times that go back without a reset, a dose without an amount, one observation of several without a value.
     """
 
     subjects: tuple[Subject, ...]
@@ -81,6 +84,7 @@ class Population(Sequence):
                 raise DataError(
                     f"Subject {s.id!r} has the features {shapes or 'none'}, and subject {self.ids[0]!r} has {self.features}."
                 )
+        require_sound(self.subjects, self.endpoints)
 
     def _is_constant(self, name: str) -> bool:
         known = (s.history.covariates[name] for s in self.subjects if name in s.covariates and len(s))
@@ -229,12 +233,14 @@ class Population(Sequence):
         Raises
         ------
         DataError
-            Missing, negative or infinite times; a subject whose clock restarts at a reset.
+            Missing, negative or infinite times; a dict without an ID of the population; a subject whose clock restarts at a reset.
         """
         out = []
-        for s in self.subjects:
-            asked = times(s) if callable(times) else times[s.id] if isinstance(times, Mapping) else times
-            at = np.sort(np.atleast_1d(np.asarray(asked, dtype=np.float64)).ravel())
+        for s, asked in zip(self.subjects, for_each("with_times", times, self.subjects), strict=True):
+            try:
+                at = np.sort(np.atleast_1d(np.asarray(asked, dtype=np.float64)).ravel())
+            except (TypeError, ValueError):
+                at = np.array([np.nan])
             if not np.all(np.isfinite(at)) or (at.size and at[0] < 0):
                 raise DataError(f"Subject {s.id!r}: prediction times must be numbers from 0 on, got {asked!r}.")
             records = {"time": at, "evid": np.full(at.size, 2), "mdv": np.ones(at.size)}

@@ -15,16 +15,42 @@ from nlme.data import clock
 from nlme.data.columns import COLUMNS, DATES, Header
 from nlme.data.covariates import CovariateInfo, changes_within, coded, codes_of, filled
 from nlme.data.endpoints import Endpoints, endpoints_of
-from nlme.data.numerals import EXACT, as_numbers, as_text, as_wholes, as_words, code_of, identities, rounded, written
+from nlme.data.numerals import EXACT, as_numbers, as_text, as_wholes, as_words, code_of, identities, is_missing, rounded, written
 from nlme.data.options import Options
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+class Recorded:
+    """What rules look at, wherever it comes from: n records as arrays (``arrays``, each an attribute too)."""
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        try:
+            return self.__dict__["arrays"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def is_design(self) -> np.ndarray:
+        """Records of which nobody said a value, as of a design that is only simulated: a table says them."""
+        return np.zeros(len(self), dtype=bool)
+
+    @property
+    def is_observation(self) -> np.ndarray:
+        return (self.arrays["evid"] == 0) & (self.arrays["mdv"] == 0)
+
+    @property
+    def is_dose(self) -> np.ndarray:
+        return (self.arrays["evid"] == 1) | (self.arrays["evid"] == 4)
+
+
 @dataclass
-class Records:
-    """Columns of n records; see ``Subject`` for their meaning.
+class Records(Recorded):
+    """Columns of n records of a table; see ``Subject`` for their meaning.
 
     ``bad[column]`` marks cells that could not be read, ``large[column]`` those whose digits cannot be kept, ``blank[column]``
     those without a value in a column that has values elsewhere, ``empty`` columns without any; ``first`` is the first record of
@@ -51,15 +77,6 @@ class Records:
     ambiguous_dates: bool = False
     clock_mixture: np.ndarray | None = None
 
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def __getattr__(self, name: str) -> np.ndarray:
-        try:
-            return self.__dict__["arrays"][name]
-        except KeyError:
-            raise AttributeError(name) from None
-
     def has(self, column: str) -> bool:
         return column in self.header.nonmem
 
@@ -71,6 +88,10 @@ class Records:
     def is_blank(self, column: str) -> np.ndarray:
         return self.blank.get(column, np.zeros(len(self), dtype=bool))
 
+    def is_missing(self, column: str) -> np.ndarray:
+        """Cells without a value."""
+        return is_missing(self.series(column))
+
     def series(self, column: str) -> pd.Series:
         """The cells of a column that is there."""
         return self.cells.iloc[:, self.header.nonmem.get(column, self.header.covariates.get(column))]
@@ -79,14 +100,6 @@ class Records:
         """The cell as it stands in the file."""
         position = self.header.nonmem.get(column, self.header.covariates.get(column))
         return "" if position is None else written(self.cells.iloc[i, position])
-
-    @property
-    def is_observation(self) -> np.ndarray:
-        return (self.arrays["evid"] == 0) & (self.arrays["mdv"] == 0)
-
-    @property
-    def is_dose(self) -> np.ndarray:
-        return (self.arrays["evid"] == 1) | (self.arrays["evid"] == 4)
 
 
 class _Columns:

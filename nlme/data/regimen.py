@@ -108,7 +108,9 @@ class Regimen:
                 raise DataError("A dose at steady state needs its interval: dose(..., ss=True).every(24).")
             if not endless and not amount > 0:
                 raise DataError(f"Subject {subject.id!r}: the amount of a dose must be positive, got {amount:g}.")
-            row = (d.time, amount, rate, duration, d.interval, d.additional, d.ss, d.into if isinstance(d.into, int) else 0)
+            # the interval of a single dose says when a next one would be due (``end``), and repeats nothing in a record
+            interval = d.interval if d.additional or d.ss else 0.0
+            row = (d.time, amount, rate, duration, interval, d.additional, d.ss, d.into if isinstance(d.into, int) else 0)
             for key, value in zip(columns, row, strict=True):
                 columns[key].append(value)
             names.append(d.into if isinstance(d.into, str) else None)

@@ -11,7 +11,7 @@ import numpy as np
 from nlme.data import remedies as say
 from nlme.data.columns import DATES
 from nlme.data.covariates import changes_within, coded
-from nlme.data.numerals import as_text, code_of, is_missing
+from nlme.data.numerals import as_text, code_of
 from nlme.data.records import Records
 from nlme.data.violations import Violation
 
@@ -25,7 +25,8 @@ class Rule:
 
     ``test(records)`` gives a mask of the offending records of ``column``, or a dict from column to such a mask.  ``remedy`` and
     ``seen`` are texts, or functions of (records, column, offending indices).  ``level`` is "error" or "warning"; a rule that
-    ``may_be_allowed`` becomes a warning on demand.
+    ``may_be_allowed`` becomes a warning on demand; one that holds ``everywhere`` looks at values alone, and not at how a table
+    writes them (``nlme.data.made``).
     """
 
     name: str
@@ -36,6 +37,7 @@ class Rule:
     seen: say.Message = say.cell
     level: str = "error"
     may_be_allowed: bool = False
+    everywhere: bool = False
 
     def broken(self, r: Records, allowed: bool = False) -> list[Violation]:
         """The violations of this rule, one for each column concerned."""
@@ -98,7 +100,7 @@ def _mixed_times(r: Records) -> Mask:
 
 
 def _no_time(r: Records) -> Mask:
-    return is_missing(r.series("TIME"))
+    return r.is_missing("TIME")
 
 
 def _negative_time(r: Records) -> Mask:
@@ -150,7 +152,7 @@ def _dose_with_value(r: Records) -> Mask:
 
 
 def _no_value(r: Records) -> Mask:
-    return r.is_observation & np.isnan(r.dv) & ~r.is_bad("DV")
+    return r.is_observation & np.isnan(r.dv) & ~r.is_bad("DV") & ~r.is_design
 
 
 def _wrong_limit(r: Records) -> Mask:
@@ -264,7 +266,7 @@ def _not_among(*values: float, column: str) -> Callable[[Records], Mask]:
 # -- the rules -----------------------------------------------------------------------------------------------------
 
 RULES: tuple[Rule, ...] = (
-    Rule("text in numbers", "{column} holds something that is not a number", "", _bad_numbers, say.number),
+    Rule("text in numbers", "{column} holds something that is not a number", "", _bad_numbers, say.number, everywhere=True),
     Rule("too many digits", "{column} holds a number of more digits than can be kept", "", _large_numbers, say.digits),
     Rule("unknown category", "{column} holds a word that is not among its categories", "", _unknown_categories, say.category),
     Rule("no ID", "a record has no ID", "ID", lambda r: r.bad["ID"], "every row needs the ID of its subject."),
@@ -290,12 +292,15 @@ RULES: tuple[Rule, ...] = (
         "mixed times", "some TIME are clock times, others plain numbers", "TIME", _mixed_times,
         "write all of them as hh:mm, or all as numbers.",
     ),
-    Rule("missing time", "a record has no TIME", "TIME", _no_time, "write the time, or leave the row out."),
+    Rule("missing time", "a record has no TIME", "TIME", _no_time, "write the time, or leave the row out.", everywhere=True),
     Rule(
         "negative time", "TIME is negative", "TIME", _negative_time,
         "count time from the subject's first record: add the same number to all times of the subject.",
     ),
-    Rule("unsorted time", "TIME goes back within a subject", "TIME", _time_goes_back, say.sort_times, say.goes_back),
+    Rule(
+        "unsorted time", "TIME goes back within a subject", "TIME", _time_goes_back, say.sort_times, say.goes_back,
+        everywhere=True,
+    ),
     Rule(
         "blank EVID", "a record has no EVID", "EVID", _blank_cells("EVID"),
         "write it: 0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose. NONMEM would read a blank as 0.",
@@ -304,22 +309,24 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "unknown EVID", "EVID is not one of 0, 1, 2, 3, 4", "EVID", _not_among(0, 1, 2, 3, 4, column="EVID"),
         "0 observation, 1 dose, 2 other, 3 reset, 4 reset and dose; codes of other programs (101 ...) must be translated.",
+        everywhere=True,
     ),
     Rule(
-        "unknown MDV", "MDV is not 0 or 1", "MDV", _not_among(0, 1, column="MDV"), say.missing_value,
+        "unknown MDV", "MDV is not 0 or 1", "MDV", _not_among(0, 1, column="MDV"), say.missing_value, everywhere=True,
     ),
     Rule(
         "MDV on a dose", "MDV is 0 on a record that is not an observation", "MDV",
         lambda r: (r.evid != 0) & (r.mdv == 0) & ~r.is_bad("MDV") & ~r.is_bad("EVID"),
         "MDV = 1 there; an observation at the time of a dose needs a row of its own.", say.cells("EVID", "AMT", "MDV"),
+        everywhere=True,
     ),
     Rule(
         "dose without amount", "a dose record has no positive amount", "AMT", _no_amount, say.no_amount,
-        say.cells("EVID", "AMT", "MDV"),
+        say.cells("EVID", "AMT", "MDV"), everywhere=True,
     ),
     Rule(
         "amount on an observation", "an amount stands on a record that is not a dose", "AMT", _amount_elsewhere,
-        say.amount, say.cells("EVID", "MDV", "AMT", "DV"),
+        say.amount, say.cells("EVID", "MDV", "AMT", "DV"), everywhere=True,
     ),
     Rule(
         "dose and value in one row", "a row has an amount and an observed value", "DV", _dose_with_value,
@@ -329,6 +336,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "RATE and DUR", "RATE and DUR are both given", "RATE", lambda r: (r.rate != 0) & (r.duration != 0),
         "keep one: RATE in amount per time, or DUR in time; 0 or '.' in the other.", say.cells("AMT", "RATE", "DUR"),
+        everywhere=True,
     ),
     Rule(
         "blank RATE", "a dose has neither RATE nor DUR, and other rows have", "RATE", _blank_rate,
@@ -336,9 +344,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "unknown RATE", "RATE is negative, but not -1 or -2", "RATE", lambda r: (r.rate < 0) & (r.rate != -1) & (r.rate != -2),
-        "a positive rate; 0 for a bolus; -1 or -2 when the model has the rate or the duration.",
+        "a positive rate; 0 for a bolus; -1 or -2 when the model has the rate or the duration.", everywhere=True,
     ),
-    Rule("negative DUR", "DUR is negative", "DUR", lambda r: r.duration < 0, "the duration of an infusion, 0 for a bolus."),
+    Rule(
+        "negative DUR", "DUR is negative", "DUR", lambda r: r.duration < 0, "the duration of an infusion, 0 for a bolus.",
+        everywhere=True,
+    ),
     Rule(
         "rate without dose", "RATE or DUR stands on a record that is not a dose", "RATE",
         lambda r: ~r.is_dose & ((r.rate != 0) | (r.duration != 0)),
@@ -352,36 +363,37 @@ RULES: tuple[Rule, ...] = (
         say.cells("EVID", "AMT", "II", "ADDL", "SS"), level="warning",
     ),
     Rule(
-        "unknown SS", "SS is not 0, 1 or 2", "SS", _not_among(0, 1, 2, column="SS"), say.steady,
+        "unknown SS", "SS is not 0, 1 or 2", "SS", _not_among(0, 1, 2, column="SS"), say.steady, everywhere=True,
     ),
-    Rule("negative II", "II is negative", "II", lambda r: r.ii < 0, "the dosing interval is positive."),
-    Rule("negative ADDL", "ADDL is negative", "ADDL", lambda r: r.addl < 0, say.additional),
+    Rule("negative II", "II is negative", "II", lambda r: r.ii < 0, "the dosing interval is positive.", everywhere=True),
+    Rule("negative ADDL", "ADDL is negative", "ADDL", lambda r: r.addl < 0, say.additional, everywhere=True),
     Rule(
         "II without ADDL or SS", "II is given, but neither ADDL nor SS", "II",
         lambda r: r.is_dose & (r.ii > 0) & (r.addl == 0) & (r.ss == 0) & ~r.is_bad("ADDL") & ~r.is_bad("SS"),
         "II alone repeats nothing: ADDL = number of additional doses, or SS = 1 for steady state; otherwise II = 0.",
-        say.cells("II", "ADDL", "SS"),
+        say.cells("II", "ADDL", "SS"), everywhere=True,
     ),
     Rule(
         "ADDL without II", "ADDL is given, but no dosing interval II", "ADDL",
         lambda r: r.is_dose & (r.addl > 0) & (r.ii == 0) & ~r.is_bad("II"),
-        "write the interval between the doses in II.", say.cells("ADDL", "II"),
+        "write the interval between the doses in II.", say.cells("ADDL", "II"), everywhere=True,
     ),
     Rule(
         "SS without II", "SS is given, but no dosing interval II", "SS",
         lambda r: r.is_dose & (r.ss > 0) & (r.ii == 0) & ~_endless(r) & ~r.is_bad("II"),
         "write the dosing interval in II (only a constant infusion, AMT = 0 and RATE > 0, has none).",
-        say.cells("SS", "II", "AMT", "RATE"),
+        say.cells("SS", "II", "AMT", "RATE"), everywhere=True,
     ),
     Rule(
         "constant infusion repeated", "a constant infusion at steady state has II or ADDL", "II",
         lambda r: r.is_dose & _endless(r) & ((r.ii > 0) | (r.addl > 0)),
         "with AMT = 0 the infusion never ends, so nothing is repeated: II = 0 and ADDL = 0; or write the AMT of each.",
-        say.cells("AMT", "RATE", "SS", "II", "ADDL"),
+        say.cells("AMT", "RATE", "SS", "II", "ADDL"), everywhere=True,
     ),
-    Rule("unknown CMT", "CMT names no compartment", "CMT", _unknown_compartment, say.compartment),
+    Rule("unknown CMT", "CMT names no compartment", "CMT", _unknown_compartment, say.compartment, everywhere=True),
     Rule(
         "missing DV", "an observation has no DV", "DV", _no_value, say.value, say.cells("TIME", "EVID", "MDV", "DV", "CENS"),
+        everywhere=True,
     ),
     Rule(
         "unknown DVID", "{column} names no endpoint", "", lambda r: {r.endpoints.column: r.endpoints.unknown}, say.endpoint,
@@ -396,12 +408,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "unknown CENS", "CENS is not 0, 1 or -1", "CENS", _not_among(-1, 0, 1, column="CENS"),
-        "0: observed, 1: below DV (DV is the limit of quantification), -1: above DV.",
+        "0: observed, 1: below DV (DV is the limit of quantification), -1: above DV.", everywhere=True,
     ),
     Rule(
         "LIMIT", "LIMIT is on the wrong side of DV", "LIMIT", _wrong_limit,
         "with CENS = 1 the value lies between LIMIT and DV, so LIMIT is the smaller; with CENS = -1 the larger.",
-        say.cells("CENS", "LIMIT", "DV"),
+        say.cells("CENS", "LIMIT", "DV"), everywhere=True,
     ),
     Rule(
         "blank OCC", "a record has no occasion", "OCC", _blank_cells("OCC"),

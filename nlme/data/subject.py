@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ class Subject:
         Times, in the unit of the data set.
     dv, evid, mdv, amt, rate, duration, ii, addl, ss, cens, limit, occasion
         NONMEM's columns (``duration`` is DUR); what is left out is 0, or NaN for ``dv`` and ``limit``.  Without ``mdv`` it is
-        1 on records with EVID other than 0.
+        1 on records with EVID other than 0.  A subject whose observations have no values at all is a design: it can be simulated
+        and predicted, and has no likelihood.
     cmt, cmt_name
         Compartment number (0: not given) or name (None: not given) of each record.
     endpoint
@@ -44,6 +46,12 @@ class Subject:
         change.  None: as the records say.
     features
         name -> array of any shape, what is known of the subject once (``Population.with_features``).
+
+    Raises
+    ------
+    DataError
+        A field that does not hold numbers, or not one for each record.  What the records say together is checked where subjects
+        come together, by :class:`Population`.
     """
 
     id: int | str
@@ -73,7 +81,7 @@ class Subject:
         def put(name, value):
             object.__setattr__(self, name, value)
 
-        put("time", frozen(np.atleast_1d(self.time), np.float64))
+        put("time", np.atleast_1d(self._numbers("time", self.time, np.float64)))
         n = len(self.time)
         for names, dtype in ((FLOATS, np.float64), (WHOLES, np.int64)):
             for name, default in names.items():
@@ -84,7 +92,7 @@ class Subject:
                     continue
                 elif value is None:
                     value = np.full(n, default)
-                put(name, frozen(value, dtype))
+                put(name, self._numbers(name, value, dtype))
         if self.endpoint is None:
             put("endpoint", frozen(np.where(self.is_observation, 0, -1), np.int64))
         put("cmt_name", (None,) * n if self.cmt_name is None else tuple(self.cmt_name))
@@ -97,10 +105,33 @@ class Subject:
         if self.course is not None and self.course.covariates.keys() != self.covariates.keys():
             raise DataError(f"Subject {self.id!r}: the course and the records have not the same covariates.")
 
+    def _numbers(self, name: str, values: Any, dtype: Any) -> np.ndarray:
+        """The values of a field as numbers; whole ones are not rounded to be so."""
+        if isinstance(values, np.ndarray) and values.dtype == dtype:
+            return frozen(values, dtype)
+        try:
+            given = np.asarray(values)
+            out = frozen(given, np.float64 if given.dtype.kind == "f" else dtype)
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(f"Subject {self.id!r}: {name} holds numbers, one for each record; got {str(values)[:80]}.") from None
+        if out.dtype == dtype:
+            return out
+        broken = ~(np.isfinite(out) & (out == np.round(out)))
+        if broken.any():
+            at = int(np.flatnonzero(broken.ravel())[0])
+            raise DataError(f"Subject {self.id!r}, record {at + 1}: {name} holds whole numbers; got {out.ravel()[at]:g}.")
+        return frozen(out, dtype)
+
+    @property
+    def clock(self) -> np.ndarray:
+        """(n,) times that never run backwards: after a reset that restarts the clock, time goes on from where it was."""
+        back = np.minimum(np.diff(self.time, prepend=self.time[:1]), 0.0)
+        return self.time - np.cumsum(back) if back.any() else self.time
+
     @property
     def history(self) -> Course:
-        """What covariates and occasion are in time: the subject's course, or what its records say."""
-        return self.course or Course(self.time, self.occasion, self.covariates)
+        """What covariates and occasion are in time (``clock``): the subject's course, or what its records say."""
+        return self.course or Course(self.clock, self.occasion, self.covariates)
 
     @property
     def is_observation(self) -> np.ndarray:

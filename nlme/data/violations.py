@@ -151,14 +151,16 @@ class CheckReport(Sequence):
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def screen(violations: Sequence[Violation], source: str, size: str = "") -> str:
+def screen(
+    violations: Sequence[Violation], source: str, size: str = "", rows: str = "rows are counted from 1 after the header"
+) -> str:
     """Violations on one screen: in full as long as there is room, then one line each, then a count."""
     if not violations:
         return f"No problem found in {source}" + (f" ({size})." if size else ".")
     errors = sum(v.level == "error" for v in violations)
     kinds = ((errors, "problem"), (len(violations) - errors, "warning"))
     counts = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in kinds if n]
-    out = textwrap.wrap(f"{' and '.join(counts)} in {source} (rows are counted from 1 after the header):", WIDTH)
+    out = textwrap.wrap(f"{' and '.join(counts)} in {source} ({rows}):", WIDTH)
     for i, violation in enumerate(violations):
         label = f"{i + 1}. "
         full = [label + violation.lines()[0]] + [" " * len(label) + line for line in violation.lines()[1:]]

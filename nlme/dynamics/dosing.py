@@ -37,6 +37,7 @@ StructureAt = Callable[[Float[Array, " m"], Int[Array, ""]], Structure]
 
 _NEUTRAL = {"lag": 0.0, "bioavailability": 1.0, "duration": 1.0, "rate": 1.0}
 _NEWTON = 4  # steps
+_SQUARINGS = 40
 
 
 class Domain(NamedTuple):
@@ -172,7 +173,7 @@ class Course(NamedTuple):
 
 def course(structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""], size: int) -> Course:
     """The train of doses behind a steady-state slot."""
-    slots = timeline.fills
+    slots = jax.tree.map(jnp.asarray, timeline.fills)  # the slot's number may be traced, the timeline known
     rules = _rules(structure_at, z, timeline)
     pick = _picking(rules, slots.row[slot], slots.compartment[slot])
     bioavailability = pick("bioavailability")
@@ -196,25 +197,42 @@ def course(structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""
     )
 
 
+class LinearTrain:
+    """A linear structure under the train of doses behind a steady-state slot: over one interval a -> M a + b."""
+
+    def __init__(self, structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""], size: int):
+        self.structure = structure_at(z, jnp.asarray(timeline.fills.row)[slot])
+        self.train, self._infused = course(structure_at, z, timeline, slot, size), timeline.infusions
+        self.decay = jax.vmap(lambda e: self._cycle(e, 0.0), out_axes=1)(jnp.eye(size))  # M
+        self.response = self._cycle(jnp.zeros(size), 1.0)  # b
+
+    def advance(self, state, rates, length):
+        return jnp.stack(self.structure.advance(tuple(state), tuple(rates) if self._infused else None, length))
+
+    def _cycle(self, state, scale):
+        train = self.train
+        state = self.advance(state + scale * train.bolus, scale * train.rate * (train.always + 1.0), train.extra)
+        return self.advance(state, scale * train.rate * train.always, train.interval - train.extra)
+
+    @property
+    def settles(self) -> Bool[Array, ""]:
+        """Whether doses without end lead somewhere: M^n b, which the n-th dose adds, goes to 0; n = 2^40 is looked at."""
+        power = jax.lax.fori_loop(0, _SQUARINGS, lambda _, m: m @ m, self.decay)
+        return jnp.sum(jnp.abs(power @ self.response)) <= 0.5 * jnp.sum(jnp.abs(self.response))
+
+
+def all_settle(structure_at: StructureAt, z, timeline: Timeline, size: int) -> Bool[Array, ""]:
+    """Whether every train of doses brings a linear structure to a steady state."""
+    slots = jnp.arange(timeline.fills.amount.shape[0])
+    return jnp.all(jax.vmap(lambda f: LinearTrain(structure_at, z, timeline, f, size).settles)(slots))
+
+
 def linear_steady_state(structure_at: StructureAt, z, timeline: Timeline, slot: Int[Array, ""], size: int):
-    """(states,) of a linear structure at the time of a steady-state record, by solving (1 - M) a = b.
-
-    M is the map over one dosing interval, b its response to one dose.
-    """
-    structure = structure_at(z, timeline.fills.row[slot])
-    train = course(structure_at, z, timeline, slot, size)
-
-    def advance(state, rates, length):
-        return jnp.stack(structure.advance(tuple(state), tuple(rates) if timeline.infusions else None, length))
-
-    def cycle(state, scale):
-        state = advance(state + scale * train.bolus, scale * train.rate * (train.always + 1.0), train.extra)
-        return advance(state, scale * train.rate * train.always, train.interval - train.extra)
-
-    response = cycle(jnp.zeros(size), 1.0)
-    decay = jax.vmap(lambda e: cycle(e, 0.0), out_axes=1)(jnp.eye(size))
-    trough = solve(jnp.eye(size) - decay, response)
-    if structure.lag is None:
+    """(states,) of a linear structure at the time of a steady-state record, by solving (1 - M) a = b."""
+    under = LinearTrain(structure_at, z, timeline, slot, size)
+    train, advance = under.train, under.advance
+    trough = solve(jnp.eye(size) - under.decay, under.response)
+    if under.structure.lag is None:
         return trough
     infused = jnp.where(train.phase <= train.extra, train.phase, train.extra)
     state = advance(trough + train.bolus, train.rate * (train.always + 1.0), infused)

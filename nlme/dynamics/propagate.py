@@ -24,11 +24,11 @@ from jaxtyping import Array, Float, Int
 from nlme.dynamics.batching import OfSubject, batch_last
 from nlme.dynamics.delays import Past, hermite
 from nlme.dynamics.diffusion import Conditioning, drawn, filtered, moved_at_random
-from nlme.dynamics.dosing import StructureAt, changes_infusions, delays_allowed, doses, restarted, rules_allowed
+from nlme.dynamics.dosing import StructureAt, all_settle, changes_infusions, delays_allowed, doses, restarted, rules_allowed
 from nlme.dynamics.events import BOLUS, ECHO, FILL, NOTHING, OFF, START, STOP, Measured, Timeline
 from nlme.dynamics.modal import by_modes, follow_modes
 from nlme.dynamics.recognition import as_exponential, flows_of
-from nlme.dynamics.solvers import DELAY, DOSE_RULE, NOT_FINITE, SOLVED, Pace, Tolerances, for_algebraic, where
+from nlme.dynamics.solvers import DELAY, DOSE_RULE, NO_STEADY_STATE, NOT_FINITE, SOLVED, Pace, Tolerances, for_algebraic, where
 from nlme.dynamics.steady import fills
 from nlme.dynamics.superposition import superpose, worthwhile
 from nlme.dynamics.system import Rows, State
@@ -71,16 +71,17 @@ def propagate(
     stochastic = timeline.measured is not None or timeline.draws is not None
     if stochastic:
         structure_at, occupied = filtered(structure_at), None
-    begun = _begun(structure_at, packed[:, 0], timeline)
     exponential_at = _recognised(structure_at, packed[:, 0], timeline, tolerances)
+    begun = _begun(exponential_at or structure_at, packed[:, 0], timeline)
+    probe, summed = structure_at(packed[:, 0], 0), None
     if exponential_at is not None:
-        jet = superpose(exponential_at, packed, columns, timeline, reversible, occupied)
-        return jet, jnp.maximum(begun, _ending(jet.value))
-    probe = structure_at(packed[:, 0], 0)
-    if _summed(probe) and worthwhile(timeline):
-        return superpose(structure_at, packed, columns, timeline, reversible, occupied), begun
-    if _summed(probe) and by_modes(probe, timeline):
-        return follow_modes(structure_at, packed, columns, timeline, reversible, occupied), begun
+        summed = superpose(exponential_at, packed, columns, timeline, reversible, occupied)
+    elif _summed(probe) and worthwhile(timeline):
+        summed = superpose(structure_at, packed, columns, timeline, reversible, occupied)
+    elif _summed(probe) and by_modes(probe, timeline):
+        summed = follow_modes(structure_at, packed, columns, timeline, reversible, occupied)
+    if summed is not None:
+        return summed, jnp.maximum(begun, _ending(summed.value))
     course = _course(structure_at, packed, columns, timeline, tolerances, reversible, occupied, begun, conditioned)
     at = course.where[timeline.sample]
     every = Occupied.all_of(columns)
@@ -88,7 +89,8 @@ def propagate(
     states = [jax.tree.map(lambda x: x[at], state) for state in course.states]
     states = [jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), state) for state in states]
     states = [Sparse(*state, kept).into(every).jet() for state, kept in zip(states, course.kept, strict=True)]
-    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states), course.status
+    jet = jax.tree.map(lambda *parts: jnp.stack(parts, axis=-1), *states)
+    return jet, jnp.maximum(course.status, _ending(jet.value)) if isinstance(probe, LinearStructure) else course.status
 
 
 def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerances: Tolerances) -> StructureAt | None:
@@ -100,9 +102,13 @@ def _recognised(structure_at: StructureAt, inputs, timeline: Timeline, tolerance
 
 
 def _begun(structure_at: StructureAt, inputs, timeline: Timeline) -> Int[Array, ""]:
-    """Whether there is anything to solve: not with doses that nobody can give."""
+    """Whether there is anything to solve: not with doses that nobody can give, nor a linear steady state that does not exist."""
     allowed = rules_allowed(structure_at, inputs, timeline)
     begun = jnp.asarray(SOLVED) if allowed is None else jnp.where(allowed, SOLVED, DOSE_RULE)
+    probe = structure_at(inputs, 0)
+    if timeline.steady and isinstance(probe, LinearStructure):
+        settled = all_settle(structure_at, jax.lax.stop_gradient(inputs), timeline, len(probe.states))
+        begun = jnp.maximum(begun, jnp.where(settled, SOLVED, NO_STEADY_STATE))
     return jnp.where(delays_allowed(structure_at, inputs, timeline), begun, DELAY) if timeline.delays else begun
 
 
@@ -112,7 +118,7 @@ def _summed(structure) -> bool:
 
 
 def _ending(states: Float[Array, "... s"]) -> Int[Array, ...]:
-    """How it ended that an exponential gave these states."""
+    """How it ended that a sum over doses, or a closed form, gave these states."""
     return jnp.where(jnp.all(jnp.isfinite(states)), SOLVED, NOT_FINITE)
 
 
@@ -147,12 +153,12 @@ def trace(
     if timeline.measured is not None:
         structure_at = filtered(structure_at)
     exponential_at = _recognised(structure_at, inputs, timeline, tolerances)
-    begun = _begun(structure_at, inputs, timeline)
     columns, at = Columns(), exponential_at or structure_at
+    begun = _begun(at, inputs, timeline)
     course = _course(at, inputs[:, None], columns, timeline, tolerances, False, None, begun, conditioned)
     states, ended = jnp.stack([state.value for state in course.states], axis=-1), course.ended
-    if exponential_at is not None:
-        ended = jax.vmap(_ending)(states)
+    if isinstance(at(inputs, 0), LinearStructure):
+        ended = jnp.where(begun == SOLVED, jax.vmap(_ending)(states), SOLVED)
     return Trace(states, course.time, ended, jnp.maximum(course.status, jnp.max(ended)))
 
 

@@ -30,9 +30,10 @@ SENTENCES = {
     "ode=nlme.Tolerances(solver='stiff') or 'auto'; otherwise its solution has a jump or a pole, or the tolerance is too tight",
     STIFF: "the system is stiff, so that the explicit ODE solver would take thousands of steps: solve it with "
     "ode=nlme.Tolerances(solver='auto') or 'stiff'",
-    NOT_FINITE: "the ODE's solution stopped being finite: look for a division by zero, a root or logarithm of a negative state, "
-    "or a growth without bound at the starting values",
-    NO_STEADY_STATE: "the doses of a steady-state record do not settle to a steady state",
+    NOT_FINITE: "the solution stopped being finite: look for a division by zero, a root or logarithm of a negative state, a parameter out "
+    "of its domain (a volume of 0, an absorption with a negative time), or a growth without bound at the starting values",
+    NO_STEADY_STATE: "the doses of a steady-state record (SS) do not settle to a steady state: a state is not eliminated at these values, or "
+    "only accumulates, as an AUC does (the doses that lead there, ADDL and II, need no steady state)",
     INCONSISTENT: "the algebraic equations have no solution that goes on from where their states stood, or do not determine them "
     "(the Jacobian of the equations in these states is singular); at the first record the search begins at initial={state: value}, 0 if "
     "that is not given",

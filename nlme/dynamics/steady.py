@@ -70,7 +70,7 @@ def _fixed_point(structure_at, transition, columns: Columns, packed, timeline, s
     train = columns.apply(flat_course, packed)
     bolus, rate = train[:size], train[size : 2 * size]
     always, extra, interval, phase = train[2 * size :]
-    row = timeline.fills.row[slot]
+    row = jnp.asarray(timeline.fills.row)[slot]
 
     def cycle(transition, state, train, pace, reversible=False):
         """One dosing interval."""

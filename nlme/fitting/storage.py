@@ -288,12 +288,26 @@ def _kind_of(path: Path, module: str, name: str, model) -> type[Model]:
         raise ModelError(f"model= must be an nlme.Model, its class or its file; got {type(model).__name__}.")
     found = class_named(module, name)
     if found is None:
-        raise ModelError(
-            f"{path}: the model's class {name} (module {module}) cannot be imported here. Give it: "
-            f"nlme.load({str(path)!r}, model={name.split('.')[-1]}), or its file, model='{module.split('.')[-1]}.py'. Its source text is in "
-            f"the file (model.py)."
-        )
+        raise ClassNotFound(path, module, name)
     return found
+
+
+class ClassNotFound(ModelError):
+    """The class of a saved fit's model is neither loaded nor found by its name.
+
+    Attributes
+    ----------
+    seen : what was looked for, without a remedy, which depends on who asks
+    file : what the file that defines it is likely called
+    """
+
+    def __init__(self, path: Path, module: str, name: str):
+        self.seen = f"{path}: the model's class {name} (module {module}) cannot be imported here."
+        self.file = f"{module.split('.')[-1]}.py"
+        super().__init__(
+            f"{self.seen} Give it: nlme.load({str(path)!r}, model={name.split('.')[-1]}), or its file, model={self.file!r}. "
+            "Its source text is in the file (model.py)."
+        )
 
 
 def _template(path: Path, saved: dict, arrays: dict[str, np.ndarray], kind: type[Model], model) -> Model:

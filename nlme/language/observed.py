@@ -15,9 +15,17 @@ def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[i
     Raises
     ------
     DataError
-        A censored record of an endpoint that says nothing of censoring, a value outside the whole numbers that the endpoint can
+        An observation without a value, a censored record of an endpoint that says nothing of censoring, a value outside the whole numbers that the endpoint can
         take, two records of an autocorrelated endpoint at one time.
     """
+    for subject in population:
+        empty = subject.is_observation & np.isnan(subject.dv)
+        if empty.any():
+            at = int(np.flatnonzero(empty)[0])
+            raise DataError(
+                f"Subject {subject.id}, record {at + 1} (time {subject.time[at]:g}): an observation without a value (DV). Such a subject "
+                "can be simulated and predicted, and has no likelihood: write the values, or MDV = 1 (EVID = 2) on records to predict."
+            )
     for k, (name, law) in enumerate(zip(anatomy.endpoints, anatomy.laws, strict=True)):
         if not law.censoring:
             _refuse(

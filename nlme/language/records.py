@@ -66,7 +66,7 @@ def records_of(
 ) -> dict[str, Any]:
     """Events, fills, samples and covariate rows of one subject."""
     n = len(subject.time)
-    clock = _clock(subject)
+    clock = subject.clock
     told = parameter_rows(subject, anatomy, clock, between, lines)
     rows, before, marks = told.own, told.before, told.marks
     events: list[Event] = []
@@ -149,15 +149,6 @@ def _with_echoes(events: list[Event], delays: int, start: float) -> list[tuple]:
     events.sort(key=lambda e: e.key)
     places = {id(event): k for k, event in enumerate(events)}
     return [(-1 if origin is None else places[id(origin)], count, first) for origin, count, first in slots]
-
-
-def _clock(subject: Subject) -> np.ndarray:
-    """Times that never run backwards: after a reset that restarts the clock, time goes on from where it was."""
-    time = np.asarray(subject.time, dtype=float)
-    forward = time[1:] - time[:-1]
-    if (forward >= 0.0).all():
-        return time
-    return time - np.cumsum(np.minimum(np.r_[0.0, forward], 0.0))
 
 
 def _where(subject: Subject, j: int) -> str:

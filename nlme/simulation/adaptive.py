@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nlme.data.by_subject import for_each
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError
 from nlme.fitting.result import Evaluated
@@ -186,8 +187,7 @@ def adaptive(
 def decision_times(decisions: Any, population) -> np.ndarray:
     """(N, K) times of decisions in order, infinite where a subject has fewer."""
     rows = []
-    for s in population:
-        given = decisions(s) if callable(decisions) else decisions[s.id] if isinstance(decisions, Mapping) else decisions
+    for s, given in zip(population, for_each("decisions", decisions, population), strict=True):
         try:
             at = np.unique(np.atleast_1d(np.asarray(given, dtype=float)).ravel())
         except (TypeError, ValueError):

@@ -27,19 +27,20 @@ def model_of(model: Any) -> Model:
 def effects_of(model: Any, population, eta) -> np.ndarray:
     """(N, q) random effects for the subjects of ``population``.
 
-    ``eta`` is None (zero: typical subjects; for a fit, the subjects' own modes), a DataFrame indexed by ID with one column per
-    random effect, or an array in the order of the subjects.  The effects of an occasion that the DataFrame does not know are zero.
+    ``eta`` is None (zero: typical subjects; for a fit, the subjects' own modes), "typical" (zero), a DataFrame indexed by ID with one
+    column per random effect, or an array in the order of the subjects.  The effects of an occasion that the DataFrame does not know
+    are zero.
 
     Raises
     ------
     DataError
-        A subject without random effects, a missing or unknown column, the wrong shape.
+        A subject without random effects or with two rows of them, a missing or unknown column, the wrong shape, what is no number.
     """
     anatomy = anatomy_for(model_of(model), population)
     names = anatomy.effects
     if eta is None and isinstance(model, Evaluated):
         eta = model.eta
-    if eta is None:
+    if eta is None or (isinstance(eta, str) and eta == "typical"):
         return np.zeros((len(population), len(names)))
     if hasattr(eta, "columns"):
         unknown = [name for name in names[anatomy.own : anatomy.inner] if name not in eta.columns]
@@ -56,14 +57,34 @@ def effects_of(model: Any, population, eta) -> np.ndarray:
                 f"No random effects for subject {', '.join(map(str, absent[:5]))}{' ...' if len(absent) > 5 else ''}: "
                 f"eta is indexed by the IDs of {len(eta)} other subjects. Give eta=, or simulate new subjects with eta='new'."
             )
-        return eta.loc[[s.id for s in population], list(names)].to_numpy(dtype=float)
-    eta = np.asarray(eta, dtype=float)
+        if not eta.index.is_unique:
+            raise DataError(f"eta: subject {eta.index[eta.index.duplicated()][0]} has two rows; give one row for each subject.")
+        return _finite(eta.loc[[s.id for s in population], list(names)], population, names)
+    eta = _finite(eta, population, names)
     if eta.shape != (len(population), len(names)):
         raise DataError(
             f"eta must have one row per subject and one column per random effect, {(len(population), len(names))}; "
             f"got an array of shape {eta.shape}."
         )
     return eta
+
+
+def _finite(eta: Any, population, names) -> np.ndarray:
+    """Random effects as numbers, none of which is missing."""
+    try:
+        found = np.asarray(eta, dtype=float)
+    except (TypeError, ValueError):
+        raise DataError(
+            "eta is a DataFrame of numbers indexed by ID with one column per random effect, an array with one row per subject, "
+            f"or 'typical'; got {type(eta).__name__} {' '.join(str(eta).split())[:60]}."
+        ) from None
+    bad = np.argwhere(~np.isfinite(found))
+    if found.shape == (len(population), len(names)) and len(bad):
+        i, k = bad[0]
+        raise DataError(
+            f"eta: the random effect {names[k]} of subject {population.ids[i]} is {found[i, k]:g}; 0 is the typical one."
+        )
+    return found
 
 
 def effects_among(model: Any, population, eta: np.ndarray, known, names) -> np.ndarray:
@@ -102,9 +123,9 @@ def predict(model: Model | Evaluated, population=None, eta=None, *, ode: Toleran
     ----------
     model : a model, or a fit (its model at the estimate)
     population : the records to predict; a fit's own by default (see ``Population.with_times`` and ``with_doses``)
-    eta : random effects, a DataFrame indexed by ID (``fit.eta``) or an (N, q) array.  None: each subject's own estimated ones if
-        a fit is given, zero (the typical subject with these covariates) if a model is given.  In a mixture a fit's subjects
-        belong to the subpopulation likeliest for their data, others to the most common
+    eta : random effects, a DataFrame indexed by ID (``fit.eta``) or an (N, q) array, or "typical": zero, the typical subject with
+        these covariates.  None: each subject's own estimated ones if a fit is given, zero if a model is given.  In a mixture a
+        fit's subjects belong to the subpopulation likeliest for their data, others to the most common
     ode : tolerances of the ODE solver; by default those of the fit's method
 
     Returns

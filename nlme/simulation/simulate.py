@@ -295,10 +295,8 @@ def drawn_effects(anatomy: Anatomy, model: Model, population, keys, drawn: Drawn
 
 
 def _chosen(model, population, eta) -> np.ndarray:
-    if not isinstance(eta, str):
+    if not isinstance(eta, str) or eta == "typical":
         return effects_of(model_of(model), population, eta)
-    if eta == "typical":
-        return effects_of(model_of(model), population, None)
     if eta != "estimated":
         raise DataError(f"eta must be one of {', '.join(map(repr, CHOICES))}, a DataFrame or an array; got {eta!r}.")
     if not isinstance(model, Evaluated):

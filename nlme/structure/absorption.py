@@ -54,14 +54,15 @@ def mixed_order(pk: Structure, fraction: Scalar, duration: Scalar, first: str = 
 
 
 class Transit(Arrival):
-    """g(s) = ktr (ktr s)^n exp(-ktr s) / Gamma(n + 1), n >= 0 real."""
+    """g(s) = ktr (ktr s)^n exp(-ktr s) / Gamma(n + 1), n > -1 real, ktr > 0; not a number elsewhere."""
 
     n: Any
     ktr: Any
 
     def rate(self, since):
         scaled = jnp.maximum(self.ktr * since, _SHORTEST)
-        return self.ktr * jnp.exp(self.n * jnp.log(scaled) - scaled - gammaln(self.n + 1.0))
+        fraction = self.ktr * jnp.exp(self.n * jnp.log(scaled) - scaled - gammaln(self.n + 1.0))
+        return jnp.where((self.n > -1.0) & (self.ktr > 0.0), fraction, jnp.nan)
 
     def pulse(self):
         """A gamma distribution's mean (n + 1) / ktr, and ``_APART`` standard deviations either way."""
@@ -70,14 +71,15 @@ class Transit(Arrival):
 
 
 class Weibull(Arrival):
-    """g(s) = (beta / td) (s / td)^(beta - 1) exp(-(s / td)^beta)."""
+    """g(s) = (beta / td) (s / td)^(beta - 1) exp(-(s / td)^beta), beta > 0, td > 0; not a number elsewhere."""
 
     td: Any
     beta: Any
 
     def rate(self, since):
         x = jnp.log(jnp.maximum(since / self.td, _SHORTEST))
-        return self.beta / self.td * jnp.exp((self.beta - 1.0) * x - jnp.exp(self.beta * x))
+        fraction = self.beta / self.td * jnp.exp((self.beta - 1.0) * x - jnp.exp(self.beta * x))
+        return jnp.where((self.beta > 0.0) & (self.td > 0.0), fraction, jnp.nan)
 
     def pulse(self):
         """From where a 10,000th has arrived to where as much is left, log s having standard deviation 1.28 / beta.

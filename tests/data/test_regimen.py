@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nlme.data import Regimen, Subject, dose
+from nlme.data import Population, Regimen, Subject, dose, read_nonmem
 from nlme.errors import DataError
 
 SUBJECT = Subject(1, [0, 1], dv=[1, 2], covariates={"wt": 70.0})
@@ -87,3 +87,13 @@ def test_what_cannot_be_a_dose(make, words):
 
 def test_no_doses():
     assert repr(Regimen(())) == "no doses"
+
+
+def test_a_single_dose_repeats_nothing_and_is_read_back():
+    """every(24, n=1) is one dose; its interval only says when a next one would be due."""
+    one = dose(100).every(24, n=1)
+    assert list(one.records(SUBJECT)["ii"]) == [0.0] and one.end == 24.0
+    assert list((one + dose(50).every(12, n=2)).records(SUBJECT)["ii"]) == [0.0, 12.0]
+    assert list(dose(100, ss=True).every(24).records(SUBJECT)["ii"]) == [24.0]
+    given = Population((SUBJECT,)).with_doses(one)
+    assert read_nonmem(given.to_frame()) == given

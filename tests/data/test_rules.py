@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import warnings
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from nlme.data import RULES, check, read_nonmem
+from nlme.data.population import Population
+from nlme.data.subject import Subject
 from nlme.data.violations import ranges
 from nlme.errors import DataError
 
@@ -130,6 +133,62 @@ def test_errors_stop_the_reading_and_warnings_do_not(rule, text, arguments, rows
 
 def test_every_rule_has_a_case():
     assert {r.name for r in RULES} == {c[0] for c in CASES}
+
+
+FIELDS = {"DUR": "duration"} | {
+    c: c.lower() for c in ("TIME", "DV", "AMT", "RATE", "EVID", "MDV", "CMT", "II", "ADDL", "SS", "CENS", "LIMIT")
+}
+EVERYWHERE = {r.name for r in RULES if r.everywhere}
+
+
+def by_hand(table: pd.DataFrame) -> Population:
+    """Subjects with the numbers of a table; without EVID an amount makes a dose, as when the table is read."""
+    numbers = {FIELDS[c]: table[c].replace(".", "nan").astype(float).to_numpy() for c in table if c in FIELDS}
+    columns = {name: v if name in ("time", "dv", "limit") else np.nan_to_num(v, posinf=np.inf) for name, v in numbers.items()}
+    if "amt" in columns and "evid" not in columns:
+        columns["evid"] = (columns["amt"] != 0) * 1
+    ids = table["ID"].to_numpy()
+    return Population(tuple(Subject(i, **{name: v[ids == i] for name, v in columns.items()}) for i in dict.fromkeys(ids)))
+
+
+NUMBERS = [
+    c for c in CASES if c[0] in EVERYWHERE and not c[2] and not any(x in c[1] for x in ("<", "mg", "SEX", "TINF", "1.5", ":"))
+]
+
+
+def test_every_rule_about_values_has_a_case_in_numbers():
+    assert {c[0] for c in NUMBERS} == EVERYWHERE
+
+
+@pytest.mark.parametrize(("rule", "text", "arguments", "rows"), NUMBERS, ids=[f"{i}-{c[0]}" for i, c in enumerate(NUMBERS)])
+def test_subjects_made_by_hand_keep_the_rules_about_values(rule, text, arguments, rows):
+    table = frame(text)
+    with pytest.raises(DataError) as caught:
+        by_hand(table)
+    (violation,) = caught.value.violations
+    within = table.groupby("ID").cumcount() + 1
+    expected = rule if rule != "text in numbers" else "missing time"  # an infinite time is none
+    assert (violation.rule, violation.rows) == (expected, tuple(within[r - 1] for r in rows))
+    assert violation.seen and violation.remedy and str(violation.subjects[0]) in str(caught.value)
+
+
+def test_subjects_made_by_hand_of_a_good_table_are_what_is_read():
+    assert [list(s.time) for s in by_hand(frame(GOOD))] == [list(s.time) for s in read_nonmem(frame(GOOD))]
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        (dict(amt=[np.inf, 0.0]), "AMT = inf"),
+        (dict(amt=["much", 0.0]), "amt holds numbers"),
+        (dict(addl=[1.5, 0]), "record 1: addl holds whole numbers; got 1.5"),
+        (dict(cens=[0, np.nan]), "record 2: cens holds whole numbers; got nan"),
+        (dict(endpoint=[-1, 1]), "Subject 3, record 2: an observation of endpoint 1; the population's endpoints are 0"),
+    ],
+)
+def test_fields_that_hold_what_they_cannot(field, words):
+    with pytest.raises(DataError, match=words):
+        Population((Subject(3, [0.0, 1.0], **dict(evid=[1, 0], amt=[1.0, 0.0], dv=[np.nan, 2.0]) | field),))
 
 
 def test_a_good_table_breaks_no_rule():

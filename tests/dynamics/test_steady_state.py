@@ -156,3 +156,62 @@ def test_infusions_that_outlast_their_interval_end_one_after_the_other(length, i
         found = nlme.predict(Slow(stepped=stepped), population).query("EVID == 0")["amount"].to_numpy()
         np.testing.assert_allclose(found[:-1], expected, rtol=2e-6)
         np.testing.assert_allclose(found[-1], 50.0 * np.exp(-0.1 * length), rtol=2e-6)
+
+
+@pytest.mark.parametrize("k", [0.0, -0.1])
+@pytest.mark.parametrize("form", ["closed", "linear", "stepped"])
+def test_what_is_not_eliminated_has_no_steady_state(form, k):
+    assert_unsettled(Kept(form, k))
+
+
+@pytest.mark.parametrize("form", ["area", "driven"])
+def test_a_state_that_only_accumulates_has_none(form):
+    assert_unsettled(Kept(form))
+
+
+def test_a_state_that_nothing_enters_is_no_obstacle():
+    states = nlme.predict(Kept("idle"), one_steady_dose())["amount"]
+    np.testing.assert_allclose(states, 10.0 * np.exp(-0.1 * np.array([0.0, 1.0])) / (1.0 - np.exp(-0.5)), rtol=1e-7)
+
+
+class Kept(nlme.Model):
+    form: str = "closed"
+    k: nlme.Scalar = nlme.real(0.1)
+    sd: nlme.Scalar = nlme.positive(1.0)
+
+    def individual(self, eta, cov):
+        return dict(k=self.k)
+
+    def dynamics(self, ind):
+        def equations(area, bend=0.0):
+            def rhs(t, a):
+                lost = ind.k * a.central / (1.0 + bend * a.central)
+                return {"central": -lost} | ({} if area is None else {"area": area * a.central})
+
+            return nlme.ODE(rhs, ("central",) if area is None else ("central", "area"))
+
+        return {
+            "closed": lambda: nlme.pk.OneCompartment(cl=ind.k * 20.0, v=20.0),
+            "linear": lambda: equations(None),
+            "stepped": lambda: equations(None, 1e-14),
+            "area": lambda: equations(1.0),
+            "idle": lambda: equations(0.0),
+            "driven": lambda: nlme.pk.Linear(("central", "area"), {("central", None): ind.k}, drives={("central", "area"): 1.0}),
+        }[self.form]()
+
+    def observe(self, ind, state, t):
+        return {"amount": nlme.additive(state.central, self.sd)}
+
+
+def one_steady_dose():
+    rows = [
+        dict(ID=1, TIME=0.0, EVID=1, AMT=10.0, SS=1, II=5.0, DV=np.nan),
+        dict(ID=1, TIME=1.0, EVID=0, AMT=0, SS=0, II=0, DV=1.0),
+    ]
+    return nlme.read_nonmem(pd.DataFrame(rows))
+
+
+def assert_unsettled(model):
+    words = "do not settle|stopped being finite" if model.k < 0 and model.form == "stepped" else "do not settle"
+    with pytest.raises(nlme.FitError, match=words):
+        nlme.predict(model, one_steady_dose())

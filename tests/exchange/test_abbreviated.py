@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ast
-
 import numpy as np
 import pytest
 
 from nlme.errors import ModelError
 from nlme.exchange.nonmem.abbreviated import code_of, expression_of
 from nlme.exchange.nonmem.abbreviations import Abbreviations
+from nlme.exchange.nonmem.expressions import simplified
+from nlme.exchange.nonmem.expressions import text as text_of
 from nlme.exchange.nonmem.records import records_of
 
 
@@ -19,7 +19,7 @@ def code(text: str, abbreviations=None):
 
 def value(text: str, **names) -> float:
     node = expression_of(records_of("$PK\n", "run.mod")[0], text, 1)
-    return eval(ast.unparse(node), {"jnp": np, **names})
+    return eval(text_of(node), {"jnp": np, **names})
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,25 @@ def value(text: str, **names) -> float:
         ("A/=2", False),
         ("2*-A", -4.0),
         ("(A + B)*2", 10.0),
+        ("2.0*(-1)**2", 2.0),
+        ("(-2.5)**A", 6.25),
+        ("A**(-1)", 0.5),
+        ("A - (-1)", 3.0),
+        ("MAX(1, B, A)", 3.0),
+        ("MIN(B, A, 2.5, 4)", 2.0),
     ],
 )
 def test_precedence(text, expected):
+    """As written, and as written once more after what can be folded is."""
     assert value(text, A=2.0, B=3.0) == pytest.approx(expected)
+    node = simplified(expression_of(records_of("$PK\n", "run.mod")[0], text, 1))
+    assert eval(text_of(node), {"jnp": np, "A": 2.0, "B": 3.0}) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["EXP(A, B)", "MOD(A)", "MAX(A)", "SQRT(A, 2)"])
+def test_the_number_of_arguments_is_checked(text):
+    with pytest.raises(ModelError, match="does not take"):
+        value(text)
 
 
 def run(text: str, **start) -> dict:
@@ -58,8 +73,8 @@ def run(text: str, **start) -> dict:
             return getattr(np, name)
 
     for a in code(text).assignments:
-        assert "<unset>" not in ast.unparse(a.value), a
-        names[a.target] = eval(ast.unparse(a.value), {"jnp": np, **names})
+        assert "<unset>" not in text_of(a.value), a
+        names[a.target] = eval(text_of(a.value), {"jnp": np, **names})
     return names
 
 
@@ -114,7 +129,7 @@ def test_exchanged_in_a_block():
 
 def test_continuation_comment_and_abbreviation():
     found = code("CL = THETA(CL)*EXP( & ; clearance\n  ETA_CL)\n", {"THETA(CL)": "THETA(1)", "ETA_CL": "ETA(1)"})
-    assert ast.unparse(found.assignments[0].value) == "THETA(1) * jnp.exp(ETA(1))"
+    assert text_of(found.assignments[0].value) == "THETA(1) * jnp.exp(ETA(1))"
 
 
 def test_what_never_holds_while_estimating_is_left_out():

@@ -201,7 +201,7 @@ def test_stages_computed_once_are_the_same_and_cost_less(method, order, conditio
         return -z[0] * a[0], z[0] * a[0] - z[2] * a[1] - exchange, exchange
 
     def step(materialise):
-        system = System(columns, flow, inputs, moved, (every,) * 3, materialise)
+        system = System(columns, flow, inputs, moved, (every,) * 3, materialise=materialise)
         state = tuple(several(columns.unpack(columns.constant(y))) for y in (1.0, 1.2, 0.3))
         return lambda u, h: method.step(system, u, state, method.begin(system, state), h)
 

@@ -161,6 +161,7 @@ def test_covariates_reach_the_rule_and_decisions_may_differ_by_subject():
         (dict(rule=None), "function of what is seen"),
         (dict(rule=lambda seen: None, decisions=[]), "no time"),
         (dict(rule=lambda seen: None, decisions=[np.inf]), "finite"),
+        (dict(rule=lambda seen: None, decisions={"nobody": [12.0]}), "decisions: nothing is given for subject 1"),
         (dict(rule=lambda seen: None, into="depot"), "No state"),
         (dict(rule=lambda seen: nlme.Decision(amount=-1.0), vectorised=True), "from 0 on"),
     ],

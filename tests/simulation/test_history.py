@@ -175,3 +175,29 @@ def test_a_switched_compartment_stays_off():
     found = nlme.predict(Stepped(), population.with_times([4.0, 8.0]))
     assert found.loc[found.TIME == 4.0, "y"].item() > 0
     assert found.loc[found.TIME == 8.0, "y"].item() == 0
+
+
+def test_a_clock_that_restarts_at_a_reset_is_one_that_runs_on():
+    """Two periods of a crossover, each counted from its own beginning, or with the second after the first: what happens is the same."""
+
+    def told(shift):
+        second = [(t - 12.0 + shift, *rest) for t, *rest in RECORDS[3:]]
+        table = pd.DataFrame(RECORDS[:3] + second, columns=["TIME", "AMT", "WT", "OCC"])
+        table["ID"], table["EVID"], table["DV"] = 7, [0, 1, 0, 4, 0, 0, 0, 0], [1.0, np.nan, 40.0, np.nan, 30.0, 20.0, 15.0, 10.0]
+        return nlme.read_nonmem(table, covariates=["wt"], time_varying="auto")
+
+    restarted, on, later = told(0.0), told(12.0), told(30.0)
+    assert list(restarted[0].clock) == list(on[0].time) and list(later[0].clock) == list(later[0].time)
+    objective, *others = (nlme.evaluate(Eliminated(), p, nlme.FOCEI()).objective for p in (restarted, on, later))
+    np.testing.assert_allclose(others, objective, rtol=1e-9)
+    eta = pd.DataFrame({f"k_occ[{o}]": [v] for o, v in OCCASIONS.items()}, index=[7])
+    y, *others = (nlme.predict(Eliminated(), p, eta)["y"] for p in (restarted, on, later))
+    for other in others:
+        np.testing.assert_allclose(other, y, rtol=1e-9)
+    drawn = nlme.simulate(Eliminated(), restarted, key=1, eta="new", as_data=True)
+    assert list(drawn["TIME"]) == list(restarted[0].time)
+    people, same = (nlme.virtual(1, like=p, key=1) for p in (restarted, on))
+    assert people[0] == same[0] and people.with_times([15.0])[0].covariates["wt"] == 120.0
+    for other in (lambda p: p.with_times([1.0]), lambda p: p.with_doses(nlme.dose(1))):
+        with pytest.raises(nlme.DataError, match="Subject 7: time restarts at a reset record"):
+            other(restarted)

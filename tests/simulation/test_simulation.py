@@ -1,5 +1,7 @@
 """Predictions and simulations: the same numbers as the likelihood uses, the same people under another dosing."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pandas as pd
@@ -32,6 +34,14 @@ def test_prediction_of_a_model_is_the_typical_subject(evaluated):
 
 
 @pytest.mark.slow
+def test_the_typical_subject_of_a_fit_and_times_by_id(evaluated):
+    typical = nlme.predict(evaluated, eta="typical")
+    assert typical.equals(nlme.predict(evaluated.model, evaluated.population))
+    ids = evaluated.population.ids
+    by_number, by_text = (evaluated.population.with_times({kind(i): [1.0 * i] for i in ids}) for kind in (int, str))
+    assert by_number == by_text  # as in population["17"]
+
+
 def test_time_varying_covariates_and_steady_state_agree_with_the_likelihood():
     at = nlme.evaluate(Quinidine(), datasets.load("quinidine")[:20], nlme.FOCEI())
     frame = nlme.predict(at)
@@ -75,6 +85,13 @@ def test_new_subjects_follow_omega_and_the_same_key_repeats(evaluated):
         (lambda at: nlme.predict(at, eta=at.eta.iloc[:3]), "No random effects for subject"),
         (lambda at: nlme.predict(at, eta=at.eta.drop(columns="ka")), "no column ka"),
         (lambda at: nlme.predict(at, eta=np.zeros((2, 2))), "got an array of shape"),
+        (lambda at: nlme.predict(at, eta=at.eta.iloc[[0, 1, 1, *range(2, len(at.eta))]]), "subject 2 has two rows"),
+        (lambda at: nlme.predict(at, eta=at.eta.replace(at.eta.iloc[2, 1], np.nan)), "effect cl of subject 3 is nan"),
+        (lambda at: nlme.predict(at, eta="typicall"), "or 'typical'; got str typicall"),
+        (lambda at: nlme.predict(at, eta={"ka": [1.0]}), "a DataFrame of numbers indexed by ID.*got dict"),
+        (lambda at: at.population.with_times({1: [1.0]}), "with_times: nothing is given for subject 2 and 10 more.* IDs 1"),
+        (lambda at: at.population.with_times("noon"), "Subject 1: prediction times must be numbers from 0 on, got 'noon'"),
+        (lambda at: nlme.forecast(at, at.population[:2], times={9: [1.0]}, key=1), "nothing is given for subject 1 and 1 more"),
     ],
 )
 def test_what_does_not_fit_is_said(evaluated, call, says):
@@ -161,6 +178,16 @@ def test_the_draws_of_a_key_stay_what_they_were(evaluated):
     np.testing.assert_allclose(
         (frame["DV"] - frame["IPRED"]) / sd, np.concatenate(np.concatenate(dv))[np.tile(OBSERVED, 24)], atol=1e-9
     )
+
+
+def test_subjects_whose_values_are_left_out_are_a_design(evaluated):
+    """They are simulated and predicted like the same with values, and have no likelihood."""
+    few = evaluated.population[:2]
+    design = nlme.Population(tuple(dataclasses.replace(s, dv=None) for s in few), few.endpoints, few.covariates)
+    drawn = [nlme.simulate(evaluated.model, p, key=3, eta="new") for p in (few, design)]
+    assert drawn[0].equals(drawn[1])
+    with pytest.raises(nlme.DataError, match="Subject 1, record 2 .*an observation without a value"):
+        nlme.evaluate(evaluated.model, design)
 
 
 def test_neither_random_effects_nor_states_are_needed():

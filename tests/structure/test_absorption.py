@@ -203,3 +203,24 @@ def test_no_dose_is_stepped_over(weibull, mtt, shape, solver):
     expected = [100.0 * left * sum(np.exp(-0.001 * (t - s)) for s in doses if s < t) for t in time]
     found = nlme.predict(model, population, ode=nlme.Tolerances(solver=solver)).query("EVID == 0")["amount"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mtt", "shape", "weibull"), [(1.0, -2.0, False), (-1.0, 3.0, False), (1.0, -1.0, True), (-1.0, 2.0, True)]
+)
+def test_an_absorption_out_of_its_domain_is_no_absorption_of_nothing(mtt, shape, weibull):
+    class Free(Quick):
+        mtt: nlme.Scalar = nlme.real(0.1)
+        shape: nlme.Scalar = nlme.real(3.0)
+
+    rows = [dict(ID=1, TIME=0.0, EVID=1, AMT=100.0), dict(ID=1, TIME=5.0, EVID=0, AMT=0.0, DV=1.0)]
+    with pytest.raises(nlme.FitError, match="stopped being finite"):
+        nlme.predict(Free(mtt=mtt, shape=shape, weibull=weibull), nlme.read_nonmem(pd.DataFrame(rows)))
+
+
+def test_a_closed_form_without_a_value_is_said():
+    def chain(ind):
+        return nlme.pk.transit_chain(nlme.pk.OneCompartment(cl=1.0, v=1.0), 3, mtt=ind.mtt)
+
+    with pytest.raises(nlme.FitError, match="stopped being finite"):
+        nlme.predict(model_of(dict(mtt=1e-300), chain), population_of([[dict(time=0.0, amt=100.0)]], [5.0]))

@@ -339,7 +339,7 @@ def _constants(node: ast.expr) -> ast.expr:
 def folded(node: ast.expr) -> ast.expr:
     """A condition with what is known of it worked out."""
     if isinstance(node, ast.Compare) and ex.is_number(node.left) and ex.is_number(node.comparators[0]):
-        return ast.Constant(bool(eval(ast.unparse(node), {})))
+        return ast.Constant(bool(eval(ex.text(node), {})))
     if isinstance(node, ast.Call) and node.func.id.startswith("jnp.logical_"):
         parts = [folded(a) for a in node.args]
         known = [p.value for p in parts if isinstance(p, ast.Constant)]

@@ -7,6 +7,7 @@ A name keeps NM-TRAN's spelling (``CL``, ``THETA(3)``, ``A(2)``); functions have
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Mapping
 
 #: NM-TRAN's function -> its name in the model's file
@@ -30,6 +31,16 @@ def number(value: float) -> ast.Constant:
     return ast.Constant(value)
 
 
+class _Signs(ast.NodeTransformer):
+    def visit_Constant(self, node):
+        return ast.UnaryOp(ast.USub(), number(-node.value)) if is_number(node) and node.value < 0 else node
+
+
+def text(node: ast.expr) -> str:
+    """As Python writes it, a negative number as the negative of a number: -1 to the power 2 is (-1) ** 2."""
+    return ast.unparse(_Signs().visit(_copy(node)))
+
+
 def call(function: str, *arguments: ast.expr) -> ast.Call:
     return ast.Call(name(function), list(arguments), [])
 
@@ -42,6 +53,17 @@ def where(condition: ast.expr, yes: ast.expr, no: ast.expr) -> ast.expr:
 
 
 _SMALL = 2.8e-103  # SMALLZ of NONMEM's protected functions
+
+
+def applied(function: str, arguments: list[ast.expr]) -> ast.expr | None:
+    """A function of abbreviated code; None if it does not take so many arguments.  MIN and MAX take two or more."""
+    found = FUNCTIONS[function]
+    if function in ("MIN", "MAX") and len(arguments) > 1:
+        return functools.reduce(lambda a, b: call(found, a, b), arguments)
+    takes = 2 if found in ("jnp.fmod", "jnp.minimum", "jnp.maximum") else 1
+    return call(found, *arguments) if len(arguments) == takes else None
+
+
 #: protected function -> what it is within its bounds: Guide VIII, "protect functions"
 PROTECTED = {
     "PEXP": lambda x: call("jnp.exp", call("jnp.minimum", x, number(100.0))),
@@ -188,7 +210,7 @@ def derivative(node: ast.expr, of: Callable[[str], ast.expr | None]) -> ast.expr
         }
         if node.func.id in known and len(slopes) == 1:
             return multiply(known[node.func.id](), dx)
-    raise ValueError(ast.unparse(node))
+    raise ValueError(text(node))
 
 
 def _of_operation(node: ast.BinOp, da: ast.expr, db: ast.expr) -> ast.expr:
@@ -205,7 +227,7 @@ def _of_operation(node: ast.BinOp, da: ast.expr, db: ast.expr) -> ast.expr:
         return multiply(multiply(b, power(a, subtract_one(b))), da)
     if is_number(da, 0):
         return multiply(multiply(node, call("jnp.log", a)), db)
-    raise ValueError(ast.unparse(node))
+    raise ValueError(text(node))
 
 
 def subtract_one(b: ast.expr) -> ast.expr:

@@ -142,13 +142,17 @@ class Formula:
             plain = self._abbreviations.plain.get(word, word)
             return ex.name(plain) if re.match(r"[A-Z_]", plain) else ex.number(float(plain))
         if word in ex.FUNCTIONS:
-            return ex.call(ex.FUNCTIONS[word], *self._arguments())
+            arguments = self._arguments()
+            found = ex.applied(word, arguments)
+            if found is None:
+                raise self._wrong(f"{word} does not take {len(arguments)} argument{'s' * (len(arguments) != 1)}")
+            return found
         if word in ex.PROTECTED:
             arguments = self._arguments()
             if len(arguments) != 1:
                 raise self._wrong(f"{word} has one argument")
             return ex.PROTECTED[word](*arguments)
-        indices = [ast.unparse(a).replace(" ", "") for a in self._arguments()]
+        indices = [ex.text(a).replace(" ", "") for a in self._arguments()]
         word = "EPS" if word == "ERR" else word
         inside = f"{word}({','.join(indices)})"
         inside = self._abbreviations.plain.get(inside, inside)

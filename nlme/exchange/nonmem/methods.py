@@ -175,7 +175,7 @@ class Writer:
         reads = [n for a in kept for n in ex.names_in(a.value)]
         inline = {}
         for k, a in enumerate(kept):
-            value = ast.unparse(ex.replaced(a.value, lookup))
+            value = ex.text(ex.replaced(a.value, lookup))
             name = self.symbols.variable[a.target]
             later = [n for b in kept[k + 1 :] for n in (*ex.names_in(b.value), b.target)]
             once = targets.count(a.target) == 1 and a.target not in reads and a.target in self.wanted
@@ -223,13 +223,13 @@ class Writer:
         if name not in self.program.main.targets:
             c = self.program.compartments
             raise code.refuse(f"{name} is not set, which ADVAN{c.advan} TRANS{c.trans} needs.")
-        return ast.unparse(self.from_individual(code, name))
+        return ex.text(self.from_individual(code, name))
 
     def _form(self, code: Code, text: str) -> str:
         node = ast.parse(text, mode="eval").body
         for name in ex.names_in(node):
             self._value(code, name)
-        return ast.unparse(ex.replaced(node, lambda n: self.from_individual(code, n)))
+        return ex.text(ex.replaced(node, lambda n: self.from_individual(code, n)))
 
     def _rules(self) -> str:
         """The dose rules as further arguments."""
@@ -274,7 +274,7 @@ class Writer:
         lines, rates = [], {}
         counts = [a.target for a in kept]
         for a in kept:
-            value = ast.unparse(ex.replaced(a.value, lookup))
+            value = ex.text(ex.replaced(a.value, lookup))
             match = re.fullmatch(r"DADT\((\d+)\)", a.target)
             read_later = any(a.target in ex.names_in(b.value) for b in kept)
             if match and counts.count(a.target) == 1 and not read_later:

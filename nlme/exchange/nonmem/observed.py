@@ -67,7 +67,7 @@ class Observed:
                 self.constants[a.target] = mean  # what depends on the observation stands inside its density
                 continue
             name = self._local_name(a.target)
-            text = ast.unparse(ex.replaced(mean, self._lookup(local)))
+            text = ex.text(ex.replaced(mean, self._lookup(local)))
             if name in before and before[name] != text:
                 name = self._rename(a.target, before)
             local.add(a.target)
@@ -148,8 +148,8 @@ class Observed:
         if any(n.startswith("EPS(") for n in ex.names_in(value)):
             raise self.code.refuse("a likelihood with residual errors.")
         if kind == 2.0:
-            return f"nlme.loglik(lambda y: -0.5 * ({ast.unparse(ex.replaced(value, find))}))"
-        return f"nlme.loglik(lambda y: {ast.unparse(ex.replaced(_logarithm(value), find))})"
+            return f"nlme.loglik(lambda y: -0.5 * ({ex.text(ex.replaced(value, find))}))"
+        return f"nlme.loglik(lambda y: {ex.text(ex.replaced(_logarithm(value), find))})"
 
     def _residual(self, mean: ast.expr, slopes: dict[int, ast.expr], find, values: dict[str, ast.expr]) -> str:
         program, symbols = self.program, self.writer.symbols
@@ -160,7 +160,7 @@ class Observed:
         self.writer.out.sigmas |= set(slopes)
 
         def text(node: ast.expr) -> str:
-            return ast.unparse(ex.replaced(node, find))
+            return ex.text(ex.replaced(node, find))
 
         def sd(k: int) -> ast.expr:
             block, place = program.block_of(program.sigmas, k)
@@ -171,12 +171,12 @@ class Observed:
         if len(slopes) == 1:
             ((k, slope),) = slopes.items()
             if shapes[k] == "proportional" and symbols.sigma[k]:
-                return f"nlme.proportional({f}, {ast.unparse(sd(k))})"
+                return f"nlme.proportional({f}, {ex.text(sd(k))})"
             whole = ex.multiply(_positive(slope), sd(k))
             return self._recognised(f, mean, whole, find, values) or f"nlme.additive({f}, {text_of(whole, find)})"
         kinds = sorted(shapes.values())
         if kinds == ["additive", "proportional"]:
-            by = {shapes[k]: ast.unparse(sd(k)) for k in slopes}
+            by = {shapes[k]: ex.text(sd(k)) for k in slopes}
             return f"nlme.combined({f}, add={by['additive']}, prop={by['proportional']})"
         squares = [text_of(ex.power(ex.multiply(slope, sd(k)), ex.number(2)), find) for k, slope in slopes.items()]
         return f"nlme.additive({f}, jnp.sqrt({' + '.join(squares)}))"
@@ -231,7 +231,7 @@ class Observed:
         if isinstance(difference, ast.BinOp) and isinstance(difference.op, ast.Sub) and ex.same(difference.right, f):
             limit = difference.left
             if (known := self._limits(limit, normal)) is not None and np.all(normal._observed_values() >= known):
-                return ast.unparse(ex.replaced(limit, self.find))
+                return ex.text(ex.replaced(limit, self.find))
         return None
 
     def _limits(self, limit: ast.expr, normal: Observed):
@@ -282,7 +282,7 @@ def _set_once(steps: list[tuple[str, ast.expr]]) -> dict[str, ast.expr]:
 
 
 def text_of(node: ast.expr, find) -> str:
-    return ast.unparse(ex.replaced(node, find))
+    return ex.text(ex.replaced(node, find))
 
 
 def _constant(node: ast.expr) -> bool:

@@ -135,7 +135,6 @@ def _mixture(program: Program, symbols: Symbols, written: Written, values, fixed
 
 def _shares(program: Program, values) -> list[float]:
     """P(k) at these values: they may depend on thetas and on nothing else."""
-    import ast
 
     from nlme.exchange.nonmem import expressions as ex
 
@@ -150,7 +149,7 @@ def _shares(program: Program, values) -> list[float]:
         unknown = sorted(n for n in ex.names_in(a.value) if n not in known)
         if unknown:
             raise mix.refuse(f"shares of subpopulations that depend on {', '.join(unknown)} are not imported.", a.line)
-        plain = ast.unparse(ex.replaced(a.value, {n: ex.number(v) for n, v in known.items()}))
+        plain = ex.text(ex.replaced(a.value, {n: ex.number(v) for n, v in known.items()}))
         known[a.target] = float(eval(plain, {"jnp": np}))
         if a.target == "NSPOP":
             number = int(known[a.target])
