@@ -32,7 +32,7 @@ from nlme.dynamics.solvers import DELAY, DOSE_RULE, NO_STEADY_STATE, NOT_FINITE,
 from nlme.dynamics.steady import fills
 from nlme.dynamics.superposition import superpose, worthwhile
 from nlme.dynamics.system import Rows, State
-from nlme.dynamics.transition import ClosedForm, Moment, Sets, Stepping, inside
+from nlme.dynamics.transition import ClosedForm, Moment, Sets, Stepping, follows_time, inside
 from nlme.jets.chain import through
 from nlme.jets.jet import Columns, Jet
 from nlme.jets.sparse import Occupied, Sparse, whole
@@ -263,6 +263,7 @@ def _course(
             delays=jnp.stack([jnp.asarray(x, float) for x in probe.delays.values()]) if probe.delays else None,
             doses=timeline.doses.shape[0] if arriving else 0,
             longest_step=longest_step,
+            ramps=follows_time(probe),
         )
     receives = probe.receives() if arriving else (False,) * size
     filled, status = None, begun
@@ -378,7 +379,7 @@ class _Loop:
         batch = begin.value.shape
 
         def event(carry, now):
-            state, rates, before, pace, epoch, off, status, row = carry
+            state, rates, before, pace, epoch, off, status, row, dosed_at = carry
             here, e = now
             given = None
             if under_way is not None:
@@ -393,7 +394,8 @@ class _Loop:
                     going = going & (begun == SOLVED)
 
             def advance(state, begin, end, pace, here=here, rates=rates, off=off, going=going, given=given):
-                return transition(state, rates, begin, end, here.row, pace, off, going, given, here.ahead, reversible=reversible)
+                told = here.row, pace, off, going, given, here.ahead
+                return transition(state, rates, begin, end, *told, reversible=reversible, since=dosed_at)
 
             if here.draws is None:
                 state, pace, ended = advance(state, before, here.time, pace)
@@ -432,6 +434,9 @@ class _Loop:
                 self._added(x, kept, here.amount, place & enters)
                 for x, kept, place, enters in zip(state, transition.kept, places, dosed, strict=True)
             )
+            disturbed = (kind == BOLUS) | (kind == START) | (kind == STOP) | (kind == FILL)
+            disturbed = disturbed if here.reset is None else disturbed | (here.reset == 1)
+            dosed_at = jnp.where(disturbed, jax.lax.stop_gradient(here.time.value), dosed_at)
             if here.rate is not None:
                 change = jnp.where(kind == START, 1.0, jnp.where(kind == STOP, -1.0, 0.0))
                 changes = [jnp.where(place, change, 0.0) for place in places]
@@ -448,7 +453,7 @@ class _Loop:
             found = state
             if here.measured is not None:
                 state = conditioning(self.columns, state, transition.inputs, here.now, here.measured)
-            return (state, rates, here.time, pace, epoch, off, status, row), (found, ended)
+            return (state, rates, here.time, pace, epoch, off, status, row, dosed_at), (found, ended)
 
         zero = jnp.zeros(batch)
         none = zero.astype(int)
@@ -472,11 +477,12 @@ class _Loop:
             jnp.zeros((size, *batch), bool) if self.switches else None,
             status,
             row,
+            jax.lax.stop_gradient(begin.value),
         )
         if reversible:
             event = jax.checkpoint(event)  # an interval is gone through again on the way back, so that its steps need not be kept
         carry, (states, ended) = jax.lax.scan(event, carry, (events, jnp.arange(events.kind.shape[0])))
-        return states, ended, carry[-2]
+        return states, ended, carry[6]
 
     def _added(self, x: Jet, kept: Occupied, amount: Jet, where) -> Jet:
         """A state with the amount of a dose."""

@@ -18,10 +18,15 @@ from nlme.dynamics.consistency import follow, with_derivatives
 from nlme.dynamics.delays import Lookback
 from nlme.dynamics.dense import DenseSystem
 from nlme.dynamics.dosing import StructureAt
-from nlme.dynamics.solvers import SOLVED, Pace, Tolerances, integrate
+from nlme.dynamics.solvers import SOLVED, Longest, Pace, Tolerances, integrate
 from nlme.dynamics.system import State, System, occupied_states
+from nlme.jets.dependence import dependence
 from nlme.jets.jet import Columns, Jet
 from nlme.jets.sparse import Occupied, Sparse
+from nlme.structure.arrivals import Arriving
+from nlme.structure.base import Structure
+
+_SHORTEST = 1e-3  # of an interval that begins with a dose: at most the first step into it, where equations follow time
 
 
 class Sets(NamedTuple):
@@ -71,6 +76,7 @@ class ClosedForm:
         given=None,
         ahead=None,
         reversible=False,
+        since=None,
     ):
         """As :meth:`Stepping.__call__`."""
 
@@ -87,8 +93,8 @@ class Stepping(eqx.Module):
 
     ``equations(t, amounts, z, row, given, ahead, rows)`` are the slopes, ``given`` telling which doses are on their way (structures with
     arrivals), ``ahead`` how far ``t`` is ahead of the time of the data, ``rows`` what the ``delays`` look back at; where ``dense``, with
-    the states as one vector.  ``longest_step(t, z, row, given, ahead)`` bounds the steps (structures with arrivals).  Intervals of length
-    zero leave the states as they are.
+    the states as one vector.  ``longest_step(t, z, row, given, ahead)`` bounds the steps (structures with arrivals); where it ``ramps``, no
+    step is longer than the time since the last dose.  Intervals of length zero leave the states as they are.
     """
 
     equations: OfSubject
@@ -102,6 +108,7 @@ class Stepping(eqx.Module):
     moving: bool = eqx.field(static=True)
     algebraic: tuple[bool, ...] = eqx.field(static=True)
     dense: bool = eqx.field(static=True)
+    ramps: bool = eqx.field(static=True)
     delays: Float[Array, "M ..."]
 
     linear = False
@@ -121,8 +128,9 @@ class Stepping(eqx.Module):
         delays: Float[Array, " M"] | None = None,
         doses: int = 0,
         longest_step: OfSubject | None = None,
+        ramps: bool = False,
     ):
-        self.longest_step = longest_step
+        self.longest_step, self.ramps = longest_step, ramps
         self.dense = dense  # the equations take the states as one vector, and return one
         self.delays = jnp.zeros(0) if delays is None else delays
         self.equations, self.inputs, self.columns, self.sets, self.tolerances = equations, inputs, columns, sets, tolerances
@@ -188,11 +196,12 @@ class Stepping(eqx.Module):
         given: Bool[Array, "D ..."] | None = None,
         ahead: Float[Array, ...] | None = None,
         reversible: bool = False,
+        since: Float[Array, ...] | None = None,
     ) -> tuple[State, Pace, Int[Array, ...]]:
         """States at ``end`` from states at ``begin``, the pace to go on with, and how the solve ended.
 
         Nothing happens in a state where ``off`` is True, and none is solved for unless ``going``: after a failure that is in vain.
-        ``reversible``: whether JAX shall differentiate it in reverse.
+        ``reversible``: whether JAX shall differentiate it in reverse; ``since``: the time of the last dose.
         """
         given = jnp.zeros((0, *end.value.shape), bool) if given is None else given
         ahead = jnp.zeros_like(end.value) if ahead is None else ahead
@@ -209,14 +218,7 @@ class Stepping(eqx.Module):
         else:
             system = System(self.columns, flow, inputs, self._moved(), self.kept, self.algebraic, several, lookback)
         relative = pace._replace(step=pace.step / safe)
-        longest = None
-        if self.longest_step is not None:
-            held = jax.lax.stop_gradient((begin.value, end.value, self.inputs.value))
-
-            def longest(u):
-                t = inside(held[0], held[1], u)
-                return self.longest_step(t, held[2], jnp.broadcast_to(jnp.asarray(row, int), t.shape), given, ahead) / safe
-
+        longest = self._longest(begin.value, end.value, row, given, ahead, since, safe)
         moved, relative, status = integrate(system, state, relative, active, self.tolerances, reversible, longest)
         if self.moving and self.columns.directions:
             # two events at one time, of which one moves with the parameters: the length between them is zero, its derivatives are
@@ -229,6 +231,26 @@ class Stepping(eqx.Module):
             moved = tuple(moved[0].at((k,)) for k in range(self.size))
         step = jnp.where(active, relative.step * safe, pace.step)
         return moved, relative._replace(step=step), status
+
+    def _longest(self, begin, end, row, given, ahead, since, length) -> Longest | None:
+        """The longest step from ``u`` of an interval, in its lengths."""
+        ramps = self.ramps and since is not None
+        if self.longest_step is None and not ramps:
+            return None
+        begin, end, length, z = jax.lax.stop_gradient((begin, end, length, self.inputs.value))
+
+        def longest(u):
+            t, found = inside(begin, end, u), jnp.inf
+            if self.longest_step is not None:
+                found = self.longest_step(t, z, jnp.broadcast_to(jnp.asarray(row, int), t.shape), given, ahead)
+            return (
+                jnp.minimum(
+                    found, jnp.maximum(t - since, jnp.minimum(_SHORTEST * length, Pace.first().step)) if ramps else jnp.inf
+                )
+                / length
+            )
+
+        return longest
 
     def settled(
         self,
@@ -324,7 +346,25 @@ class Stepping(eqx.Module):
         """The same with other directions of the jets."""
         sets = Sets.everything(columns, inputs.value.shape[0], self.size)
         flags = dict(infused=self.infused, moving=self.moving, algebraic=self.algebraic, dense=self.dense)
-        return Stepping(self.equations, inputs, columns, sets, self.tolerances, longest_step=self.longest_step, **flags)
+        return Stepping(
+            self.equations, inputs, columns, sets, self.tolerances, longest_step=self.longest_step, ramps=self.ramps, **flags
+        )
+
+
+def follows_time(structure: Structure) -> bool:
+    """Whether the equations have the time itself in them, beside what arrives by a function of it.
+
+    What such equations say of a dose given before, an absorption written by hand for instance, begins where the solver sees nothing of
+    it yet: steps must grow anew.
+    """
+    structure = structure.body if isinstance(structure, Arriving) else structure
+    number, size = jnp.zeros(()), len(structure.states)
+    if structure.wide:
+        reach = dependence(structure.flow_vector, number, jnp.zeros(size))
+    else:
+        past = ((number,) * size,) * len(structure.delays or ())
+        reach = dependence(lambda t, a: structure.flow(t, a, *[past] * bool(past)), number, (number,) * size)
+    return any(of_output[0] for of_output in reach)
 
 
 def _inside(begin, end, u, t0, t1):

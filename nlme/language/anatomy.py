@@ -16,7 +16,7 @@ from nlme.data.covariates import CovariateInfo
 from nlme.dynamics.diffusion import triangle
 from nlme.dynamics.recognition import flows_of
 from nlme.errors import ModelError
-from nlme.language.dependence import dependence
+from nlme.jets.dependence import dependence
 from nlme.language.mistakes import in_method, kind_of
 from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.told import Told, comparisons_refused, covariate_holds, told

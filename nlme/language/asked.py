@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nlme.jets.dependence import dependence
 from nlme.language.anatomy import Anatomy, individual_row, named, observation_row, structure_of
-from nlme.language.dependence import dependence
 from nlme.language.mistakes import in_method
 from nlme.language.model import Model
 from nlme.neural.term import LearnedTerm, is_term, learned_terms, place_of

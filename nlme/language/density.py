@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from nlme.jets.dependence import Outputs
 from nlme.language.anatomy import Anatomy
-from nlme.language.dependence import Outputs
 from nlme.language.filtering import predicted_row
 from nlme.language.model import Model
 from nlme.language.solution import Solution

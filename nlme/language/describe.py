@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import ModelError
+from nlme.jets.dependence import dependence
 from nlme.language.anatomy import Anatomy, anatomy_of, individual_row, named, observation_row
 from nlme.language.asked import effects_through_terms
-from nlme.language.dependence import dependence
 from nlme.language.effects import transforms_at
 from nlme.language.model import Model, covariate_units, documentation, feature_shapes
 from nlme.neural.correction import Correction, labels

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import nlme
-from nlme.language.dependence import Outputs
+from nlme.jets.dependence import Outputs
 
 TIMES = (1.0, 4.0, 8.0)
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from jax.scipy.special import gammaln
 from scipy.integrate import quad
 from scipy.stats import gamma, weibull_min
 from states import model_of, population_of, states_of
@@ -224,3 +225,37 @@ def test_a_closed_form_without_a_value_is_said():
 
     with pytest.raises(nlme.FitError, match="stopped being finite"):
         nlme.predict(model_of(dict(mtt=1e-300), chain), population_of([[dict(time=0.0, amt=100.0)]], [5.0]))
+
+
+class ByHand(nlme.Model):
+    """Transit absorption written into the equations, with the time of the last dose a covariate, as control streams have it."""
+
+    mtt: nlme.Scalar = nlme.positive(1.0)
+    n: nlme.Scalar = nlme.positive(10.0)
+    sd: nlme.Scalar = nlme.positive(1.0)
+    covariates = {"dosed": "h"}
+
+    def individual(self, eta, cov):
+        return dict(ktr=(self.n + 1.0) / self.mtt, n=self.n, dosed=cov.dosed)
+
+    def dynamics(self, ind):
+        def rhs(t, a):
+            since = ind.ktr * jnp.maximum(t - ind.dosed, 1e-6)
+            arrives = 100.0 * ind.ktr * jnp.exp(ind.n * jnp.log(since) - since - gammaln(ind.n + 1.0))
+            return dict(central=arrives - 0.01 * a.central)
+
+        return nlme.ODE(rhs, ("central",), bioavailability={"central": 0.0})
+
+    def observe(self, ind, state, t):
+        return {"amount": nlme.additive(state.central, self.sd)}
+
+
+@pytest.mark.parametrize(("mtt", "n"), [(2.0, 3.0), (1.0, 40.0), (0.5, 10.0), (0.02, 3.0)])
+def test_an_absorption_in_the_equations_is_not_stepped_over(mtt, n):
+    doses = [0.0, 24.0, 48.0, 72.0, 800.0]
+    rows = [dict(ID=1, TIME=s, EVID=1, AMT=100.0, dosed=s) for s in doses] + [dict(ID=1, TIME=840.0, EVID=0, DV=1.0, dosed=800.0)]
+    frame = pd.DataFrame(rows).fillna({"AMT": 0.0})
+    population = nlme.read_nonmem(frame, covariates=["dosed"], time_varying=["dosed"], interpolation="locf")
+    left = (1.0 - 0.01 * mtt / (n + 1.0)) ** -(n + 1.0)
+    expected = 100.0 * left * sum(np.exp(-0.01 * (840.0 - s)) for s in doses)
+    assert nlme.predict(ByHand(mtt=mtt, n=n), population)["amount"].iloc[-1] == pytest.approx(expected, rel=1e-7)
