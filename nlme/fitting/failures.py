@@ -79,4 +79,9 @@ def _why_not_finite(model: Model, layout: Layout, i: int) -> str:
                 f"If the error vanishes there, give it an additive part (nlme.combined), or leave the record out (MDV = 1)."
             )
         return f"{place(bad)}: the log density of this observation is {factor[bad & real][0]} at eta = 0 (impossible under the model)."
+    if not layout.anatomy.effects:
+        return (
+            "the prediction is finite, but not its derivatives in the parameters: look for a root, a power or a division at 0; try other "
+            "starting values."
+        )
     return "the prediction is finite at eta = 0, but not where its random effects were searched; try other starting values."
