@@ -442,7 +442,7 @@ def test_bins_and_strata_of_the_command_line():
     [
         (["bootstrap", "MODEL", "DATA"], "Fit error", "not a fit saved by nlme"),
         (["bootstrap", "MODEL", "EMPTY"], "Fit error", "There is no fit.nlme in"),
-        (["bootstrap", "MODEL", "FIT", "--replicates", "1"], "Fit error", "at least two replicates"),
+        (["bootstrap", "MODEL", "FIT", "--replicates", "1"], "Model error", "at least 2"),
         (["bootstrap", "MODEL", "FIT", "--stratify", "sex"], "Data error", "No covariate named 'sex'"),
         (["simulate", "MODEL", "FIT", "--eta", "none"], "Data error", "'new'"),
         (["simulate", "MODEL", "DATA", "--eta", "estimated"], "Data error", "needs a fit"),

@@ -33,11 +33,36 @@ def redesigned(
     at = np.asarray(new["time"], dtype=np.float64)
     first = (ties == "dose first") == bool(np.any(np.asarray(new["evid"]) == 1))
     if not len(s) and s.course is None:
-        return placed(s, keep, dict(new), dict.fromkeys(s.covariates, np.zeros(len(at))), first)[0]
+        made = placed(s, keep, dict(new), dict.fromkeys(s.covariates, np.zeros(len(at))), first)[0]
+        return made if ties == "dose first" else written_out(made, infos)
     history = s.history
     told = {k: history.beside(at, v, infos[k].interpolation, not first) for k, v in history.covariates.items()}
     made, _ = placed(s, keep, {**new, "occasion": history.beside(at, history.occasion, "nocb", not first)}, told, first)
-    return replace(made, course=_untold(history.changes(), made))
+    made = replace(made, course=_untold(history.changes(), made))
+    return made if ties == "dose first" else replace(written_out(made, infos), course=made.course)
+
+
+def written_out(s: Subject, infos: Mapping[str, CovariateInfo]) -> Subject:
+    """The subject with a record for each additional dose (ADDL), behind the others of its time: as ADDL they come before these.
+
+    A reset (EVID 3 or 4, SS = 1) ends what is still to come.
+    """
+    repeated = np.flatnonzero(s.is_dose & (s.addl > 0))
+    if not len(repeated):
+        return s
+    wiped = np.flatnonzero((s.evid == 3) | (s.evid == 4) | (s.ss == 1))
+    at, of = [], []
+    for j in repeated:
+        own = s.time[j] + s.ii[j] * np.arange(1, s.addl[j] + 1)
+        own = own[own < min(s.time[wiped[wiped > j]], default=np.inf)]
+        at, of = [*at, *own], [*of, *(j,) * len(own)]
+    at, of, history = np.array(at, float), np.array(of, int), s.history
+    new = {name: getattr(s, name)[of] for name in ("evid", "mdv", "amt", "rate", "duration", "cmt")}
+    new |= {"time": at, "evid": np.ones(len(at)), "cmt_name": [s.cmt_name[j] for j in of]}
+    new["occasion"] = history.beside(at, history.occasion, "nocb", True)
+    told = {k: history.beside(at, v, infos[k].interpolation, True) for k, v in history.covariates.items()}
+    once = replace(s, addl=np.zeros_like(s.addl), ii=np.where(s.ss > 0, s.ii, 0.0))
+    return placed(once, np.ones(len(s), bool), new, told, False)[0]
 
 
 def placed(

@@ -208,7 +208,8 @@ class Population(Sequence):
         All dose and reset records (EVID 1, 3, 4) go; the regimen's doses come.  DV stays as it was observed.  Covariates and
         occasions stay what they were at every time, also where the record that said so goes (``Subject.course``), and so does the
         time at which the subject's time begins.
-        ``ties`` says what happens at equal times: "dose first" (the observation sees the dose) or "observation first".
+        ``ties`` says what happens at equal times: "dose first" (the observation sees the dose) or "observation first", for which
+        additional doses (ADDL) become records of their own, for as ADDL they come before the records of their time.
 
         Raises
         ------
@@ -228,7 +229,8 @@ class Population(Sequence):
 
         Every record that is not a dose, a reset or the switch of a compartment is replaced by prediction records (EVID 2,
         MDV 1, DV missing) at ``times``: numbers, a dict from ID to numbers, or a function of the subject.  Covariates and
-        occasions stay as in :meth:`with_doses`.
+        occasions stay as in :meth:`with_doses`, and ``ties`` is as there, or "both": at the time of a dose there are two records, one
+        before it and one after, as areas and troughs of a course with jumps need.
 
         Raises
         ------
@@ -243,8 +245,13 @@ class Population(Sequence):
                 at = np.array([np.nan])
             if not np.all(np.isfinite(at)) or (at.size and at[0] < 0):
                 raise DataError(f"Subject {s.id!r}: prediction times must be numbers from 0 on, got {asked!r}.")
-            records = {"time": at, "evid": np.full(at.size, 2), "mdv": np.ones(at.size)}
-            out.append(redesigned(s, ((s.evid != 0) & (s.evid != 2)) | s.is_switch, records, ties, "with_times", self.covariates))
+            kept = ((s.evid != 0) & (s.evid != 2)) | s.is_switch
+            how = "observation first" if ties == "both" else ties
+            made = redesigned(s, kept, _asked_at(at), how, "with_times", self.covariates)
+            if ties == "both":
+                again = _asked_at(at[np.isin(at, made.time[made.is_dose])])
+                made = redesigned(made, np.ones(len(made), bool), again, "dose first", "with_times", self.covariates)
+            out.append(made)
         return replace(self, subjects=tuple(out))
 
     # -- tables and print ------------------------------------------------------------------------------------------
@@ -354,3 +361,8 @@ def _bytes(pieces: list[np.ndarray], kind: str) -> bytes:
     if kind == "<f8":
         joined = np.where(np.isnan(joined), np.nan, joined + 0.0)  # one NaN, one zero
     return joined.tobytes()
+
+
+def _asked_at(times: np.ndarray) -> dict[str, np.ndarray]:
+    """Records at which predictions are asked for."""
+    return {"time": times, "evid": np.full(times.size, 2), "mdv": np.ones(times.size)}

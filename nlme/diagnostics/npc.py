@@ -17,6 +17,7 @@ import numpy as np
 from nlme.diagnostics.percentiles import percentiles
 from nlme.diagnostics.replicated import replicated
 from nlme.errors import DataError
+from nlme.parameters.domains import is_numeric, is_probability
 from nlme.tables.numbers import fixed_point
 from nlme.tables.shown import Panel, Shown
 
@@ -105,10 +106,10 @@ def npc(
     """
     import pandas as pd
 
-    asked = np.asarray(intervals, dtype=float).ravel()
-    if not len(asked) or (asked < 0).any() or (asked >= 100).any():
+    asked = np.asarray(intervals, dtype=float).ravel() if is_numeric(intervals) else np.empty(0)
+    if not len(asked) or not ((asked >= 0) & (asked < 100)).all():
         raise DataError(f"intervals={intervals!r}: they are percentages from 0 to below 100, such as (50, 80, 95).")
-    if not 0.0 < level < 1.0:
+    if not is_probability(level):
         raise DataError(f"level={level!r}: it is between 0 and 1, such as 0.95.")
     options = dict(key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode)
     checked = replicated("npc", model, population, endpoint, **options)

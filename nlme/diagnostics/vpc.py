@@ -29,6 +29,7 @@ from nlme.diagnostics.prediction_correction import CORRECTIONS
 from nlme.diagnostics.replicated import Replicated, endpoint_of, observed_of, required_key, subjects_of, whole
 from nlme.errors import DataError, ModelError
 from nlme.observation.base import Law
+from nlme.parameters.domains import is_numeric, is_probability
 from nlme.tables.numbers import significant
 from nlme.tables.shown import Panel, Shown
 
@@ -203,7 +204,8 @@ def _measures(kind: str, law: Law, checked: Replicated, shares, censored: str, c
         return {(f"P({k})",): _fraction_of(k, k) for k in range(int(first), int(last) + 1)}
     if kind == "count":
         return {(MEAN,): lambda values: values.mean(axis=-1)[None]} if counts == "mean" else _classes(dv)
-    found = {tuple(f"{p:g} %" for p in shares): _percentiles(np.asarray(shares, dtype=float) / 100.0, censored)}
+    shares = np.ravel(np.asarray(shares, dtype=float))
+    found = {tuple(f"{p:g} %" for p in shares): _percentiles(shares / 100.0, censored)}
     if np.isfinite(checked.lower).any():
         found[(BELOW,)] = lambda values: np.isneginf(values).mean(axis=-1)[None]
     if np.isfinite(checked.upper).any():
@@ -297,8 +299,8 @@ def _require(time: str, level: float, shares, censored: str, counts: str) -> Non
     ):
         if word not in known:
             raise DataError(f"{name}={word!r}: it is one of {', '.join(map(repr, known))}.")
-    if not 0.0 < level < 1.0:
+    if not is_probability(level):
         raise DataError(f"level={level!r}: the level of the bands is between 0 and 1, such as 0.9.")
-    given = np.asarray(shares, dtype=float).ravel()
-    if not len(given) or (given <= 0).any() or (given >= 100).any() or len(np.unique(given)) < len(given):
+    given = np.asarray(shares, dtype=float).ravel() if is_numeric(shares) else np.empty(0)
+    if not len(given) or not ((given > 0) & (given < 100)).all() or len(np.unique(given)) < len(given):
         raise DataError(f"percentiles={shares!r}: they are different numbers between 0 and 100, such as (5, 50, 95).")

@@ -91,7 +91,7 @@ def forecast(
     ----------
     model : a model with its own values (a published one), or a fit
     patient : one patient or several, with the doses and samples so far
-    times : when to predict: numbers, a dict from ID to numbers, or a function of the subject
+    times : when to predict: numbers, a dict from ID to numbers, or a function of the subject; at a dose before it and after it
     key : seed, an int or a JAX key
     doses : further doses, at times on the patient's clock: ``nlme.dose(100, time=48).every(24, n=3)``
     draws : of each patient's random effects
@@ -113,7 +113,7 @@ def forecast(
     key = key_of(key)
     eta_key, errors, fresh = jax.random.split(key, 3)
     own, _, tolerances = told(model, patient, ode, "nlme.forecast")
-    design = Design(own, with_further(patient, doses).with_times(times))
+    design = Design(own, with_further(patient, doses).with_times(times, ties="both"))
     design.anatomy.require_certain("nlme.forecast", own)
     found = individual_posterior(own, patient, draws=draws, key=eta_key, ode=tolerances)
     eta = effects_later(found, design, fresh)

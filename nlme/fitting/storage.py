@@ -49,6 +49,7 @@ from nlme.language.augmented import Augmented, written_as
 from nlme.language.files import load_model
 from nlme.language.lookup import class_named
 from nlme.language.model import Model
+from nlme.language.relations import WithRelations
 from nlme.language.source import code_of, source_of
 from nlme.marginal.base import Method
 from nlme.neural.correction import numbers_of, with_numbers
@@ -303,11 +304,19 @@ class ClassNotFound(ModelError):
 
     def __init__(self, path: Path, module: str, name: str):
         self.seen = f"{path}: the model's class {name} (module {module}) cannot be imported here."
-        self.file = f"{module.split('.')[-1]}.py"
-        super().__init__(
-            f"{self.seen} Give it: nlme.load({str(path)!r}, model={name.split('.')[-1]}), or its file, model={self.file!r}. "
-            "Its source text is in the file (model.py)."
-        )
+        made = module == WithRelations.__module__
+        self.file = "model.py" if made else f"{module.split('.')[-1]}.py"
+        if made:
+            remedy = (
+                f"It was made by the library from another class: nlme.load({str(path)!r}, model=found.model) with the result that it came "
+                "with, or a file with its text (found.source), model='model.py:NAME'. The class it was made from is in the file (model.py)."
+            )
+        else:
+            remedy = (
+                f"Give it: nlme.load({str(path)!r}, model={name.split('.')[-1]}), or its file, model={self.file!r}. "
+                "Its source text is in the file (model.py)."
+            )
+        super().__init__(f"{self.seen} {remedy}")
 
 
 def _template(path: Path, saved: dict, arrays: dict[str, np.ndarray], kind: type[Model], model) -> Model:
@@ -389,7 +398,7 @@ def _constants(part: Any) -> dict[str, Any]:
         value = getattr(part, field.name)
         if isinstance(value, eqx.Module):
             found |= {f"{field.name}.{name}": text for name, text in _constants(value).items()}
-        elif isinstance(value, jax.Array):
+        elif isinstance(value, jax.Array) or eqx.is_inexact_array(value):  # NumPy's too
             found[field.name] = f"array {list(value.shape)}"
         else:
             shown = jax.tree.map(lambda x: f"array {list(x.shape)}" if eqx.is_inexact_array(x) else x, value)

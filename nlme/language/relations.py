@@ -1,7 +1,7 @@
 """Covariates on individual parameters, added to a model that somebody else wrote.
 
-Each relation multiplies an individual parameter p by a factor that is 1 where its coefficients are 0, with c the covariate's median
-(or, of categories, the most common one, for which nothing changes):
+Each relation multiplies an individual parameter p by a factor that is 1 where its coefficients are 0, with c the covariate's median over
+the subjects' first records (or, of categories, the most common one there, for which nothing changes):
 
     linear          1 + theta (x - c)
     exponential     exp(theta (x - c))
@@ -10,7 +10,7 @@ Each relation multiplies an individual parameter p by a factor that is 1 where i
     categories      1 + theta_k in category k
 
 as in Jonsson & Karlsson (1998), Pharm Res 15:1463, doi:10.1023/A:1011970125687, and PsN's scm.  The coefficients of those that begin with 1 + are
-bounded, so that no subject's factor can be negative.
+bounded, so that no subject's factor can be negative: over the range of all records, of a covariate that changes in time.
 
 A relation of the shape "random effect" shifts a random effect in place of multiplying a parameter, with c the covariate's mean and c_k the
 share of the subjects in category k, so that the mean shift is 0:
@@ -51,7 +51,7 @@ class Relation:
     ----------
     parameter, covariate, shape : what acts on what, and how (one of ``SHAPES``, or ``SHIFT`` of the random effect ``parameter``)
     center : where nothing is changed: the median (of a shift the mean), or the code of the commonest category
-    range : lowest and highest value in the data
+    range : lowest and highest value in the data, at any record
     codes : the other categories' codes
     words : what these are called
     shares : of the subjects that are in them, of a shift
@@ -232,8 +232,15 @@ def _written(declared, value: float) -> str:
     return f"nlme.real({value:.6g}, label={label!r})"
 
 
-def relation(parameter: str, covariate: str, shape: str, values: np.ndarray, categories: tuple[str, ...] | None) -> Relation:
-    """The relation of a covariate with these ``values``, one for each subject.
+def relation(
+    parameter: str,
+    covariate: str,
+    shape: str,
+    values: np.ndarray,
+    categories: tuple[str, ...] | None,
+    recorded: np.ndarray | None = None,
+) -> Relation:
+    """The relation of a covariate with these ``values``, one for each subject, and those ``recorded`` at any time, if it changes.
 
     Raises
     ------
@@ -244,7 +251,7 @@ def relation(parameter: str, covariate: str, shape: str, values: np.ndarray, cat
     where = f"{covariate} on {parameter}"
     if shape not in SHAPES:
         raise ModelError(f"{where}: " + name_error("shape", shape, SHAPES, "A relation"))
-    known = np.unique(values)
+    known = np.unique(values if recorded is None else recorded)
     if len(known) < 2:
         raise ModelError(f"{where}: the covariate is {known[0]:g} in every subject, so that nothing can be learned of it.")
     if shape == "categories":
@@ -254,9 +261,9 @@ def relation(parameter: str, covariate: str, shape: str, values: np.ndarray, cat
             )
         codes, counts = np.unique(values, return_counts=True)
         center = float(codes[np.argmax(counts)])
-        others = tuple(float(code) for code in codes if code != center)
-        words = tuple(_word(categories[int(code)] if categories else f"{code:g}") for code in others)
-        return Relation(parameter, covariate, shape, center, (float(codes[0]), float(codes[-1])), others, words)
+        others = tuple(float(code) for code in known if code != center)
+        words = _words([categories[int(code)] if categories else f"{code:g}" for code in others])
+        return Relation(parameter, covariate, shape, center, (float(known[0]), float(known[-1])), others, words)
     if categories is not None and len(categories) > 2:
         raise ModelError(
             f"{where}: {covariate} has categories ({', '.join(categories)}); its shape is 'categories', not {shape!r}."
@@ -288,11 +295,16 @@ def shift(effect: str, covariate: str, values: np.ndarray, categories: tuple[str
     center = float(codes[np.argmax(counts)])
     others = tuple(float(code) for code in codes if code != center)
     shares = tuple(float(np.mean(values == code)) for code in others)
-    return Relation(
-        effect, covariate, SHIFT, center, spread, others, tuple(_word(categories[int(code)]) for code in others), shares
-    )
+    return Relation(effect, covariate, SHIFT, center, spread, others, _words([categories[int(code)] for code in others]), shares)
 
 
-def _word(text: str) -> str:
-    """A category as a part of a Python name."""
-    return "".join(c if c.isalnum() else "_" for c in text.lower())
+def _words(texts: list[str]) -> tuple[str, ...]:
+    """Categories as parts of Python names, those that would be alike ("< 60" and "> 60") with a number."""
+    found: list[str] = []
+    for text in texts:
+        stem = "".join(c if c.isalnum() else "_" for c in text.lower())
+        word, k = stem, 2
+        while word in found:
+            word, k = f"{stem}_{k}", k + 1
+        found.append(word)
+    return tuple(found)

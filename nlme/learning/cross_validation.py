@@ -220,7 +220,7 @@ def cross_validate(
     Raises
     ------
     ModelError
-        A method or model whose fits do not run side by side: SAEM, mixtures, a level above the subject.
+        A method or model whose fits do not run side by side: SAEM, mixtures, a level above the subject; penalties that are none.
     DataError
         Fewer subjects or groups than folds, an unknown covariate.
     FitError
@@ -239,6 +239,11 @@ def cross_validate(
     weights = np.array([kind == "weight" for kind in problem.inventory.kinds])
     if penalties is None:
         penalties = tuple(L2(s) for s in STRENGTHS) if weights.any() else (None,)
+    if not isinstance(penalties, Sequence) or not penalties or not all(p is None or callable(p) for p in penalties):
+        raise ModelError(
+            f"cross_validate: penalties= is a list of at least one function of the model, [nlme.L2(0.3), nlme.L2(3.0)], or None in it "
+            f"for no penalty; got {penalties!r}."
+        )
     penalties = tuple(penalties)
     fold = subject_folds(population, folds, by, seed)
     rows = [(k, f) for k in range(len(penalties) + bool(weights.any())) for f in range(folds)]

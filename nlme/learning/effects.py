@@ -1,7 +1,7 @@
 """What covariates do to individual parameters: a forest of changes, and accumulated local effects; of any covariate model.
 
-Forest: for a reference subject (every covariate at its median, a categorical one at its most common code, features at their means, random
-effects zero) each covariate is set to its 5th and 95th percentile (a categorical one to each other code):
+Forest: for a reference subject (every covariate at its median, one with categories or two values at the most common, features at
+their means, random effects zero) each covariate is set to its 5th and 95th percentile (one with categories or two values to each other):
 
     ratio = p(reference with x) / p(reference)
 
@@ -25,11 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, ModelError, name_error
+from nlme.fitting.reported import covariance_as_reported
 from nlme.fitting.result import Evaluated, Fit
 from nlme.language.anatomy import MEMBER, OCCASION, Anatomy, individual_row
 from nlme.language.model import Model
 from nlme.neural.term import learned_terms
-from nlme.uncertainty.coordinates import covariance_of_search
+from nlme.parameters.domains import is_probability
 
 _BINS = 20
 LOW, HIGH = 0.05, 0.95
@@ -44,12 +45,12 @@ class Subjects:
 
     @property
     def reference(self) -> dict[str, np.ndarray]:
-        """Medians, the most common category, means of features."""
+        """Medians, the most common of categories and of two values (between which nobody is), means of features."""
         found = {}
         for name, values in self.told.items():
             if values.ndim > 1:
                 found[name] = values.mean(axis=0)
-            elif name in self.categories:
+            elif name in self.categories or len(np.unique(values)) == 2:
                 codes, counts = np.unique(values, return_counts=True)
                 found[name] = codes[np.argmax(counts)]
             else:
@@ -57,7 +58,8 @@ class Subjects:
         return found
 
     def levels(self, name: str) -> list[tuple[str, float]]:
-        """What a covariate is set to, in words and as a number: its 5th and 95th percentile, or every code but the reference's."""
+        """What a covariate is set to, in words and as a number: its 5th and 95th percentile, or every other code or value than the
+        reference's."""
         values = self.told[name]
         if name in self.categories:
             words = self.categories[name]
@@ -89,7 +91,8 @@ def subjects_of(fit: Evaluated) -> Subjects:
 def covariate_effects(fit: Evaluated, parameters: str | list[str] | None = None, *, confidence: float = 0.95):
     """What a 5th to 95th percentile change of each covariate does to each individual parameter of a reference subject.
 
-    Intervals are those of the fit's covariance C in unconstrained parameters u (delta method), on the log scale where the ratio is positive:
+    Intervals are those of the covariance C that ``fit.covariance`` reports, in unconstrained parameters u (delta method), on the log scale
+    where the ratio is positive:
 
         log ratio +- z sqrt(g C g'),     g = d log ratio / du
 
@@ -114,7 +117,7 @@ def covariate_effects(fit: Evaluated, parameters: str | list[str] | None = None,
     """
     import pandas as pd
 
-    if not 0.0 < confidence < 1.0:
+    if not is_probability(confidence):
         raise FitError(f"covariate_effects: confidence is a probability between 0 and 1, for example 0.95; got {confidence!r}.")
     subjects, chosen = subjects_of(fit), _parameters(fit, parameters)
     middle, rows = subjects.reference, []
@@ -178,7 +181,7 @@ def _factors(fit: Evaluated, cov: dict[str, np.ndarray], z: float) -> dict[str, 
     if not isinstance(fit, Fit) or learned_terms(fit.model):
         return nothing
     try:
-        covariance = covariance_of_search(fit)
+        covariance = covariance_as_reported(fit)
     except FitError:
         return nothing
     anatomy, inventory, told = fit.layout.anatomy, fit.inventory, _told(fit, cov)

@@ -179,6 +179,11 @@ def is_numeric(value) -> bool:
         return False
 
 
+def is_probability(value) -> bool:
+    """Whether ``value`` is one number between 0 and 1, neither of them."""
+    return is_numeric(value) and np.ndim(value) == 0 and bool(0.0 < value < 1.0)
+
+
 def is_concrete(value) -> bool:
     """Whether ``value`` holds numbers that can be looked at now (and not a tracer or a placeholder)."""
     return isinstance(value, (jax.Array, np.ndarray, float, int)) and not isinstance(value, jax.core.Tracer)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from nlme.errors import FitError
+from nlme.fitting.reported import require_of
 
 TRANSFORMED, WALD = "transformed", "wald"
 _NONE = (math.nan, math.nan)
@@ -147,15 +148,8 @@ def _source(fit) -> str:
 
 def _of_refits(fit, found, level: float) -> Intervals:
     """Those of a bootstrap, a profile or resampled vectors of this fit."""
-    names, ours = list(fit.inventory.names), fit.inventory.natural(fit.model)
-    theirs = found.fit.inventory
-    if list(theirs.names) != names or not np.allclose(
-        np.asarray(theirs.natural(found.fit.model)), np.asarray(ours), rtol=1e-9, atol=0
-    ):
-        raise FitError(
-            f"intervals= holds the {type(found).__name__} of another fit ({type(found.fit.model).__name__}, objective "
-            f"{found.fit.objective:.3f}) than the table's (objective {fit.objective:.3f})."
-        )
+    require_of(found, fit, "intervals=")
+    names = list(fit.inventory.names)
     ends = {name: (float(row["lower"]), float(row["upper"])) for name, row in found.interval(level).iterrows()}
     notes = {"CI": f"{percent(level)} CI: {found.words}."}
     draws, correlations = getattr(found, "draws", None), {}

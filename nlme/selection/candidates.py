@@ -70,9 +70,9 @@ def candidates_of(base: Fit, candidates: Mapping[str, Any]) -> tuple[Relation, .
         shapes = covariates if isinstance(covariates, Mapping) else dict.fromkeys(covariates)
         for covariate, shape in shapes.items():
             values = subject_values(population, covariate)
-            categories = population.covariates[covariate].categories
+            recorded, categories = recorded_values(population, covariate), population.covariates[covariate].categories
             for one in [shape] if shape is None or isinstance(shape, str) else shape:
-                found.append(relation(parameter, covariate, one or _usual(values, categories), values, categories))
+                found.append(relation(parameter, covariate, one or _usual(recorded, categories), values, categories, recorded))
     if len(set(found)) < len(found):
         raise ModelError("candidates= holds one relation twice: " + str(next(r for r in found if found.count(r) > 1)) + ".")
     return tuple(found)
@@ -92,6 +92,15 @@ def subject_values(population: Population, covariate: str) -> np.ndarray:
         missing = population[int(np.flatnonzero(~np.isfinite(values))[0])].id
         raise DataError(f"candidates: covariate {covariate!r} is missing in subject {missing}; fill it when reading the data.")
     return values
+
+
+def recorded_values(population: Population, covariate: str) -> np.ndarray:
+    """A covariate at every subject's first record, or (M,) at every record of all subjects where it changes in time."""
+    values = subject_values(population, covariate)
+    if population.covariates[covariate].constant:
+        return values
+    every = np.concatenate([np.asarray(subject.covariates[covariate], float) for subject in population])
+    return every[np.isfinite(every)]
 
 
 def _usual(values: np.ndarray, categories: tuple[str, ...] | None) -> str:

@@ -35,7 +35,7 @@ from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import lanes_of, objectives_by_subject, run_fits
 from nlme.search.problem import Problem
-from nlme.selection.candidates import base_fit, candidates_of, chosen_model, extended, subject_values
+from nlme.selection.candidates import base_fit, candidates_of, chosen_model, extended, recorded_values
 from nlme.tables.numbers import fixed_point, significant
 from nlme.tables.shown import Panel, Shown
 
@@ -189,7 +189,7 @@ class _Lasso:
         self.groups = np.repeat(np.arange(len(relations)), [len(r.coefficients) for r in relations])
         self.inventory = Inventory(self.full.model, base.inventory.fixed)
         self.places = np.array([self.inventory.names.index(name) for name in self.names])
-        self.scale = np.concatenate([_spread(r, subject_values(population, r.covariate)) for r in relations])
+        self.scale = np.concatenate([_spread(r, recorded_values(population, r.covariate)) for r in relations])
         self.adaptive = adaptive
         self.information = self._profiled()
         self.estimate = np.asarray(self.full.inventory.natural(self.full.model))[self.places]
@@ -289,7 +289,8 @@ class _Lasso:
 
 
 def _spread(relation: Relation, values: np.ndarray) -> np.ndarray:
-    """Standard deviation over the subjects of d log factor / d theta_j at 0, of each coefficient."""
+    """Standard deviation over the subjects (over all records, where the covariate changes) of d log factor / d theta_j at 0, of each
+    coefficient."""
     step, zero = 1e-6, np.zeros(len(relation.coefficients))
     found = []
     for k in range(len(zero)):

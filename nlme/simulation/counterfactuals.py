@@ -97,7 +97,8 @@ def counterfactual(
     ----------
     fit : of :func:`nlme.fit` (or an evaluation)
     regimens : a regimen (``nlme.dose``), a population of the same people, or a dict from name to one of these
-    times : at which the courses are wanted, numbers or a function of the subject
+    times : at which the courses are wanted, numbers or a function of the subject; they are looked at before and after every dose between
+        these, too
     key : seed, an int or a JAX key
     baseline : what they are compared with; the doses in the data by default
     measures, interval, rule : as of :func:`nlme.exposure`
@@ -141,7 +142,9 @@ def counterfactual(
             watched[name] = outside
     for m, (what, _, own) in asked.items():
         if what in ("auc", "cavg"):
-            said += courses[BASELINE].roughness(m, *(whole if own is None else own), rule)
+            said += [
+                f"{name}: {w}" for name in courses for w in courses[name].roughness(m, *(whole if own is None else own), rule)
+            ]
     out = _outside(watched)
     said += [] if out is None or not len(out) else [_warning(out)]
     ids, shape = list(fit.population.ids), (people.count, len(fit.population))
@@ -174,8 +177,20 @@ def _scenarios(fit: Evaluated, regimens: Any, baseline: Any, times: Any) -> dict
             )
         if one.ids != fit.population.ids:
             raise DataError(f"counterfactual: {name!r} must have the people of the fit, in their order.")
-        found[str(name)] = one.with_times(times)
+        found[str(name)] = _followed(one, times)
     return found
+
+
+def _followed(population: Population, times: Any) -> Population:
+    """The people looked at at these times, and before and after every dose between them, where a course may jump."""
+
+    def with_doses(s):
+        asked, given = s.time[s.evid == 2], s.time[s.is_dose]
+        between = given[(given >= asked.min(initial=np.inf)) & (given <= asked.max(initial=-np.inf))]
+        return np.union1d(asked, between)
+
+    spread = population.with_times(times, ties="observation first")
+    return population.with_times({s.id: with_doses(s) for s in spread}, ties="both")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

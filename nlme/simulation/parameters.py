@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, name_error
-from nlme.fitting.covariance import natural_jacobian
 from nlme.fitting.evaluated import Evaluated
+from nlme.fitting.reported import covariance_as_reported, require_of
+from nlme.fitting.result import Fit
 from nlme.language.anatomy import mixtures_of
 from nlme.language.model import Model
 from nlme.parameters.covariance import Covariance
@@ -83,7 +84,7 @@ def drawn_parameters(model: Model | Evaluated, uncertainty: Any, replicates: int
     Raises
     ------
     FitError
-        "covariance" without a fit, or of a fit that has none; draws of other parameters, or outside of their domains.
+        "covariance" without a fit, or of a fit that has none; draws of another fit or of other parameters, or outside of their domains.
     """
     if uncertainty is None:
         return None
@@ -96,6 +97,8 @@ def drawn_parameters(model: Model | Evaluated, uncertainty: Any, replicates: int
     if hasattr(uncertainty, "posterior"):
         return _from_posterior(own, uncertainty, replicates, key)
     if hasattr(uncertainty, "draws") and hasattr(uncertainty, "fit"):
+        if isinstance(model, Fit):
+            require_of(uncertainty, model, "uncertainty=")
         if type(uncertainty.fit.model) is not type(own):
             names = type(uncertainty.fit.model).__name__, type(own).__name__
             raise FitError(f"uncertainty= is of a fit of {names[0]}, and the simulation is of {names[1]}.")
@@ -108,22 +111,18 @@ def drawn_parameters(model: Model | Evaluated, uncertainty: Any, replicates: int
 def _from_covariance(fit, replicates: int, key) -> Uncertain:
     if not isinstance(fit, Evaluated):
         raise FitError("uncertainty='covariance' needs a fit, whose estimates have a covariance; a model has none.")
-    covariance, inventory = fit.covariance, fit.inventory
-    matrix = np.array(covariance.matrix)
-    lost = [name for name, v in zip(inventory.names, np.diagonal(matrix), strict=True) if not np.isfinite(v)]
-    if not np.isfinite(matrix).any() or not set(lost) <= set(covariance.held) or np.any(np.diagonal(matrix) < 0):
-        raise FitError(
-            f"uncertainty='covariance': the fit has no covariance of its estimates. {covariance.missing} nlme.bootstrap(fit) and "
-            f"nlme.sir(fit) are other ways to their uncertainty."
-        )
-    inverse = np.linalg.inv(natural_jacobian(inventory, fit.model))
-    spread = inverse @ np.where(np.isfinite(matrix), matrix, 0.0) @ inverse.T
+    try:
+        spread = covariance_as_reported(fit)
+    except FitError as error:
+        raise FitError(f"uncertainty='covariance': {error}") from None
+    inventory = fit.inventory
+    lost = [name for name, se in fit.covariance.standard_errors.items() if not np.isfinite(se)]
     values, vectors = np.linalg.eigh(0.5 * (spread + spread.T))
     z = np.asarray(jax.random.normal(key, (replicates, len(values))))
     u = np.asarray(inventory.unconstrained(fit.model)) + (z * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     natural = jax.jit(jax.vmap(lambda v: inventory.natural(inventory.at_unconstrained(fit.model, v))))(jnp.asarray(u))
     held = (f"{', '.join(lost)} at a bound: taken as known in every replicate.",) if lost else ()
-    return Uncertain(Drawn(inventory, natural), f"covariance of the estimates ({covariance.kind})", None, held)
+    return Uncertain(Drawn(inventory, natural), f"covariance of the estimates ({fit.covariance.kind})", None, held)
 
 
 def _from_table(model: Model, table, replicates: int, key, words: str) -> Uncertain:

@@ -9,7 +9,9 @@ or at the event of a time-to-event endpoint of the model, and is not observed af
 has been observed (``nlme.simulation.adaptive``), and a subject leaves when the rule says so.
 
 Arms are compared with the first by the difference of the means of an endpoint over those who have one (completers), and Welch's test;
-the share of trials in which its two-sided p is below alpha is the power.
+the share of all trials in which its two-sided p is below alpha is the power.  Where neither arm has any variance Welch's t has no
+value: p is 1 where the means are equal (nobody responds) and 0 where they differ (everybody under one, nobody under the other).  A trial
+with fewer than two who have the endpoint in either arm has no test, and counts as one that shows no difference.
 
 Sources: Holford, Ma & Ploeger (2010), Clin Pharmacol Ther 88:166, doi:10.1038/clpt.2010.114 (clinical trial simulation); Welch (1947),
 doi:10.1093/biomet/34.1-2.28.
@@ -35,6 +37,7 @@ from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.model import Model
 from nlme.neural.term import learned_terms
+from nlme.parameters.domains import is_numeric, is_probability, require_whole
 from nlme.simulation.adaptive import Course, Decided, Governed, Rule
 from nlme.simulation.amended import Doses
 from nlme.simulation.exposure import Exposure, exposure
@@ -151,7 +154,9 @@ class Trials(Shown):
         **options,
     ):
         """DataFrame by endpoint and arm: n (who have one, median over trials), mean and sd (median over trials), lower and upper (they
-        hold ``level`` of the trials' means); against the first arm: difference with its own lower and upper, and power.
+        hold ``level`` of the trials' means); against the first arm: difference with its own lower and upper, and power, the share of all
+        trials with p below alpha.  Without variance in both arms p is 1 where the means are equal, else 0; a trial with fewer than two
+        who have the measure in either arm has no test and is none with p below alpha (NaN where no trial has a test).
 
         Parameters
         ----------
@@ -163,7 +168,7 @@ class Trials(Shown):
         import pandas as pd
 
         for what, number in (("alpha", alpha), ("level", level)):
-            if not 0 < number < 1:
+            if not is_probability(number):
                 raise DataError(f"{what} is a probability between 0 and 1; got {number!r}.")
         found = self.exposure(endpoints, values=values, endpoint=endpoint, **options)
         rows = []
@@ -210,7 +215,10 @@ def _compared(moments: dict[str, Any], name: str, first: str, alpha: float, leve
         t = difference / np.sqrt(a + b)
         freedom = (a + b) ** 2 / (a**2 / (count - 1) + b**2 / (n0 - 1))
         p = 2 * stdtr(freedom, -np.abs(t))
-    row["power"] = np.mean(p[np.isfinite(p)] < alpha) if np.isfinite(p).any() else np.nan
+    # to rounding: means of one value over arms of different sizes can differ in the last bit, and so can a value from their mean
+    rounding = 1e-12 * np.maximum(np.abs(mean), np.abs(m0))
+    p = np.where(np.maximum(var, v0) <= rounding**2, (np.abs(difference) <= rounding).astype(float), p)
+    row["power"] = np.mean(p < alpha) if np.isfinite(p).any() else np.nan
     return row
 
 
@@ -236,7 +244,7 @@ def trial(
     model : a model with its own values, or a fit
     arms : of :func:`arm`
     population : the people from whom each trial recruits, as ``nlme.virtual`` makes them or of a data set (its records do not count)
-    times : of the observations; every endpoint of the model is observed at each
+    times : of the observations; every endpoint of the model is observed at each, at the time of a dose before it and after it
     key : seed, an int or a JAX key
     trials : how many
     uncertainty : of the parameters, as of :func:`nlme.simulate`: each trial has a vector of its own
@@ -249,7 +257,7 @@ def trial(
     DataError
         No arms or two of one name, no people, another form of dropout; a rule that returns no decision.
     ModelError
-        A model whose subjects share the random effects of a site.
+        A number of trials that is none; a model whose subjects share the random effects of a site.
     """
     require_executor(executor)
     arms = tuple(arms) if isinstance(arms, (list, tuple)) else (arms,)
@@ -260,8 +268,7 @@ def trial(
         raise DataError(f"trial: two arms have the same name ({', '.join(names)}).")
     if not isinstance(population, Population) or not len(population):
         raise DataError("trial: population is who is recruited, nlme.virtual(...) or a data set.")
-    if trials < 1:
-        raise DataError(f"trials must be at least 1; got {trials}.")
+    require_whole("nlme.trial", "trials", trials, 1)
     own = model_of(model)
     pool = _pool(arms, population, times)
     among = Design(own, pool)
@@ -378,7 +385,7 @@ def _pool(arms: tuple[Arm, ...], population: Population, times: Any) -> Populati
     subjects = []
     for one in arms:
         regimen = Regimen(()) if one.regimen is None else one.regimen
-        subjects += list(population.with_doses(regimen).with_times(times))
+        subjects += list(population.with_doses(regimen).with_times(times, ties="both"))
     return dataclasses.replace(population, subjects=tuple(dataclasses.replace(s, id=i + 1) for i, s in enumerate(subjects)))
 
 
@@ -399,6 +406,8 @@ def _require_dropout(given: Any, endpoints: Sequence[str]) -> None:
         raise DataError(f"{form}; got {given!r}.")
     if "endpoint" in given and given["endpoint"] not in endpoints:
         raise DataError("dropout: " + name_error("endpoint", str(given["endpoint"]), endpoints))
+    if not all(is_numeric(value) and np.ndim(value) == 0 for name, value in given.items() if name != "endpoint"):
+        raise DataError(f"{form}, of numbers; got {given!r}.")
     if "hazard" in given and not (np.isfinite(given["hazard"]) and given["hazard"] >= 0):
         raise DataError(f"{form}; a hazard is a number from 0 on, got {given['hazard']!r}.")
     if "probability" in given and not (0 <= given["probability"] < 1 and given["by"] > 0):

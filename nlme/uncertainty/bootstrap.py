@@ -24,6 +24,7 @@ from nlme.data.population import values_by_subject
 from nlme.errors import DataError, FitError
 from nlme.fitting.result import Fit, require_fit
 from nlme.keys import key_of
+from nlme.parameters.domains import is_probability, require_whole
 from nlme.search.batch import Fits, refuse_sites, run_fits
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.redraw import redrawn_observations
@@ -116,7 +117,7 @@ class Bootstrap(Shown):
         """
         import pandas as pd
 
-        if not 0.0 < level < 1.0:
+        if not is_probability(level):
             raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
         tail = 0.5 * (1.0 - level)
         low, high = np.quantile(self._used, [tail, 1.0 - tail], axis=0)
@@ -217,11 +218,12 @@ def bootstrap(
     DataError
         An unknown or unusable stratum; for ``parametric``, censored data or records that cannot be simulated.
     FitError
-        Fewer than two replicates, a penalised fit without its penalty, or a checkpoint of something else.
+        A penalised fit without its penalty, or a checkpoint of something else.
+    ModelError
+        A number of replicates that is no whole number from 2 on.
     """
     require_fit(fit, "bootstrap")
-    if replicates < 2:
-        raise FitError(f"A bootstrap needs at least two replicates; got {replicates}.")
+    require_whole("nlme.bootstrap", "replicates", replicates, 2)
     refuse_sites(fit.layout.anatomy)
     problem = fit.problem(penalty)
     key = key_of(key)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError, name_error
+from nlme.fitting.evaluated import Evaluated
 from nlme.fitting.names import named_fits
 from nlme.fitting.result import Fit
 from nlme.language.anatomy import MEMBER, OCCASION, rows_of
@@ -97,6 +98,10 @@ def compare(
     """
     import pandas as pd
 
+    if isinstance(fits, Evaluated) or not np.iterable(fits):
+        raise FitError(
+            f"compare takes at least two fits, in a list or by name: {{'one': fit, ...}}; got one {type(fits).__name__}."
+        )
     named = dict(fits) if isinstance(fits, Mapping) else named_fits(list(fits))
     _require_comparable(named, by)
     evaluated = {name: fit if by is None else fit.by(by) for name, fit in named.items()}
@@ -170,9 +175,11 @@ def _require_comparable(named: dict[str, Fit], by: Method | None) -> None:
 
 def _pairs(named: dict[str, Fit], declared: list[tuple[str, str]]) -> list[tuple[str, str]]:
     for pair in declared:
+        if isinstance(pair, str) or not np.iterable(pair) or len(list(pair)) != 2:
+            raise FitError(f"nested= holds pairs of names, [('smaller', 'larger')]; got {pair!r}.")
         for name in pair:
             if name not in named:
-                raise FitError("nested=: " + name_error("fit", name, named, "The comparison"))
+                raise FitError("nested=: " + name_error("fit", str(name), named, "The comparison"))
         small, large = (named[name].n_parameters for name in pair)
         if small >= large:
             raise FitError(

@@ -22,6 +22,8 @@ def jacobian(fit: Fit, u: np.ndarray) -> np.ndarray:
 def covariance_of_search(fit: Fit) -> np.ndarray:
     """(P, P) covariance in unconstrained parameters: J^-1 C J^-T with C = R^-1, or S^-1 where R is not positive definite.
 
+    For steps and proposals, which follow the likelihood's own curvature; what is reported is :func:`nlme.fitting.reported.covariance_as_reported`.
+
     Raises
     ------
     FitError

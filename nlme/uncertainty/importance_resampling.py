@@ -22,6 +22,7 @@ import numpy as np
 from nlme.errors import FitError
 from nlme.fitting.result import Fit, require_fit
 from nlme.keys import key_of
+from nlme.parameters.domains import is_numeric, is_probability, require_whole
 from nlme.search.batch import objectives, refuse_sites
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search, jacobian
@@ -81,7 +82,7 @@ class Resampled(Shown):
         """DataFrame by parameter with columns lower and upper: percentiles of the resampled vectors."""
         import pandas as pd
 
-        if not 0.0 < level < 1.0:
+        if not is_probability(level):
             raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
         tail = 0.5 * (1.0 - level)
         low, high = np.quantile(self.proposed[self.chosen], [tail, 1.0 - tail], axis=0)
@@ -143,11 +144,15 @@ def sir(fit: Fit, samples: int = 2000, resamples: int = 500, *, key: Any, inflat
     ------
     FitError
         More resamples than samples, no covariance to propose from, a penalised fit without its penalty.
+    ModelError
+        Samples or resamples that are no whole numbers.
     """
     require_fit(fit, "sir")
-    if not 2 <= resamples <= samples:
+    for name, count in (("samples", samples), ("resamples", resamples)):
+        require_whole("nlme.sir", name, count, 2)
+    if resamples > samples:
         raise FitError(f"sir keeps between 2 and samples={samples} proposals; got resamples={resamples}.")
-    if not inflation > 0:
+    if not (is_numeric(inflation) and np.ndim(inflation) == 0 and 0 < inflation < np.inf):
         raise FitError(f"inflation is a positive factor on the covariance of the proposals; got {inflation!r}.")
     refuse_sites(fit.layout.anatomy)
     problem = fit.problem(penalty)

@@ -20,6 +20,7 @@ import numpy as np
 
 from nlme.errors import FitError, name_error
 from nlme.fitting.result import Fit, require_fit
+from nlme.parameters.domains import is_probability
 from nlme.search.batch import lanes_of, refuse_sites, run_fits
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search
@@ -151,12 +152,12 @@ def profile(
     Raises
     ------
     FitError
-        An unknown, fixed or correlated-block parameter, a level outside 0 to 1, a penalised fit without its penalty.
+        No parameter, an unknown, fixed or correlated-block one, a level outside 0 to 1, a penalised fit without its penalty.
     """
     require_fit(fit, "profile")
     from scipy.stats import chi2
 
-    if not 0.0 < level < 1.0:
+    if not is_probability(level):
         raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
     refuse_sites(fit.layout.anatomy)
     problem = fit.problem(penalty)
@@ -204,13 +205,17 @@ def profile(
 def _chosen(fit: Fit, parameters) -> list[int]:
     names, kinds = list(fit.inventory.names), fit.inventory.kinds
     if parameters is None:
-        return [k for k, kind in enumerate(kinds) if kind not in ("covariance", "weight")]
-    wanted = [parameters] if isinstance(parameters, str) else list(parameters)
+        parameters = [name for name, kind in zip(names, kinds, strict=True) if kind not in ("covariance", "weight")]
+    wanted = [parameters] if isinstance(parameters, str) else list(parameters) if np.iterable(parameters) else [parameters]
+    if not wanted:
+        raise FitError(
+            "profile: there is no parameter to profile; name some that this fit estimated, no covariance or weight of a network."
+        )
     for name in wanted:
         if name in fit.inventory.fixed:
             raise FitError(f"profile: {name} is fixed in this fit, so it has no profile.")
         if name not in names:
-            raise FitError("profile: " + name_error("parameter", name, names))
+            raise FitError("profile: " + name_error("parameter", str(name), names))
         if kinds[names.index(name)] == "covariance":
             raise FitError(
                 f"profile: {name} cannot be held while its correlated block is fitted again. Profile the variances, or bootstrap."

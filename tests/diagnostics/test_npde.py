@@ -167,6 +167,9 @@ def test_coverage_of_prediction_intervals():
     assert found.table.loc[50.0, "BELOW EXPECTED"] == pytest.approx(25.0, abs=0.5)
     assert found.table.loc[90.0, "ABOVE EXPECTED"] == pytest.approx(5.0, abs=0.3)
     assert not found.outside
+    for options in ({"intervals": "a"}, {"intervals": [100]}, {"level": "a"}):
+        with pytest.raises(nlme.DataError, match="percentages from 0|between 0 and 1"):
+            nlme.npc(data, simulations=values[1:], **options)
     high = nlme.npc(with_values(population, 1.5 * values[0]), simulations=values[1:])
     assert any("above their 0 %" in sentence for sentence in high.outside)
     low, up = np.quantile(values[1:], [0.25, 0.75], axis=0)

@@ -417,6 +417,13 @@ def test_bands_cover_what_they_say_in_short():
         (dict(key=None), "need a key"),
         (dict(level=90), "between 0 and 1"),
         (dict(percentiles=(0, 50)), "between 0 and 100"),
+        (dict(percentiles=(5, "a")), "between 0 and 100"),
+        (dict(level="a"), "between 0 and 1"),
+        (dict(stratify=5), "names columns"),
+        (dict(stratify={"dose": ["a"]}), "numbers, such as"),
+        (dict(stratify={"dose": []}), "numbers, such as"),
+        (dict(stratify={"site": [3]}), "are no numbers"),
+        (dict(stratify="site"), "20 different values, and 8 at most are strata"),
         (dict(time="hours"), "'time', 'tad'"),
         (dict(stratify="weight"), "No column named 'weight'"),
         (dict(stratify="id_like"), "20 different values"),
@@ -430,7 +437,10 @@ def test_bands_cover_what_they_say_in_short():
 )
 def test_what_makes_no_check_is_said(options, says):
     data = design(20)
-    subjects = tuple(dataclasses.replace(s, extra={"id_like": np.full(6, 0.5 * s.id)}) for s in data)
+    subjects = tuple(
+        dataclasses.replace(s, extra={"id_like": np.full(6, 0.5 * s.id), "site": np.full(6, f"s{s.id}", dtype=object)})
+        for s in data
+    )
     with pytest.raises(nlme.NLMEError, match=says):
         nlme.vpc(Decline(), dataclasses.replace(data, subjects=subjects), **{"key": 1, "replicates": 20, **options})
 

@@ -121,6 +121,9 @@ def test_what_cannot_be_divided_is_said(population, options, words):
 def test_what_is_no_penalty_is_said(population):
     with pytest.raises(ModelError, match="cross-validated"):
         nlme.fit(Curve(), population, penalty="validated", progress=False)
+    for penalties in ([], [5], "L2", nlme.L2(1.0)):
+        with pytest.raises(ModelError, match="penalties= is a list"):
+            nlme.cross_validate(Curve(), population, penalties=penalties, progress=False)
     with pytest.raises(ModelError, match="SAEM"):
         nlme.cross_validate(Curve(), population, nlme.SAEM())
     with pytest.raises(DataError, match="between 0 and 1"):

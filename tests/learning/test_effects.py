@@ -9,6 +9,7 @@ import pytest
 
 import nlme
 from nlme.errors import FitError, ModelError
+from nlme.learning.effects import Subjects
 
 
 class Clearance(nlme.Model):
@@ -54,9 +55,8 @@ def test_ratios_of_the_forest(at):
     assert table.lower.isna().all()  # only evaluated: nothing is estimated
 
 
-@pytest.mark.slow
 def test_intervals_of_ratios_are_those_of_their_parameters():
-    """Of a power the log ratio is a multiple of the exponent, and its interval the exponent's."""
+    """Of a power the log ratio is a multiple of the exponent, and its interval the exponent's, with the standard error of the table."""
     rng = np.random.default_rng(4)
     rows = [
         {"ID": i, "TIME": t, "DV": 2.0 * (wt / 70) ** 0.9 * np.exp(0.1 * eta) + 0.2 * rng.normal(), "wt": wt}
@@ -81,12 +81,25 @@ def test_intervals_of_ratios_are_those_of_their_parameters():
     table = nlme.covariate_effects(fit, confidence=0.9)
     wt = np.array([s.covariates["wt"][0] for s in fit.population])
     change = np.log(np.quantile(wt, (0.05, 0.95)) / np.median(wt))
-    se = float(fit.covariance.of_kind("R").standard_errors["exponent"])
+    se = float(fit.covariance.standard_errors["exponent"])
+    assert abs(se / float(fit.covariance.of_kind("R").standard_errors["exponent"]) - 1.0) > 0.01  # which can be told apart
     np.testing.assert_allclose(np.log(table.ratio), float(fit.model.exponent) * change, rtol=1e-10)
     np.testing.assert_allclose(np.log(table.upper / table.ratio), 1.6448536 * se * np.abs(change), rtol=1e-6)
     np.testing.assert_allclose(np.log(table.ratio / table.lower), 1.6448536 * se * np.abs(change), rtol=1e-6)
     with pytest.raises(FitError, match="confidence"):
         nlme.covariate_effects(fit, confidence=95)
+
+
+def test_of_two_values_the_reference_has_one():
+    """0 and 1, as many of each: somebody is 0, nobody 0.5; the ratio is the whole factor."""
+    told = {
+        "sex": np.array([0.0, 1.0, 1.0, 0.0]),
+        "smokes": np.array([1.0, 1.0, 0.0, 1.0]),
+        "wt": np.array([50.0, 60.0, 80.0, 90.0]),
+    }
+    people = Subjects(told, {})
+    assert people.reference == {"sex": 0.0, "smokes": 1.0, "wt": 70.0}
+    assert people.levels("sex") == [("1", 1.0)] and people.levels("smokes") == [("0", 0.0)]
 
 
 def test_accumulated_effects_are_the_function_itself_but_for_a_constant(at):

@@ -13,6 +13,7 @@ from scipy.stats import chi2
 import nlme
 from nlme.errors import DataError, FitError, ModelError
 from nlme.language.relations import relation
+from nlme.selection.candidates import recorded_values
 from nlme.typing import Named
 
 
@@ -80,6 +81,14 @@ def test_the_text_is_the_model(base, found):
 
 
 @pytest.mark.slow
+def test_its_fit_opens_again_with_its_model(found, tmp_path):
+    found.fit.save(tmp_path / "scm.nlme")
+    again = nlme.load(tmp_path / "scm.nlme", model=found.model)
+    assert again.objective == found.fit.objective and again.model.wt_on_level_power == found.fit.model.wt_on_level_power
+    with pytest.raises(nlme.ModelError, match="made by the library .*model=found.model"):
+        nlme.load(tmp_path / "scm.nlme")
+
+
 def test_bic_and_cross_validation_leave_noise_out(base):
     few = {"level": {"wt": "power", "age": "linear"}}
     bic = nlme.scm(base, few, criterion="bic", progress=False)
@@ -123,6 +132,32 @@ def test_no_coefficient_within_its_bounds_makes_a_factor_negative(shape, side):
     thetas = tuple((0.999 * d.lower, 0.999 * d.upper)[side] for d in domains)
     factors = [float(one.factor(thetas, x)) for x in values]
     assert min(factors) > 0.0 and min(factors) < 0.01
+
+
+def test_bounds_hold_at_every_record():
+    """Of a covariate that changes in time: 90 to 110 at the first records, to 210 later; a category that comes later is one too."""
+    first, later = np.array([90.0, 100.0, 110.0]), np.array([90.0, 100.0, 110.0, 60.0, 210.0])
+    one = relation("cl", "cr", "linear", first, None, later)
+    domain = one.declarations[0].metadata["nlme"].domain
+    assert one.center == 100.0 and (domain.lower, domain.upper) == pytest.approx((-1 / 110, 1 / 40))
+    kinds = relation("cl", "on", "categories", np.array([0.0, 0.0, 1.0]), None, np.array([0.0, 1.0, 2.0]))
+    assert kinds.codes == (1.0, 2.0) and len(kinds.coefficients) == 2
+    with pytest.raises(ModelError, match="positive values, and the lowest is 0"):
+        relation("cl", "cr", "power", first, None, np.array([90.0, 0.0]))
+
+
+def test_a_search_looks_at_every_record():
+    rows = [{"ID": i, "TIME": t, "DV": 1.0, "cr": 90.0 + 10 * i + 50 * t} for i in range(3) for t in (0.0, 1.0, 2.0)]
+    people = nlme.read_nonmem(pd.DataFrame(rows), covariates=["cr"], time_varying=["cr"])
+    np.testing.assert_array_equal(recorded_values(people, "cr"), [row["cr"] for row in rows])
+    still = nlme.read_nonmem(pd.DataFrame(rows).assign(cr=[row["ID"] for row in rows]), covariates=["cr"])
+    np.testing.assert_array_equal(recorded_values(still, "cr"), [0.0, 1.0, 2.0])
+
+
+def test_categories_whose_words_are_alike_have_names_of_their_own():
+    values = np.array([0.0, 1.0, 1.0, 2.0])
+    one = relation("cl", "band", "categories", values, ("< 60", "60", "> 60"))
+    assert len(set(one.coefficients)) == 2 and all(name.isidentifier() for name in one.coefficients)
 
 
 @pytest.mark.slow

@@ -93,7 +93,8 @@ def test_an_observation_at_the_time_of_the_dose_is_seen_only_if_it_comes_before_
     for ties, plan, count in (
         ("dose first", nlme.dose(100) + nlme.dose(100, time=12.0), 1),
         ("observation first", nlme.dose(100) + nlme.dose(100, time=12.0), 2),
-        ("observation first", PLAN, 1),  # additional doses come before a record at their time: NONMEM's rule
+        ("dose first", PLAN, 1),
+        ("observation first", PLAN, 2),  # additional doses become records of their own
     ):
         design = people.with_times([6.0, 12.0]).with_doses(plan, ties=ties)
         assert run(design, lambda seen: None, decisions=[12.0]).ledger["SEEN"].unique().tolist() == [count]

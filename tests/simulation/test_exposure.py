@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,7 +118,36 @@ def test_one_replicate_has_wilsons_interval():
     assert table["lower"][0] == pytest.approx(0.4902, abs=5e-5) and table["upper"][0] == pytest.approx(0.9433, abs=5e-5)
 
 
-@pytest.mark.parametrize("target", [("auc", ">", 1), ("cavg", "~", 1), ("cavg", 3, 2), "cavg", lambda t: t["cavg"]])
+def test_who_has_no_measure_neither_meets_a_target_nor_misses_it():
+    """Of 1 .. 10 twice, those from 9 on without a measure: 4 of the 8 others in each replicate are above 4."""
+    found = nlme.exposure(frame(np.tile(np.arange(1.0, 11.0), 2)[:, None] * np.ones(101), TIMES, replicates=2), ["cavg"])
+    known = found.frame["cavg"] < 8.5
+    found = dataclasses.replace(found, frame=found.frame.assign(cavg=found.frame["cavg"].where(known)))
+    for target in (("cavg", ">", 4), ("cavg", 4.5, 1e9), lambda t: t["cavg"].convert_dtypes() > 4):
+        seen = nlme.attainment(found, target)
+        assert seen.table["probability"].tolist() == [0.5] and seen.table["n"].tolist() == [16]
+        assert "4 of 20" in seen.messages[0] and "4 of 20" in seen.to_markdown()
+    opposite = nlme.attainment(found, ("cavg", "<=", 4)).table["probability"][0]
+    assert opposite == pytest.approx(0.5)  # what is not above is at most
+    assert "lack a measure" in nlme.attainment(found, lambda t: t["cavg"] > 4).messages[0]
+    nobody = dataclasses.replace(found, frame=found.frame.assign(cavg=np.nan))
+    assert nlme.attainment(nobody, ("cavg", ">", 4)).table["n"].tolist() == [0]
+
+
+def test_the_geometric_mean_is_of_those_who_have_the_measure():
+    found = nlme.exposure(frame(np.array([2.0, 8.0, 5.0])[:, None] * np.ones(101), TIMES), ["cavg"])
+    found = dataclasses.replace(found, frame=found.frame.assign(cavg=[2.0, 8.0, np.nan]))
+    row = found.summarise().iloc[0]
+    assert (row["n"], row["mean"]) == (2, 5.0) and row["geometric"] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        ("auc", ">", 1), ("cavg", "~", 1), ("cavg", 3, 2), "cavg", lambda t: t["cavg"],
+        ("cavg", ">", "a"), ("cavg", ">", np.nan), ("cavg", np.nan, 2), ("cavg", None, 2),
+    ],
+)  # fmt: skip
 def test_other_targets_are_refused(target):
     found = nlme.exposure(frame(np.ones(101), TIMES), ["cavg"])
     with pytest.raises(nlme.DataError):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from one_compartment_people import OneCompartment
+from scipy.stats import ttest_ind
 
 import nlme
 from nlme import distributions as d
+from nlme.simulation.trials import _compared
 
 
 class Weighed(OneCompartment):
@@ -38,10 +41,17 @@ def trials(people):
 
 def test_every_course_is_that_of_its_person_and_arm(trials, people):
     frame = trials.frame
-    assert len(frame) == 30 * 12 * 4 and frame["ARM"].cat.categories.tolist() == ["placebo", "5 mg/kg", "100 twice"]
+    assert len(frame) == 30 * (3 * 4 + 4 * 5 + 5 * 6) and frame["ARM"].cat.categories.tolist() == [
+        "placebo",
+        "5 mg/kg",
+        "100 twice",
+    ]
     assert (frame[frame["ARM"] == "placebo"]["IPRED"] == 0).all()
     # a dose per kg and parameters per kg: the weight goes out of the concentration; elsewhere it does not
-    first = frame[frame["TIME"] == 0].set_index(["REPLICATE", "ID"])
+    # before a dose and after it
+    there = frame[frame["TIME"] == 0].groupby(["REPLICATE", "ID"])
+    assert (there.first()["IPRED"] == 0).all()
+    first = there.last()
     weights = {s.id: s.history.covariates["wt"][0] for s in people}
     eta_v = np.log(5 * 70 / 50 / first[first["ARM"] == "5 mg/kg"]["IPRED"])
     flat = first[first["ARM"] == "100 twice"]
@@ -53,7 +63,7 @@ def test_every_course_is_that_of_its_person_and_arm(trials, people):
 def test_recruitment_is_without_replacement_within_a_trial_and_new_in_each(trials):
     who = trials.frame.groupby("REPLICATE").apply(lambda t: t.groupby("ID")["PERSON"].first().tolist(), include_groups=False)
     assert all(len(set(own)) == 12 for own in who) and len({tuple(own) for own in who}) == 30
-    counts = trials.frame[trials.frame["TIME"] == 0]["PERSON"].value_counts()
+    counts = trials.frame[trials.frame["TIME"] == 2]["PERSON"].value_counts()
     assert len(counts) == 40 and counts.max() < 30
 
 
@@ -170,7 +180,8 @@ def test_dropout_has_its_probability_and_what_follows_is_not_observed(people):
     gone = found.left < 24
     assert abs(gone[:, :10].mean() - 0.4) < 4 * np.sqrt(0.24 / 1000) and not gone[:, 10:].any()
     left = found.left[found.frame["REPLICATE"] - 1, found.frame["ID"] - 1]
-    assert (found.frame["TIME"] <= left).all() and len(found.frame) == int((np.array(TIMES) <= found.left[..., None]).sum())
+    assert (found.frame["TIME"] <= left).all()
+    assert len(found.frame) == int((np.array([0.0, *TIMES]) <= found.left[..., None]).sum())  # two at the dose
     table = found.summarise({"last": ("last", 2, 24)}, values="IPRED")
     assert table.loc[("last", "b"), "n"] == 10 and 4 < table.loc[("last", "a"), "n"] < 8
     assert "left, %" in repr(found)
@@ -205,8 +216,6 @@ def test_the_summary_is_that_of_the_tables(trials):
 
 
 def test_power_is_welchs(trials):
-    from scipy.stats import ttest_ind
-
     table = trials.summarise("cmax", values="IPRED")
     own = trials.frame.groupby(["REPLICATE", "ARM", "ID"], observed=True)["IPRED"].max().reset_index()
     p = [
@@ -214,6 +223,22 @@ def test_power_is_welchs(trials):
         for _, t in own.groupby("REPLICATE")
     ]
     assert table.loc[("cmax", "100 twice"), "power"] == pytest.approx(np.mean(np.array(p) < 0.05))
+
+
+def test_trials_without_variance_count():
+    """Responders of two arms of four in five trials: nobody, nobody, all against none, 2 against 1, all."""
+    drug, placebo = np.array([0.0, 0.0, 4.0, 2.0, 4.0]), np.array([0.0, 0.0, 0.0, 1.0, 4.0])
+    n = np.full(5, 4.0)
+    p = float(ttest_ind([1, 1, 0, 0], [1, 0, 0, 0], equal_var=False).pvalue)
+    assert p > 0.05
+    moments = {
+        "count": pd.DataFrame({"placebo": n, "drug": n}),
+        "mean": pd.DataFrame({"placebo": placebo / n, "drug": drug / n}),
+        "var": pd.DataFrame({"placebo": placebo * (n - placebo) / n / (n - 1), "drug": drug * (n - drug) / n / (n - 1)}),
+    }
+    assert _compared(moments, "drug", "placebo", 0.05, 0.9)["power"] == pytest.approx(0.2)
+    assert _compared(moments, "drug", "placebo", 0.999 * p, 0.9)["power"] == pytest.approx(0.2)
+    assert _compared(moments, "drug", "placebo", 1.001 * p, 0.9)["power"] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
@@ -228,10 +253,15 @@ def test_power_is_welchs(trials):
             "No endpoint",
         ),
         (lambda p: nlme.trial(Weighed(), [nlme.arm("a", None, 1)], p, times=TIMES, key=1, trials=0), "at least 1"),
+        (lambda p: nlme.trial(Weighed(), [nlme.arm("a", None, 1)], p, times=TIMES, key=1, trials=1.5), "whole number"),
+        *(
+            (lambda p, x=x: nlme.trial(Weighed(), [nlme.arm("a", None, 1)], p, times=TIMES, key=1, dropout=x), "of numbers")
+            for x in ({"hazard": "a"}, {"probability": "x", "by": 1}, {"probability": 0.1, "by": "x"})
+        ),
         (lambda p: nlme.arm("a", "100 mg", 1), "its regimen"),
         (lambda p: nlme.arm("a", None, 0), "from 1 on"),
     ],
 )
 def test_what_is_no_trial_is_said(people, call, says):
-    with pytest.raises(nlme.DataError, match=says):
+    with pytest.raises((nlme.DataError, nlme.ModelError), match=says):
         call(people)

@@ -12,6 +12,7 @@ from one_compartment_people import OneCompartment, people
 
 import nlme
 from nlme.fitting.covariance import natural_jacobian
+from nlme.parameters.inventory import Inventory
 from nlme.simulation.parameters import drawn_parameters
 
 
@@ -127,6 +128,19 @@ def test_what_is_no_uncertainty_is_said(given, says):
     fit = nlme.evaluate(OneCompartment(), people(3, (1.0, 4.0))[0], nlme.FO())
     with pytest.raises(nlme.FitError, match=says):
         nlme.simulate(fit, key=1, uncertainty=given, eta="new", replicates=2)
+
+
+def test_a_bootstrap_of_another_fit_is_refused():
+    """One that held a parameter has no draws of it."""
+    own = nlme.fit(OneCompartment(), people(8, (1.0, 4.0, 10.0))[0], nlme.FO(), tolerance=1e-2, progress=False)
+    other = SimpleNamespace(inventory=Inventory(own.model, ["cl"]), model=own.model, objective=own.objective)
+    draws = pd.DataFrame({"v": [40.0, 50.0]})
+    with pytest.raises(nlme.FitError, match="of another fit(.|\n)*cl estimated in one of them alone"):
+        nlme.simulate(own, key=1, eta="typical", uncertainty=SimpleNamespace(draws=draws, fit=other, words="bootstrap"))
+    found = nlme.simulate(
+        own, key=1, eta="typical", replicates=2, uncertainty=SimpleNamespace(draws=draws, fit=own, words="bootstrap")
+    )
+    assert set(found.parameters["v"]) == {40.0, 50.0}
 
 
 @pytest.mark.slow

@@ -95,7 +95,8 @@ def test_failures_are_counted_and_shown(fit):
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
-        (dict(replicates=1), nlme.FitError, "at least two"),
+        (dict(replicates=1), nlme.ModelError, "at least 2"),
+        (dict(replicates=2.5), nlme.ModelError, "whole number"),
         (dict(stratify="arn"), nlme.DataError, "Did you mean 'arm'"),
         (dict(stratify="arm", parametric=True), nlme.DataError, "resampled subjects"),
     ],

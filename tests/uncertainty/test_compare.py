@@ -99,6 +99,10 @@ def test_models_of_other_classes_are_nested_only_if_declared(population, large):
 def test_one_fit_is_no_comparison(large):
     with pytest.raises(nlme.FitError, match="at least two"):
         nlme.compare([large])
+    with pytest.raises(nlme.FitError, match="at least two fits, in a list"):
+        nlme.compare(large)
+    with pytest.raises(nlme.FitError, match="pairs of names"):
+        nlme.compare({"a": large, "b": large}, nested=["ab"])
 
 
 def test_both_tables_in_every_format(comparison, tmp_path):

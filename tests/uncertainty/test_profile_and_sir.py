@@ -76,7 +76,15 @@ def test_a_variance_without_a_lower_limit_says_so():
     assert np.isfinite(found.intervals.loc["omega.mu", "upper"])
 
 
-@pytest.mark.parametrize(("name", "sentence"), [("muu", "Did you mean 'mu'"), ("omega", "No parameter named")])
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("muu", "Did you mean 'mu'"),
+        ("omega", "No parameter named"),
+        ([], "no parameter to profile"),
+        (5, "No parameter named '5'"),
+    ],
+)
 def test_unknown_parameters_are_named(fit, name, sentence):
     with pytest.raises(nlme.FitError, match=sentence):
         nlme.profile(fit, name)
@@ -119,6 +127,19 @@ def test_sir_weights_are_the_likelihood(fit):
 def test_sir_refuses_more_resamples_than_samples(fit):
     with pytest.raises(nlme.FitError, match="resamples=30"):
         nlme.sir(fit, 20, 30, key=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"samples": 100.5}, "samples is a whole number"),
+        ({"resamples": "a"}, "resamples is a whole"),
+        ({"inflation": "a"}, "positive factor"),
+    ],
+)
+def test_sir_asks_for_numbers(fit, options, sentence):
+    with pytest.raises(nlme.NLMEError, match=sentence):
+        nlme.sir(fit, key=1, **options)
 
 
 def test_profile_in_tables(fit, profile):
