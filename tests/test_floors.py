@@ -37,6 +37,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms of one floor that may know each other, one way: (who imports, what).
 ARROWS = {
     ("typing", "errors"),
+    ("keys", "errors"),
     ("linalg", "typing"),
     ("linalg", "errors"),
     ("uncertainty", "simulation"),  # a parametric bootstrap simulates its data

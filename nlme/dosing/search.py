@@ -47,7 +47,7 @@ from nlme.language.layout import lay_out
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
-from nlme.parameters.domains import require_whole
+from nlme.parameters.domains import is_numeric, require_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,6 +123,10 @@ def dose_search(
     import pandas as pd
 
     require_whole("nlme.dose_search", "draws", draws, 2)
+    if not isinstance(target, Target):
+        raise ModelError(
+            f"nlme.dose_search: target= is an nlme.Target, such as nlme.Target.trough(at=24, low=5, high=10); got {target!r}."
+        )
     names = _checked(regimen, bounds)
     patients = patients_of(model, patient, draws, key, posterior, ode)
     problem = _Problem(patients, patient, regimen, target, names, bounds)
@@ -160,6 +164,8 @@ def _steps(name: str, given, bounds) -> np.ndarray:
     if name not in bounds:
         raise ModelError(f"nlme.dose_search: available names {name!r}, which is not searched ({', '.join(bounds)}).")
     low, high = bounds[name]
+    if not is_numeric(given) or not np.all(np.asarray(given, float) > 0):
+        raise ModelError(f"nlme.dose_search: available has for {name!r} a step or the values there are, above 0; got {given!r}.")
     if np.ndim(given) == 0:
         values = float(given) * np.arange(np.ceil(low / given - 1e-9), np.floor(high / given + 1e-9) + 1)
     else:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import ModelError
+from nlme.parameters.domains import is_numeric
 
 _HALVED = np.r_[0.0, 2.0 ** np.arange(-6, 1)]  # pieces of a panel, each twice as long as the one before: curves bend after a dose
 _RULE = np.polynomial.legendre.leggauss(8)
@@ -167,6 +168,8 @@ def _share_above(a, b):
 def _target(words, window, grid, metric, low, high, aim, scale, endpoint, panels=False) -> Target:
     if scale not in ("log", "linear"):
         raise ModelError(f"A target's scale is 'log' or 'linear'; got {scale!r}.")
+    if not all(is_numeric(x) and np.ndim(x) == 0 for x in (low, high)):
+        raise ModelError(f"The target ({words}): low and high are numbers; got {low!r} and {high!r}.")
     if not low <= high or (scale == "log" and not low >= 0):
         raise ModelError(f"The target ({words}) is a range: low <= high, on the log scale from 0 on; got {low!r} to {high!r}.")
     if aim is None:

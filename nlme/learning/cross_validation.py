@@ -29,6 +29,7 @@ from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
 from nlme.neural.penalties import L2
+from nlme.parameters.domains import is_probability
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import Fits, objectives_by_subject, refuse_sites, run_fits
 from nlme.search.problem import Penalty, Problem
@@ -295,7 +296,7 @@ def split(population: Population, fraction: float = 0.2, *, by: str = "subject",
     DataError
         A fraction that leaves one of the two without subjects, an unknown covariate.
     """
-    if not 0.0 < fraction < 1.0:
+    if not is_probability(fraction):
         raise DataError(f"split: the fraction is between 0 and 1, for example 0.2; got {fraction!r}.")
     groups = _groups(population, by)
     kinds = np.random.default_rng(seed).permutation(groups.max() + 1)

@@ -20,6 +20,7 @@ from nlme.errors import DataError
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.model import Model
+from nlme.parameters.domains import require_whole
 from nlme.simulation.amended import Doses
 from nlme.simulation.parameters import drawn_parameters
 from nlme.simulation.predict import model_of
@@ -159,8 +160,7 @@ def adaptive(
     population = model.population if population is None and isinstance(model, Evaluated) else population
     if population is None:
         raise DataError("adaptive needs a population: nlme.adaptive(model, population, rule=..., decisions=[...], key=1).")
-    if replicates < 1:
-        raise DataError(f"replicates must be at least 1; got {replicates}.")
+    require_whole("nlme.adaptive", "replicates", replicates, 1)
     if not callable(rule):
         raise DataError(f"rule is a function of what is seen; got {rule!r}.")
     design = Design(model_of(model), population)

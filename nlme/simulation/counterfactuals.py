@@ -27,6 +27,7 @@ from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, FitError, name_error
 from nlme.fitting.evaluated import Evaluated
 from nlme.keys import key_of
+from nlme.parameters.domains import is_probability, require_whole
 from nlme.simulation.exposure import Courses, _interval, _measures
 from nlme.simulation.individual_draws import individual_draws, modes_at
 from nlme.simulation.parameters import Uncertain, drawn_parameters
@@ -121,10 +122,9 @@ def counterfactual(
         raise FitError(f"counterfactual takes a fit, whose people have data of their own; got {type(fit).__name__}.")
     if individuals not in INDIVIDUALS:
         raise DataError(f"individuals is 'draws' or 'mode'; got {individuals!r}.")
-    if not 0 < level < 1:
+    if not is_probability(level):
         raise DataError(f"level is a probability between 0 and 1, for example 0.9; got {level!r}.")
-    if draws < 2:
-        raise DataError(f"draws must be at least 2; got {draws}.")
+    require_whole("nlme.counterfactual", "draws", draws, 2)
     scenarios, asked = _scenarios(fit, regimens, baseline, times), _measures(measures)
     key = key_of(key)
     uncertain = drawn_parameters(fit, uncertainty, draws, key)
@@ -190,6 +190,9 @@ def _followed(population: Population, times: Any) -> Population:
         return np.union1d(asked, between)
 
     spread = population.with_times(times, ties="observation first")
+    for s in spread:
+        if not (s.evid == 2).any():
+            raise DataError(f"counterfactual: times= has none for subject {s.id!r}; give those at which the courses are wanted.")
     return population.with_times({s.id: with_doses(s) for s in spread}, ties="both")
 
 

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from nlme.errors import DataError, name_error
+from nlme.parameters.domains import is_numeric, is_probability
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 PLAIN = ("cmax", "cmin", "tmax", "auc", "cavg", "ctrough", "last")
@@ -68,7 +69,7 @@ class Exposure(Shown):
         """
         import pandas as pd
 
-        if not 0 < level < 1:
+        if not is_probability(level):
             raise DataError(f"level is a probability between 0 and 1, for example 0.9; got {level!r}.")
         by, tail = _by(self.frame, by), (1 - level) / 2
         long = self.frame.melt(id_vars=[*by, "REPLICATE"], value_vars=list(self.measures), var_name="MEASURE")
@@ -179,6 +180,8 @@ def _measures(measures: Any) -> dict[str, tuple]:
     """name -> (measure or function, level, interval)."""
     if isinstance(measures, str):
         measures = (measures,)
+    if not isinstance(measures, (Mapping, list, tuple)):
+        raise DataError(f'measures are names, ("cmax", "auc"), or a dict from a name of yours to one; got {measures!r}.')
     if isinstance(measures, Mapping):
         return {str(name): _measure(given) for name, given in measures.items()}
     if (
@@ -199,6 +202,8 @@ def _measures(measures: Any) -> dict[str, tuple]:
 def _measure(given: Any) -> tuple:
     if callable(given):
         return given, None, None
+    if not isinstance(given, (str, tuple, list)) or not len(given):
+        raise DataError(f'A measure is a name, "auc", a pair with a level or an interval, or a function; got {given!r}.')
     parts = (given,) if isinstance(given, str) else tuple(given)
     word, numbers = parts[0], parts[1:]
     known = (*PLAIN, *WITH_LEVEL)
@@ -208,6 +213,8 @@ def _measure(given: Any) -> tuple:
     if len(numbers) not in (levels, levels + 2):
         shape = f"({word!r}, level)" if levels else f"{word!r}"
         raise DataError(f"The measure {given!r} is written {shape}, or with an interval of its own at its end.")
+    if levels and not (is_numeric(numbers[0]) and np.ndim(numbers[0]) == 0):
+        raise DataError(f"The level of the measure {given!r} is a number.")
     own = _interval(numbers[levels:], str(given)) if len(numbers) > levels else None
     return word, float(numbers[0]) if levels else None, own
 
@@ -292,7 +299,11 @@ class Courses:
         """(P,) a function of the times and values within the interval."""
         found = []
         for time, value, own in zip(self.time, self.value, self._within(a, b), strict=True):
-            found.append(float(function(time[own], value[own])) if own.any() else np.nan)
+            try:
+                found.append(float(function(time[own], value[own])) if own.any() else np.nan)
+            except (TypeError, ValueError) as error:
+                name = getattr(function, "__name__", "the function")
+                raise DataError(f"{name} of (times, values) has to return one number: {error}.") from None
         return np.array(found)
 
     def _within(self, a: float, b: float) -> np.ndarray:

@@ -19,6 +19,7 @@ from nlme.keys import key_of
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.sites import sites_of
+from nlme.parameters.domains import require_whole
 from nlme.parameters.draws import Drawn, model_at
 from nlme.simulation.data_sets import data_sets
 from nlme.simulation.individual_draws import modes_at
@@ -93,8 +94,7 @@ def simulate(
     if population is None:
         raise DataError("simulate needs a population: nlme.simulate(model, population, key=1).")
     require_executor(executor)
-    if replicates < 1:
-        raise DataError(f"replicates must be at least 1; got {replicates}.")
+    require_whole("nlme.simulate", "replicates", replicates, 1)
     design = Design(model_of(model), population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = key_of(key)

@@ -82,6 +82,15 @@ def test_new_subjects_follow_omega_and_the_same_key_repeats(evaluated):
         (lambda at: nlme.simulate(at.model, at.population, key=1), "needs a fit"),
         (lambda at: nlme.simulate(at, key=1, eta="newest"), "'estimated', 'new', 'typical'"),
         (lambda at: nlme.simulate(at, key=1, replicates=0), "at least 1"),
+        (lambda at: nlme.simulate(at, key=1, replicates=1.5), "at least 1; got 1.5"),
+        (lambda at: nlme.simulate(at, key="a"), "key= is a seed"),
+        (lambda at: nlme.simulate(at, key=None), "key= is a seed"),
+        (lambda at: nlme.counterfactual(at, nlme.dose(1), times=[], key=1), "times= has none for subject"),
+        (lambda at: nlme.counterfactual(at, nlme.dose(1), times=[1.0], key=1, draws="a"), "at least 2; got 'a'"),
+        (lambda at: nlme.exposure(nlme.simulate(at, key=1), 5), "measures are names"),
+        (lambda at: nlme.exposure(nlme.simulate(at, key=1), {"x": lambda t: 1}), "has to return one number"),
+        (lambda at: nlme.exposure(nlme.simulate(at, key=1), [("time_above", "x")]), "level of the measure .* is a number"),
+        (lambda at: nlme.Target.auc(0, 24, low="a", high=3), "low and high are numbers"),
         (lambda at: nlme.predict(at, eta=at.eta.iloc[:3]), "No random effects for subject"),
         (lambda at: nlme.predict(at, eta=at.eta.drop(columns="ka")), "no column ka"),
         (lambda at: nlme.predict(at, eta=np.zeros((2, 2))), "got an array of shape"),
@@ -95,7 +104,7 @@ def test_new_subjects_follow_omega_and_the_same_key_repeats(evaluated):
     ],
 )
 def test_what_does_not_fit_is_said(evaluated, call, says):
-    with pytest.raises(nlme.DataError, match=says):
+    with pytest.raises((nlme.DataError, nlme.ModelError), match=says):
         call(evaluated)
 
 
