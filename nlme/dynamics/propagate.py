@@ -105,8 +105,7 @@ def _begun(structure_at: StructureAt, inputs, timeline: Timeline) -> Int[Array, 
     """Whether there is anything to solve: not with doses that nobody can give, nor a linear steady state that does not exist."""
     allowed = rules_allowed(structure_at, inputs, timeline)
     begun = jnp.asarray(SOLVED) if allowed is None else jnp.where(allowed, SOLVED, DOSE_RULE)
-    probe = structure_at(inputs, 0)
-    if timeline.steady and isinstance(probe, LinearStructure):
+    if timeline.steady and isinstance(probe := structure_at(inputs, 0), LinearStructure):
         settled = all_settle(structure_at, jax.lax.stop_gradient(inputs), timeline, len(probe.states))
         begun = jnp.maximum(begun, jnp.where(settled, SOLVED, NO_STEADY_STATE))
     return jnp.where(delays_allowed(structure_at, inputs, timeline), begun, DELAY) if timeline.delays else begun

@@ -238,17 +238,15 @@ class Stepping(eqx.Module):
         if self.longest_step is None and not ramps:
             return None
         begin, end, length, z = jax.lax.stop_gradient((begin, end, length, self.inputs.value))
+        first = jnp.minimum(_SHORTEST * length, Pace.first().step)
 
         def longest(u):
             t, found = inside(begin, end, u), jnp.inf
             if self.longest_step is not None:
                 found = self.longest_step(t, z, jnp.broadcast_to(jnp.asarray(row, int), t.shape), given, ahead)
-            return (
-                jnp.minimum(
-                    found, jnp.maximum(t - since, jnp.minimum(_SHORTEST * length, Pace.first().step)) if ramps else jnp.inf
-                )
-                / length
-            )
+            if ramps:
+                found = jnp.minimum(found, jnp.maximum(t - since, first))
+            return found / length
 
         return longest
 

@@ -169,11 +169,17 @@ def exposure(
         if what in ("auc", "cavg"):
             said += courses.roughness(name, a, b, rule)
     if covariates is not None:
-        firsts = {name: {s.id: s.history.covariates[name][0] for s in covariates} for name in covariates.covariates}
+        words = {name: info.categories for name, info in covariates.covariates.items()}
+        firsts = {name: {s.id: _told(s.history.covariates[name][0], words[name]) for s in covariates} for name in words}
         who = table["PERSON"] if "PERSON" in table else table["ID"]
         for k, (name, of) in enumerate(firsts.items()):
             table.insert(table.columns.get_loc("ID") + 1 + k, name, who.map(of).to_numpy())
     return Exposure(table, tuple(asked), whole, said)
+
+
+def _told(value: float, categories):
+    """A covariate as it is said: a category by its word."""
+    return categories[int(value)] if categories and np.isfinite(value) else value
 
 
 def _measures(measures: Any) -> dict[str, tuple]:

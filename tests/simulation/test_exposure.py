@@ -152,3 +152,10 @@ def test_other_targets_are_refused(target):
     found = nlme.exposure(frame(np.ones(101), TIMES), ["cavg"])
     with pytest.raises(nlme.DataError):
         nlme.attainment(found, target)
+
+
+def test_categories_are_said_in_words():
+    table = pd.DataFrame({"ID": [1, 2], "TIME": 0.0, "DV": 1.0, "sex": ["f", "m"], "wt": [60.0, 80.0]})
+    people = nlme.read_nonmem(table, covariates=["sex", "wt"], categories={"sex": ["f", "m"]})
+    found = nlme.exposure(frame([[1.0, 2.0], [3.0, 4.0]], [0.0, 1.0]), ["cmax"], covariates=people).frame
+    assert found["sex"].tolist() == ["f", "m"] and found["wt"].tolist() == [60.0, 80.0]
