@@ -158,7 +158,7 @@ def test_same_seed_same_numbers(population):
 @pytest.mark.slow
 def test_fixed_parameters_stay(population):
     fit = nlme.fit(Line(), population, nlme.SAEM(**QUICK), fixed=["omega", "level"])
-    np.testing.assert_array_equal(fit.model.omega.matrix, Line().omega.matrix)
+    np.testing.assert_allclose(fit.model.omega.matrix, Line().omega.matrix, rtol=1e-15)  # made anew from standard deviations
     assert fit.model.level == 1.0 and fit.model.slope != Line().slope
 
 
