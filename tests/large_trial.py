@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+from one_dose import population
 
 import nlme
 
@@ -40,6 +41,5 @@ def trial(count: int, times) -> nlme.Population:
     random, t = np.random.default_rng(1), np.asarray(times, float)
     cl, v = 3.0 * np.exp(0.3 * random.normal(size=(count, 1))), 30.0 * np.exp(0.2 * random.normal(size=(count, 1)))
     k = cl / v
-    y = 100.0 * 1.5 / v / (1.5 - k) * (np.exp(-k * t) - np.exp(-1.5 * t)) * (1.0 + 0.15 * random.normal(size=(count, len(t))))
-    time, evid, amt = np.r_[0.0, t], np.r_[1, np.zeros(len(t), int)], np.r_[100.0, np.zeros(len(t))]
-    return nlme.Population(tuple(nlme.Subject(i + 1, time, dv=np.r_[np.nan, row], evid=evid, amt=amt) for i, row in enumerate(y)))
+    y = 320.0 * 1.5 / v / (1.5 - k) * (np.exp(-k * t) - np.exp(-1.5 * t)) * (1.0 + 0.15 * random.normal(size=(count, len(t))))
+    return population(count, times, y)

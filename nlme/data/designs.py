@@ -57,7 +57,7 @@ def written_out(s: Subject, infos: Mapping[str, CovariateInfo]) -> Subject:
         own = own[own < min(s.time[wiped[wiped > j]], default=np.inf)]
         at, of = [*at, *own], [*of, *(j,) * len(own)]
     at, of, history = np.array(at, float), np.array(of, int), s.history
-    new = {name: getattr(s, name)[of] for name in ("evid", "mdv", "amt", "rate", "duration", "cmt")}
+    new = {name: getattr(s, name)[of] for name in ("mdv", "amt", "rate", "duration", "cmt")}
     new |= {"time": at, "evid": np.ones(len(at)), "cmt_name": [s.cmt_name[j] for j in of]}
     new["occasion"] = history.beside(at, history.occasion, "nocb", True)
     told = {k: history.beside(at, v, infos[k].interpolation, True) for k, v in history.covariates.items()}

@@ -29,7 +29,15 @@ class DenseSystem:
 
     lookback, looped = None, True
 
-    def __init__(self, columns: Columns, flow: Callable, inputs: tuple[Jet, ...], algebraic: tuple[bool, ...]):
+    def __init__(
+        self,
+        columns: Columns,
+        flow: Callable,
+        inputs: tuple[Jet, ...],
+        algebraic: tuple[bool, ...],
+        longest: Callable | None = None,
+    ):
+        self.longest = longest
         self.columns, self.flow, self.inputs, self.size = columns, flow, inputs, len(algebraic)
         self._batch = inputs[0].value.shape[1:]
         self.begin = jnp.zeros(self._batch)  # of the interval

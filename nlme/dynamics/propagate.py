@@ -433,9 +433,10 @@ class _Loop:
                 self._added(x, kept, here.amount, place & enters)
                 for x, kept, place, enters in zip(state, transition.kept, places, dosed, strict=True)
             )
-            disturbed = (kind == BOLUS) | (kind == START) | (kind == STOP) | (kind == FILL)
-            disturbed = disturbed if here.reset is None else disturbed | (here.reset == 1)
-            dosed_at = jnp.where(disturbed, jax.lax.stop_gradient(here.time.value), dosed_at)
+            if dosed_at is not None:
+                disturbed = (kind == BOLUS) | (kind == START) | (kind == STOP) | (kind == FILL)
+                disturbed = disturbed if here.reset is None else disturbed | (here.reset == 1)
+                dosed_at = jnp.where(disturbed, jax.lax.stop_gradient(here.time.value), dosed_at)
             if here.rate is not None:
                 change = jnp.where(kind == START, 1.0, jnp.where(kind == STOP, -1.0, 0.0))
                 changes = [jnp.where(place, change, 0.0) for place in places]
@@ -476,7 +477,7 @@ class _Loop:
             jnp.zeros((size, *batch), bool) if self.switches else None,
             status,
             row,
-            jax.lax.stop_gradient(begin.value),
+            jax.lax.stop_gradient(begin.value) if transition.ramps else None,
         )
         if reversible:
             event = jax.checkpoint(event)  # an interval is gone through again on the way back, so that its steps need not be kept

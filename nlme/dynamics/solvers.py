@@ -9,7 +9,6 @@ never differentiated.  Steps end exactly at the end of the interval.  Arrays may
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox.internal as eqxi
@@ -101,9 +100,6 @@ def for_algebraic(tolerances: Tolerances) -> Tolerances:
     return dataclasses.replace(tolerances, solver="stiff")
 
 
-Longest = Callable[[Array], Array]
-
-
 class Pace(NamedTuple):
     """What one interval leaves to the next: the step to try, how stiff the system has lately been (0 to 1), and what its delays can
     look back at."""
@@ -134,13 +130,7 @@ class _Walk(NamedTuple):
 
 
 def integrate(
-    system: System,
-    state: State,
-    pace: Pace,
-    active: Array,
-    tolerances: Tolerances,
-    reversible: bool = False,
-    longest: Longest | None = None,
+    system: System, state: State, pace: Pace, active: Array, tolerances: Tolerances, reversible: bool = False
 ) -> tuple[State, Pace, Int[Array, ""]]:
     """Integrate dy/du = slope(u, y) from u = 0 to u = 1.
 
@@ -151,7 +141,6 @@ def integrate(
     pace : what the interval before has left
     active : False for an interval of length zero, which is skipped
     reversible : whether JAX shall differentiate it in reverse, by going through the steps once more (checkpointed) at held sizes
-    longest : u -> how long a step from there may be at most
 
     Returns
     -------
@@ -160,27 +149,18 @@ def integrate(
     start = jnp.where(active, 0.0, 1.0)
     h = jnp.clip(pace.step, 1e-10, 1.0)
     if tolerances.solver == "stiff":
-        end = _walk(_STIFF, system, start, state, Pace(h, pace.stiff, pace.past), tolerances, reversible, longest)
+        end = _walk(_STIFF, system, start, state, Pace(h, pace.stiff, pace.past), tolerances, reversible)
         return end.state, Pace(end.full, end.stiff, end.past), end.status
     explicit = _EXPLICIT[tolerances.solver]
-    end = _walk(explicit, system, start, state, Pace(h, pace.stiff, pace.past), tolerances, reversible, longest)
+    end = _walk(explicit, system, start, state, Pace(h, pace.stiff, pace.past), tolerances, reversible)
     if tolerances.solver != "auto":
         return end.state, Pace(end.full, end.stiff, end.past), end.status
     stiff = jnp.where((end.u < 1.0) & active, 1.0, end.stiff)
-    end = _walk(_STIFF, system, end.u, end.state, Pace(end.full, stiff, end.past), tolerances, reversible, longest)
+    end = _walk(_STIFF, system, end.u, end.state, Pace(end.full, stiff, end.past), tolerances, reversible)
     return end.state, Pace(end.full, stiff, end.past), end.status
 
 
-def _walk(
-    method,
-    system: System,
-    u,
-    state: State,
-    pace: Pace,
-    tolerances: Tolerances,
-    reversible: bool = False,
-    longest: Longest | None = None,
-) -> _Walk:
+def _walk(method, system: System, u, state: State, pace: Pace, tolerances: Tolerances, reversible: bool = False) -> _Walk:
     """From ``u`` to 1, or until it fails, or (an explicit method of ``auto``) until the system proves stiff."""
     zero, none = jnp.zeros_like(u), jnp.zeros(u.shape, int)
     h, stiff, past = pace
@@ -195,7 +175,7 @@ def _walk(
 
     def advance(w):
         going = unfinished(w)
-        new = _advance(method, system, tolerances, w, going, longest)
+        new = _advance(method, system, tolerances, w, going)
         if not u.ndim:
             return new
         # what is remembered has been kept where a subject is through, without a copy of all of it
@@ -217,14 +197,14 @@ def _turning(system: System, u, state: State) -> tuple[State, State]:
     return slope, system.turned(u, state, slope)
 
 
-def _advance(method, system: System, tolerances: Tolerances, walk: _Walk, going, longest: Longest | None = None) -> _Walk:
+def _advance(method, system: System, tolerances: Tolerances, walk: _Walk, going) -> _Walk:
     """One step tried.
 
     The next step is h * 0.9 * E^(-0.7/p) E_before^(0.4/p) (PI control, Hairer & Wanner, Solving ODEs II, 2nd ed., IV.2),
     with E the root mean square of the local error over all columns.
     """
     h = jax.lax.stop_gradient(walk.step)  # the choice of steps is never differentiated
-    h = h if longest is None else jnp.minimum(h, longest(walk.u))
+    h = h if system.longest is None else jnp.minimum(h, system.longest(walk.u))
     rest = 1.0 - walk.u
     closing = 1.05 * h >= rest
     # the last two steps to the end are of one size

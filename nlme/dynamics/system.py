@@ -45,6 +45,7 @@ class System:
     algebraic : which states are determined by 0 = (their element of ``flow``) instead
     lookback : what delays look back at (``dynamics.delays.Lookback``); ``flow`` then gets the rows of each as its last argument, as
         soon as there is a past (``remembering``)
+    longest : u -> how long a step from there may be at most
     materialise : whether what a stage comes to is to be computed once and kept.  XLA otherwise computes slopes anew in every loop that
         uses them, and those of the stage before in these, and so on
     """
@@ -61,8 +62,9 @@ class System:
         algebraic: tuple[bool, ...] = (),
         materialise: bool = False,
         lookback=None,
+        longest: Callable | None = None,
     ):
-        self.lookback, self.past = lookback, None
+        self.lookback, self.past, self.longest = lookback, None, longest
         self.columns, self.flow, self.inputs, self.moved, self.kept = columns, flow, inputs, moved, kept
         self.algebraic = algebraic or (False,) * len(kept)
         self.size, self._materialise = len(kept), materialise

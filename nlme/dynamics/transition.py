@@ -5,6 +5,7 @@ States are tuples with one jet per compartment, which carries only the columns t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -18,7 +19,7 @@ from nlme.dynamics.consistency import follow, with_derivatives
 from nlme.dynamics.delays import Lookback
 from nlme.dynamics.dense import DenseSystem
 from nlme.dynamics.dosing import StructureAt
-from nlme.dynamics.solvers import SOLVED, Longest, Pace, Tolerances, integrate
+from nlme.dynamics.solvers import SOLVED, Pace, Tolerances, integrate
 from nlme.dynamics.system import State, System, occupied_states
 from nlme.jets.dependence import dependence
 from nlme.jets.jet import Columns, Jet
@@ -56,7 +57,7 @@ class ClosedForm:
     """Moves the states of a linear structure by its closed form; all columns of them."""
 
     linear = True
-    constrained = False
+    constrained = ramps = False
 
     def __init__(self, structure_at: StructureAt, inputs: Jet, columns: Columns, size: int, infused: bool):
         self.structure_at, self.inputs, self.columns = structure_at, inputs, columns
@@ -201,7 +202,8 @@ class Stepping(eqx.Module):
         """States at ``end`` from states at ``begin``, the pace to go on with, and how the solve ended.
 
         Nothing happens in a state where ``off`` is True, and none is solved for unless ``going``: after a failure that is in vain.
-        ``reversible``: whether JAX shall differentiate it in reverse; ``since``: the time of the last dose.
+        ``reversible``: whether JAX shall differentiate it in reverse; ``since``: the time of the last dose, which
+        steps are not to be longer ago than.
         """
         given = jnp.zeros((0, *end.value.shape), bool) if given is None else given
         ahead = jnp.zeros_like(end.value) if ahead is None else ahead
@@ -212,14 +214,14 @@ class Stepping(eqx.Module):
         flow = self._flow(begin.value, end.value, row, off, given, ahead)
         several = self.equations.several
         lookback = Lookback(self.columns, begin, end, self.delays) if len(self.delays) else None
+        longest = self._longest(begin.value, end.value, row, given, ahead, since, safe)
         if self.dense:
-            system = DenseSystem(self.columns, flow, inputs, self.algebraic)
+            system = DenseSystem(self.columns, flow, inputs, self.algebraic, longest)
             state = (Jet.of_elements(state),)
         else:
-            system = System(self.columns, flow, inputs, self._moved(), self.kept, self.algebraic, several, lookback)
+            system = System(self.columns, flow, inputs, self._moved(), self.kept, self.algebraic, several, lookback, longest)
         relative = pace._replace(step=pace.step / safe)
-        longest = self._longest(begin.value, end.value, row, given, ahead, since, safe)
-        moved, relative, status = integrate(system, state, relative, active, self.tolerances, reversible, longest)
+        moved, relative, status = integrate(system, state, relative, active, self.tolerances, reversible)
         if self.moving and self.columns.directions:
             # two events at one time, of which one moves with the parameters: the length between them is zero, its derivatives are
             # not.  A midpoint step is exact to the second order in the length.
@@ -232,10 +234,9 @@ class Stepping(eqx.Module):
         step = jnp.where(active, relative.step * safe, pace.step)
         return moved, relative._replace(step=step), status
 
-    def _longest(self, begin, end, row, given, ahead, since, length) -> Longest | None:
+    def _longest(self, begin, end, row, given, ahead, since, length) -> Callable | None:
         """The longest step from ``u`` of an interval, in its lengths."""
-        ramps = self.ramps and since is not None
-        if self.longest_step is None and not ramps:
+        if self.longest_step is None and since is None:
             return None
         begin, end, length, z = jax.lax.stop_gradient((begin, end, length, self.inputs.value))
         first = jnp.minimum(_SHORTEST * length, Pace.first().step)
@@ -244,7 +245,7 @@ class Stepping(eqx.Module):
             t, found = inside(begin, end, u), jnp.inf
             if self.longest_step is not None:
                 found = self.longest_step(t, z, jnp.broadcast_to(jnp.asarray(row, int), t.shape), given, ahead)
-            if ramps:
+            if since is not None:
                 found = jnp.minimum(found, jnp.maximum(t - since, first))
             return found / length
 

@@ -122,24 +122,6 @@ def test_a_failed_solve_says_where(ask):
     assert len(said.splitlines()) < 8
 
 
-class Slow(nlme.Model):
-    """Linear, as an equation that is stepped or in its closed form."""
-
-    stepped: bool = True
-    sd: nlme.Scalar = nlme.positive(1.0)
-
-    def individual(self, eta, cov):
-        return dict(k=0.1)
-
-    def dynamics(self, ind):
-        if self.stepped:  # not recognised as linear, by less than the solver's tolerance
-            return nlme.ODE(lambda t, a: {"central": -ind.k * a.central / (1.0 + 1e-14 * a.central)}, states=("central",))
-        return nlme.pk.OneCompartment(cl=2.0, v=20.0)
-
-    def observe(self, ind, state, t):
-        return {"amount": nlme.additive(state.central, self.sd)}
-
-
 @pytest.mark.parametrize(("length", "interval"), [(10.0, 4.0), (8.0, 4.0), (0.3, 0.1), (2.1, 0.7)])
 @pytest.mark.parametrize("steady", [1, 2])
 def test_infusions_that_outlast_their_interval_end_one_after_the_other(length, interval, steady):
@@ -152,8 +134,8 @@ def test_infusions_that_outlast_their_interval_end_one_after_the_other(length, i
     past = np.arange(0.0, 400.0, interval)
     on, off = np.maximum(time[:, None] + past, 0.0), np.maximum(time[:, None] + past - length, 0.0)
     expected = 100.0 / length / 0.1 * np.sum(np.exp(-0.1 * off) - np.exp(-0.1 * on), axis=1)
-    for stepped in (True, False):
-        found = nlme.predict(Slow(stepped=stepped), population).query("EVID == 0")["amount"].to_numpy()
+    for form in ("stepped", "closed"):
+        found = nlme.predict(Kept(form), population).query("EVID == 0")["amount"].to_numpy()
         np.testing.assert_allclose(found[:-1], expected, rtol=2e-6)
         np.testing.assert_allclose(found[-1], 50.0 * np.exp(-0.1 * length), rtol=2e-6)
 

@@ -52,9 +52,6 @@ def where(condition: ast.expr, yes: ast.expr, no: ast.expr) -> ast.expr:
     return yes if same(yes, no) else call(WHERE, condition, yes, no)
 
 
-_SMALL = 2.8e-103  # SMALLZ of NONMEM's protected functions
-
-
 def applied(function: str, arguments: list[ast.expr]) -> ast.expr | None:
     """A function of abbreviated code; None if it does not take so many arguments.  MIN and MAX take two or more."""
     found = FUNCTIONS[function]
@@ -64,6 +61,7 @@ def applied(function: str, arguments: list[ast.expr]) -> ast.expr | None:
     return call(found, *arguments) if len(arguments) == takes else None
 
 
+_SMALL = 2.8e-103  # SMALLZ of NONMEM's protected functions
 #: protected function -> what it is within its bounds: Guide VIII, "protect functions"
 PROTECTED = {
     "PEXP": lambda x: call("jnp.exp", call("jnp.minimum", x, number(100.0))),
