@@ -33,3 +33,9 @@ def columns(population: nlme.Population, subject: int, endpoint: str) -> tuple[n
     own = population.subjects[subject]
     mine = (own.endpoint == population.endpoints.index(endpoint)) & (own.evid == 0)
     return own.time[mine], own.dv[mine]
+
+
+def coefficient(found, term: str) -> float:
+    """That of a term in the expression found; not a number where the expression has another."""
+    texts = [one.text(found.expression.inputs, "half") for one in found.expression.terms]
+    return float(found.expression.coefficients[texts.index(term)]) if term in texts else float("nan")

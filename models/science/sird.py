@@ -29,7 +29,7 @@ import numpy as np
 import nlme
 from nlme import Scalar
 from nlme.models.science import Number, Shown
-from nlme.models.science._observed import columns, observed
+from nlme.models.science._observed import coefficient, columns, observed
 from nlme.plots.style import BLUE, GREY, IDENTITY, INK, VERMILION, new_figure, picture
 
 TALK = "Rackauckas, talk: SIRD"
@@ -87,12 +87,6 @@ def run(fast: bool = False) -> Shown:
     ]
     remarks = [f"NN_{name.upper()} = {one.text}" for name, one in found.items()]
     return Shown("SIRD: every flux learned, then named", tuple(numbers), drawn(fit, data), tuple(remarks))
-
-
-def coefficient(found, term: str) -> float:
-    """That of a term in the expression found; not a number where the expression has another."""
-    texts = [one.text(found.expression.inputs, "half") for one in found.expression.terms]
-    return float(found.expression.coefficients[texts.index(term)]) if term in texts else float("nan")
 
 
 def share(found, terms: tuple[str, ...]) -> float:

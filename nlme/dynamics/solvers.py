@@ -22,7 +22,9 @@ from nlme.dynamics.rosenbrock import RODAS5P, Rosenbrock
 from nlme.dynamics.system import State, System
 from nlme.errors import ModelError
 
-SOLVED, STEP_LIMIT, STIFF, NOT_FINITE, NO_STEADY_STATE, DOSE_RULE, INCONSISTENT, DELAY, FORGOTTEN = range(9)
+SOLVED, STEP_LIMIT, STIFF, NOT_FINITE, NO_STEADY_STATE, DOSE_RULE, INCONSISTENT, DELAY, FORGOTTEN, BACKWARDS = range(10)
+
+_KEPT_STATES = 512  # of an interval, one a step, for going back through it
 
 SENTENCES = {
     STEP_LIMIT: "the ODE solver reached its limit of steps: if the system is stiff, solve it with "
@@ -39,13 +41,14 @@ SENTENCES = {
     DELAY: "a delay is not above 0, or not the same at all records of the subject",
     FORGOTTEN: f"there are more than {KEPT} steps within the longest delay, which are all that is remembered: solve with a looser "
     "tolerance",
+    BACKWARDS: f"there are more than {_KEPT_STATES} steps between two records, which are all that a derivative in the weights of a network "
+    "goes back through: solve with a looser tolerance, or give records between them (EVID 2)",
     DOSE_RULE: "a lag, bioavailability, duration, rate or event time is not a number that a dose can have",
 }
 
 SOLVERS = ("auto", "explicit", "explicit8", "stiff")
 _STIFF = Rosenbrock(RODAS5P)
 _EXPLICIT = {None: Explicit(TSIT5), "explicit": Explicit(TSIT5), "explicit8": Explicit(DOP853), "auto": Explicit(TSIT5)}
-_CHECKPOINTS = 16  # states kept in an interval for going back through it
 _PATIENCE = 500  # steps of an explicit method in one interval: then `auto` tries the stiff one, and in a stiff system others end
 _PROVEN = 0.8  # of the last steps at the limit of stability: a stiff system
 
@@ -140,7 +143,8 @@ def integrate(
     state : y(0)
     pace : what the interval before has left
     active : False for an interval of length zero, which is skipped
-    reversible : whether JAX shall differentiate it in reverse, by going through the steps once more (checkpointed) at held sizes
+    reversible : whether JAX shall differentiate it in reverse, by going back through the steps at held sizes; of an interval at most
+        ``_KEPT_STATES``
 
     Returns
     -------
@@ -182,7 +186,11 @@ def _walk(method, system: System, u, state: State, pace: Pace, tolerances: Toler
         return where(going, new._replace(past=None), w._replace(past=None))._replace(past=new.past)
 
     if reversible:
-        return eqxi.while_loop(unfinished, advance, begun, kind="checkpointed", checkpoints=_CHECKPOINTS)
+        # Every state is kept and none is solved for again: the sizes of steps follow from estimates of the error that are rounding in
+        # a fine solution, so that a second solution would have other steps, and a derivative through both would be of neither.
+        tolerances = dataclasses.replace(tolerances, max_steps=min(tolerances.max_steps, _KEPT_STATES))
+        end = eqxi.while_loop(unfinished, advance, begun, kind="checkpointed", checkpoints=_KEPT_STATES)
+        return end._replace(status=jnp.where((end.status == STEP_LIMIT) & (end.count >= _KEPT_STATES), BACKWARDS, end.status))
     return jax.lax.while_loop(lambda w: jnp.any(unfinished(w)), advance, begun)
 
 
@@ -209,6 +217,8 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk, going)
     closing = 1.05 * h >= rest
     # the last two steps to the end are of one size
     h = jnp.where(closing, rest, jnp.minimum(h, 0.5 * rest))
+    # a subject that is through goes along with the others: what is tried for it is dropped, but a derivative in reverse passes it
+    h = jnp.where(rest > 0.0, h, walk.step)
     if walk.past is not None:
         # nothing is looked back at that has not been solved
         system, closing = system.remembering(walk.past), closing & (rest <= system.lookback.limit)

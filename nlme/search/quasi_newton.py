@@ -174,7 +174,8 @@ def _too_few(scores: int, size: int) -> bool:
 
 def _distinct(scores: np.ndarray) -> int:
     """Scores that differ: a subject that is there twice, as in a sample of a bootstrap, says of the directions what it says once."""
-    scale = np.maximum(np.max(np.abs(scores), axis=0), np.finfo(float).tiny)
+    largest = np.max(np.abs(scores), axis=0)
+    scale = np.where(largest > np.finfo(float).tiny, largest, 1.0)  # weights behind a layer of zeros have no slope at all
     # one number for each, in which scores that differ differ
     return len(np.unique(np.round(scores @ (np.sqrt(1.0 + np.arange(scores.shape[1])) / scale), 9)))
 

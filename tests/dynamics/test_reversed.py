@@ -10,6 +10,7 @@ from states import TIGHT, model_of, population_of
 
 import nlme
 from nlme.dynamics.propagate import propagate
+from nlme.dynamics.solvers import BACKWARDS
 from nlme.jets.jet import Columns
 from nlme.language.anatomy import anatomy_of
 from nlme.language.layout import lay_out
@@ -52,6 +53,35 @@ def test_backwards(structure, solver):
     )(z)
     assert status == 0
     np.testing.assert_allclose(np.moveaxis(np.asarray(back), -1, 0), forward.first, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("algebraic", [(), ("z",)])
+def test_backwards_past_a_subject_that_is_through(algebraic):
+    """Side by side each has the derivatives that it has alone, though one is done with a fifth of the other's steps."""
+
+    def structure_at(z, row=None, t=None):
+        def rhs(t, a):
+            rest = a.z + a.z**3 - a.x
+            return {"x": -z[0] * a.z, "z": rest if algebraic else -200.0 * rest}
+
+        return nlme.ODE(rhs, ("x", "z"), dict(x=z[1]), algebraic=algebraic)
+
+    (part,) = lay_out(model_of({"k": 0.8}, lambda ind: structure_at((ind.k, 1.0))), population_of([[]], [0.1, 2.5])).arrays.parts
+    timeline = jax.tree.map(lambda x: x[0], part.data.timeline)
+
+    def last(z, absolute=1e-11, columns=None):
+        packed, kind = (z[:, None], Columns()) if columns is None else (columns.seed(z, jnp.ones(2)), columns)
+        tolerances = nlme.Tolerances(100 * absolute, absolute, solver="stiff")
+        state, status = propagate(structure_at, packed, kind, timeline, tolerances, reversible=columns is None)
+        return (state.value[-1, 0], status) if columns is None else state.first[:, -1, 0]
+
+    z = jnp.array([[0.8, 1.0], [0.8, 1e-3]])
+    together, status = jax.jit(jax.vmap(jax.grad(last, has_aux=True)))(z)
+    forward = jax.jit(jax.vmap(lambda z: last(z, columns=Columns(2))))(z)
+    np.testing.assert_allclose(together, forward, rtol=1e-6)
+    assert not status.any()
+    if not algebraic:  # 700 steps
+        assert jax.jit(lambda z: last(z, 1e-13))(z[0])[1] == BACKWARDS
 
 
 @pytest.mark.slow

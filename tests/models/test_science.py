@@ -22,6 +22,7 @@ LONG = (  # more than five seconds in the fast mode
     "lotka_volterra_bayes",
     "quarantine",
     "reaction_network",
+    "robertson_dae",
     "robertson_ensemble",
     "seir",
     "sensitivities",
