@@ -124,7 +124,6 @@ def test_calls_that_make_no_difference(tmp_path, text):
     ("old", "new", "why"),
     [
         ("$ERROR", "$ERROR\n CALLFL=1", "CALLFL=1"),
-        ("$ERROR\n", "$ERROR (OBS ONLY)\n IF (MDV.EQ.1) W = TIME\n", "CALLFL=0"),
         ("$PK\n", "$PK (ONCE PER INDIVIDUAL RECORD)\n IF (NEWIND.NE.2) W0 = WT\n", "reads NEWIND"),
         ("$PK\n", "$PK (NON-EVENT)\n ALAG1 = OCC\n", "CALLFL=-2"),
         ("$PK", "$PK (WHENEVER)", "no calling protocol"),

@@ -30,6 +30,7 @@ INF = math.inf
         ("$THETA (-INF,1,1000000) (0,,4)", [(1, -INF, INF, False), (2, 0, 4, False)]),
         ("$THETA\n(0,1) ; CL\n 1D1 ; V", [(1, 0, INF, False), (10, -INF, INF, False)]),
         ("$THETA (0,1,5) FIX ; CL", [(1, 0, 5, True)]),
+        ("$THETA (0,\n 1,2) 3", [(1, 0, 2, False), (3, -INF, INF, False)]),
     ],
 )
 def test_thetas(text, expected):
@@ -54,6 +55,8 @@ def test_comments_belong_to_the_value_of_their_line():
         ("$OMEGA DIAGONAL(2) 0.1 0.2", [[[0.1]], [[0.2]]]),
         ("$OMEGA (0.3 SD) 0.1", [[[0.09]], [[0.1]]]),
         ("$OMEGA STANDARD 0.3", [[[0.09]]]),
+        ("$OMEGA BLOCK(2) STAND CORREL 0.5 0.3 0.2", [[[0.25, 0.03], [0.03, 0.04]]]),
+        ("$OMEGA BLOCK(2) CHOL 0.5 0.06 0.2", [[[0.25, 0.03], [0.03, 0.0436]]]),
         ("$OMEGA (0.1)x2", [[[0.1]], [[0.1]]]),
     ],
 )

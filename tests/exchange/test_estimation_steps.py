@@ -101,6 +101,22 @@ def test_what_a_listing_rounds_is_the_declared_value_where_that_is_shown(tmp_pat
     assert float(model.cl) == 2.1234 and float(model.v) == 20.0
 
 
+def test_a_listing_whose_lines_were_joined(tmp_path):
+    """Labels and values on one line, as pages do that take blank columns away; an objective eight lines below its title."""
+    from nlme.exchange.nonmem.results import read_nonmem_results
+
+    (tmp_path / "run.lst").write_text(
+        " MINIMUM VALUE OF OBJECTIVE FUNCTION\n" + 8 * "\n" + " ********   357.765   ********\n FINAL PARAMETER ESTIMATE\n"
+        " THETA - VECTOR OF FIXED EFFECTS\n\n  TH 1   TH 2\n\n  2.77E+00  7.81E-02\n OMEGA - COV MATRIX FOR RANDOM EFFECTS - ETAS\n\n"
+        "        ETA1      ETA2\n\nETA1    1.20E+00\n\nETA2    1.37E-01  3.13E-02\n SIGMA - COV MATRIX\n\n   EPS1\n\nEPS1  -3.00E-01\n"
+    )
+    (step,) = read_nonmem_results(tmp_path / "run.lst").steps
+    assert step.objective == 357.765 and step.values["THETA2"] == 0.0781
+    assert [step.values[f"OMEGA({k})"] for k in ("1,1", "2,1", "2,2")] == [1.2, 0.137, 0.0313] and step.values[
+        "SIGMA(1,1)"
+    ] == -0.3
+
+
 def test_a_listing_of_many_parameters(tmp_path):
     """Twelve columns to a line; what stands below goes on from it, and labels lose a letter from ten on."""
     from nlme.exchange.nonmem.results import read_nonmem_results

@@ -15,7 +15,7 @@ from nlme.exchange.nonmem.abbreviations import Abbreviations
 from nlme.exchange.nonmem.formulas import UNSET, Formula
 from nlme.exchange.nonmem.records import Record
 
-_WHILE_ESTIMATED = {"ICALL": 2, "A_0FLG": 1, "NPDE_MODE": 0}  # what these are while a model is estimated, and at its start
+_WHILE_ESTIMATED = {"ICALL": 2, "NPDE_MODE": 0}  # what these are while a model is estimated
 EVERY_RECORD = -1
 _PROTOCOLS = (
     (r"CALLFL=-2|NON-?EVENT|ADDITIONAL(ORLAGGED)?|ADDITIONALANDLAGGED.*", -2), (r"CALLFL=-1|EVERY(EVENT)?S?", EVERY_RECORD),
@@ -136,7 +136,10 @@ class _Reader:
             return self._protocol(number, text.strip(), plain.strip("()"))
         if text.lstrip().startswith('"') and _DECLARES.fullmatch(plain):
             return []
-        if text.lstrip().startswith('"') or re.match(r"(CALL[A-Z]|DOWHILE|ENDDO|RETURN|WRITE|PRINT|OPEN|CLOSE|REWIND)", plain):
+        left, equals, right = _split_assignment(text)
+        assigns = equals and re.fullmatch(r"\s*[A-Za-z_]\w*\s*(\([^()]*\))?\s*", left)
+        other = re.match(r"(CALL[A-Z]|DOWHILE|ENDDO|RETURN|WRITE|PRINT|OPEN|CLOSE|REWIND)", plain)
+        if text.lstrip().startswith('"') or other and not assigns:
             if re.match(r"DOWHILE", plain):
                 return [Other(text.strip(), number), *self._loop()]
             return [Other(text.strip(), number)]
@@ -145,7 +148,6 @@ class _Reader:
         match = re.match(r"\s*IF\s*\(", text, re.IGNORECASE)
         if match:
             return [self._condition(number, text, match.end() - 1)]
-        left, equals, right = _split_assignment(text)
         if not equals:
             raise self._record.refuse(f"{text.strip()!r} is no statement that is known here.", number)
         return [Assignment(self._target(left, number), self._expression(right, number), number)]
@@ -286,12 +288,14 @@ def _one_by_one(statement: Condition, blocks: list, out: list[Assignment], known
             free = ex.call("jnp.logical_and", free, ex.call("jnp.logical_not", b))
         parts = [p for p in (free, test) if p is not None]
         holds = ex.call("jnp.logical_and", *parts) if len(parts) == 2 else parts[0]
-        name = f"IF{statement.line}_{k}"
-        _append(out, known, name, holds, statement.line)
-        before.append(ex.name(name))
+        if ex.names_in(holds) - {"A_0FLG"}:  # which no block sets
+            name = f"IF{statement.line}_{k}"
+            _append(out, known, name, holds, statement.line)
+            holds = ex.name(name)
+        before.append(holds)
         for a in own:
             earlier = ex.name(a.target if a.target in known else UNSET + a.target)
-            _append(out, known, a.target, ex.where(ex.name(name), a.value, earlier), a.line)
+            _append(out, known, a.target, ex.where(holds, a.value, earlier), a.line)
 
 
 def _together(statement: Condition, blocks: list, out: list[Assignment], known: set[str]) -> None:

@@ -44,6 +44,8 @@ def abbreviations_of(
     """
     found = Abbreviations()
     for k, state in enumerate(states, start=1):
+        if state[:1].isdigit():  # a number in A(n) is a position, whatever a compartment is called
+            continue
         found.plain |= {f"{array}({state.upper()})": f"{array}({k})" for array in ("A", "DADT", "A_0")}
     for kind, numbers in labels.items():
         found.plain |= {f"{kind}({label})": f"{kind}({k})" for label, k in numbers.items()}

@@ -56,10 +56,10 @@ def columns_of(records: list[Record]) -> list[Column]:
             if not item:
                 continue
             parts = [p.upper() for p in item.split("=")]
-            names = tuple(p for p in parts if p not in ("DROP", "SKIP"))
+            names = tuple(dict.fromkeys(p for p in parts if p not in ("DROP", "SKIP")))
             if any(not re.fullmatch(r"[A-Z_][A-Z0-9_]*", n) for n in names):
                 raise record.refuse(f"{item!r} is no data item.")
-            dropped = len(names) < len(parts)
+            dropped = bool({"DROP", "SKIP"} & set(parts))
             found.append(Column(names or (f"DROPPED{len(found) + 1}",), dropped))
     names = [n for c in found if not c.dropped for n in c.names]
     twice = sorted({n for n in names if names.count(n) > 1})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nlme.exchange.nonmem.records import Record, of_name
+from nlme.exchange.nonmem.records import Line, Record, of_name
 
 _ITEM = re.compile(r"\(([^()]*)\)(?:\s*[xX](\d+))?|([^\s,()]+)")
 _INFINITE = 1_000_000.0  # what NM-TRAN takes for no bound
@@ -130,13 +130,20 @@ def _number(record: Record, text: str, line: int) -> float | None:
 
 
 def _lines(record: Record):
-    """(line, items) of a record, ``LABEL=`` an item of its own; parentheses over lines are refused by what is left of them."""
+    """(line, items) of a record, ``LABEL=`` an item of its own; lines within parentheses are one, with the last one's comment."""
+    lines: list[Line] = []
     for line in record.lines:
+        if lines and lines[-1].text.count("(") > lines[-1].text.count(")"):
+            joined = f"{lines[-1].text.replace('&', ' ')} {line.text}"
+            lines[-1] = Line(lines[-1].number, joined, line.comment or lines[-1].comment)
+        else:
+            lines.append(line)
+    for line in lines:
         text = re.sub(r"\(\s*([^()]*?)\s*\)", r"(\1)", line.text.replace("&", " "))
         text = re.sub(r"([A-Za-z_]\w*)\s*=\s*", r"\1= ", text)
         items = [(m[1] or "", m[2], m[3] or "") for m in _ITEM.finditer(text)]
         if "(" in _ITEM.sub("", text) or ")" in _ITEM.sub("", text):
-            raise record.refuse(f"{line.text.strip()!r}: parentheses over several lines are not imported.", line.number)
+            raise record.refuse(f"{line.text.strip()!r}: the parentheses do not match.", line.number)
         yield line, items
 
 
@@ -197,15 +204,23 @@ def _blocks(record: Record, before: list[Block]) -> list[Block]:
     return every
 
 
+#: how values are written, by full words, of which three letters do; SD is a whole one
 _FLAGS = {
-    "FIX": "FIX", "FIXED": "FIX", "SD": "SD", "STANDARD": "SD", "STAN": "SD", "CORRELATION": "CORRELATION", "CORR": "CORRELATION",
-    "CORRELATON": "CORRELATION", "CHOLESKY": "CHOLESKY", "VARIANCE": "", "VAR": "", "COVARIANCE": "", "COV": "", "UNINT": "",
+    "FIXED": "FIX", "SD": "SD", "STANDARD": "SD", "CORRELATION": "CORRELATION", "CORRELATON": "CORRELATION", "CHOLESKY": "CHOLESKY",
+    "VARIANCE": "", "COVARIANCE": "", "UNINT": "",
 }  # fmt: skip
+
+
+def _flag(word: str) -> str | None:
+    """What a word says of the values, "" where that is the default; None if it is no such word."""
+    word = word.upper()
+    return next((flag for full, flag in _FLAGS.items() if word == full or len(word) >= 3 and full.startswith(word)), None)
 
 
 def _parsed(record: Record):
     """(size or 0, how often SAME, [(value, flags, comment, line)], flags of the record, [(position of a value, label)])."""
     size, same, values, flags, labels = 0, 0, [], set(), []
+    block = re.search(r"\bBLOCK\b", record.text, re.IGNORECASE) is not None
     expect = ""
     for line, items in _lines(record):
         before = len(values)
@@ -232,21 +247,21 @@ def _parsed(record: Record):
                 values.extend(v for part in re.split(r"[\s,]+", inside.strip()) for v in _valued(record, part, None, line))
                 continue
             expect = "" if bare else expect
-            if word in _FLAGS:
-                if values and len(values) > before and _FLAGS[word] == "FIX" and not size:
+            if (flag := _flag(word)) is not None:
+                if values and len(values) > before and flag == "FIX" and not block:
                     values[-1][1].add("FIX")
-                elif _FLAGS[word]:
-                    flags.add(_FLAGS[word])
+                elif flag:
+                    flags.add(flag)
                 continue
             values.extend(_valued(record, bare or inside, times, line))
         if len(values) > before:
             keep = values[-1] if len(values) - before >= 1 else None
             values[-1] = (*keep[:2], line.comment, line.number)
-    if not size and not re.search(r"\bBLOCK\b", record.text, re.IGNORECASE):
+    if not size and not block:
         values = [(v, own | (flags - {"FIX"} if len(values) > 1 else flags), c, n) for v, own, c, n in values]
         if "FIX" in flags and len(values) > 1:
             raise record.refuse("FIX of a diagonal of several values: write it behind each value.")
-    elif not re.search(r"\bBLOCK\b", record.text, re.IGNORECASE):
+    elif not block:
         values = [(v, own | flags, c, n) for v, own, c, n in values]
     return size, same, values, flags, labels
 
@@ -264,8 +279,8 @@ def _labels(size: int, labels: list[tuple[int, str]], whole: bool) -> tuple[str,
 def _valued(record: Record, text: str, times: str | None, line) -> list:
     own, number = set(), None
     for part in re.split(r"[\s,]+", text.strip()):
-        if part.upper() in _FLAGS:
-            own.add(_FLAGS[part.upper()])
+        if (flag := _flag(part)) is not None:
+            own.add(flag)
         elif number is None:
             number = _number(record, part, line.number)
         else:

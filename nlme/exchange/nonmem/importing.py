@@ -144,13 +144,15 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
     symbols = symbols_of(program)
     written = Writer(program, symbols).write()
     results = _results(path)
-    messages = _exits(program)
+    messages = [*_exits(program), *_left_out(program)]
     step, method = compared(program, written, results, messages)
     if step is not None and (other := _not_of_this_run(program, step)):
         messages.append(f"{other}: these are results of another control stream, so they are not compared.")
         step = None
     values = _estimates(program, step, results) if step is not None else {}
     origin = f"Values are NONMEM's estimates ({step.title})." if values else "Values are the initial ones of the control stream."
+    if not values and of_name(program.records, "MSFI"):
+        messages.append("$MSFI is not read: NONMEM would begin at that file's values, here they are those of the control stream.")
     source = source_of(program, symbols, written, values, origin)
     model = _instance(source)
     population = _observed(_population(program, symbols, written), messages)
@@ -169,7 +171,8 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
     )  # fmt: skip
     _count(imported, program, messages)
     _compare(imported, program, messages)
-    _compare_predictions(imported, program, path.parent, messages)
+    if values:
+        _compare_predictions(imported, program, path.parent, messages)
     object.__setattr__(imported, "messages", tuple(messages))
     return imported
 
@@ -177,6 +180,18 @@ def from_nonmem(path: str | os.PathLike, *, evaluate: bool = True) -> Imported:
 def _exits(program: Program) -> list[str]:
     codes = [c for c in (program.main, program.des, program.error) if c is not None and c.exits]
     return [f"{program.file}, line {line}: EXIT is left out." for code in codes for line in code.exits]
+
+
+def _left_out(program: Program) -> list[str]:
+    """What else the file would have NONMEM do."""
+    found = []
+    if program.problems > 1:
+        found.append(f"The first of {program.problems} problems is imported.")
+    if of_name(program.records, "SIMULATION") and of_name(program.records, "ESTIMATION"):
+        found.append(
+            "$SIMULATION is left out: NONMEM would estimate from what it simulates, here the data are those of the file."
+        )
+    return found
 
 
 def _results(path: Path) -> NonmemResults | None:
@@ -235,7 +250,7 @@ def _not_of_this_run(program: Program, step: Step) -> str:
     ours = len(program.thetas), sum(b.size for b in program.omegas), sum(b.size for b in program.sigmas)
     behind = program.prior.behind if program.prior else (0, 0, 0)  # of a prior, which an .ext file lists too
     # without any ETA or EPS NONMEM lists one, of variance 0
-    possible = [(n, n + more, 0 if n else 1) for n, more in zip(ours, behind, strict=True)]
+    possible = [(n, n + more) if n else (0, 1) for n, more in zip(ours, behind, strict=True)]
     if theirs in possible[0][:2] and theirs_eta in possible[1] and theirs_eps in possible[2]:
         return ""
     found = f"{theirs} THETA, {theirs_eta} ETA and {theirs_eps} EPS"

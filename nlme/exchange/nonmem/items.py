@@ -44,14 +44,21 @@ class Items:
     def observed(self) -> np.ndarray:
         return (self.evid == 0) & (self.mdv == 0)
 
+    @property
+    def begins(self) -> np.ndarray:
+        """(n,) where the states begin: an individual's first record, and resets."""
+        return (np.diff(self.subject, prepend=-1) != 0) | np.isin(self.evid, (3, 4))
+
     def column(self, name: str, default: float = 0.0) -> np.ndarray:
         return self.columns.get(name, np.full(len(self), default))
 
     def value(self, name: str, record: int) -> float | None:
-        """A data item at a record, NEWIND included; None if there is no such item."""
+        """A data item at a record, NEWIND and A_0FLG included; None if there is no such item."""
         if name == "NEWIND":
             first = record == 0 or self.subject[record] != self.subject[record - 1]
             return 0.0 if record == 0 else 1.0 if first else 2.0
+        if name == "A_0FLG":
+            return float(self.begins[record])
         if name in self.columns:
             return float(self.columns[name][record])
         return None

@@ -16,7 +16,7 @@ import numpy as np
 from nlme.exchange.nonmem import expressions as ex
 from nlme.exchange.nonmem.abbreviated import Assignment, Code, code_of
 from nlme.exchange.nonmem.abbreviations import Abbreviations, abbreviations_of
-from nlme.exchange.nonmem.calls import as_called, require_calls
+from nlme.exchange.nonmem.calls import as_called, at_starts, uncalled
 from nlme.exchange.nonmem.dataset import Column, columns_of, read_data
 from nlme.exchange.nonmem.declared import Block, Theta, blocks_of, thetas_of
 from nlme.exchange.nonmem.items import Items, items_of
@@ -62,6 +62,7 @@ class Program:
     endpoints: list[Endpoint] = field(default_factory=list)
     occasion: np.ndarray | None = None
     occasional: dict[int, int] = field(default_factory=dict)  # number of an eta -> that of the first occasion's
+    problems: int = 1  # in the file, of which this is the first
 
     @property
     def predpp(self) -> bool:
@@ -124,13 +125,14 @@ def program_of(path: Path) -> Program:
     items = _items(records, columns, path.parent, compartments)
     if any(not c.dropped and c.name == "CALL" for c in columns):
         raise of_name(records, "INPUT")[0].refuse("CALL is not imported.")
-    main, held = as_called(main, items)
-    if error is not None:
-        require_calls(error)
+    for name in {"TSCALE", "XSCALE"} & main.targets if compartments.advan else ():
+        raise main.refuse(f"{name}, a scale of the time, is not imported.")
+    main, held = as_called(at_starts(main, items), items)
     program = Program(
         path.name, records, thetas, omegas, sigmas, compartments, columns, items, main, des, error,
         _only(records, "MIX", abbreviations), prior, held, Walked(),
     )  # fmt: skip
+    program.problems = len(re.findall(r"^\s*\$\s*PRO[A-Z]*", text, re.IGNORECASE | re.MULTILINE))
     _run(program)
     return program
 
@@ -166,17 +168,24 @@ def _items(records: list[Record], columns: list[Column], folder: Path, compartme
 def _run(program: Program) -> None:
     items, n = program.items, len(program.items)
     codes = [c for c in (program.main, program.error) if c is not None]
+    told = dict(
+        starts={"F_FLAG": _whole_likelihood(program.records)} if any("F_FLAG" in c.targets for c in codes) else {},
+        uncalled={1: uncalled(program.error, items)} if program.error is not None else {},
+    )
     last = codes[-1]
     if "Y" not in last.targets:
         raise last.refuse("Y is not set.")
     structural = program.structural()
     outputs = [*structural, "Y", "F_FLAG"]
     aliases = _observed_at(program)
-    first = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases)
+    first = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases, **told)
     codes, remembered = with_memories(codes, first, {*items.columns, *program.held})
     program.held = program.held | remembered
+    for name in ("NEWIND", "A_0FLG"):
+        if any(name in ex.names_in(a.value) for code in codes for a in code.assignments):
+            program.held[name] = np.array([items.value(name, r) for r in range(n)])
     program.main, program.error = codes[0], codes[1] if len(codes) > 1 else None
-    program.walked = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases)
+    program.walked = walk(codes, n, lambda name, r: _held(program, name, r), outputs, aliases, **told)
     for record, name in first.stale:
         if name not in ("Y", "F_FLAG") or items.observed[record]:
             line = next(a.line for a in reversed(last.assignments + program.main.assignments) if a.target == name)

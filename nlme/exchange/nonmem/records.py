@@ -7,18 +7,14 @@ from dataclasses import dataclass
 
 from nlme.errors import ModelError
 
-#: full name of a record -> the shortest part of it that NM-TRAN takes
-_NAMES = {
-    "PROBLEM": "PROB", "INPUT": "INPU", "DATA": "DATA", "SUBROUTINES": "SUBR", "MODEL": "MODE", "ABBREVIATED": "ABBR",
-    "PK": "PK", "PRED": "PRED", "DES": "DES", "ERROR": "ERRO", "THETA": "THET", "OMEGA": "OMEG", "SIGMA": "SIGM",
-    "ESTIMATION": "EST", "COVARIANCE": "COV", "TABLE": "TAB", "MIX": "MIX", "PRIOR": "PRIO", "SIZES": "SIZE",
-    "SIMULATION": "SIM", "MSFI": "MSFI", "SCATTERPLOT": "SCAT", "ETAS": "ETAS", "PHIS": "PHIS", "AES": "AES",
-    "NONPARAMETRIC": "NONP", "OMEGAP": "OMEGAP", "OMEGAPD": "OMEGAPD", "THETAP": "THETAP", "THETAPV": "THETAPV",
-    "SIGMAP": "SIGMAP", "SIGMAPD": "SIGMAPD", "LEVEL": "LEVE", "CONTR": "CONT", "THETAI": "THETAI", "THETAR": "THETAR",
-    "TOL": "TOL", "INFN": "INFN", "DESIGN": "DESI", "WARNINGS": "WARN", "BIND": "BIND", "OMIT": "OMIT", "INCLUDE": "INCL",
-    "ANNEAL": "ANNE", "CHAIN": "CHAI", "RCOV": "RCOV", "RCOVI": "RCOVI", "SUPER": "SUPE", "INDEX": "INDE",
-    "OLKJDF": "OLKJ", "OVARF": "OVAR", "SLKJDF": "SLKJ", "SVARF": "SVAR", "TTDF": "TTDF", "DEFAULT": "DEFA",
-}  # fmt: skip
+#: records by their full names; of those that a word of three letters and more may abbreviate, the first is meant
+_NAMES = (
+    "PROBLEM", "INPUT", "DATA", "SUBROUTINES", "MODEL", "ABBREVIATED", "PK", "PRED", "DES", "ERROR", "THETA", "OMEGA",
+    "SIGMA", "ESTIMATION", "COVARIANCE", "TABLE", "MIX", "PRIOR", "SIZES", "SIMULATION", "MSFI", "SCATTERPLOT", "ETAS",
+    "PHIS", "AES", "NONPARAMETRIC", "OMEGAP", "OMEGAPD", "THETAP", "THETAPV", "SIGMAP", "SIGMAPD", "LEVEL", "CONTR",
+    "THETAI", "THETAR", "TOL", "INFN", "DESIGN", "WARNINGS", "BIND", "OMIT", "INCLUDE", "ANNEAL", "CHAIN", "RCOV", "RCOVI",
+    "SUPER", "INDEX", "OLKJDF", "OVARF", "SLKJDF", "SVARF", "TTDF", "DEFAULT",
+)  # fmt: skip
 _OTHER = {"ESTM": "ESTIMATION", "ESTIMATE": "ESTIMATION", "SCATTERGRAM": "SCATTERPLOT", "SIML": "SIMULATION",
           "INDXS": "INDEX", "SUBS": "SUBROUTINES", "SUB": "SUBROUTINES", "INP": "INPUT", "INPT": "INPUT", "THTA": "THETA", "DAT": "DATA", "INFILE": "DATA",
           "ERR": "ERROR", "OMG": "OMEGA", "SIG": "SIGMA", "THE": "THETA", "MOD": "MODEL", "COVR": "COVARIANCE",
@@ -98,8 +94,8 @@ def _full_name(word: str, file: str, number: int) -> str:
         return word
     if word in _OTHER:
         return _OTHER[word]
-    for full, shortest in _NAMES.items():
-        if full.startswith(word) and word.startswith(shortest[: max(3, len(shortest))]):
+    for full in _NAMES:
+        if len(word) >= 3 and full.startswith(word):
             return full
     raise ModelError(f"{file}, line {number}: the record ${word} is not known.")
 

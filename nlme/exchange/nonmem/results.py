@@ -190,7 +190,7 @@ def _steps_of_listing(path: Path) -> tuple[Step, ...]:
     steps = []
     for k, part in enumerate(re.split(r"(?=#TBLN:)", text)[1:] or [text], start=1):
         objective = re.search(
-            r"(?:#OBJV:\*+\s+|MINIMUM VALUE OF OBJECTIVE FUNCTION[^\n]*\n(?:[^\n]*\n){0,6}?[ *]*\s)(-?[\d.]+)", part
+            r"(?:#OBJV:\*+\s+|MINIMUM VALUE OF OBJECTIVE FUNCTION[^\n]*\n(?:[^\n]*\n){0,12}?[ *]*\s)(-?[\d.]+)", part
         )
         title, number = re.search(r"#METH:\s*([^\n]*)", part), re.match(r"#TBLN:\s*(\d+)", part)
         k = int(number[1]) if number else k
@@ -215,8 +215,10 @@ def _estimates_in(part: str) -> dict[str, float]:
             thetas[0].extend(int(n) for n in re.findall(r"TH\s*(\d+)", line))
         elif section == "THETA":
             thetas[1].extend(numbers)
-        elif label := re.fullmatch(r"[0+\s]*(?:ETA?|EPS?)\s*(\d+)\s*", line):
+        elif label := re.match(r"[0+\s]*(?:ETA?|EPS?)\s*(\d+)(?=\s*$|\s+[-+.\d])", line):
             row = int(label[1])
+            if numbers:  # a listing whose lines were joined
+                cells.setdefault((section, row), []).extend(numbers)
         elif section and row:
             cells.setdefault((section, row), []).extend(numbers)
     values = {f"THETA{k}": v for k, v in zip(*thetas, strict=False)}

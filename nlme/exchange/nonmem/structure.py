@@ -15,6 +15,7 @@ Source: NONMEM Users Guide Part VI (PREDPP), chapter VII, for the definitions of
 
 from __future__ import annotations
 
+import keyword
 import re
 from dataclasses import dataclass
 
@@ -144,9 +145,10 @@ _COMPARTMENT = re.compile(r"\bCOMP(?:[A-Z]*)\b(?:\s*=?\s*\(([^)]*)\)|\s*=\s*([A-
 _ATTRIBUTES = ("INITIALOFF", "NOOFF", "NODOSE", "EQUILIBRIUM", "EXCLUDE", "DEFOBSERVATION", "DEFDOSE")
 
 
-def _attribute(word: str) -> str:
-    """The attribute of a compartment that a word abbreviates (DEFDOS, DEFOBS), "" if it is a name."""
-    return next((a for a in _ATTRIBUTES if word.upper() == a or len(word) >= 6 and a.startswith(word.upper())), "")
+def _attribute(word: str, least: int = 6) -> str:
+    """The attribute of a compartment that a word of at least so many letters abbreviates (DEFDOS, DEFOBS), "" if it is a name."""
+    meant = [a for a in _ATTRIBUTES if word.upper() == a or len(word) >= least and a.startswith(word.upper())]
+    return meant[0] if len(meant) == 1 else ""
 
 
 def _declared(records: list[Record], advan: int, trans: int) -> Compartments:
@@ -158,8 +160,10 @@ def _declared(records: list[Record], advan: int, trans: int) -> Compartments:
     names, dose, observed, undosed = [], 0, 0, set()
     for match in _COMPARTMENT.finditer(text):
         words = [w.strip("\"'") for w in re.split(r"[\s,]+", (match[1] or match[2] or "").strip()) if w]
-        attributes = [_attribute(w) for w in words]
+        attributes = [_attribute(w, 3 if k else 6) for k, w in enumerate(words)]
         names.append(words[0] if words and not attributes[0] else f"comp{len(names) + 1}")
+        if unknown := [w for k, (w, a) in enumerate(zip(words, attributes, strict=True)) if k and not a]:
+            raise models[0].refuse(f"{unknown[0]}, of the compartment {words[0]}, is no attribute: {', '.join(_ATTRIBUTES)}.")
         for refused in ("INITIALOFF", "EQUILIBRIUM"):
             if refused in attributes:
                 raise models[0].refuse(f"the compartment {words[0]} is {refused}, which is not imported.")
@@ -181,6 +185,7 @@ def _declared(records: list[Record], advan: int, trans: int) -> Compartments:
     for name in names:
         plain = re.sub(r"\W", "_", name.lower())
         plain = plain if re.match(r"[a-z]", plain) else f"c{plain}"
+        plain = f"{plain}_" if keyword.iskeyword(plain) else plain
         states.append(plain if plain not in states else f"{plain}{len(states) + 1}")
     return Compartments(advan, trans, tuple(states), dose, observed, tuple(names))
 

@@ -156,22 +156,30 @@ def walk(
     outputs: Sequence[str],
     aliases: Sequence[Mapping[str, str]],
     strict: bool = False,
+    starts: Mapping[str, float] | None = None,
+    uncalled: Mapping[int, np.ndarray] | None = None,
 ) -> Walked:
     """Walk ``codes`` (in the order in which NONMEM runs them) over ``n`` records.
 
     ``row_value(name, record)`` is a data item's value, None for what is no data item; ``aliases`` are what names such as F stand
-    for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.
+    for at each record.  ``strict``: what was made on an earlier record counts as stale though it is known.  ``starts``: variables that
+    have this value at the start of every record.  ``uncalled``: index of a code -> the records (n,) with which it is not called.
     """
     state, seen = _Walk(codes, row_value, strict), Walked()
     needed = _needed(codes, outputs)
     same = _same_at_all_records(codes, lambda name: row_value(name, 0) is not None, bool(aliases))
+    started = {name: Value(value) for name, value in (starts or {}).items()}
+    none = np.zeros(n, bool)
     direct: dict[tuple[int, int], list[Value]] = {}
     memory: set[tuple[int, int]] = set()
     for record in range(n):
-        state.record, state.now, state.alias = record, {}, dict(aliases[record]) if aliases else {}
+        state.record, state.now, state.alias = record, dict(started), dict(aliases[record]) if aliases else {}
         for c, code in enumerate(codes):
             for k, a in enumerate(code.assignments):
                 if (c, k) not in needed:
+                    continue
+                if (uncalled or {}).get(c, none)[record]:
+                    direct.setdefault((c, k), []).append(_ZERO)
                     continue
                 if record and (c, k) in same:
                     state.now[a.target] = direct[c, k][0]
