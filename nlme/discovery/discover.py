@@ -1,10 +1,10 @@
 """Discovery: which short expression a network has learned, with the probability of each term.
 
 The network's output y at the M inputs that the data visited is known with a covariance S = J C J' (C the covariance of the weights,
-J the derivative of the outputs in them). Of every set of up to ``most`` candidate terms the coefficients are those of generalised
+J the derivative of the outputs in them), S* with the smaller half of its variances made equal to their median. Of every set of up to ``most`` candidate terms the coefficients are those of generalised
 least squares, and the sets are compared by
 
-    BIC(set) = (y - T c)' (S + e I)^-1 (y - T c) + (size of the set) log n
+    BIC(set) = (y - T c)' (S* + e I)^-1 (y - T c) + (size of the set) log n
 
 n the number of observations; half saturations count as one more. The same is done with draws y_r ~ N(y, S), or with those of a
 posterior, whose mean and covariance are y and S: the share of draws whose best set holds a term is that term's probability, and its
@@ -27,10 +27,10 @@ import numpy as np
 
 from nlme.discovery.functions import Functions, of_posterior, only_network, require_one_output
 from nlme.discovery.terms import Expression, Term, names_of, polynomials, saturating
-from nlme.errors import ModelError
+from nlme.errors import FitError, ModelError
 from nlme.fitting.result import require_fit
 from nlme.language.model import Model
-from nlme.learning.curves import covariance_of, outputs_of
+from nlme.learning.curves import covariance_of, moves, outputs_of, standard_errors
 from nlme.neural.term import learned_terms
 from nlme.parameters.domains import require_whole
 from nlme.simulation.visited import visited
@@ -39,6 +39,8 @@ from nlme.tables.shown import Panel, Shown, numbers_shown
 _POINTS = 60  # at which expressions are compared
 _NOISE = 1e-2  # of the output's spread: smaller differences between expression and network do not matter
 _MOST_SETS = 20_000
+_TOLD = 1e-6  # of the largest variance of a function in a direction: with less it is held by its form
+_ALIKE = 1e-6  # sine of the angle between two terms that are one
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +57,7 @@ class Discovery(Shown):
     expression : the best set's expression at the estimate, with coefficients
     misfit : root mean square difference of the expression from the network, in standard errors of the learned function (of which
         1 % of its spread is the least).  A constant that other parameters of the model can take over is not missed
+    same : candidate -> another one of which it is a multiple at all inputs visited, which stands for both
     """
 
     source: Any
@@ -66,6 +69,7 @@ class Discovery(Shown):
     expression: Expression
     misfit: float
     base: Model | None
+    same: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def model(self) -> Model:
         """The model with the expression in the network's place, its coefficients parameters to be estimated: the fit's, or that at
@@ -117,7 +121,9 @@ class Discovery(Shown):
     @property
     def _notes(self) -> list[str]:
         chosen = "; ".join(f"{' + '.join(names)}: {share:.0%}" for names, share in self.sets[:4])
+        same = "; ".join(f"{one} is a multiple of {other}" for one, other in self.same.items())
         return [
+            *([f"At the inputs visited {same}: which of them it is, these data cannot tell."] if same else []),
             f"Expression: {self.text} (differs from the network by {self.misfit:.2g} of its standard errors).",
             f"Sets of terms: {chosen}. Probabilities: share of draws of the learned function whose best set holds the term; "
             f"coefficients: median and 90 % interval in these draws.",
@@ -163,10 +169,17 @@ def discover(
     FitError
         Neither a fit nor a posterior; nothing is known of the curvature, so that the learned function has no distribution.
     """
-    require_whole("nlme.discover", "draws", draws, 1)
+    for word, value, least in (("draws", draws, 1), ("degree", degree, 1), ("most", most, 1)):
+        require_whole("nlme.discover", word, value, least)
+    require_whole("nlme.discover", "seed", seed, 0)
+    if library is not None and not (len(library) and all(isinstance(term, Term) for term in library)):
+        raise ModelError(f"nlme.discover: library= holds terms (nlme.discovery.terms.Term), at least one; got {library!r}.")
     of = of_posterior(fit, network, model, draws) if hasattr(fit, "posterior") else _of_fit(fit, network, draws, seed)
     terms = tuple(polynomials(of.x.shape[1], degree) + saturating(of.x) if library is None else library)
     columns = np.stack([np.broadcast_to(np.asarray(term.at(of.x)), len(of.x)) for term in terms], axis=1)
+    alike = _alike(columns)
+    same = {terms[k].text(of.names, "half"): terms[j].text(of.names, "half") for k, j in alike.items()}
+    terms, columns = tuple(t for k, t in enumerate(terms) if k not in alike), np.delete(columns, list(alike), axis=1)
     names = [term.text(of.names, "half") for term in terms]
     whitened, targets = _whitened(of.covariance, of.functions[0], columns, of.functions)
     best = _best_sets(terms, whitened, targets, most, of.n_observations)
@@ -188,7 +201,20 @@ def discover(
     )
     misfit = float(np.sqrt(np.mean((whitened[:, own] @ estimate - targets[0]) ** 2)))
     held = {name: np.array(values) for name, values in coefficients.items()}
-    return Discovery(fit, of.network, terms, probabilities, sets, held, expression, misfit, of.base)
+    same = {one: other for one, other in same.items() if one not in names and one != other}
+    return Discovery(fit, of.network, terms, probabilities, sets, held, expression, misfit, of.base, same)
+
+
+def _alike(columns: np.ndarray) -> dict[int, int]:
+    """Column -> an earlier one that it is a multiple of."""
+    unit = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
+    found: dict[int, int] = {}
+    for k in range(columns.shape[1]):
+        for j in range(k):
+            if j not in found and np.linalg.norm(unit[:, k] - np.sign(unit[:, k] @ unit[:, j]) * unit[:, j]) < _ALIKE:
+                found[k] = j
+                break
+    return found
 
 
 def _of_fit(fit, network: str | None, draws: int, seed: int) -> Functions:
@@ -200,7 +226,15 @@ def _of_fit(fit, network: str | None, draws: int, seed: int) -> Functions:
     x = asked if len(asked) <= _POINTS else asked[np.sort(rng.choice(len(asked), _POINTS, replace=False))]
     outputs, slopes = outputs_of(fit, name, x)
     require_one_output(name, outputs.shape[1])
-    y, root = outputs[:, 0], slopes[:, 0] @ _root(covariance_of(fit))
+    if not moves(fit, name):
+        raise FitError(f"discover: the weights of {name} were held in this fit, so that nothing is known of what they might be.")
+    spread = covariance_of(fit)
+    if not np.isfinite(standard_errors(slopes, spread)).all():
+        raise FitError(
+            f"discover: the data leave {name} open, as they do where inputs of it go together or nothing holds its weights: give the fit "
+            "a penalty, or the network fewer inputs."
+        )
+    y, root = outputs[:, 0], slopes[:, 0] @ _root(spread.covariance)
     functions = np.vstack([y, y + rng.normal(size=(draws, root.shape[1])) @ root.T])
     return Functions(name, x, names_of(net), net.inputs, net.outputs, functions, root @ root.T, fit.n_observations, fit.model)
 
@@ -212,10 +246,16 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 
 def _whitened(covariance: np.ndarray, y: np.ndarray, columns: np.ndarray, functions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns (M, T) and functions (R, M) in coordinates in which the learned function's error is white."""
+    """Columns (M, T) and functions (R, M) in coordinates in which the learned function's error is white.
+
+    In directions in which its weights cannot move it, or a penalty keeps them from it, the function is not better known than in the
+    others: there it is what its form makes of it.  They count with the median of the variances of those that it can move in.
+    """
     floor = _NOISE * max(np.std(y), 1e-8 * max(1.0, float(np.max(np.abs(y)))))
-    lower = np.linalg.cholesky(covariance + floor**2 * np.eye(len(y)))
-    return np.linalg.solve(lower, columns), np.linalg.solve(lower, functions.T).T
+    values, vectors = np.linalg.eigh(covariance)
+    least = np.median(values[values >= _TOLD * values[-1]])
+    half = vectors / np.sqrt(np.maximum(values, least) + floor**2)
+    return half.T @ columns, functions @ half
 
 
 def _best_sets(terms: Sequence[Term], columns: np.ndarray, targets: np.ndarray, most: int, n: int) -> list[tuple[int, ...]]:

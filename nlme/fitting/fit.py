@@ -122,11 +122,12 @@ def fit(
     clock = time.perf_counter()
     problem = Problem(method, model, layout, inventory, penalty)
     training: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
     if shooting is not None:
         problem, training = _trained(shooting, problem, max_evaluations, progress)
         starts = 0 if starts is None else starts
     if optimiser is not None:
-        problem, words = _descended(problem, optimiser, progress)
+        problem, words, stopped = _descended(problem, optimiser, progress)
         training, starts = (*training, words), 0 if starts is None else starts
     if isinstance(method, SAEM):
         if layout.division is not None:
@@ -166,6 +167,7 @@ def fit(
         timings=timings,
         validation=validation,
         training=training,
+        stopped=stopped,
     )
 
 
@@ -196,8 +198,8 @@ def _from(model: Model, problem: Problem, held: Sequence[str] = ()) -> Problem:
     return dataclasses.replace(problem, model=model, inventory=Inventory(model, (*problem.inventory.fixed, *held)))
 
 
-def _descended(problem: Problem, optimiser, progress) -> tuple[Problem, str]:
-    """The problem that begins where stochastic descent leads, and the descent's course in words."""
+def _descended(problem: Problem, optimiser, progress) -> tuple[Problem, str, tuple[str, ...]]:
+    """The problem that begins where stochastic descent leads, the descent's course in words, and the weights that stay there."""
     if isinstance(problem.method, SAEM):
         raise ModelError("optimiser= is for methods with a gradient to descend; nlme.SAEM is a stochastic search of its own.")
     how, inventory = minibatches_of(optimiser), problem.inventory
@@ -207,10 +209,9 @@ def _descended(problem: Problem, optimiser, progress) -> tuple[Problem, str]:
     with Progress(progress, f"{type(problem.model).__name__}, minibatches") as show:
         u, words = descend(problem, how, show)
     if not how.held_out:
-        return _from(problem.at(u), problem), words
-    return _from(
-        problem.at(u), problem, weights
-    ), f"{words} Its {len(weights)} weights stay there: estimates and errors of the other parameters are at these."
+        return _from(problem.at(u), problem), words, ()
+    words = f"{words} Its {len(weights)} weights stay there: estimates and errors of the other parameters are at these."
+    return _from(problem.at(u), problem, weights), words, tuple(weights)
 
 
 def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **how) -> Fit:

@@ -32,6 +32,7 @@ class Fit(Evaluated):
     starts: Starts | None = None  # from where it was searched
     bimodal: tuple = ()  # IDs of subjects in whose densities two modes were found
     training: tuple[str, ...] = ()  # how the fits of a training aid ended, in words
+    stopped: tuple[str, ...] = ()  # weights that were trained until held-out subjects said to stop, and stay there
     validation: tuple[str, ...] = ()  # what cross-validation chose the penalty for, and whether the networks pay, in words
     penalty: float = 0.0  # at the estimate, what was added to the objective in the search
     penalty_slopes: tuple[np.ndarray, np.ndarray] | None = None  # its gradient and Hessian in the unconstrained parameters
@@ -59,7 +60,8 @@ class Fit(Evaluated):
 
     @property
     def n_parameters(self) -> int:
-        return len(self.inventory)
+        """Parameters that these data were asked for: those of the search, and weights that were trained before it."""
+        return len(self.inventory) + len(self.stopped)
 
     @property
     def aic(self) -> float:

@@ -18,16 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.diagnostics.audit import few_scores, information
+from nlme.diagnostics.audit import information
 from nlme.errors import FitError, ModelError, name_error
 from nlme.fitting.result import Fit, require_fit
 from nlme.language.model import Model
-from nlme.neural.correction import labels
+from nlme.neural.correction import Correction, labels
 from nlme.neural.term import learned_terms
 from nlme.simulation.visited import visited
 from nlme.uncertainty.bootstrap import Bootstrap
 
 _MOST_DIFFERENCED = 300  # parameters for which the Hessian is worth its differences
+_KNOWN, _ALONG = 1e-10, 1e-5  # of the largest curvature: less is none; of a slope along directions without: less is rounding
 _LEVELS = 0.5, 0.8, 0.9, 0.95
 _DRAWS = 1000  # of a posterior that are looked at
 
@@ -112,21 +113,31 @@ def learned_curves(
         return _of_posterior(fit, network, level, points, model)
     require_fit(fit, "learned_curves")
     asked = visited(fit, network)
-    covariance = covariance_of(fit) if bands == "laplace" else None
-    found = []
+    own = {name: moves(fit, name) for name in asked}
+    covariance = covariance_of(fit) if bands == "laplace" and any(own.values()) else None
+    found, told = [], [] if covariance is None else [covariance.source]
     for name, seen in asked.items():
         net = learned_terms(fit.model)[name]
         for k, label in enumerate(labels(net.inputs, seen.shape[1])):
             x, at = _across(seen, k, points)
-            y, *band = _banded(fit, name, at, covariance, bands, level)
+            y, *band = _banded(fit, name, at, covariance, bands if own[name] else None, level)
             found += _of_outputs(name, label, labels(net.outputs, y.shape[1], "output"), x, y, band, seen[:, k])
-    return Curves(tuple(found), _words(bands, level))
+    held = [name for name, moves in own.items() if not moves]
+    words = _words(fit, bands if any(own.values()) else None, level, told)
+    words += f"; the weights of {', '.join(held)} were held, so that nothing is known of their errors" if held else ""
+    open_ = list(dict.fromkeys(c.network for c in found if c.upper is not None and not np.isfinite(c.upper).all()))
+    words += f"; without end where the data leave {', '.join(open_)} open" if open_ else ""
+    return Curves(tuple(found), words)
 
 
 def _across(seen: np.ndarray, k: int, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values (points,) of input k over what was seen (M, n), and inputs (points, n) with the others at their medians."""
-    x = np.linspace(seen[:, k].min(), seen[:, k].max(), points)
-    return x, np.where(np.arange(seen.shape[1]) == k, x[:, None], np.median(seen, axis=0))
+    """Values (points,) of input k over what was seen (M, n), and inputs (points, n) with the others at their medians; of an input with
+    two values these, and the more common one."""
+    sides = [np.unique(column, return_counts=True) for column in seen.T]
+    typical = [v[np.argmax(n)] if len(v) <= 2 else np.median(column) for (v, n), column in zip(sides, seen.T, strict=True)]
+    values = sides[k][0]
+    x = values if len(values) <= 2 else np.linspace(values[0], values[-1], points)
+    return x, np.where(np.arange(seen.shape[1]) == k, x[:, None], typical)
 
 
 def _of_outputs(name: str, label: str, outputs, x, y, band, asked) -> list[Curve]:
@@ -185,10 +196,10 @@ def _answers(networks, at):
     return eqx.filter_vmap(lambda network: jax.vmap(network.outputs_at)(at))(networks)
 
 
-def _words(bands, level: float) -> str:
+def _words(fit: Fit, bands, level: float, source: list[str]) -> str:
     if bands is None:
-        return "maximum-likelihood estimate"
-    how = "Hessian of the objective" if bands == "laplace" else bands.words
+        return "estimate with a penalty" if fit.penalty else "maximum-likelihood estimate"
+    how = ", ".join(source) if bands == "laplace" else bands.words
     return f"{100 * level:g} % confidence bands, pointwise ({how})"
 
 
@@ -196,10 +207,9 @@ def _banded(fit: Fit, name: str, at: np.ndarray, covariance, bands, level: float
     """The outputs (points, outputs) at inputs (points, n), and their bands."""
     y, slopes = outputs_of(fit, name, at)
     if covariance is not None:
-        half = NormalDist().inv_cdf(0.5 + 0.5 * level) * np.sqrt(
-            np.maximum(np.einsum("xop,pq,xoq->xo", slopes, covariance, slopes), 0.0)
-        )
-        return y, y - half, y + half
+        half = NormalDist().inv_cdf(0.5 + 0.5 * level) * standard_errors(slopes, covariance)
+        term = learned_terms(fit.model)[name]
+        return y, *(term.output.band(y, half, at) if isinstance(term, Correction) else (y - half, y + half))
     if bands is None:
         return y, None, None
     if not isinstance(bands, Bootstrap):
@@ -230,18 +240,56 @@ def _outputs(inventory, model, name: str, u, at):
     return of(u), jax.jacfwd(of)(u)
 
 
-def covariance_of(fit: Fit) -> np.ndarray:
-    """(P, P) in the unconstrained parameters: the inverse of half the Hessian of the objective and its penalty."""
-    hessian, _ = information(fit)
-    if len(fit.inventory) <= _MOST_DIFFERENCED and few_scores(fit):
+def moves(fit: Fit, network: str) -> bool:
+    """Whether any weight of a network was estimated."""
+    return any(name.startswith(f"{network}.") for name in fit.inventory.names)
+
+
+class Spread(NamedTuple):
+    """The covariance (P, P) of the unconstrained parameters, the directions (P, k) of which nothing is known, and where it is from."""
+
+    covariance: np.ndarray
+    unknown: np.ndarray
+    source: str
+
+
+def standard_errors(slopes: np.ndarray, spread: Spread) -> np.ndarray:
+    """(M, outputs) of values with these derivatives (M, outputs, P); infinite where they move along a direction that is not known."""
+    variance = np.einsum("xop,pq,xoq->xo", slopes, spread.covariance, slopes)
+    along, size = np.linalg.norm(slopes @ spread.unknown, axis=2), np.linalg.norm(slopes, axis=2)
+    return np.where(along > _ALONG * size, np.inf, np.sqrt(np.maximum(variance, 0.0)))
+
+
+def covariance_of(fit: Fit) -> Spread:
+    """In the unconstrained parameters, the inverse of half the Hessian of the objective and its penalty.
+
+    Raises
+    ------
+    FitError
+        Nothing is known of the curvature.
+    """
+    hessian, source = information(fit)
+    if len(fit.inventory) <= _MOST_DIFFERENCED and source == "scores of the subjects":
         fit.covariance  # noqa: B018 (makes R, which is then known)
-        hessian, _ = information(fit)
+        hessian, source = information(fit)
     if hessian is None:
         raise FitError(
             f"Nothing is known of the curvature of {fit.inventory.names[0]} and the others here ({len(fit.inventory)} parameters): "
             f"give bands=nlme.bootstrap(fit, key=1), or bands=None."
         )
-    return 2.0 * np.linalg.pinv(hessian, hermitian=True)
+    scales = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), np.finfo(float).tiny))
+    if np.linalg.eigvalsh(hessian / np.outer(scales, scales))[0] < -_KNOWN and fit.penalty_slopes is not None:
+        # Not at a minimum: what the data say counts where it curves upwards, and beside it the penalty.
+        penalty = fit.penalty_slopes[1]
+        values, vectors = np.linalg.eigh((hessian - penalty) / np.outer(scales, scales))
+        hessian = penalty + np.outer(scales, scales) * ((vectors * np.maximum(values, 0.0)) @ vectors.T)
+    values, vectors = np.linalg.eigh(hessian / np.outer(scales, scales))
+    vectors, known = vectors / scales[:, None], values > _KNOWN * values[-1]
+    own = vectors[:, known] / np.sqrt(values[known])
+    unknown = vectors[:, ~known] / np.maximum(np.linalg.norm(vectors[:, ~known], axis=0), np.finfo(float).tiny)
+    return Spread(
+        2.0 * own @ own.T, unknown, "scores of the subjects" if source == "scores of the subjects" else "Hessian of the objective"
+    )
 
 
 def _of(band, j: int):

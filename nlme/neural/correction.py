@@ -116,18 +116,18 @@ def numbers_of(model: Any) -> dict[str, dict[str, tuple]]:
     return {name: {field: getattr(term, field) for field in term.numbers} for name, term in terms.items()}
 
 
-def with_numbers(model: Any, numbers: Mapping[str, Mapping[str, Any]]):
-    """``model`` with these numbers in the terms that have none of their own."""
+def with_numbers(model: Any, numbers: Mapping[str, Mapping[str, Any]], instead: bool = False):
+    """``model`` with these numbers in the terms that have none of their own, or ``instead`` of those that they have."""
     terms = learned_terms(model)
-    open_ = {
+    told = {
         name: {field: _tuples(value) for field, value in numbers[name].items()}
         for name, term in terms.items()
-        if isinstance(term, Correction) and term.unwritten and numbers.get(name, {}).keys() == set(term.numbers)
+        if isinstance(term, Correction) and (term.unwritten or instead) and numbers.get(name, {}).keys() == set(term.numbers)
     }
-    if not open_:
+    if not told:
         return model
-    new = [dataclasses.replace(terms[name], **fields) for name, fields in open_.items()]
-    return eqx.tree_at(lambda m: [learned_terms(m)[name] for name in open_], model, new)
+    new = [dataclasses.replace(terms[name], **fields) for name, fields in told.items()]
+    return eqx.tree_at(lambda m: [learned_terms(m)[name] for name in told], model, new)
 
 
 def _tuples(value):

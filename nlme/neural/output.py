@@ -62,6 +62,23 @@ class Output:
             out = out if k == self.risen else x[k] * out
         return out
 
+    def band(self, y: np.ndarray, half: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of intervals of half-width ``half`` around outputs ``y`` (M, outputs) at inputs ``x`` (M, inputs), symmetric on the scale
+        of the correction, so that they lie where outputs may."""
+        times = np.prod(x[:, [k for k in self.vanishing if k != self.risen]], axis=1)[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inside, width = y / times, np.abs(half / times)
+            if self.domain.scale == "natural":
+                ends = inside - width, inside + width
+            elif self.domain.scale == "log":
+                ends = inside * np.exp(-width / inside), inside * np.exp(width / inside)
+            else:
+                lower, upper = self.domain.lower, self.domain.upper
+                odds, step = (inside - lower) / (upper - inside), (upper - lower) * width / ((inside - lower) * (upper - inside))
+                ends = tuple(upper - (upper - lower) / (1.0 + odds * np.exp(sign * step)) for sign in (-1.0, 1.0))
+            ends = [np.where((times == 0.0) | (width == 0.0), y, times * end) for end in ends]
+        return np.minimum(*ends), np.maximum(*ends)
+
     def _inside(self, c):
         init = np.array(self.init)
         if self.domain.scale == "natural":

@@ -48,7 +48,7 @@ from nlme.posterior.proposals import one_draw
 _MANY = 100  # coordinates, above which a mode is searched with limited memory
 _NODES = 48  # from which one draw of a subject's random effects is taken
 _WORSE = 1e12  # than any point worth going to
-_FURTHEST = 4.0  # standard deviations that a mode is followed
+_FURTHEST = 4.0  # standard deviations that a mode is followed, or a step goes
 _NOTICED = 0.5  # standard deviation of log r_i over the draws
 
 
@@ -207,12 +207,13 @@ class Marginal:
         return jax.jit(lambda x: self._modes(x, starts))
 
     def conditional(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(mode, spread) of what is no weight given the weights of x: one step of Newton's method, and the Hessian's inverse root."""
+        """(mode, spread) of what is no weight given the weights of x: one step of Newton's method, of at most ``_FURTHEST`` standard
+        deviations, and the Hessian's inverse root."""
         others = np.flatnonzero(~self.of_weights)
         spread = spread_of(rows_by_differences(self._minus, x, others)[:, others])
-        step = -spread @ spread.T @ self._minus(x)[1][others]
+        step = -spread.T @ self._minus(x)[1][others]
         centre = x.copy()
-        centre[others] += step * min(1.0, 1.0 / max(float(np.max(np.abs(step), initial=0.0)), 1e-300))
+        centre[others] += spread @ step * min(1.0, _FURTHEST / max(float(np.linalg.norm(step)), _FURTHEST))
         return centre, spread
 
     def _information_of_weights(self, x) -> np.ndarray:

@@ -27,16 +27,18 @@ from nlme.language.density import effects_from, moments
 from nlme.language.solution import expand
 from nlme.linalg import cholesky, solved
 
-_APART = 1e-3  # of central differences of the gradient
-_LEAST = 1e-2  # curvature in a direction of which neither data nor prior say anything
+_APART = 1e-3  # of central differences of the gradient, for coordinates of the size 1
+_UNKNOWN = 1e-2  # curvature in a direction of which neither data nor prior say anything, on the scale of the others
+_ROUNDING = 1e-12
+_SURE = 1e-3  # curvature, with ones on the diagonal, that is not for want of exactness
 _STEPS, _CLOSE, _HIGHEST = 100, 1e-4, 1e8  # of a descent: most of them, gain that is worth one more, damping at which it gives up
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the part between weights and others, that are tried
 
 
 def rows_by_differences(minus: Callable, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(rows, G) of the Hessian of ``minus`` (value and gradient) at ``x``."""
-    steps = _APART * np.eye(len(x))[rows]
-    return np.array([(minus(x + h)[1] - minus(x - h)[1]) / (2.0 * _APART) for h in steps]).reshape(len(rows), len(x))
+    steps = (_APART * (1.0 + np.abs(x)) * np.eye(len(x)))[rows]
+    return np.array([(minus(x + h)[1] - minus(x - h)[1]) / (2.0 * h.sum()) for h in steps]).reshape(len(rows), len(x))
 
 
 def gauss_newton(told: Callable, anatomy: Anatomy, w: Float[Array, " W"], b: Float[Array, " q"], ode: Tolerances):
@@ -83,11 +85,12 @@ def joined(rows: np.ndarray, information: np.ndarray, weights: np.ndarray) -> np
     found = np.zeros((len(weights), len(weights)))
     found[np.ix_(own, own)] = information
     found[np.ix_(others, others)] = 0.5 * (rows[:, others] + rows[:, others].T)
-    least = min(float(np.linalg.eigvalsh(found)[0]), 1.0)
+    scales = np.outer(_scales(found), _scales(found))
+    least = min(0.2 * float(np.linalg.eigvalsh(found / scales)[0]), _SURE)
     for share in _SHARES:
         found[np.ix_(others, own)] = share * rows[:, own]
         found[np.ix_(own, others)] = found[np.ix_(others, own)].T
-        if np.linalg.eigvalsh(found)[0] > 0.2 * least:
+        if np.linalg.eigvalsh(found / scales)[0] > least:
             break
     return found
 
@@ -97,11 +100,12 @@ def descended(minus: Callable, hessian: Callable, x: np.ndarray) -> np.ndarray:
     value, slope = minus(x)
     damping, curved = 1e-2, hessian(x)
     for _ in range(_STEPS):
-        step = -np.linalg.solve(curved + damping * np.diag(np.abs(np.diagonal(curved)) + _LEAST), slope)
-        gain = -0.5 * slope @ step
-        if 0.0 <= gain < _CLOSE or damping > _HIGHEST:
+        if (
+            0.5 * np.sum(np.square(spread_of(curved).T @ slope)) < _CLOSE or damping > _HIGHEST
+        ):  # what an undamped step would gain
             break
-        there, uphill = minus(x + step) if gain > 0.0 else (np.inf, slope)
+        step = -np.linalg.solve(curved + damping * np.diag(_scales(curved) ** 2), slope)
+        there, uphill = minus(x + step) if slope @ step < 0.0 else (np.inf, slope)
         if there < value:
             x, value, slope, damping = x + step, there, uphill, 0.2 * damping
             curved = hessian(x)
@@ -111,6 +115,17 @@ def descended(minus: Callable, hessian: Callable, x: np.ndarray) -> np.ndarray:
 
 
 def spread_of(hessian: np.ndarray) -> np.ndarray:
-    """H^(-1/2), with curvatures of at least ``_LEAST``."""
-    values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
-    return vectors / np.sqrt(np.maximum(values, _LEAST))
+    """H^(-1/2), whatever the units: a factor F with F F' = H^-1.
+
+    Of D^-1 H D^-1, D the roots of H's diagonal, a curvature that is not positive counts by its size, or as ``_UNKNOWN``.
+    """
+    scales = _scales(hessian)
+    values, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T) / np.outer(scales, scales))
+    curvatures = np.where(values > _ROUNDING, values, np.maximum(np.abs(values), _UNKNOWN))
+    return vectors / np.sqrt(curvatures) / scales[:, None]
+
+
+def _scales(hessian: np.ndarray) -> np.ndarray:
+    """Roots of the sizes of the diagonal."""
+    diagonal = np.abs(np.diagonal(hessian))
+    return np.sqrt(np.where(diagonal > 0.0, diagonal, _UNKNOWN))

@@ -15,6 +15,7 @@ Rows are taken in random order, and again only when all have been.
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ from nlme.fitting.reported import covariance_as_reported, require_of
 from nlme.fitting.result import Fit
 from nlme.language.anatomy import mixtures_of
 from nlme.language.model import Model
+from nlme.neural.correction import numbers_of, with_numbers
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.draws import Drawn
 from nlme.parameters.inventory import Inventory
@@ -62,8 +64,13 @@ class DrawnPeople:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Uncertain:
-    """R vectors of parameters, in words where they come from, and (of a posterior) the subjects' own random effects with them."""
+    """R vectors of parameters, in words where they come from, and (of a posterior) the subjects' own random effects with them.
 
+    ``model`` is the one that they are vectors of: weights of a learned term mean nothing without what its inputs were standardised
+    with.
+    """
+
+    model: Model
     drawn: Drawn
     words: str
     people: DrawnPeople | None = None
@@ -95,14 +102,20 @@ def drawn_parameters(model: Model | Evaluated, uncertainty: Any, replicates: int
         return _from_covariance(model, replicates, key)
     own = model.model if isinstance(model, Evaluated) else model
     if hasattr(uncertainty, "posterior"):
-        return _from_posterior(own, uncertainty, replicates, key)
+        found = _from_posterior(own, uncertainty, replicates, key)
+        if isinstance(model, Evaluated) and numbers_of(found.model) != numbers_of(own):
+            raise FitError(
+                "uncertainty= is a posterior whose learned terms standardise their inputs by other numbers than the fit's; simulate the "
+                "model that was sampled: nlme.simulate(model, population, uncertainty=posterior)."
+            )
+        return found
     if hasattr(uncertainty, "draws") and hasattr(uncertainty, "fit"):
         if isinstance(model, Fit):
             require_of(uncertainty, model, "uncertainty=")
         if type(uncertainty.fit.model) is not type(own):
             names = type(uncertainty.fit.model).__name__, type(own).__name__
             raise FitError(f"uncertainty= is of a fit of {names[0]}, and the simulation is of {names[1]}.")
-        return _from_table(own, uncertainty.draws, replicates, key, uncertainty.words)
+        return _from_table(own, uncertainty.draws, replicates, key, uncertainty.words, numbers_of(uncertainty.fit.model))
     if hasattr(uncertainty, "columns"):
         return _from_table(own, uncertainty, replicates, key, f"{len(uncertainty)} draws given")
     raise FitError(f"uncertainty is {_KINDS}; got {type(uncertainty).__name__}.")
@@ -122,10 +135,10 @@ def _from_covariance(fit, replicates: int, key) -> Uncertain:
     u = np.asarray(inventory.unconstrained(fit.model)) + (z * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     natural = jax.jit(jax.vmap(lambda v: inventory.natural(inventory.at_unconstrained(fit.model, v))))(jnp.asarray(u))
     held = (f"{', '.join(lost)} at a bound: taken as known in every replicate.",) if lost else ()
-    return Uncertain(Drawn(inventory, natural), f"covariance of the estimates ({fit.covariance.kind})", None, held)
+    return Uncertain(fit.model, Drawn(inventory, natural), f"covariance of the estimates ({fit.covariance.kind})", None, held)
 
 
-def _from_table(model: Model, table, replicates: int, key, words: str) -> Uncertain:
+def _from_table(model: Model, table, replicates: int, key, words: str, numbers=None) -> Uncertain:
     known = Inventory(model)
     for name in table.columns:
         if name not in known.all_names:
@@ -134,7 +147,7 @@ def _from_table(model: Model, table, replicates: int, key, words: str) -> Uncert
         raise FitError(f"uncertainty= needs at least two draws; got {len(table)}.")
     inventory = Inventory(model, [name for name in known.all_names if name not in table.columns])
     values = table[inventory.names].to_numpy(float)[_rows(key, len(table), replicates)]
-    return _checked(model, Uncertain(Drawn(inventory, jnp.asarray(values)), words))
+    return _checked(Uncertain(with_numbers(model, numbers or {}, instead=True), Drawn(inventory, jnp.asarray(values)), words))
 
 
 def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
@@ -142,6 +155,7 @@ def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
 
     from nlme.posterior.nuts import posterior_models
 
+    model = with_numbers(model, json.loads(posterior.attrs.get("standardisation", "{}")), instead=True)
     models = posterior_models(model, posterior)
     free = [name for name, kept in _moves(model, posterior).items() if kept]
     inventory = Inventory(model, [name for name in Inventory(model).all_names if name not in free])
@@ -154,7 +168,7 @@ def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
         names = [str(name) for name in np.asarray(effects["random_effect"])]
         people = DrawnPeople(values, list(np.asarray(effects["subject"])), names, _subpopulations(model, posterior, rows))
     drawn = Drawn(inventory, jnp.asarray(table.to_numpy()[rows]))
-    return _checked(model, Uncertain(drawn, f"{len(table):,} draws of the posterior", people))
+    return _checked(Uncertain(model, drawn, f"{len(table):,} draws of the posterior", people))
 
 
 def _subpopulations(model: Model, posterior, rows: np.ndarray) -> np.ndarray | None:
@@ -182,8 +196,9 @@ def _rows(key, count: int, replicates: int) -> np.ndarray:
     return np.concatenate([np.asarray(jax.random.permutation(k, count)) for k in keys])[:replicates]
 
 
-def _checked(model: Model, found: Uncertain) -> Uncertain:
+def _checked(found: Uncertain) -> Uncertain:
     """Refuse vectors that no model can have."""
+    model = found.model
     drawn, inventory = found.drawn, found.drawn.inventory
     values = np.asarray(drawn.natural)
     for entry in inventory.entries:

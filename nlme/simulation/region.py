@@ -19,6 +19,7 @@ from nlme.simulation.visited import asked_at, visited
 
 _HULL = (2, 3)  # inputs
 _EDGE = 1e-6  # of the range, that is no step outside
+_FLAT = 1e-6  # of the points' largest extent: they lie in a plane
 
 
 class Region:
@@ -28,7 +29,7 @@ class Region:
         self.low, self.high = points.min(axis=0), points.max(axis=0)
         self._width = np.where(self.high > self.low, self.high - self.low, 1.0)
         self._hull = None
-        if points.shape[1] in _HULL:
+        if points.shape[1] in _HULL and len(np.unique(points, axis=0)) > 1:
             self._hull = _hull((points - self.low) / self._width)
 
     def outside(self, x: np.ndarray) -> np.ndarray:
@@ -41,14 +42,22 @@ class Region:
         return out
 
 
-def _hull(points: np.ndarray) -> np.ndarray | None:
-    """(facets, n + 1) of the inequalities of the hull; None where the points lie in a plane or are too few."""
-    from scipy.spatial import ConvexHull, QhullError
+def _hull(points: np.ndarray) -> np.ndarray:
+    """(facets, n + 1) of the inequalities of the hull, of points in a plane or on a line those within it and the two sides of it."""
+    from scipy.spatial import ConvexHull
 
-    try:
-        return ConvexHull(points).equations
-    except (QhullError, ValueError):
-        return None
+    middle = points.mean(axis=0)
+    _, sizes, axes = np.linalg.svd(points - middle, full_matrices=True)
+    sizes = np.concatenate([sizes, np.zeros(len(axes) - len(sizes))])
+    within, across = axes[sizes > _FLAT * sizes[0]], axes[sizes <= _FLAT * sizes[0]]
+    told = (points - middle) @ within.T
+    if len(within) == 1:
+        inside = np.array([[1.0, -told.max()], [-1.0, told.min()]])
+    else:
+        inside = ConvexHull(told).equations
+    normals = np.concatenate([inside[:, :-1] @ within, across, -across])
+    offsets = np.concatenate([inside[:, -1], np.zeros(2 * len(across))]) - normals @ middle
+    return np.column_stack([normals, offsets])
 
 
 class Watch:

@@ -19,6 +19,7 @@ from nlme.keys import key_of
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model
 from nlme.language.sites import sites_of
+from nlme.language.standardisation import require_written
 from nlme.parameters.domains import require_whole
 from nlme.parameters.draws import Drawn, model_at
 from nlme.simulation.data_sets import data_sets
@@ -119,7 +120,9 @@ class People:
     """Who is simulated: the random effects, subpopulations and parameters of every replicate."""
 
     def __init__(self, model: Model | Evaluated, design: Design, eta, uncertain: Uncertain | None):
-        self.design, self.model, self.uncertain = design, model_of(model), uncertain
+        self.design, self.model, self.uncertain = design, model_of(model) if uncertain is None else uncertain.model, uncertain
+        if uncertain is not None:
+            require_written(uncertain.drawn.at(uncertain.model, 0), design.layout.model)
         population = design.population
         members, self.messages = members_of(model, population), []
         self.new = isinstance(eta, str) and eta == "new"

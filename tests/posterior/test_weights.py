@@ -92,6 +92,22 @@ def test_laplace_is_the_posterior_where_that_is_normal(normal):
 
 
 @pytest.mark.slow
+def test_laplace_is_the_posterior_in_any_units():
+    """The same data in units that are a thousand times smaller: every number is a thousand times larger."""
+    unit, frame = 1000.0, people().to_frame()
+    large = nlme.read_nonmem(frame.assign(DV=unit * frame["DV"]), covariates=["x"])
+    priors = {"e0": dist.Normal(0.0, 2.0 * unit), "net": nlme.weight_prior("gaussian", SCALE * unit)}
+    found = quietly(
+        Line(omega={"e0": OMEGA * unit**2}, sd=SD * unit), large, weights="laplace", draws=1500, **(OPTIONS | {"priors": priors})
+    )
+    mean, covariance = exact(people())
+    draws, sd = columns(found)[0] / unit, np.sqrt(np.diag(covariance))
+    np.testing.assert_array_less(np.abs(draws.mean(0) - mean), 4 * sd / np.sqrt(1500))
+    np.testing.assert_allclose(np.cov(draws.T) / np.outer(sd, sd), covariance / np.outer(sd, sd), atol=0.1)
+    assert "near it" in found.attrs["messages"][0]
+
+
+@pytest.mark.slow
 def test_learned_functions_are_those_of_the_draws(normal):
     group, x = normal.learned_functions, np.unique([s.covariates["x"][0] for s in people()])
     np.testing.assert_allclose(group["net_inputs"].values[:, 0], x)

@@ -62,7 +62,14 @@ def test_a_hull_is_tighter_than_a_box():
     points = points[points.sum(axis=1) < 1.0]
     region = Region(points)
     assert region.outside(np.array([0.9, 0.9])) and not region.outside(np.array([0.3, 0.3]))
-    line = Region(np.stack([np.linspace(0, 1, 5)] * 2, axis=1))  # no hull: the box
-    assert not line.outside(np.array([0.2, 0.8])) and line.outside(np.array([0.2, 1.2]))
+
+
+def test_points_on_a_line_or_in_a_plane_have_a_hull_too():
+    line = Region(np.stack([np.linspace(0, 1, 5)] * 2, axis=1))
+    assert line.outside(np.array([0.2, 0.8])) and line.outside(np.array([1.2, 1.2])) and not line.outside(np.array([0.37, 0.37]))
+    a, b = np.random.default_rng(1).uniform(size=(2, 50))
+    plane = Region(np.stack([a, b, a + b], axis=1))
+    assert not plane.outside(np.array([0.5, 0.5, 1.0])) and plane.outside(np.array([0.5, 0.5, 1.1]))
+    assert plane.outside(np.array([0.0, 1.2, 1.2]))
     constant = Region(np.array([[1.0, 2.0], [1.0, 3.0]]))
     assert constant.outside(np.array([1.1, 2.5])) and not constant.outside(np.array([1.0, 2.5]))
