@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from nlme.errors import FitError, ModelError, name_error
 from nlme.language.model import Model
+from nlme.neural.correction import with_numbers
 from nlme.posterior.functions import GROUP
 from nlme.posterior.nuts import posterior_models
 
@@ -96,4 +98,5 @@ def of_posterior(posterior: Any, network: str | None, model: Model | None, draws
 def _likeliest(model: Model, posterior: Any) -> Model:
     best = int(np.argmax(np.asarray(posterior.sample_stats["lp"])))
     models = posterior_models(model, posterior)
+    model = with_numbers(model, json.loads(posterior.attrs.get("standardisation", "{}")))
     return jax.tree.map(lambda x, like: x[best] if np.ndim(x) > np.ndim(like) else x, models, model)

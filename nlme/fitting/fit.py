@@ -110,6 +110,8 @@ def fit(
     fixed = (*fixed, *held_scales(model, layout.anatomy, fixed, priors))
     inventory = inventory_of(method, model, fixed)
     inventory.require_searchable(model)
+    if penalty is not None and not isinstance(penalty, str) and not callable(penalty):
+        raise ModelError(f'penalty is nlme.L2(strength), "cross-validated" or a function of the model; got {penalty!r}.')
     prior = MinusTwiceLogPrior(model, priors, inventory.fixed) if priors else None
     if prior is not None and penalty is not None:
         raise ModelError("Give priors= or penalty=, not both: nlme.L2(strength) is the prior Normal(0, strength ** -0.5).")
@@ -184,7 +186,7 @@ def _validated(penalty: str, model, population, method, fixed, progress) -> tupl
 
 def _trained(aid, problem: Problem, iterations: int, progress) -> tuple[Problem, tuple[str, ...]]:
     """The problem that begins where a training aid leads, and its course in words."""
-    if not hasattr(aid, "trained"):
+    if isinstance(aid, type) or not hasattr(aid, "trained"):
         raise ModelError(
             f"shooting is nlme.MultipleShooting(...), GrowingHorizon(...), PredictionError(...) or Collocation(...); got {aid!r}."
         )

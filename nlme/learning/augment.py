@@ -37,6 +37,7 @@ from nlme.neural.network import build
 from nlme.neural.surface import ResponseSurface, term_of, terms_of
 from nlme.neural.term import LearnedTerm
 from nlme.parameters.covariance import Covariance
+from nlme.parameters.domains import require_whole
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 _MOST_QUADRATIC = 15  # inputs
@@ -209,6 +210,9 @@ def augment(
     DataError
         Fewer subjects than folds.
     """
+    for word, value, least in (("starts", starts, 1), ("components", components, 1), ("seed", seed, 0)):
+        if value is not None:
+            require_whole("augment", word, value, least)
     evidence = evidence_of(fit)
     outputs, strengths, encoders = _outputs(evidence, to), _strengths(strengths), _encoded(fit, encoders, inputs)
     if any(f.name == FIELD for f in dataclasses.fields(fit.model)):

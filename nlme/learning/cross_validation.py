@@ -29,7 +29,7 @@ from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
 from nlme.neural.penalties import L2
-from nlme.parameters.domains import is_probability
+from nlme.parameters.domains import is_probability, require_whole
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import Fits, objectives_by_subject, refuse_sites, run_fits
 from nlme.search.problem import Penalty, Problem
@@ -299,6 +299,7 @@ def split(population: Population, fraction: float = 0.2, *, by: str = "subject",
     if not is_probability(fraction):
         raise DataError(f"split: the fraction is between 0 and 1, for example 0.2; got {fraction!r}.")
     groups = _groups(population, by)
+    require_whole("split", "seed", seed, 0)
     kinds = np.random.default_rng(seed).permutation(groups.max() + 1)
     taken, wanted = np.zeros(len(groups), bool), fraction * len(groups)
     for kind in kinds:
@@ -315,6 +316,7 @@ def split(population: Population, fraction: float = 0.2, *, by: str = "subject",
 
 def subject_folds(population: Population, folds: Any, by: str, seed: int) -> np.ndarray:
     """(N,) each subject's fold: whole groups, in random order, each to the fold that has the fewest subjects."""
+    require_whole("folds of subjects", "seed", seed, 0)
     groups = _groups(population, by)
     count = groups.max() + 1
     if not isinstance(folds, int | np.integer) or isinstance(folds, bool) or not 2 <= folds <= count:

@@ -24,6 +24,7 @@ from nlme.fitting.result import Fit, require_fit
 from nlme.language.model import Model
 from nlme.neural.correction import Correction, labels
 from nlme.neural.term import learned_terms
+from nlme.parameters.domains import require_whole
 from nlme.simulation.visited import visited
 from nlme.uncertainty.bootstrap import Bootstrap
 
@@ -109,6 +110,7 @@ def learned_curves(
     """
     if level not in _LEVELS:
         raise ModelError(f"learned_curves: level is one of {', '.join(map(str, _LEVELS))}; got {level!r}.")
+    require_whole("learned_curves", "points", points, 2)
     if hasattr(fit, "posterior"):
         return _of_posterior(fit, network, level, points, model)
     require_fit(fit, "learned_curves")

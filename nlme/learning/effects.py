@@ -29,8 +29,9 @@ from nlme.fitting.reported import covariance_as_reported
 from nlme.fitting.result import Evaluated, Fit
 from nlme.language.anatomy import MEMBER, OCCASION, Anatomy, individual_row
 from nlme.language.model import Model
+from nlme.learning.curves import Spread, covariance_of, moves, standard_errors
 from nlme.neural.term import learned_terms
-from nlme.parameters.domains import is_probability
+from nlme.parameters.domains import is_probability, require_whole
 
 _BINS = 20
 LOW, HIGH = 0.05, 0.95
@@ -76,7 +77,11 @@ def subjects_of(fit: Evaluated) -> Subjects:
     ------
     ModelError
         The model has no covariates.
+    FitError
+        Not a fit.
     """
+    if not isinstance(fit, Evaluated):
+        raise FitError(f"effects of covariates are those of a fit or of nlme.evaluate(model, population); got {type(fit).__name__}.")
     anatomy, population = fit.layout.anatomy, fit.population
     if not anatomy.covariates:
         raise ModelError(f"{type(fit.model).__name__} has no covariates (features have no percentiles).")
@@ -91,8 +96,8 @@ def subjects_of(fit: Evaluated) -> Subjects:
 def covariate_effects(fit: Evaluated, parameters: str | list[str] | None = None, *, confidence: float = 0.95):
     """What a 5th to 95th percentile change of each covariate does to each individual parameter of a reference subject.
 
-    Intervals are those of the covariance C that ``fit.covariance`` reports, in unconstrained parameters u (delta method), on the log scale
-    where the ratio is positive:
+    Intervals are those of the covariance C that ``fit.covariance`` reports (of a model with learned terms that of their bands, by the
+    Hessian of the objective with its penalty), in unconstrained parameters u (delta method), on the log scale where the ratio is positive:
 
         log ratio +- z sqrt(g C g'),     g = d log ratio / du
 
@@ -106,7 +111,7 @@ def covariate_effects(fit: Evaluated, parameters: str | list[str] | None = None,
     -------
     DataFrame
         parameter, covariate, level (in words), value, reference (of the parameter), ratio, lower, upper: NaN without a covariance (a model that
-        was only evaluated, data that do not determine it) and where learned terms take part, whose curves have bands of their own
+        was only evaluated, data that do not determine it) and where weights of learned terms were held
 
     Raises
     ------
@@ -152,6 +157,7 @@ def accumulated_effects(fit: Evaluated, parameters: str | list[str] | None = Non
     """
     import pandas as pd
 
+    require_whole("accumulated_effects", "bins", bins, 1)
     subjects, chosen, parts = subjects_of(fit), _parameters(fit, parameters), []
     for name in fit.layout.anatomy.covariates:
         x = subjects.told[name]
@@ -178,10 +184,11 @@ def _factors(fit: Evaluated, cov: dict[str, np.ndarray], z: float) -> dict[str, 
     """Parameter -> (M,) exp(z SE of the log ratio to the first row); NaN where there is none."""
     names = fit.layout.anatomy.individual
     nothing = dict.fromkeys(names, np.full(len(next(iter(cov.values()))), np.nan))
-    if not isinstance(fit, Fit) or learned_terms(fit.model):
+    learned = learned_terms(fit.model)
+    if not isinstance(fit, Fit) or not all(moves(fit, name) for name in learned):
         return nothing
     try:
-        covariance = covariance_as_reported(fit)
+        spread = covariance_of(fit) if learned else Spread(covariance_as_reported(fit), np.zeros((len(fit.inventory), 0)), "")
     except FitError:
         return nothing
     anatomy, inventory, told = fit.layout.anatomy, fit.inventory, _told(fit, cov)
@@ -195,9 +202,8 @@ def _factors(fit: Evaluated, cov: dict[str, np.ndarray], z: float) -> dict[str, 
     found = {}
     for name in names:
         slope, value = np.asarray(slopes[name]), np.asarray(at[name])
-        variance = np.einsum("mp,pq,mq->m", slope, covariance, slope)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found[name] = np.where(value > 0, np.exp(z * np.sqrt(variance) / value), np.nan)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            found[name] = np.where(value > 0, np.exp(z * standard_errors(slope[:, None], spread)[:, 0] / value), np.nan)
     return found
 
 

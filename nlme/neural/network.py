@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from nlme.errors import ModelError, name_error
 from nlme.neural.correction import Correction, declared, field_of, seed
 from nlme.neural.term import learned
-from nlme.parameters.domains import require_whole
+from nlme.parameters.domains import is_numeric, require_whole
 
 #: Smooth ones only: the likelihood takes second derivatives of a network, which a kink does not have.
 ACTIVATIONS = {
@@ -134,6 +134,8 @@ def build(
     fields, count = declared("nlme.mlp", locals())
     require_whole("nlme.mlp", "width", width, 1)
     require_whole("nlme.mlp", "depth", depth, 0)
+    if not is_numeric(initial_scale) or jnp.ndim(initial_scale) or not math.isfinite(initial_scale):
+        raise ModelError(f"nlme.mlp: initial_scale is a number; got {initial_scale!r}.")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ModelError(name_error("activation", str(activation), ACTIVATIONS, "nlme.mlp"))
     rising = fields["output"].is_monotone

@@ -135,6 +135,11 @@ class Priors:
     """
 
     def __init__(self, model, priors: Mapping[str, Any], fixed: Iterable[str] = (), complete: bool = True):
+        if not isinstance(priors, Mapping):
+            raise ModelError(
+                "priors= is a dict of name -> NumPyro distribution, such as {'cl': dist.LogNormal(jnp.log(0.1), 0.5)}; "
+                f"nlme.weakly_informative(model) makes wide ones to begin with. Got {priors!r}."
+            )
         self._model = model
         self.inventory = Inventory(model, fixed)
         self._used: set[str] = set()
@@ -353,6 +358,8 @@ def weakly_informative(model, fixed: Iterable[str] = ()) -> PriorTable:
     """
     import numpyro.distributions as dist
 
+    if isinstance(model, type):
+        raise ModelError(f"weakly_informative takes a model, whose values the priors are around; got the class: {model.__name__}().")
     found = PriorTable()
     inventory = Inventory(model, fixed)
     inventory.require_searchable(model)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
+from nlme.errors import FitError
 from nlme.plots.goodness import agreement
 from nlme.plots.style import axis_label, known_units, new_figure, picture, wants_log
 
@@ -24,8 +25,10 @@ def held_out(validation, units: Mapping[str, str] | None = None) -> Figure:
     Raises
     ------
     FitError
-        A fold whose fit cannot predict the subjects left out.
+        Not a cross-validation; a fold whose fit cannot predict the subjects left out.
     """
+    if not hasattr(validation, "predictions"):
+        raise FitError(f"held_out takes what nlme.cross_validate returned; got {type(validation).__name__}.")
     tables = {"held out": validation.predictions()}
     if validation.plain is not None:
         tables["held out, without the networks"] = validation.predictions(without=True)

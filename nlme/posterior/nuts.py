@@ -129,6 +129,11 @@ def sample(
     model = require_model(model)
     for name, count in (("warmup", warmup), ("draws", draws)):
         require_whole("nlme.sample", name, count, 1)
+    if not 0.0 < target_acceptance < 1.0:
+        raise ModelError(f"nlme.sample: target_acceptance is a share between 0 and 1, such as 0.8; got {target_acceptance!r}.")
+    depths = max_tree_depth if isinstance(max_tree_depth, tuple) and len(max_tree_depth) == 2 else (max_tree_depth,)
+    for depth in depths:
+        require_whole("nlme.sample", "max_tree_depth", depth, 1)
     layout = lay_out(model, population)
     model = layout.model
     prior = Priors(model, priors, fixed)

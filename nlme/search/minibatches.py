@@ -19,7 +19,7 @@ import numpy as np
 from nlme.errors import FitError, ModelError
 from nlme.language.layout import Layout
 from nlme.marginal.objective import evaluate_subjects
-from nlme.parameters.domains import require_whole
+from nlme.parameters.domains import is_numeric, require_whole
 from nlme.search.problem import Problem
 
 _PATIENCE = 5  # epochs without a lower objective
@@ -50,7 +50,8 @@ class Minibatches:
     def __post_init__(self):
         for name in ("subjects", "epochs"):
             require_whole("Minibatches", name, getattr(self, name), 1)
-        if not 0.0 <= self.held_out <= 0.5:
+        require_whole("Minibatches", "seed", self.seed, 0)
+        if not is_numeric(self.held_out) or not 0.0 <= self.held_out <= 0.5:
             raise ModelError(f"Minibatches: held_out is a share of the subjects, for example 0.2; got {self.held_out!r}.")
         if self.optimiser is not None and not (hasattr(self.optimiser, "init") and hasattr(self.optimiser, "update")):
             raise ModelError(f"optimiser is one of optax's, such as optax.adam(0.01); got {self.optimiser!r}.")
@@ -103,7 +104,12 @@ def descend(
             modes[subjects[usable]] = np.asarray(at.b)[usable]
             extra, pull, _ = problem.penalised(u)
             gradient = weights[usable] @ slope[usable] + pull
-            updates, state = rule.update(gradient, state, u)
+            try:
+                updates, state = rule.update(gradient, state, u)
+            except TypeError as error:  # optax.lbfgs and its like search along a line
+                raise ModelError(
+                    f"optimiser= is one of optax's that steps by the gradient alone, such as optax.adam(0.01); this one says: {error}."
+                ) from None
             u = u + np.clip(np.asarray(updates), -_CLIP, _CLIP)
             visited, total, steps, step = visited + u, total + weights[usable] @ value[usable] + extra, steps + 1, step + 1
             if show is not None:

@@ -89,10 +89,11 @@ class Calibration:
         lost = int((self.diverging > 0).sum())
         if lost:
             found.append(f"Transitions diverged in {lost} of {len(self.ranks)} simulations ({int(self.diverging.sum())} in all).")
-        few = self.table[self.table.effective < _FEW]
+        least = min(_FEW, self.draws // 2)
+        few = self.table[self.table.effective < least]
         if len(few):
             found.append(
-                f"Fewer than {_FEW} draws count in the worst simulation for {', '.join(few.index)}: raise warmup or thin."
+                f"Fewer than {least} draws count in the worst simulation for {', '.join(few.index)}: raise warmup or thin."
             )
         return found
 
@@ -263,4 +264,5 @@ def _effective(values: np.ndarray) -> np.ndarray:
     from numpyro.diagnostics import effective_sample_size
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.min([np.nan_to_num(effective_sample_size(one[None])) for one in values], axis=0)
+        found = np.min([np.nan_to_num(effective_sample_size(one[None])) for one in values], axis=0)
+    return np.clip(found, 0.0, values.shape[1])  # of few draws the estimate of the autocorrelations is beyond what can be
