@@ -120,7 +120,7 @@ class Discovery(Shown):
 
     @property
     def _notes(self) -> list[str]:
-        chosen = "; ".join(f"{' + '.join(names)}: {share:.0%}" for names, share in self.sets[:4])
+        chosen = "; ".join(f"{' + '.join(names)}: {share:.0%}" for names, share in self.sets[:4] if share >= 0.005)
         same = "; ".join(f"{one} is a multiple of {other}" for one, other in self.same.items())
         return [
             *([f"At the inputs visited {same}: which of them it is, these data cannot tell."] if same else []),

@@ -95,8 +95,9 @@ class CrossValidation(Shown):
 
     @property
     def pays(self) -> bool | None:
-        """Whether the networks predict people whom they have not seen better than the model does without them."""
-        return None if self.gain is None else self.gain > 0.0
+        """Whether the networks predict people whom they have not seen better than the model does without them: by more than the
+        standard error of the gain, which of several penalties and by chance is above 0 often enough where there is nothing to learn."""
+        return None if self.gain is None else self.gain > self.gain_error
 
     def predictions(self, without: bool = False):
         """Every observation beside its prediction from covariates alone (random effects zero), by the fit that has not seen the subject.
@@ -138,9 +139,10 @@ class CrossValidation(Shown):
         """What there is to say, in words."""
         found, scores = [], self.scores
         if self.gain is not None:
-            better = "lower" if self.pays else "higher"
+            better = "lower" if self.gain > 0.0 else "higher"
             size = f"{abs(self.gain):.1f} (± {self.gain_error:.1f}) {better} than without the networks"
-            verdict = "The networks pay" if self.pays else "The networks do not pay"
+            doubt = "are not shown to pay" if self.gain > 0.0 else "do not pay"
+            verdict = f"The networks {'pay' if self.pays else doubt}"
             found.append(f"{verdict}: the held-out -2 log likelihood, {scores.min():.1f}, is {size}.")
         place = int(np.argmin(scores))
         strengths = [p.strength if isinstance(p, L2) else None for p in self.penalties]
