@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax.numpy as jnp
+import learned_effect
 import numpy as np
 import pandas as pd
 import pytest
@@ -103,21 +104,6 @@ def test_what_cannot_be_discovered_is_said(saturable):
         nlme.discover(fit, "other")
 
 
-class Curve(nlme.Model):
-    """A parameter that depends on x, or on x and z, in an unknown way."""
-
-    net: nlme.MLP = nlme.mlp(inputs=("x",), outputs=1, width=3, depth=1, key=0)
-    omega: nlme.Covariance = nlme.covariance(e=0.0025)
-    sd: nlme.Scalar = nlme.positive(0.1)
-    covariates = {"x": ""}
-
-    def individual(self, eta, cov):
-        return dict(e=self.net(cov)[0] + eta.e)
-
-    def observe(self, ind, state, t):
-        return {"y": nlme.additive(ind.e, self.sd)}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 3])
 def test_probabilities_are_those_of_the_data(seed):
@@ -127,7 +113,9 @@ def test_probabilities_are_those_of_the_data(seed):
     y = 1.0 - 0.5 * x + 0.2 * x**2 + 0.05 * rng.normal(size=60) + 0.1 * rng.normal(size=(2, 60))
     frame = pd.DataFrame({"ID": np.repeat(np.arange(60), 2), "TIME": np.tile([1.0, 2.0], 60), "x": np.repeat(x, 2)})
     data = nlme.read_nonmem(frame.assign(DV=y.T.ravel(), EVID=0), covariates=["x"])
-    found = nlme.discover(nlme.fit(Curve(), data, penalty=nlme.L2(0.05), progress=False))
+    found = nlme.discover(
+        nlme.fit(learned_effect.Effect(omega={"e": 0.0025}, sd=0.1), data, penalty=nlme.L2(0.05), progress=False)
+    )
     assert found.sets[0][0] == ("1", "x", "x**2") and found.sets[0][1] > 0.5
 
 

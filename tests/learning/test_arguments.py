@@ -6,23 +6,11 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
+from learned_effect import Effect
 
 import nlme
 from nlme.errors import NLMEError
 from nlme.learning.effects import accumulated_effects
-
-
-class Effect(nlme.Model):
-    net: nlme.MLP = nlme.mlp(inputs=("x",), outputs=1, width=1, depth=0, key=0)
-    omega: nlme.Covariance = nlme.covariance(e=0.04)
-    sd: nlme.Scalar = nlme.positive(0.2)
-    covariates = {"x": ""}
-
-    def individual(self, eta, cov):
-        return dict(e=self.net(cov)[0] + eta.e)
-
-    def observe(self, ind, state, t):
-        return {"y": nlme.additive(ind.e, self.sd)}
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
+from learned_effect import Effect
 from scipy.stats import norm
 
 import nlme
@@ -14,21 +15,9 @@ from nlme.neural.network import build
 MIDDLE = norm.ppf(0.95)
 
 
-class Effect(nlme.Model):
-    net: nlme.MLP
-    omega: nlme.Covariance = nlme.covariance(e=0.04)
-    sd: nlme.Scalar = nlme.positive(0.2)
-    covariates = {"x": "", "z": ""}
-
-    def individual(self, eta, cov):
-        return dict(e=self.net(cov)[0] + eta.e)
-
-    def observe(self, ind, state, t):
-        return {"y": nlme.additive(ind.e, self.sd)}
-
-
 def of(inputs=("x",), **o):
     class Own(Effect):
+        covariates = {"x": "", "z": ""}
         net: nlme.MLP = nlme.mlp(**(dict(inputs=inputs, outputs=1, width=3, depth=1, key=0) | o))
 
     return Own()

@@ -8,23 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from learned_effect import Effect
 
 import nlme
 from nlme.errors import FitError, ModelError
 from nlme.posterior.nuts import posterior_models
-
-
-class Effect(nlme.Model):
-    net: nlme.MLP = nlme.mlp(inputs=("x",), outputs=1, width=2, depth=1, key=0)
-    omega: nlme.Covariance = nlme.covariance(e=0.04)
-    sd: nlme.Scalar = nlme.positive(0.2)
-    covariates = {"x": ""}
-
-    def individual(self, eta, cov):
-        return dict(e=self.net(cov)[0] + eta.e)
-
-    def observe(self, ind, state, t):
-        return {"y": nlme.additive(ind.e, self.sd)}
 
 
 def people(middle: float, seed: int = 0) -> nlme.Population:
