@@ -242,7 +242,7 @@ def missing_covariate(r: Records, column: str, at: np.ndarray) -> str:
     values = r.covariates[column]
     empty = [g for g in np.unique(r.group[at]) if np.isnan(values[r.group == g]).all()]
     if len(empty) and np.isnan(values).all():
-        return f"the column is empty: write values, or leave {column!r} out of the covariates."
+        return f"no row of it has a value that is known: write values, declare words, or leave {column!r} out of the covariates."
     if len(empty):
         middle, which = f"{np.nanmedian(values):.4g}", "a number, such as the median"
         if column in r.options.categories:

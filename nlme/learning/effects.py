@@ -81,7 +81,9 @@ def subjects_of(fit: Evaluated) -> Subjects:
         Not a fit.
     """
     if not isinstance(fit, Evaluated):
-        raise FitError(f"effects of covariates are those of a fit or of nlme.evaluate(model, population); got {type(fit).__name__}.")
+        raise FitError(
+            f"effects of covariates are those of a fit or of nlme.evaluate(model, population); got {type(fit).__name__}."
+        )
     anatomy, population = fit.layout.anatomy, fit.population
     if not anatomy.covariates:
         raise ModelError(f"{type(fit.model).__name__} has no covariates (features have no percentiles).")

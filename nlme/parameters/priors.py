@@ -359,7 +359,9 @@ def weakly_informative(model, fixed: Iterable[str] = ()) -> PriorTable:
     import numpyro.distributions as dist
 
     if isinstance(model, type):
-        raise ModelError(f"weakly_informative takes a model, whose values the priors are around; got the class: {model.__name__}().")
+        raise ModelError(
+            f"weakly_informative takes a model, whose values the priors are around; got the class: {model.__name__}()."
+        )
     found = PriorTable()
     inventory = Inventory(model, fixed)
     inventory.require_searchable(model)

@@ -133,6 +133,12 @@ def test_new_individuals_in_an_expression(tmp_path):
     np.testing.assert_allclose(predicted(found), np.tile(np.r_[1.0, 0.0, OBSERVED], 2), rtol=1e-9, atol=1e-12)
 
 
+def test_what_is_set_once_before_the_first_record(tmp_path):
+    """At the start of the problem, and not while it is estimated; what the records set themselves is theirs."""
+    text = "IF (ICALL.LE.1) THEN\nHALF=5\nLAST=3\nENDIF\nIF (ICALL.EQ.4) HALF=7\nLAST=0\n$ERROR\nY=F+HALF+LAST+EPS(1)"
+    np.testing.assert_allclose(predicted(imported(tmp_path, LINEAR + text, EVENTS))[2:], OBSERVED + 5.0, rtol=1e-9)
+
+
 def test_what_else_the_file_has_nonmem_do_is_said(tmp_path):
     more = "$SIMULATION (1)\n$ERROR\nY=F+EPS(1)\n$MSFI run.msf"
     found = imported(tmp_path, LINEAR + more, EVENTS)

@@ -89,7 +89,26 @@ def code_of(record: Record, abbreviations: Abbreviations) -> Code:
     statements = reader.statements()
     code = Code(record, [], calls=reader.calls)
     _flatten(statements, code, code.assignments, set())
+    code.assignments[:0] = [a for a in _at_the_start(statements) if a.target not in code.targets]
     return code
+
+
+def _at_the_start(statements: list) -> list[Assignment]:
+    """What is set to a number once, before the first record (``IF (ICALL.LE.1) PI=3.14159``)."""
+    found = []
+    for s in statements:
+        test = s.blocks[0][0] if isinstance(s, Condition) else None
+        if test is None or "ICALL" not in ex.names_in(test):
+            continue
+        once = any(_holds(ex.replaced(test, {"ICALL": ex.number(k)})) for k in (0, 1))
+        if once and not _holds(_constants(test)):
+            found += [a for a in s.blocks[0][1] if isinstance(a, Assignment) and not ex.names_in(a.value)]
+    return found
+
+
+def _holds(test: ast.expr) -> bool:
+    known = folded(test)
+    return isinstance(known, ast.Constant) and bool(known.value)
 
 
 def expression_of(record: Record, text: str, line: int) -> ast.expr:
