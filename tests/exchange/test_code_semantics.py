@@ -31,6 +31,14 @@ EVENTS = "ID,TIME,AMT,DV,WT\n1,0,.,1,70\n1,1,.,2,71\n1,2,100,.,90\n1,3,.,4,72\n1
 OBSERVED = 10.0 * np.exp(-0.1 * np.array([1.0, 3.0, 5.0])) + np.array([0.0, 0.0, 5.0 * np.exp(-0.1)])  # from 3 h on
 
 
+def test_called_with_observations_alone_where_the_first_record_is_a_dose(tmp_path):
+    """What is the same at all records is so whichever of them the code is called with."""
+    data = "ID,TIME,AMT,DV,WT\n1,0,100,.,70\n1,1,.,2,70\n1,3,.,1,70\n"
+    text = "{0}W=THETA(1)/10\nY=F*(1+W*EPS(1))"
+    every, alone = (imported(tmp_path, f"{LINEAR}$ERROR\n{text.format(calls)}", data) for calls in ("", "CALLFL=0\n"))
+    assert alone.source == every.source and alone.objective == every.objective
+
+
 @pytest.mark.parametrize("calls", ["CALLFL=0", "(OBSERVATIONS ONLY)"])
 def test_what_error_remembers_is_of_the_records_it_is_called_with(tmp_path, calls):
     """PREV is the observation before, whatever doses stand between."""

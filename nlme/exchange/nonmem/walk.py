@@ -178,11 +178,11 @@ def walk(
             for k, a in enumerate(code.assignments):
                 if (c, k) not in needed:
                     continue
-                if (uncalled or {}).get(c, none)[record]:
-                    direct.setdefault((c, k), []).append(_ZERO)
-                    continue
                 if record and (c, k) in same:
                     state.now[a.target] = direct[c, k][0]
+                    continue
+                if (uncalled or {}).get(c, none)[record] and (c, k) not in same:
+                    direct.setdefault((c, k), []).append(_ZERO)
                     continue
                 value, remembered = needed[c, k].at(state)
                 state.now[a.target] = value
