@@ -142,7 +142,7 @@ def steady_states(lags) -> pd.DataFrame:
     rows = []
     cases = [(dose, lag, ss) for dose in DOSES for lag in lags for ss in (1, 2)]
     for who, (dose, lag, ss) in enumerate(cases, 1):
-        extra = dict(ID=who, lag=LAGS[lag], k=1.0, f=0.8, d=30.3, r=2.1, base=1.0)
+        extra = dict(ID=who, lag=LAGS[lag], k=1.0, f=0.8, d=30.6, r=2.1, base=1.0)  # no lag and duration end at a sample
         rows += [histories.BLANK | extra | dict(EVID=1, AMT=30.0, CMT=2, DV=np.nan)]
         steady = dict(TIME=5.0, EVID=1, AMT=100.0, II=INTERVAL, SS=ss, DV=np.nan) | DOSES[dose]
         steady |= dict(ADDL=0 if dose == "for ever" else 2 * (who % 2))
