@@ -5,7 +5,8 @@ Reference
     facilitates opportunistic gentamicin therapeutic drug monitoring in neonates and infants, Antimicrob Agents Chemother
     60:4869-4877, doi:10.1128/AAC.00577-16.
 Population
-    205 newborns and infants, 1,325 concentrations pooled from three studies; short intravenous infusions.
+    205 newborns and infants, 1,325 concentrations pooled from three studies; short intravenous infusions.  Typical creatinine, as the
+    control stream has it, is negative from a postmenstrual age of 58.4 weeks on: the model has no predictions there.
 Units
     dose mg, time h, concentration mg/L, clearance L/h, volume L, weight kg, postmenstrual age weeks, postnatal age days,
     creatinine umol/L.

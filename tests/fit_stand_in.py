@@ -202,6 +202,7 @@ def theophylline_fit(endpoints=("conc",), subjects=12, weights=0, problems=False
         messages=["1 of 12 subjects has no mode: <3> & others", "Covariance of the estimates: singular"] if problems else [],
         eta=pd.DataFrame(eta, index=ids, columns=list(NAMES)),
         modes=dict(zip(NAMES, eta.T, strict=True)),
+        eta_met=pd.DataFrame(eta, columns=NAMES),
         shrinkage=pd.Series(100 * (1 - eta.std(axis=0, ddof=1) / omega), index=list(NAMES)),
         epsilon_shrinkage=9.13,
         subjects=pd.DataFrame(

@@ -233,9 +233,19 @@ class Evaluated:
         return pd.DataFrame(self._eta, index=self._index(), columns=list(self.effects))
 
     @property
+    def eta_met(self):
+        """``eta``, not a number on the occasions that a subject was never seen on: there it is 0 because nothing is known."""
+        eta, occasions = self.eta.copy(), list(self.layout.anatomy.occasions)
+        for name in eta.columns:
+            if label := name.partition("[")[2].rstrip("]"):
+                eta.loc[~self.met[:, occasions.index(label)], name] = np.nan
+        return eta
+
+    @property
     def modes(self) -> dict[str, np.ndarray]:
-        """Random effect -> its modes, each draw of its distribution once: of a site, not of each of its subjects."""
-        found = dict(zip(self.effects, self._eta.T, strict=True))
+        """Random effect -> its modes, each draw of its distribution once: of a site, not of each of its subjects; of an occasion, of
+        those who were seen on it."""
+        found = {name: column[~np.isnan(column)] for name, column in zip(self.effects, self.eta_met.to_numpy().T, strict=True)}
         if self.layout.sites is not None:
             found |= {name: found[name][self.layout.sites.first] for name in self.layout.anatomy.shared}
         return found
@@ -429,7 +439,7 @@ class Evaluated:
             for name, sd in zip(covariance.names, np.asarray(covariance.sd), strict=True):
                 eta = self._eta[:, [k for k, effect in enumerate(anatomy.effects) if effect.split("[")[0] == name]]
                 if covariance.per == OCCASION_LEVEL:
-                    eta = eta[self._met]
+                    eta = eta[self.met]
                 elif covariance.per == anatomy.above:
                     eta = eta[self.layout.sites.first]
                 with np.errstate(divide="ignore", invalid="ignore"):
@@ -437,7 +447,7 @@ class Evaluated:
         return pd.Series(found, name="shrinkage", dtype=float)
 
     @functools.cached_property
-    def _met(self) -> np.ndarray:
+    def met(self) -> np.ndarray:
         """(N, O) which occasions the observations of each subject are from."""
         labels = self.layout.anatomy.occasions
         seen = [{str(o) for o in s.occasion[s.is_observation]} for s in self.population]

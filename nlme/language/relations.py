@@ -202,15 +202,19 @@ def _kind(base: type[Model], relations: tuple[Relation, ...], units: tuple[tuple
     return types.new_class(f"{base.__name__}WithCovariates", (WithRelations, base), {}, lambda space: space.update(words))
 
 
-def source_with(base: type[Model], relations: tuple[Relation, ...], values: Mapping[str, float]) -> str:
-    """The text of a class that adds ``relations`` to ``base``, with these values of their coefficients."""
+def source_with(
+    base: type[Model], relations: tuple[Relation, ...], values: Mapping[str, float], units: Mapping[str, str] | None = None
+) -> str:
+    """The text of a class that adds ``relations`` to ``base``, with these values of their coefficients, and the ``units`` of covariates
+    that ``base`` does not declare."""
     name = f"{base.__name__}WithCovariates"
     lines = [f"class {name}({base.__name__}):", f'    """{base.__name__} with {"; ".join(map(str, relations))}."""', ""]
     for relation in relations:
         for coefficient, declared in zip(relation.coefficients, relation.declarations, strict=True):
             lines.append(f"    {coefficient}: Scalar = {_written(declared, values[coefficient])}")
-    known = declared_by(base)
-    lines += ["", f"    covariates = {known | {r.covariate: known.get(r.covariate, '') for r in relations}!r}"]
+    known, units = declared_by(base), units or {}
+    covariates = known | {r.covariate: known.get(r.covariate, units.get(r.covariate, "")) for r in relations}
+    lines += ["", f"    covariates = {covariates!r}"]
     lines += ["", "    def individual(self, eta, cov):"]
     shifts = [r for r in relations if r.shape == SHIFT]
     if shifts:

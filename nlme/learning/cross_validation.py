@@ -68,6 +68,7 @@ class CrossValidation(Shown):
     plain_in_sample: float | None
     fits: Fits
     inventory: Inventory
+    kept: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def scores(self) -> np.ndarray:
@@ -149,6 +150,12 @@ class CrossValidation(Shown):
         if len(scores) > 1 and None not in strengths and strengths[place] in (min(strengths), max(strengths)):
             which = "weakest" if strengths[place] == min(strengths) else "strongest"
             found.append(f"The best penalty is the {which} that was tried, {self.best!r}; a better one may lie beyond.")
+        if self.kept:
+            listed = "; ".join(f"{', '.join(names)} in fold {fold}" for fold, names in self.kept.items())
+            found.append(
+                f"Some folds say nothing of a parameter, which kept the value that the model came with: {listed}. If that is an estimate "
+                "from all of these data, the held-out score knows those who were left out."
+            )
         failed = int(np.sum(~self.fits.converged))
         if failed:
             ways = "; ".join(f"{count}: {words}" for words, count in self.fits.failures.items())
@@ -282,8 +289,10 @@ def cross_validate(
     trained = np.nansum(values * seen.reshape(values.shape), axis=2).mean(axis=1) * folds / (folds - 1)
     count = len(penalties)
     plain = (held[count], float(trained[count])) if weights.any() else (None, None)
+    still = np.all((fits.u == u).reshape(-1, folds, len(weights))[:count] & ~weights, axis=0)  # (folds, P)
+    kept = {f + 1: tuple(np.array(problem.inventory.names)[own]) for f, own in enumerate(still) if own.any() and not own.all()}
     found = CrossValidation(
-        model, method, population, penalties, fold, held[:count], trained[:count], *plain, fits, problem.inventory
+        model, method, population, penalties, fold, held[:count], trained[:count], *plain, fits, problem.inventory, kept
     )
     if not np.isfinite(found.scores).any():
         raise FitError(f"No penalty could be judged: {' '.join(found.messages) or 'subjects left out cannot be predicted.'}")

@@ -168,7 +168,12 @@ def _carried(profile: Profile, cmax: float) -> float:
 
 def _with_start(out: Analysed, time, conc, measured):
     """The samples with a value at the time of the dose, where none was taken there; which value was put in."""
-    profile, inserted = out.profile, np.zeros(len(time), dtype=bool)
+    profile = out.profile
+    if profile.dose.bolus and time[0] == 0.0 and conc[0] <= 0.0 and len(time) > 1:
+        # what is all in the plasma at once is not absent there at that time
+        time, conc, measured = time[1:], conc[1:], measured[1:]
+        out.notes.append("the 0 at the bolus is taken for one before it, and C0 is extrapolated back")
+    inserted = np.zeros(len(time), dtype=bool)
     if time[0] == 0.0:
         if profile.dose.bolus:
             out.values["C0"] = float(conc[0])

@@ -57,7 +57,7 @@ def eta_distributions(fit) -> Figure:
 
 
 def _effects(fit):
-    """The modes, one column per random effect.
+    """The modes, one column per random effect; not a number on an occasion that the subject was never seen on.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def _effects(fit):
     """
     if fit.eta.shape[1] == 0:
         raise DataError(f"{type(fit.model).__name__} has no random effects, so there is nothing to draw.")
-    return fit.eta
+    return fit.eta_met
 
 
 def _bins(values: np.ndarray) -> int:

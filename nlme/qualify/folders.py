@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from nlme.qualify.checks import Case, Check
 
 KEYS = ("title", "source", "model", "data", "covariates", "parameters", "method", "fit", "full", "expected")
 EXPECTED = ("quantity", "reference", "tolerance", "relative")
+TYPES = (
+    *((key, str, "text") for key in ("title", "source", "model", "data", "method")),
+    *((key, dict, "an object") for key in ("covariates", "parameters")),
+    *((key, bool, "true or false") for key in ("fit", "full")),
+)
 METHODS = ("FO", "FOCE", "FOCEI", "Laplace", "NaivePooled")
 
 
@@ -55,8 +61,12 @@ def cases_in(folder: str | Path) -> tuple[Case, ...]:
     folder = Path(folder)
     if (folder / "case.json").is_file():
         return (case_of(folder),)
-    found = sorted(path.parent for path in folder.glob("*/case.json"))
-    if not found:
+    found = (
+        sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_")))
+        if folder.is_dir()
+        else []
+    )
+    if not any((path / "case.json").is_file() for path in found):
         raise DataError(f"There is no case in {folder}: neither case.json nor a folder with one.")
     return tuple(case_of(inner) for inner in found)
 
@@ -67,6 +77,9 @@ def _require_words(path: Path, said: Any) -> None:
     for key in said:
         if key not in KEYS:
             raise DataError(f"{path}: " + name_error("word", key, KEYS, "A case"))
+    for key, kind, words in TYPES:
+        if key in said and not isinstance(said[key], kind):
+            raise DataError(f"{path}: {key} is {words}; got {said[key]!r}.")
     missing = [key for key in ("title", "source", "expected") if not said.get(key)]
     if missing:
         raise DataError(f"{path} has no {', '.join(missing)}.")
@@ -83,6 +96,10 @@ def _require_entry(path: Path, entry: Any) -> None:
     numbers = known and all(isinstance(entry[key], int | float) and not isinstance(entry[key], bool) for key in EXPECTED[1:3])
     if not numbers:
         raise DataError(f"{path}: expected has {entry!r}; each is {{'quantity': .., 'reference': number, 'tolerance': number}}.")
+    if not isinstance(entry["quantity"], str) or not isinstance(entry.get("relative", False), bool):
+        raise DataError(f"{path}: expected has {entry!r}; quantity is text, relative true or false.")
+    if not math.isfinite(entry["reference"]):
+        raise DataError(f"{path}: the reference of {entry['quantity']!r} is {entry['reference']}; it is a number.")
     if not 0 <= entry["tolerance"] < float("inf"):
         raise DataError(f"{path}: the tolerance of {entry['quantity']!r} is {entry['tolerance']}; it is a number from 0 on.")
 

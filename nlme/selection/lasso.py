@@ -235,7 +235,10 @@ class _Lasso:
         seen = np.array([fold_of != k for k in range(count)], float)
         layout = lay_out(self.full.model, self.base.population)
         problem = Problem(self.base.method, layout.model, layout, self.inventory)
-        start = np.asarray(self.inventory.unconstrained(self.full.model))
+        # coefficients begin at 0: one of a category that a fold does not have stays there, and not where those left out have put it
+        natural = np.array(self.inventory.natural(self.full.model))
+        natural[self.places] = 0.0
+        start = np.asarray(self.inventory.unconstrained(self.inventory.at_natural(self.full.model, natural)))
         lanes = lanes_of(problem, count * strengths)  # of both, so that their program is one
         common = {"starts": self.full.near_modes, "executor": self.executor, "lanes": lanes, **self.options}
         whole = run_fits(problem, np.repeat(start[None], count, axis=0), weights=seen, title="folds of the full model", **common)

@@ -78,7 +78,11 @@ class CovariateSearch(Shown):
         own = source_of(type(self.base)) or f"# here the text of {type(self.base).__name__}, which was not found"
         inventory = Inventory(self.model)
         values = dict(zip(inventory.names, np.asarray(inventory.natural(self.model)).tolist(), strict=True))
-        return f"{own}\n\n\n{source_with(type(self.base), self.relations, values)}"
+        units = {name: info.unit for name, info in self.population.covariates.items() if info.unit}
+        text = source_with(type(self.base), self.relations, values, units)
+        found = ", ".join(f'"{name}": {value:.10g}' for name, value in values.items())
+        kind = f"{type(self.base).__name__}WithCovariates"
+        return f"{own}\n\n\n{text}\n\n# at the estimates of the search\nmodel = {kind}.from_fit({{{found}}})\n"
 
     def _exact(self):
         return self.steps
@@ -272,8 +276,10 @@ class _Search:
             return np.asarray(objectives) + free.sum(axis=1) * np.log(n)
         count = int(self.folds.max()) + 1
         seen = np.array([self.folds != f for f in range(count)], float)
+        # coefficients begin at 0: one of a category that a fold does not have stays there, and not where those left out have put it
+        relations = np.any(list(self._of.values()), axis=0)
         fits = self._run(
-            np.repeat(np.asarray(u), count, axis=0),
+            np.repeat(np.where(relations, self._nothing, np.asarray(u)), count, axis=0),
             np.repeat(free, count, axis=0),
             f"cross-validation of step {self.step}",
             np.tile(seen, (len(sets), 1)),

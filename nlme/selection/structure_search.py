@@ -57,7 +57,7 @@ class Tried:
     """What the fit of one structure came to; ``problem`` is empty where it ended at an optimum."""
 
     candidate: Candidate
-    objective: float
+    objective: float  # -2 log L, constant included
     parameters: int
     aic: float
     bic: float
@@ -250,7 +250,7 @@ class _Fitting:
                 progress=False,
             )
             found = dict(zip(inventory.names, np.asarray(inventory.natural(made.model)).tolist(), strict=True))
-            numbers = (float(made.objective), made.n_parameters, float(made.aic), float(made.bic))
+            numbers = (float(made.objective_full), made.n_parameters, float(made.aic), float(made.bic))
             return Tried(candidate, *numbers, (made.audit.problems or [""])[0], found)
         except NLMEError as error:  # a structure that these data do not take is one that cannot win
             return Tried(candidate, math.nan, 0, math.nan, math.nan, str(error).splitlines()[0], {})

@@ -37,6 +37,15 @@ def test_a_bolus_is_exact():
         assert found[name] == pytest.approx(value, rel=1e-10), name
 
 
+def test_a_zero_at_a_bolus_is_of_before_it():
+    """Written after the dose record, or below the limit: the drug that was just given is not absent."""
+    times, conc = np.r_[0.0, TIMES], np.r_[0.0, DOSE / V * np.exp(-K * TIMES)]
+    found = one(population(times, conc), route="intravenous")
+    for name, value in dict(C0=DOSE / V, AUCINF_obs=DOSE / CL, Cl_obs=CL, MRTINF_obs=1 / K).items():
+        assert found[name] == pytest.approx(value, rel=1e-10), name
+    assert "0 at the bolus" in found["REASON"]
+
+
 def test_an_infusion_leaves_half_its_length_out_of_the_residence_time():
     length = 2.0
     times = np.concatenate([np.linspace(0, length, 2001), [3.0, 5.0, 8.0, 12.0, 16.0]])

@@ -177,3 +177,29 @@ def test_a_case_that_checks_nothing_or_breaks_is_no_pass():
     assert not outcome_of(Case("empty", "", "", tuple)).passed
     broken = outcome_of(Case("bug", "", "", lambda: [1 / 0]))
     assert not broken.passed and broken.error == "ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        (dict(fit="false"), "fit is true or false; got 'false'"),
+        (dict(full=1), "full is true or false"),
+        (dict(title=5), "title is text"),
+        (dict(parameters=[1, 2]), "parameters is an object"),
+        (dict(expected=[dict(quantity=3, reference=1.0, tolerance=0.0)]), "quantity is text"),
+        (dict(expected=[dict(quantity="objective", reference=1.0, tolerance=0.0, relative="false")]), "relative true or false"),
+        (dict(expected=[dict(quantity="objective", reference=math.nan, tolerance=0.0)]), "the reference of 'objective' is nan"),
+    ],
+)
+def test_words_of_another_kind_are_refused_before_anything_runs(folder, changes, seen):
+    say(folder, **changes)
+    done = command("--cases", folder.parent)
+    assert done.exit_code != 0 and seen in " ".join(done.output.split())
+
+
+def test_a_folder_among_cases_that_is_none_is_refused(folder):
+    """A case that lost its file would otherwise not be missed."""
+    (folder.parent / "lost").mkdir()
+    (folder.parent / "lost" / "case.jsn").write_text(json.dumps(SAID))
+    done = command("--cases", folder.parent)
+    assert done.exit_code != 0 and "There is no case.json in" in " ".join(done.output.split())

@@ -74,10 +74,39 @@ def test_the_text_is_the_model(base, found):
     assert added
     for name in added:
         assert float(getattr(written, name)) == pytest.approx(float(getattr(found.model, name)), rel=1e-5)
+    # the model that it ends with stands where the search does, and knows the units of its covariates
+    assert nlme.evaluate(space["model"], base.population).objective == pytest.approx(found.objective, abs=1e-4)
     eta, cov = Named({"level": 0.1}), Named({"wt": 60.0, "age": 33.0, "sex": 1.0, "arm": 2.0})
     same = eqx.tree_at(lambda m: [m.level, m.slope], written, [found.model.level, found.model.slope])
     for name, value in found.model.individual(eta, cov).items():
         assert float(same.individual(eta, cov)[name]) == pytest.approx(float(value), rel=1e-4)
+
+
+def with_one_of_a_kind():
+    """Forty people of whom one has a level of its own kind, which the covariate ``rare`` names."""
+    rng, rows = np.random.default_rng(11), []
+    for i in range(40):
+        level = 2.0 * (6.0 if i == 6 else 1.0) * np.exp(0.2 * rng.normal())
+        rows += [
+            {"ID": i + 1, "TIME": t, "DV": level + 0.5 * t + 0.15 * rng.normal(), "rare": int(i == 6)} for t in (0.0, 1.0, 3.0)
+        ]
+    return nlme.read_nonmem(pd.DataFrame(rows), covariates={"rare": "group"}, categories={"rare": ["no", "yes"]})
+
+
+@pytest.mark.slow
+def test_a_category_that_a_fold_does_not_have_is_not_known_there():
+    """Held out, its one person is predicted as everybody else, whatever is known of it from all of the data."""
+    base = nlme.fit(Level(), with_one_of_a_kind(), progress=False)
+    found = nlme.scm(base, {"level": ["rare"]}, criterion="cross-validation", folds=5, seed=0, progress=False)
+    folds, expected = np.random.default_rng(0).permutation(np.arange(40) % 5), 0.0
+    (name,) = found.relations[0].coefficients
+    begun = eqx.tree_at(lambda m: getattr(m, name), found.model, jnp.asarray(0.0))
+    for f in range(5):
+        seen, left = (base.population.filter(lambda s, f=f, out=out: (folds[int(s.id) - 1] == f) == out) for out in (False, True))
+        fixed = (name,) if f == folds[6] else ()
+        expected += nlme.evaluate(nlme.fit(begun, seen, fixed=fixed, progress=False).model, left).objective
+    assert found.steps.score.iloc[0] == pytest.approx(expected, abs=0.05)
+    assert found.steps.score.iloc[0] - found.objective > 30.0  # that person costs what a stranger does
 
 
 @pytest.mark.slow
