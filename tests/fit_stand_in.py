@@ -71,6 +71,7 @@ class _Population(list):
         self.subjects = tuple(subjects)
         self.n_observations = int(sum(subject.is_observation.sum() for subject in subjects))
         self.hash = "3f" * 32
+        self.dvid = tuple(range(1, len(endpoints) + 1)) if len(endpoints) > 1 else None
 
     def filter(self, keep):
         return _Population([subject for subject in self if keep(subject)], self.endpoints)

@@ -6,6 +6,7 @@ import ast
 import inspect
 import linecache
 import re
+import symtable
 import sys
 import textwrap
 
@@ -63,14 +64,24 @@ def _of_file(classes: list[type]) -> str:
         node = open_.pop()
         if node not in needed:
             needed.add(node)
-            words = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            open_ += [named[word] for word in words if word in named]
-    pieces = [(node, _text(whole, node)) for node in tree.body if node in needed]
+            open_ += [named[word] for word in _outside(ast.unparse(node)) if word in named]
+    pieces = {_text(whole, node): node for node in tree.body if node in needed}  # several may stand on one line
     lines = [
         text if isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign) else f"\n\n{text}\n"
-        for node, text in pieces
+        for text, node in pieces.items()
     ]
     return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)).strip()
+
+
+def _outside(text: str) -> set[str]:
+    """Names that a statement takes from the module: not those of arguments and variables of its functions."""
+
+    def of(table: symtable.SymbolTable) -> set[str]:
+        module = table.get_type() == "module"
+        own = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (module or s.is_global())}
+        return own.union(*map(of, table.get_children()))
+
+    return of(symtable.symtable(text, "model", "exec"))
 
 
 def _in_cells(kind: type) -> bool:

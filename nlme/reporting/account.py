@@ -67,13 +67,24 @@ def _lines(fit, fixed: Sequence[str]) -> str:
         [
             "import nlme",
             "",
-            "# the columns named as they were for this fit: the next line fails if the data are others",
-            f"population = nlme.read_nonmem({source or 'FILE'!r})",
+            "# with what else was said of the columns for this fit: the next line fails if the data are others",
+            f"population = nlme.read_nonmem({source or 'FILE'!r}{_columns(fit.population)})",
             f'assert population.hash == "{_hash(fit)}"',
             f"# start: a {name} with the starting values above" + (f"; and with the {added[0]} above" if added else ""),
             f"fit = nlme.fit(start, population, nlme.{_method(fit)}{rest})",
         ]
     )
+
+
+def _columns(population) -> str:
+    """What a population says of its columns, as arguments of ``nlme.read_nonmem``."""
+    infos, codes = population.covariates, population.dvid
+    said = {
+        "covariates": {name: info.unit or None for name, info in infos.items()},
+        "categories": {name: list(info.categories) for name, info in infos.items() if info.categories},
+        "dvid": dict(zip(codes, population.endpoints, strict=True)) if codes else {},
+    }
+    return "".join(f", {name}={value!r}" for name, value in said.items() if value)
 
 
 def _hash(fit) -> str:

@@ -58,7 +58,8 @@ def test_it_prints_where_there_are_no_numbers_too():
 MODELS = {
     "parts_of_a_test": "from __future__ import annotations\n\nimport jax.numpy as jnp\n\nSIZE = 70.0\nUNUSED = 3\n\n\n"
     "def scaled(x, cov):\n    return x * (cov.wt / SIZE)\n\n\nclass Base:\n    pass\n",
-    "model_of_a_test": "import jax.numpy as jnp\nimport nlme\nfrom parts_of_a_test import scaled\n\nPOWER = 0.75\n\n\n"
+    "model_of_a_test": "import jax.numpy as jnp\nimport nlme\nfrom parts_of_a_test import scaled\n\nPOWER = 0.75\n"
+    "cov = 3; v = 4; unused = 5\n\n\n"
     "class First(nlme.Model):\n    '''One.'''\n    cl: nlme.Scalar = nlme.positive(1.0)\n\n    def size(self, cov):\n        return cov.wt ** POWER\n\n\n"
     "def not_needed():\n    return 1\n\n\nclass Second(First):\n    # a remark\n    v: nlme.Scalar = nlme.positive(2.0)\n\n"
     "    def individual(self, eta, cov):\n        return dict(cl=scaled(self.cl, cov), v=self.v)\n",
@@ -87,6 +88,7 @@ def test_the_text_of_a_model_holds_what_it_inherits_and_uses(second):
         "# a remark",
     ):
         assert piece in text
+    assert "unused" not in text  # cov and v are arguments and fields, whatever the module calls so
     assert "not_needed" not in text and text.index("POWER") < text.index("class First") < text.index("class Second")
     compile(text, "model.py", "exec")
 
