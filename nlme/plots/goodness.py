@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from nlme.errors import DataError
 from nlme.plots.normal import name_far
 from nlme.plots.smoothing import lowess
 from nlme.plots.style import (
+    CENSORED,
     GREY,
     IDENTITY,
     OBSERVED,
@@ -37,7 +40,9 @@ def goodness_of_fit(fit, units: Mapping[str, str] | None = None, log: bool | Non
     """DV against PRED, DV against IPRED, CWRES against time, CWRES against PRED.
 
     One endpoint gives two rows of two panels, several endpoints one row of four each. Dashed: identity, or zero and +-1.96;
-    solid: local trend (lowess). Observations with |CWRES| beyond 4 are named by their subject.
+    solid: local trend (lowess) of what was measured; grey triangles: values beyond a limit of quantification, at the limit. Observations
+    with |CWRES| beyond 4 are named by their subject.  Endpoints without residuals (events, categories, counts) have no such picture:
+    :func:`nlme.vpc` compares them with what the model simulates.
 
     Parameters
     ----------
@@ -48,11 +53,15 @@ def goodness_of_fit(fit, units: Mapping[str, str] | None = None, log: bool | Non
     Raises
     ------
     DataError
-        A logarithm of what is not positive.
+        A logarithm of what is not positive; no endpoint has residuals.
     """
     units = known_units(units, fit.parameters)
-    predictions = fit.predictions
-    endpoints = list(dict.fromkeys(predictions["ENDPOINT"]))
+    predictions, endpoints = with_limits(fit), endpoints_with_residuals(fit)
+    if not endpoints:
+        raise DataError(
+            f"{', '.join(dict.fromkeys(predictions['ENDPOINT']))}: no residuals, so there is no goodness of fit to draw; "
+            "nlme.vpc(fit, key=1) compares the data with what the model simulates."
+        )
     if len(endpoints) == 1:
         figure = new_figure(5.8)
         grid = figure.subplots(2, 2).reshape(1, 4)
@@ -61,16 +70,30 @@ def goodness_of_fit(fit, units: Mapping[str, str] | None = None, log: bool | Non
         grid = figure.subplots(len(endpoints), 4, squeeze=False)
     for panels, name in zip(grid, endpoints, strict=True):
         _row(panels, predictions[predictions["ENDPOINT"] == name], name, units, log)
+    if (predictions["CENS"] != 0).any():
+        entry = Line2D([], [], label="beyond a limit of quantification, at the limit", **CENSORED)
+        figure.legend(handles=[entry], loc="outside upper left")
     return figure
+
+
+def with_limits(fit) -> pd.DataFrame:
+    """The predictions with CENS, which observations are beyond a limit: predictions and records are both in file order."""
+    return fit.predictions.assign(CENS=np.concatenate([subject.cens[subject.is_observation] for subject in fit.population]))
+
+
+def endpoints_with_residuals(fit) -> list[str]:
+    """Names of the endpoints that have any, in the order of the data."""
+    known = fit.predictions[["IWRES", "CWRES"]].notna().any(axis=1)
+    return list(dict.fromkeys(fit.predictions.loc[known, "ENDPOINT"]))
 
 
 def _row(panels, rows: pd.DataFrame, name: str, units: Mapping[str, str], log: bool | None) -> None:
     unit = units.get(name)
     observed, pred, ipred = rows["DV"], rows["PRED"], rows["IPRED"]
-    log = chosen_log(log, name, observed, pred, ipred)
-    agreement(panels[0], pred, observed, log)
+    log, limits = chosen_log(log, name, observed, pred, ipred), rows["CENS"] != 0
+    agreement(panels[0], pred, observed, log, limits)
     panels[0].set(xlabel=axis_label("Population prediction", unit), ylabel=axis_label(f"Observed {name}", unit))
-    agreement(panels[1], ipred, observed, log)
+    agreement(panels[1], ipred, observed, log, limits)
     panels[1].set(xlabel=axis_label("Individual prediction", unit), ylabel=axis_label(f"Observed {name}", unit))
     _residuals(panels[2], rows["TIME"], rows["CWRES"], rows["ID"], False)
     panels[2].set(xlabel=axis_label("Time", units.get("time")), ylabel=f"CWRES of {name}")
@@ -78,9 +101,11 @@ def _row(panels, rows: pd.DataFrame, name: str, units: Mapping[str, str], log: b
     panels[3].set(xlabel=axis_label("Population prediction", unit), ylabel=f"CWRES of {name}")
 
 
-def agreement(axes: Axes, predicted: pd.Series, observed: pd.Series, log: bool) -> None:
-    """Observations over predictions on equal axes, so that the identity line is the diagonal."""
-    axes.plot(predicted, observed, **{**OBSERVED, **dense(len(observed))})
+def agreement(axes: Axes, predicted: pd.Series, observed: pd.Series, log: bool, limits: pd.Series | None = None) -> None:
+    """Observations over predictions on equal axes, so that the identity line is the diagonal; ``limits``: which are beyond one."""
+    known = np.ones(len(observed), bool) if limits is None else ~limits.to_numpy()
+    axes.plot(predicted[known], observed[known], **{**OBSERVED, **dense(len(observed))})
+    axes.plot(predicted[~known], observed[~known], **{**CENSORED, "markersize": 3.5})
     both = np.concatenate([predicted, observed])
     both = both[np.isfinite(both)]
     low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
@@ -92,10 +117,10 @@ def agreement(axes: Axes, predicted: pd.Series, observed: pd.Series, log: bool) 
         low, high = low - margin, high + margin
     axes.plot([low, high], [low, high], **IDENTITY, zorder=3)
     if log:
-        x, y = lowess(np.log(predicted), np.log(observed))
+        x, y = lowess(np.log(predicted[known]), np.log(observed[known]))
         axes.plot(np.exp(x), np.exp(y), **TREND, zorder=4)
     else:
-        axes.plot(*lowess(predicted, observed), **TREND, zorder=4)
+        axes.plot(*lowess(predicted[known], observed[known]), **TREND, zorder=4)
     axes.set(xlim=(low, high), ylim=(low, high))
     if log:
         log_axis(axes, "both")

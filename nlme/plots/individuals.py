@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nlme.plots.curves import at_observations, dose_times, fine_curves
+from nlme.plots.goodness import with_limits
 from nlme.plots.style import (
     CENSORED,
     DOSE,
@@ -117,8 +118,7 @@ def _draw(
 
 def _observed(fit) -> dict[str, pd.DataFrame]:
     """Observations by endpoint, with their censoring flag: predictions and records are both in file order."""
-    censored = np.concatenate([subject.cens[subject.is_observation] for subject in fit.population])
-    rows = fit.predictions[["ID", "TIME", "ENDPOINT", "DV"]].assign(CENS=censored)
+    rows = with_limits(fit)[["ID", "TIME", "ENDPOINT", "DV", "CENS"]]
     return {endpoint: rows[rows["ENDPOINT"] == endpoint] for endpoint in dict.fromkeys(rows["ENDPOINT"])}
 
 

@@ -70,14 +70,19 @@ def precision(fit) -> list[Block]:
 
 def goodness(fit, units) -> list[Block]:
     from nlme.plots import goodness_of_fit
+    from nlme.plots.goodness import endpoints_with_residuals
 
-    return [
-        Picture(
-            goodness_of_fit(fit, units),
-            "Observations against population and individual predictions (dashed: identity), and conditional weighted residuals "
-            "against time and population prediction (dotted: ±1.96). Solid: local trend.",
-        )
-    ]
+    drawn = endpoints_with_residuals(fit)
+    others = [name for name in dict.fromkeys(fit.predictions["ENDPOINT"]) if name not in drawn]
+    without = f"{', '.join(others)}: without residuals; see the predictive checks." if others else ""
+    if not drawn:
+        return [Paragraph(without)]
+    what = (
+        "Observations against population and individual predictions (dashed: identity), and conditional weighted residuals "
+        "against time and population prediction (dotted: ±1.96). Solid: local trend of what was measured; grey triangles: values beyond "
+        f"a limit of quantification. {without}"
+    )
+    return [Picture(goodness_of_fit(fit, units), what.strip())]
 
 
 def checks(fit, units, replicates: int, key: int = 1) -> list[Block]:
@@ -106,7 +111,7 @@ def individuals(fit, units, max_subjects: int | None) -> list[Block]:
     total = len(fit.population)
     shown = total if max_subjects is None else min(total, max_subjects)
     which = f"All {total} subjects." if shown == total else f"The first {shown} of {total} subjects."
-    text = f"{which} Circles: observations. Solid: individual prediction. Dashed: population prediction. At the foot: doses."
+    text = f"{which} Circles: observations; triangles: beyond a limit of quantification. Solid: individual prediction. Dashed: population prediction. At the foot: doses."
     # A figure may not be cut in two when it is printed: at most four rows of panels, six of the small ones of a large population.
     rows = max(1, 4 // max(1, len(set(fit.predictions["ENDPOINT"]))))
     columns = 4 if shown <= 4 * rows * MANY_PAGES else 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -10,10 +11,12 @@ import pandas as pd
 import pytest
 from fit_stand_in import concentration, theophylline_fit
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from nlme import plots
 from nlme.errors import DataError
 from nlme.plots.curves import dose_times
+from nlme.plots.goodness import agreement
 from nlme.plots.style import INDIVIDUAL, OBSERVED, PALE, POPULATION, known_units, wants_log
 
 
@@ -47,6 +50,29 @@ def test_goodness_of_fit_draws_every_observation(fit):
         assert axes.get_xlim() == axes.get_ylim() and axes.get_aspect() == 1
     for axes in panels[2:]:
         assert sum(axes.get_ylim()) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_values_beyond_a_limit_are_marked_and_have_no_part_in_the_trend(fit):
+    """Half of them at a limit of 2 where the prediction is lower: the trend of the others stays on the identity line."""
+    known = fit.predictions.assign(DV=fit.predictions["IPRED"])
+    limits = known["DV"].to_numpy() < 2.0
+    axes = Figure().subplots()
+    agreement(axes, known["IPRED"], known["DV"].mask(limits, 2.0), False, known["DV"] < 2.0)
+    points, marked, _, trend = axes.lines
+    assert len(points.get_xdata()) == (~limits).sum() and list(marked.get_ydata()) == [2.0] * limits.sum() and limits.any()
+    np.testing.assert_allclose(trend.get_ydata(), trend.get_xdata(), rtol=1e-6)
+
+
+def test_endpoints_without_residuals_have_no_goodness_of_fit(two_endpoints):
+    first, second = dict.fromkeys(two_endpoints.predictions["ENDPOINT"])
+    bare = two_endpoints.predictions.copy()
+    bare.loc[bare["ENDPOINT"] == second, ["IWRES", "CWRES"]] = np.nan
+    event = SimpleNamespace(**{**vars(two_endpoints), "predictions": bare})
+    labels = [axes.get_ylabel() for axes in plots.goodness_of_fit(event).axes]
+    assert any(first in text for text in labels) and not any(second in text for text in labels)
+    event.predictions = bare.assign(IWRES=np.nan, CWRES=np.nan)
+    with pytest.raises(DataError, match="no residuals"):
+        plots.goodness_of_fit(event)
 
 
 def test_goodness_of_fit_has_one_row_per_endpoint(two_endpoints):
