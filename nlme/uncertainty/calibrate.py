@@ -89,7 +89,7 @@ class Calibration:
         lost = int((self.diverging > 0).sum())
         if lost:
             found.append(f"Transitions diverged in {lost} of {len(self.ranks)} simulations ({int(self.diverging.sum())} in all).")
-        least = min(_FEW, self.draws // 2)
+        least = min(_FEW, (self.draws + 1) // 2)
         few = self.table[self.table.effective < least]
         if len(few):
             found.append(
