@@ -30,7 +30,8 @@ from nlme.discovery.terms import Expression, Term, names_of, polynomials, satura
 from nlme.errors import FitError, ModelError
 from nlme.fitting.result import require_fit
 from nlme.language.model import Model
-from nlme.learning.curves import covariance_of, moves, outputs_of, standard_errors
+from nlme.learning.curves import outputs_of
+from nlme.learning.spread import covariance_of, moves, standard_errors
 from nlme.neural.term import learned_terms
 from nlme.parameters.domains import require_whole
 from nlme.simulation.visited import visited

@@ -18,18 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.diagnostics.audit import information
 from nlme.errors import FitError, ModelError, name_error
 from nlme.fitting.result import Fit, require_fit
 from nlme.language.model import Model
+from nlme.learning.spread import covariance_of, moves, standard_errors
 from nlme.neural.correction import Correction, labels
 from nlme.neural.term import learned_terms
 from nlme.parameters.domains import require_whole
 from nlme.simulation.visited import visited
 from nlme.uncertainty.bootstrap import Bootstrap
 
-_MOST_DIFFERENCED = 300  # parameters for which the Hessian is worth its differences
-_KNOWN, _ALONG = 1e-10, 1e-5  # of the largest curvature: less is none; of a slope along directions without: less is rounding
 _LEVELS = 0.5, 0.8, 0.9, 0.95
 _DRAWS = 1000  # of a posterior that are looked at
 
@@ -124,7 +122,7 @@ def learned_curves(
             x, at = _across(seen, k, points)
             y, *band = _banded(fit, name, at, covariance, bands if own[name] else None, level)
             found += _of_outputs(name, label, labels(net.outputs, y.shape[1], "output"), x, y, band, seen[:, k])
-    held = [name for name, moves in own.items() if not moves]
+    held = [name for name, estimated in own.items() if not estimated]
     words = _words(fit, bands if any(own.values()) else None, level, told)
     words += f"; the weights of {', '.join(held)} were held, so that nothing is known of their errors" if held else ""
     open_ = list(dict.fromkeys(c.network for c in found if c.upper is not None and not np.isfinite(c.upper).all()))
@@ -240,58 +238,6 @@ def _outputs(inventory, model, name: str, u, at):
         return jax.vmap(net.outputs_at)(at)
 
     return of(u), jax.jacfwd(of)(u)
-
-
-def moves(fit: Fit, network: str) -> bool:
-    """Whether any weight of a network was estimated."""
-    return any(name.startswith(f"{network}.") for name in fit.inventory.names)
-
-
-class Spread(NamedTuple):
-    """The covariance (P, P) of the unconstrained parameters, the directions (P, k) of which nothing is known, and where it is from."""
-
-    covariance: np.ndarray
-    unknown: np.ndarray
-    source: str
-
-
-def standard_errors(slopes: np.ndarray, spread: Spread) -> np.ndarray:
-    """(M, outputs) of values with these derivatives (M, outputs, P); infinite where they move along a direction that is not known."""
-    variance = np.einsum("xop,pq,xoq->xo", slopes, spread.covariance, slopes)
-    along, size = np.linalg.norm(slopes @ spread.unknown, axis=2), np.linalg.norm(slopes, axis=2)
-    return np.where(along > _ALONG * size, np.inf, np.sqrt(np.maximum(variance, 0.0)))
-
-
-def covariance_of(fit: Fit) -> Spread:
-    """In the unconstrained parameters, the inverse of half the Hessian of the objective and its penalty.
-
-    Raises
-    ------
-    FitError
-        Nothing is known of the curvature.
-    """
-    hessian, source = information(fit)
-    if len(fit.inventory) <= _MOST_DIFFERENCED and source == "scores of the subjects":
-        fit.covariance  # noqa: B018 (makes R, which is then known)
-        hessian, source = information(fit)
-    if hessian is None:
-        raise FitError(
-            f"Nothing is known of the curvature of {fit.inventory.names[0]} and the others here ({len(fit.inventory)} parameters): "
-            f"give bands=nlme.bootstrap(fit, key=1), or bands=None."
-        )
-    scales = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), np.finfo(float).tiny))
-    if np.linalg.eigvalsh(hessian / np.outer(scales, scales))[0] < -_KNOWN and fit.penalty_slopes is not None:
-        # Not at a minimum: what the data say counts where it curves upwards, and beside it the penalty.
-        penalty = fit.penalty_slopes[1]
-        values, vectors = np.linalg.eigh((hessian - penalty) / np.outer(scales, scales))
-        hessian = penalty + np.outer(scales, scales) * ((vectors * np.maximum(values, 0.0)) @ vectors.T)
-    values, vectors = np.linalg.eigh(hessian / np.outer(scales, scales))
-    vectors, known = vectors / scales[:, None], values > _KNOWN * values[-1]
-    own = vectors[:, known] / np.sqrt(values[known])
-    unknown = vectors[:, ~known] / np.maximum(np.linalg.norm(vectors[:, ~known], axis=0), np.finfo(float).tiny)
-    return Spread(
-        2.0 * own @ own.T, unknown, "scores of the subjects" if source == "scores of the subjects" else "Hessian of the objective"
-    )
 
 
 def _of(band, j: int):

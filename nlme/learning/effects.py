@@ -29,7 +29,7 @@ from nlme.fitting.reported import covariance_as_reported
 from nlme.fitting.result import Evaluated, Fit
 from nlme.language.anatomy import MEMBER, OCCASION, Anatomy, individual_row
 from nlme.language.model import Model
-from nlme.learning.curves import Spread, covariance_of, moves, standard_errors
+from nlme.learning.spread import Spread, covariance_of, moves, standard_errors
 from nlme.neural.term import learned_terms
 from nlme.parameters.domains import is_probability, require_whole
 
