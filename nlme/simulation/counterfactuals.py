@@ -71,7 +71,11 @@ class Counterfactual(Shown):
         table = self.population.copy()
         table.index = [f"{scenario}: {measure}" for scenario, measure in table.index]
         count = self.persons.index.get_level_values("ID").nunique()
-        notes = [f"{count} persons, each under both; intervals hold {self.level:.0%}. {self.words}", *self.messages]
+        notes = [
+            f"{count} persons, each under both; intervals hold {self.level:.0%}. {self.words}",
+            "Baseline, value and difference: arithmetic means over the persons; ratio: geometric mean of the persons' ratios.",
+            *self.messages,
+        ]
         return [numbers_shown(table, "Counterfactual: against the baseline", notes, index="Scenario")]
 
 
