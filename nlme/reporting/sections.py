@@ -92,7 +92,8 @@ def checks(fit, units, replicates: int, key: int = 1) -> list[Block]:
         check = vpc(fit, key=key, replicates=replicates, endpoint=name)
         what = (
             f"Visual predictive check of {name}. Lines: observed; thin: median of what was simulated. "
-            f"Bands: {100 * check.level:g} % intervals of {replicates} simulated data sets (key {key}); {100 * check.inside:.0f} % of the observed quantities lie within them. "
+            f"Bands: {100 * check.level:g} % intervals of {replicates} simulated data sets (key {key}); "
+            f"{100 * check.inside:.0f} % of the observed quantities lie within them. "
             f"{' '.join(check.messages)}"
         )
         blocks.append(Picture(check.plot(units=units), what.strip()))
