@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from nlme.errors import FitError, ModelError, name_error
 from nlme.language.model import Model
 from nlme.neural.correction import with_numbers
 from nlme.posterior.functions import GROUP
-from nlme.posterior.nuts import posterior_models
+from nlme.posterior.nuts import posterior_models, standardisation_of
 
 _FEWEST = 20  # draws
 
@@ -98,5 +97,5 @@ def of_posterior(posterior: Any, network: str | None, model: Model | None, draws
 def _likeliest(model: Model, posterior: Any) -> Model:
     best = int(np.argmax(np.asarray(posterior.sample_stats["lp"])))
     models = posterior_models(model, posterior)
-    model = with_numbers(model, json.loads(posterior.attrs.get("standardisation", "{}")))
+    model = with_numbers(model, standardisation_of(posterior))
     return jax.tree.map(lambda x, like: x[best] if np.ndim(x) > np.ndim(like) else x, models, model)

@@ -199,7 +199,12 @@ def _kind(base: type[Model], relations: tuple[Relation, ...], units: tuple[tuple
         "relations": relations,
         **fields,
     }
-    return types.new_class(f"{base.__name__}WithCovariates", (WithRelations, base), {}, lambda space: space.update(words))
+    return types.new_class(name_with(base), (WithRelations, base), {}, lambda space: space.update(words))
+
+
+def name_with(base: type[Model]) -> str:
+    """What the class is called that adds relations to ``base``."""
+    return f"{base.__name__}WithCovariates"
 
 
 def source_with(
@@ -207,8 +212,11 @@ def source_with(
 ) -> str:
     """The text of a class that adds ``relations`` to ``base``, with these values of their coefficients, and the ``units`` of covariates
     that ``base`` does not declare."""
-    name = f"{base.__name__}WithCovariates"
-    lines = [f"class {name}({base.__name__}):", f'    """{base.__name__} with {"; ".join(map(str, relations))}."""', ""]
+    lines = [
+        f"class {name_with(base)}({base.__name__}):",
+        f'    """{base.__name__} with {"; ".join(map(str, relations))}."""',
+        "",
+    ]
     for relation in relations:
         for coefficient, declared in zip(relation.coefficients, relation.declarations, strict=True):
             lines.append(f"    {coefficient}: Scalar = {_written(declared, values[coefficient])}")

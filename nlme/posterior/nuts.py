@@ -273,6 +273,11 @@ def _attributes(model: Model, population, prior: Priors, layout: Layout, method:
     )
 
 
+def standardisation_of(posterior: InferenceData) -> dict[str, dict[str, Any]]:
+    """Learned term -> what its inputs were standardised with (:func:`nlme.neural.correction.numbers_of`) in the model that was sampled."""
+    return json.loads(posterior.attrs.get("standardisation", "{}"))
+
+
 def posterior_models(model: Model, posterior: InferenceData) -> Model:
     """The model at every draw: ``model`` with a leading axis of chains x draws on each of its parameters.
 
@@ -284,7 +289,7 @@ def posterior_models(model: Model, posterior: InferenceData) -> Model:
         The posterior is of another model: it has no parameter in common with this one.
     """
     draws = posterior.posterior
-    model = with_numbers(model, json.loads(posterior.attrs.get("standardisation", "{}")))
+    model = with_numbers(model, standardisation_of(posterior))
     names, columns = [], []
     inventory = Inventory(model)
     for entry in inventory.entries:

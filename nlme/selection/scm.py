@@ -29,7 +29,7 @@ from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
 from nlme.language.layout import lay_out
 from nlme.language.model import Model
-from nlme.language.relations import Relation, source_with
+from nlme.language.relations import Relation, name_with, source_with
 from nlme.language.source import source_of
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
@@ -81,8 +81,8 @@ class CovariateSearch(Shown):
         units = {name: info.unit for name, info in self.population.covariates.items() if info.unit}
         text = source_with(type(self.base), self.relations, values, units)
         found = ", ".join(f'"{name}": {value:.10g}' for name, value in values.items())
-        kind = f"{type(self.base).__name__}WithCovariates"
-        return f"{own}\n\n\n{text}\n\n# at the estimates of the search\nmodel = {kind}.from_fit({{{found}}})\n"
+        made = f"model = {name_with(type(self.base))}.from_fit({{{found}}})"
+        return f"{own}\n\n\n{text}\n\n# at the estimates of the search\n{made}\n"
 
     def _exact(self):
         return self.steps

@@ -15,7 +15,6 @@ Rows are taken in random order, and again only when all have been.
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 import jax
@@ -153,9 +152,9 @@ def _from_table(model: Model, table, replicates: int, key, words: str, numbers=N
 def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
     import pandas as pd
 
-    from nlme.posterior.nuts import posterior_models
+    from nlme.posterior.nuts import posterior_models, standardisation_of
 
-    model = with_numbers(model, json.loads(posterior.attrs.get("standardisation", "{}")), instead=True)
+    model = with_numbers(model, standardisation_of(posterior), instead=True)
     models = posterior_models(model, posterior)
     free = [name for name, kept in _moves(model, posterior).items() if kept]
     inventory = Inventory(model, [name for name in Inventory(model).all_names if name not in free])

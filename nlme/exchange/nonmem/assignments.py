@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import Assignment
+from nlme.exchange.nonmem.abbreviated import Assignment, folded
 
 _LEAVES = ("THETA(", "ETA(", "A(")
 
@@ -65,10 +65,14 @@ def merged(assignments: list[Assignment]) -> list[Assignment]:
 
 
 def chosen(node: ast.expr) -> ast.expr:
-    """An expression without choices between two equal things."""
+    """An expression without choices whose condition is known, or that are between two equal things."""
     if isinstance(node, ast.Call):
         arguments = [chosen(a) for a in node.args]
-        return ex.where(*arguments) if node.func.id == ex.WHERE else ex.call(node.func.id, *arguments)
+        if node.func.id == ex.WHERE:
+            return ex.where(folded(arguments[0]), *arguments[1:])
+        return ex.call(node.func.id, *arguments)
     if isinstance(node, ast.BinOp):
         return ast.BinOp(chosen(node.left), node.op, chosen(node.right))
+    if isinstance(node, ast.UnaryOp):
+        return ast.UnaryOp(node.op, chosen(node.operand))
     return node

@@ -5,13 +5,13 @@ Source: NONMEM Users Guide Part VIII, CALLFL and A_0FLG.
 
 from __future__ import annotations
 
-import ast
 from dataclasses import replace
 
 import numpy as np
 
 from nlme.exchange.nonmem import expressions as ex
-from nlme.exchange.nonmem.abbreviated import EVERY_RECORD, Assignment, Code, folded
+from nlme.exchange.nonmem.abbreviated import EVERY_RECORD, Assignment, Code
+from nlme.exchange.nonmem.assignments import chosen
 from nlme.exchange.nonmem.formulas import unset
 from nlme.exchange.nonmem.items import Items
 
@@ -64,7 +64,7 @@ def at_starts(code: Code, items: Items) -> Code:
     made: set[str] = set()
     assignments = []
     for a in code.assignments:
-        begun = _chosen(ex.replaced(a.value, {"A_0FLG": ex.number(1)}))
+        begun = chosen(ex.replaced(a.value, {"A_0FLG": ex.number(1)}))
         reads = ex.names_in(begun)
         if any(n in changing or unset(n) is not None or n in code.targets - made for n in reads):
             changing.add(a.target)
@@ -74,22 +74,6 @@ def at_starts(code: Code, items: Items) -> Code:
         plain = a.target.startswith("A_0(") or a.target not in changing
         assignments.append(Assignment(a.target, begun, a.line) if plain else a)
     return replace(code, assignments=assignments)
-
-
-def _chosen(node: ast.expr) -> ast.expr:
-    """An expression with the branches whose conditions are known."""
-    if isinstance(node, ast.Call):
-        parts = [_chosen(a) for a in node.args]
-        if node.func.id == ex.WHERE:
-            condition = folded(parts[0])
-            if isinstance(condition, ast.Constant):
-                return parts[1] if condition.value else parts[2]
-        return ex.call(node.func.id, *parts)
-    if isinstance(node, ast.BinOp):
-        return ast.BinOp(_chosen(node.left), node.op, _chosen(node.right))
-    if isinstance(node, ast.UnaryOp):
-        return ast.UnaryOp(node.op, _chosen(node.operand))
-    return node
 
 
 def _doses_between(code: Code, items: Items) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ class Items:
     def observed(self) -> np.ndarray:
         return (self.evid == 0) & (self.mdv == 0)
 
-    @property
+    @functools.cached_property
     def begins(self) -> np.ndarray:
         """(n,) where the states begin: an individual's first record, and resets."""
         return (np.diff(self.subject, prepend=-1) != 0) | np.isin(self.evid, (3, 4))
