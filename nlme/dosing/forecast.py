@@ -93,7 +93,7 @@ def forecast(
     patient : one patient or several, with the doses and samples so far
     times : when to predict: numbers, a dict from ID to numbers, or a function of the subject; at a dose before it and after it
     key : seed, an int or a JAX key
-    doses : further doses, at times on the patient's clock: ``nlme.dose(100, time=48).every(24, n=3)``
+    doses : further doses, at times on the patient's clock, none before the last sample: ``nlme.dose(100, time=48).every(24, n=3)``
     draws : of each patient's random effects
     level : of the bands
     ode : tolerances of the ODE solver
@@ -122,14 +122,26 @@ def forecast(
 
 
 def with_further(patient: Population, doses: Regimen | None) -> Population:
-    """The patient with further doses beside those in the data."""
+    """The patient with further doses beside those in the data.
+
+    Raises
+    ------
+    DataError
+        No regimen; a dose before the patient's last sample, which shows that it was not given.
+    """
     if doses is None:
         return patient
     if not isinstance(doses, Regimen):
         raise DataError(f"Further doses are a regimen: nlme.dose(100, time=48).every(24, n=3); got {doses!r}.")
 
     def of(s):
-        return redesigned(s, np.ones(len(s), bool), doses.records(s), "dose first", "further doses", patient.covariates)
+        records, last = doses.records(s), max(s.time[s.is_observation], default=-np.inf)
+        if min(records["time"], default=np.inf) < last:
+            raise DataError(
+                f"Subject {s.id!r}: a further dose at {min(records['time']):g} comes before the last sample at {last:g}, which was taken "
+                "without it. A dose that was given belongs into the patient's data; further ones are at the last sample or later."
+            )
+        return redesigned(s, np.ones(len(s), bool), records, "dose first", "further doses", patient.covariates)
 
     return dataclasses.replace(patient, subjects=tuple(map(of, patient)))
 

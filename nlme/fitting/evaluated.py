@@ -18,7 +18,6 @@ from nlme.errors import FitError, ModelError
 from nlme.fitting.conditional import Conditional, conditional
 from nlme.fitting.covariance import CovarianceOfEstimates, covariance_of_estimates
 from nlme.fitting.failures import require_finite
-from nlme.fitting.kinks import moving_times
 from nlme.fitting.monte_carlo import MonteCarlo, monte_carlo
 from nlme.fitting.predictions import COLUMNS, prediction_table
 from nlme.fitting.scales import held_scales
@@ -30,6 +29,7 @@ from nlme.language.layout import Layout, lay_out, spread_out
 from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCE, FOCEI
+from nlme.marginal.kinks import beginnings, moving_times
 from nlme.marginal.laplace import Laplace
 from nlme.marginal.objective import evaluate_population, evaluate_subjects
 from nlme.marginal.quadrature import ImportanceSampling, Nodes
@@ -57,9 +57,10 @@ def evaluate(
     method : any method of :func:`nlme.fit`; FOCEI() by default
     fixed : names of parameters that count as known; so do variances of exactly 0
     eta : where the search for each subject's mode begins: a DataFrame with one row per subject in the order of the population
-        and a column per random effect, such as the ``eta`` of another evaluation; 0 by default.  The density of a subject may
-        have several modes, and the search ends at one near where it began.  A list of such frames (None: 0) begins from each of
-        them, and every subject has the mode of the highest density
+        and a column per random effect, such as the ``eta`` of another evaluation; 0 by default, and where random effects move a
+        lag or another time also the likeliest of some values along these.  The density of a subject may have several modes, and
+        the search ends at one near where it began.  A list of such frames (None: the default) begins from each of them, and every
+        subject has the mode of the highest density
     sharding : JAX devices over which the subjects are spread: None (one), "all", a number of them, or a list; or "processes", those
         of ``jax.distributed`` (see docs/distributed.md).  What is computed does not depend on it.  The cores of a CPU are one device
         unless ``NLME_DEVICES`` says otherwise (see :mod:`nlme`)
@@ -79,19 +80,30 @@ def evaluate(
     inventory = inventory_of(method, model, (*fixed, *held_scales(model, layout.anatomy, fixed)))
     inventory = Inventory(model, inventory.with_blocks([*inventory.fixed, *inventory.without_variance(model)]))
     u, at = inventory.unconstrained(model), None
-    for begun in eta if isinstance(eta, (list, tuple)) else [eta]:
-        starts = _standardised(layout, model, begun)
+    for starts in _begun(method, layout, inventory, model, eta):
         found = evaluate_population(method, layout, inventory, model, u, starts, gradient=False)
         at = found if at is None else _likelier(at, found)
     require_finite(np.asarray(at.by_subject), np.asarray(at.status), layout, model, "at these parameters", method.ode)
     return Evaluated(**evaluated_fields(method, model, population, tuple(sorted(inventory.fixed)), at))
 
 
+def _begun(method: Method, layout: Layout, inventory: Inventory, model: Model, eta) -> list[np.ndarray]:
+    """(N, q) each: where the modes are searched from."""
+    found: list[np.ndarray] = []
+    for frame in eta if isinstance(eta, (list, tuple)) else [eta]:
+        if frame is not None:
+            found.append(_standardised(layout, model, frame))
+            continue
+        found.append(np.zeros((layout.n_subjects, len(layout.anatomy.effects))))
+        if method.searches and method.individuals:
+            elsewhere = beginnings(model, layout, inventory, method.ode)
+            found += [elsewhere] if elsewhere.any() else []
+    return found
+
+
 def _standardised(layout: Layout, model: Model, eta) -> np.ndarray:
     """(N, q) b of eta = L b, least in size where Omega is singular."""
     effects = list(layout.anatomy.effects)
-    if eta is None:
-        return np.zeros((layout.n_subjects, len(effects)))
     if list(eta.columns) != effects or len(eta) != layout.n_subjects or not np.isfinite(eta.to_numpy(dtype=float)).all():
         raise ModelError(
             f"eta: a DataFrame of finite numbers with {layout.n_subjects} rows and the columns {', '.join(effects)} is expected; "
@@ -317,7 +329,7 @@ class Evaluated:
 
         The sandwich by default; R with priors, where subjects share the random effects of sites, whose scores are too few as a
         rule, and where there are no more subjects than parameters, whose scores do not span them (``of_kind("sandwich")`` takes
-        them all the same).  S where parameters move a lag, the end of an infusion or an event time (``nlme.fitting.kinks``).
+        them all the same).  S where parameters move a lag, the end of an infusion or an event time (``nlme.marginal.kinks``).
 
         Raises
         ------
@@ -568,7 +580,7 @@ def evaluated_fields(method, model, population, fixed, at: Evaluation) -> dict:
 def _post_hoc(method: Method, layout: Layout, model: Model) -> Evaluation:
     """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
     searching, inventory = post_hoc_method(method), Inventory(model)
-    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    starts = beginnings(model, layout, inventory, searching.ode)
     u = inventory.unconstrained(model)
     return evaluate_subjects(searching, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
 

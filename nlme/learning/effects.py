@@ -67,7 +67,8 @@ class Subjects:
             return [(words[int(code)], float(code)) for code in np.unique(values) if code != self.reference[name]]
         if len(np.unique(values)) == 2:
             return [(f"{value:.4g}", float(value)) for value in np.unique(values) if value != self.reference[name]]
-        return [(f"{value:.4g}", float(value)) for value in np.quantile(values, (LOW, HIGH))]
+        places = zip(np.quantile(values, (LOW, HIGH)), (LOW, HIGH), strict=True)
+        return [(f"{value:.4g} ({100 * share:g}th percentile)", float(value)) for value, share in places]
 
 
 def subjects_of(fit: Evaluated) -> Subjects:
@@ -113,7 +114,7 @@ def covariate_effects(fit: Evaluated, parameters: str | list[str] | None = None,
     -------
     DataFrame
         parameter, covariate, level (in words), value, reference (of the parameter), ratio, lower, upper: NaN without a covariance (a model that
-        was only evaluated, data that do not determine it) and where weights of learned terms were held
+        was only evaluated, data that do not determine it) and where weights of learned terms were held; ``attrs["confidence"]``
 
     Raises
     ------
@@ -140,6 +141,7 @@ def covariate_effects(fit: Evaluated, parameters: str | list[str] | None = None,
             rows.append((parameter, name, word, value, values[0], ratio, ratio / by, ratio * by))
     columns = ["parameter", "covariate", "level", "value", "reference", "ratio", "lower", "upper"]
     table = pd.DataFrame(rows, columns=columns)
+    table.attrs["confidence"] = confidence
     moved = table.groupby("parameter", sort=False).ratio.transform(lambda x: np.max(np.abs(x - 1.0))) > 1e-9
     return table if parameters is not None else table[moved].reset_index(drop=True)
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from nlme.errors import ModelError
 from nlme.learning.effects import accumulated_effects, covariate_effects, subjects_of
-from nlme.plots.style import BLUE, INK, new_figure, picture
+from nlme.plots.style import BLUE, INK, legend, new_figure, picture
 
 _ACROSS = 3
 
@@ -39,14 +39,20 @@ def forest(
     for k, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), k + 1)
         own = table[table.parameter == name]
-        axes.axvspan(*margin, color=INK, alpha=0.08, linewidth=0)
+        band = axes.axvspan(*margin, color=INK, alpha=0.08, linewidth=0)
         axes.axvline(1.0, color=INK, linewidth=0.8, alpha=0.6)
-        axes.hlines(places, own.lower, own.upper, color=BLUE, linewidth=1.2)
-        axes.plot(own.ratio, places, "o", color=BLUE, markersize=4)
+        lines = axes.hlines(places, own.lower, own.upper, color=BLUE, linewidth=1.2)
+        (dots,) = axes.plot(own.ratio, places, "o", color=BLUE, markersize=4)
         axes.set(title=labels.get(name, name), xlabel="ratio to the reference", ylim=(-0.7, len(rows) - 0.3))
         axes.set_yticks(
             places, [f"{labels.get(c, c)} {level}" for c, level in zip(rows.covariate, rows.level, strict=True)] if k == 0 else []
         )
+    handles, words = [dots, band], ["ratio", f"{margin[0]:g} to {margin[1]:g}"]
+    if table.lower.notna().any():
+        share = table.attrs.get("confidence")
+        handles.insert(1, lines)
+        words.insert(1, "its interval" if share is None else f"{100 * share:g} % interval")
+    legend(figure, handles, words, loc="outside upper left", ncols=len(words))
     return figure
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from nlme.errors import FitError, name_error
 from nlme.parameters.priors import Priors
@@ -116,8 +117,12 @@ def forecast(forecast: Any, units: Mapping[str, str] | None = None, target: tupl
     for axes in grid.ravel()[len(panels) :]:
         axes.set_visible(False)
     level = f"{100 * forecast.level:.6g} %"
+    handles = [line, own, wide, points]
     words = ["median", f"{level}, patient's curve", f"{level}, new observation", "samples used"]
-    legend(figure, [line, own, wide, points], words, loc="outside upper left", ncols=2)
+    if target is not None:
+        handles.append(Patch(color=GREY, alpha=0.18, linewidth=0))
+        words.append(f"target, {target[0]:g} to {target[1]:g}")
+    legend(figure, handles, words, loc="outside upper left", ncols=2)
     return figure
 
 

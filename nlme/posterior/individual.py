@@ -34,8 +34,10 @@ from nlme.language.layout import Layout, anatomy_for, lay_out
 from nlme.language.model import Model, require_model
 from nlme.language.ragged import Ragged, over_subjects, threaded
 from nlme.marginal.joint import by_subpopulation
+from nlme.marginal.kinks import beginnings
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.parameters.domains import require_whole
+from nlme.parameters.inventory import Inventory
 from nlme.posterior.chains import Settings
 from nlme.posterior.proposals import proposals
 from nlme.posterior.sampler import one_chain
@@ -176,15 +178,13 @@ def individual_posterior(
     require_own_effects(own, anatomy, "nlme.individual_posterior")
     key = key_of(key)
     seen = np.array([s.is_observation.any() for s in population])
-    starts = np.zeros((int(seen.sum()), anatomy.inner))
-    if isinstance(model, Evaluated) and population is model.population:
-        starts = np.asarray(model.b)
     if seen.all():
+        starts = model.b if isinstance(model, Evaluated) and population is model.population else None
         return drawn_given(lay_out(own, population), starts, draws, key, ode)
     unseen = _drawn_unseen(own, population, anatomy, draws, jax.random.fold_in(key, 1))
     if not seen.any():
         return unseen
-    found = drawn_given(lay_out(own, population[np.flatnonzero(seen)]), starts, draws, key, ode)
+    found = drawn_given(lay_out(own, population[np.flatnonzero(seen)]), None, draws, key, ode)
     return _put_in(unseen, found, np.flatnonzero(seen))
 
 
@@ -237,10 +237,12 @@ def require_own_effects(model: Model, anatomy: Anatomy, verb: str) -> None:
         raise ModelError(f"{type(model).__name__} has no random effects, so there is nothing to know of them given the data.")
 
 
-def drawn_given(layout: Layout, starts: np.ndarray, draws: int, key, ode: Tolerances) -> IndividualPosterior:
-    """The draws for all subjects of ``layout``; searches for modes begin at ``starts`` (N, q)."""
+def drawn_given(layout: Layout, starts: np.ndarray | None, draws: int, key, ode: Tolerances) -> IndividualPosterior:
+    """The draws for all subjects of ``layout``; searches for modes begin at ``starts`` (N, q), if any are known."""
     import pandas as pd
 
+    if starts is None:
+        starts = beginnings(layout.model, layout, Inventory(layout.model), ode)
     anatomy, model, n = layout.anatomy, layout.model, layout.n_subjects
     method = ImportanceSampling(max(_LEAST, _NODES * draws), ode=ode)
     placing, choosing, chains = jax.random.split(key, 3)

@@ -93,7 +93,7 @@ def minimise(
     Parameters
     ----------
     u : (P,) where to begin; the model's own values by default
-    modes : (N, q) where the searches for modes begin there; at zero by default
+    modes : (N, q) where the searches for modes begin there; ``problem.beginnings`` by default
     show : is told iteration, objective and largest gradient of every point taken
     stop : whether to give the search up where it stands
 
@@ -104,7 +104,7 @@ def minimise(
     """
     layout = problem.layout
     u = problem.start if u is None else u
-    starts = np.zeros((layout.n_subjects, len(layout.anatomy.effects))) if modes is None else modes
+    starts = problem.beginnings(u) if modes is None else modes
     clock = time.perf_counter()
     search, second_order = begin(u, problem.farthest, layout.n_subjects), None
     best: Evaluation | None = None
@@ -199,11 +199,12 @@ def _worth_another_search(search: Search, at: Evaluation, best: Evaluation | Non
 
 
 def _searched_anew(problem: Problem, u, at: Evaluation, best: Evaluation | None, inner: float) -> Evaluation:
-    """The evaluation with the modes that were not found searched from elsewhere: from zero, and from where they were before."""
-    for starts in ([] if best is None else [best.b]) + [np.zeros(at.b.shape)]:
+    """The evaluation with the modes that were not found searched from elsewhere: from where they were before, and afresh."""
+    for known in [None] if best is None else [best.b, None]:
         lost = ~at.converged
         if not lost.any():
             break
+        starts = problem.beginnings(u) if known is None else known
         at = _better(problem, at, problem.evaluate(u, np.where(lost[:, None], starts, at.b), tolerance=inner))
     return at
 
@@ -241,7 +242,7 @@ def _inner_tolerance(problem: Problem, search: Search) -> float:
 
 
 def _from_scratch(problem: Problem, best: Evaluation, u, other: Evaluation | None = None) -> tuple[Evaluation, bool, np.ndarray]:
-    """Modes that were followed from step to step, against modes searched from zero, and from where an ``other`` evaluation has them:
+    """Modes that were followed from step to step, against modes searched afresh, and from where an ``other`` evaluation has them:
     each subject keeps that of highest density.
 
     And whether any objective changed by that, and which subjects have two modes.  Modes found from none are searched from further places.
@@ -250,7 +251,7 @@ def _from_scratch(problem: Problem, best: Evaluation, u, other: Evaluation | Non
     def at(starts):
         return problem.evaluate(u, starts, second_order=best.second_order)
 
-    fresh, again = at(np.zeros(best.b.shape)), at(best.b)
+    fresh, again = at(problem.beginnings(u)), at(best.b)
     better = _likelier(again, fresh)
     two = fresh.converged & again.converged & (np.max(np.abs(fresh.b - again.b), axis=1, initial=0.0) > _OTHER_MODE)
     if (

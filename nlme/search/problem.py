@@ -14,6 +14,7 @@ import numpy as np
 from nlme.language.layout import Layout
 from nlme.language.model import Model
 from nlme.marginal.base import Method
+from nlme.marginal.kinks import beginnings
 from nlme.marginal.objective import evaluate_population
 from nlme.marginal.subjects import Evaluation
 from nlme.parameters.inventory import Inventory
@@ -87,6 +88,12 @@ class Problem:
             tolerance=tolerance,
         )
         return found.of_parameters(self.inventory.free)
+
+    def beginnings(self, u: np.ndarray) -> np.ndarray:
+        """(N, q) where searches for the modes at ``u`` begin if nothing is known of these, see :mod:`nlme.marginal.kinks`."""
+        if not (self.method.searches and self.method.individuals):
+            return np.zeros((self.layout.n_subjects, len(self.layout.anatomy.effects)))
+        return beginnings(self.at(u), self.layout, self.every, self.method.ode)
 
     def penalised(self, u: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """The penalty at ``u``, its gradient (P,) and second derivatives (P,), see ``penalty_at``; zero without one."""

@@ -73,6 +73,8 @@ def candidates_of(base: Fit, candidates: Mapping[str, Any]) -> tuple[Relation, .
             recorded, categories = recorded_values(population, covariate), population.covariates[covariate].categories
             for one in [shape] if shape is None or isinstance(shape, str) else shape:
                 found.append(relation(parameter, covariate, one or _usual(recorded, categories), values, categories, recorded))
+    if not found:
+        raise ModelError(f"candidates= holds no relation: {dict(candidates)!r}.")
     if len(set(found)) < len(found):
         raise ModelError("candidates= holds one relation twice: " + str(next(r for r in found if found.count(r) > 1)) + ".")
     return tuple(found)

@@ -133,13 +133,13 @@ def scm(
     ----------
     model : a fit without the covariates in question (its model, data, method and fixed parameters are taken), or a model, which is
         fitted first
-    candidates : what may act on what: individual parameter -> covariates, as a list of names (shape "power" for positive covariates, "linear" for
-        others, "categories" for categories and codes of two values) or a dict from name to a shape or several: {"cl": ["wt", "sex"], "v": {"wt": ("linear", "power")}}.  Of one
-        covariate on one parameter at most one shape is taken
+    candidates : what may act on what: individual parameter -> covariates, as a list of names (shape "power" for positive covariates,
+        "linear" for others, "categories" for categories and codes of two values) or a dict from name to a shape or several:
+        {"cl": ["wt", "sex"], "v": {"wt": ("linear", "power")}}.  Of one covariate on one parameter at most one shape is taken
     population, method, fixed : as in :func:`nlme.fit`, where a model is given
     forward, backward : p below which a relation is added, and below which it stays; with "likelihood ratio" only
-    criterion : "likelihood ratio"; "bic" (the number of subjects counts; lower is better); "cross-validation" (-2 log likelihood of
-        subjects left out, in ``folds``)
+    criterion : "likelihood ratio"; "bic" (a coefficient costs the log of the number of subjects, where ``fit.bic`` takes that of the
+        observations; lower is better); "cross-validation" (-2 log likelihood of subjects left out, in ``folds``)
     tolerance, max_evaluations, progress : of every fit, as in :func:`nlme.fit`
     checkpoint : folder in which every step is kept; where it exists the search goes on from it
     executor : who fits the candidates, as of :func:`nlme.bootstrap`

@@ -46,6 +46,7 @@ def test_picture(found):
     (axes,) = figure.axes
     assert axes.get_xlabel() == "Time (h)" and axes.get_title(loc="left") == "ID 7"
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), found.frame.MEDIAN)
+    assert figure.legends[0].get_texts()[-1].get_text() == "target, 0.5 to 1"
 
 
 def test_further_doses_come_beside_those_given():
@@ -66,6 +67,7 @@ def test_further_doses_come_beside_those_given():
         (dict(patient=5), "Population"),
         (dict(times=[-1.0]), "times"),
         (dict(doses=100), "regimen"),
+        (dict(doses=nlme.dose(1.0, time=0.5)), "Subject 7: a further dose at 0.5 comes before the last sample at 1"),
     ],
 )
 def test_what_cannot_be_forecast_is_refused(change, seen_in):

@@ -129,7 +129,9 @@ def test_steps_of_repeated_values_are_not_lost():
 
 
 def test_pictures(at):
-    assert len(nlme.plots.forest(at).axes) == 1
+    figure = nlme.plots.forest(at)
+    assert len(figure.axes) == 1 and [t.get_text() for t in figure.legends[0].get_texts()] == ["ratio", "0.8 to 1.25"]
+    assert "wt 44.84 (5th percentile)" in [t.get_text() for t in figure.axes[0].get_yticklabels()]
     assert nlme.plots.accumulated(at).axes[0].get_xlabel() == "wt"
 
 
