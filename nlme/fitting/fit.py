@@ -18,7 +18,7 @@ from nlme.fitting.result import Fit
 from nlme.fitting.saem.determination import combinations
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.search import search as approximate
-from nlme.fitting.scales import held_scales
+from nlme.fitting.scales import drawn_apart, held_scales
 from nlme.fitting.starts import Starts
 from nlme.language.layout import spread_out
 from nlme.language.model import Model, require_model
@@ -122,15 +122,16 @@ def fit(
     if not len(inventory):
         raise ModelError("Every parameter is fixed, so there is nothing to fit; use nlme.evaluate(model, population, method).")
     clock = time.perf_counter()
+    model, training = drawn_apart(model, layout.anatomy, inventory)
     problem = Problem(method, model, layout, inventory, penalty)
-    training: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
     if shooting is not None:
-        problem, training = _trained(shooting, problem, max_evaluations, progress)
+        problem, words = _trained(shooting, problem, max_evaluations, progress)
+        training = (*training, *words)
         starts = 0 if starts is None else starts
     if optimiser is not None:
-        problem, words, stopped = _descended(problem, optimiser, progress)
-        training, starts = (*training, words), 0 if starts is None else starts
+        problem, course, stopped = _descended(problem, optimiser, progress)
+        training, starts = (*training, course), 0 if starts is None else starts
     if isinstance(method, SAEM):
         if layout.division is not None:
             raise ModelError(

@@ -4,13 +4,21 @@
 
 for every omega, so that the likelihood cannot say what omega is, and a penalty on w would drive it to infinity.  Such a variance
 is held where the model has it; 1 is what starting weights and penalties are made for.
+
+Where such a term starts as no correction, f = 0 w z, the likelihood does not depend on z, and by the symmetry of z its slope in w is zero: no
+search by slopes leaves that point.  ``drawn_apart`` starts these weights elsewhere.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nlme.language.anatomy import Anatomy
@@ -18,6 +26,8 @@ from nlme.language.asked import effects_through_terms
 from nlme.language.model import Model
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory
+
+_APART = 0.3
 
 
 def held_scales(model: Model, anatomy: Anatomy, fixed: Iterable[str], priors: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -42,6 +52,34 @@ def scales(model: Model, anatomy: Anatomy) -> dict[str, tuple[str, ...]]:
         else {}
     )
     return {f"{at}.{effect}": through[effect] for at, own in fields.items() for effect in own.names if effect in through}
+
+
+def drawn_apart(model: Model, anatomy: Anatomy, inventory: Inventory) -> tuple[Model, tuple[str, ...]]:
+    """The model with the weights that are zero in such terms drawn from N(0, 0.3^2 / inputs of the layer), and what was done in words."""
+    through, said = effects_through_terms(model, anatomy), []
+    for k, term in enumerate(dict.fromkeys(name for names in through.values() for name in names)):
+        if not any(name.startswith(f"{term}.") for name in inventory.names):
+            continue
+
+        def of(m, path=tuple(term.split("."))):
+            return functools.reduce(getattr, path, m)
+
+        leaves, shape = jax.tree.flatten(of(model))
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), k), len(leaves))
+        silent = [eqx.is_inexact_array(x) and x.ndim > 1 and not np.any(np.asarray(x)) for x in leaves]
+        if not any(silent):
+            continue
+        drawn = [
+            _APART / math.sqrt(math.prod(x.shape[1:])) * jax.random.normal(key, x.shape, jnp.float64) if zero else x
+            for x, key, zero in zip(leaves, keys, silent, strict=True)
+        ]
+        model = eqx.tree_at(of, model, jax.tree.unflatten(shape, drawn))
+        effects = ", ".join(word for word, names in through.items() if term in names)
+        said.append(
+            f"{term} began with weights drawn at random in place of zeros: {effects} reach the data through it alone, and at zero "
+            "nothing depends on them, so that no slope leads away."
+        )
+    return model, tuple(said)
 
 
 def said_of_scales(model: Model, anatomy: Anatomy, inventory: Inventory) -> tuple[list[str], bool]:

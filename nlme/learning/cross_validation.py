@@ -24,7 +24,7 @@ from nlme.data.population import Population, values_by_subject
 from nlme.errors import DataError, FitError, ModelError
 from nlme.fitting.evaluated import method_of
 from nlme.fitting.saem.method import SAEM
-from nlme.fitting.scales import held_scales
+from nlme.fitting.scales import drawn_apart, held_scales
 from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
@@ -245,7 +245,9 @@ def cross_validate(
     model = layout.model
     refuse_sites(layout.anatomy)
     fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
-    problem = Problem(method, model, layout, Inventory(model, (*fixed, *held_scales(model, layout.anatomy, fixed))))
+    inventory = Inventory(model, (*fixed, *held_scales(model, layout.anatomy, fixed)))
+    model, _ = drawn_apart(model, layout.anatomy, inventory)
+    problem = Problem(method, model, layout, inventory)
     weights = np.array([kind == "weight" for kind in problem.inventory.kinds])
     if penalties is None:
         penalties = tuple(L2(s) for s in STRENGTHS) if weights.any() else (None,)
@@ -268,7 +270,7 @@ def cross_validate(
         if k == len(penalties):
             free[r] = ~weights
     u = np.where(free, problem.start, 0.0)  # weights that are held are zero: networks that correct nothing
-    modes = np.zeros((len(population), len(layout.anatomy.effects)))
+    modes = problem.beginnings(problem.start)
     fits = run_fits(
         problem,
         u,

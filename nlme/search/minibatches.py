@@ -86,7 +86,7 @@ def descend(
             f"Minibatches: held_out={how.held_out:g} of {count} subjects is {len(held)}; there have to be some, and others."
         )
     rng, u = np.random.default_rng(how.seed), np.array(problem.start)
-    modes = np.zeros((layout.n_subjects, len(layout.anatomy.effects)))
+    modes = problem.beginnings(u)
     state, lowest, since, step = rule.init(u), np.inf, 0, 0
     average, epoch, total, best, where = u, 0, np.inf, u, 0
     for epoch in range(1, how.epochs + 1):

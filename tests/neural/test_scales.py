@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import nlme
-from nlme.fitting.scales import held_scales, scales
+from nlme.fitting.scales import drawn_apart, held_scales, scales
 from nlme.language.layout import lay_out
+from nlme.parameters.inventory import Inventory
+from nlme.search.problem import Problem
 
 
 class Free(nlme.Model):
@@ -93,3 +95,42 @@ def test_a_fit_holds_it_and_says_so():
     assert "held at 0.5: z reaches the data through net alone" in said and "Declare it as 1" in said
     explicit = nlme.fit(Formula(), population(), fixed=["net"], progress=False, starts=0)
     assert explicit.fixed == tuple(sorted(n for n in explicit.inventory.all_names if n.startswith("net.")))
+
+
+class Silent(Formula):
+    """The network starts as no correction, so that nothing depends on the effect."""
+
+    net: nlme.MLP = nlme.mlp(inputs=("z",), outputs=1, width=2, depth=1, key=1)
+    omega: nlme.Covariance = nlme.covariance(z=1.0)
+
+
+def test_weights_of_zero_that_no_slope_leads_away_from_are_drawn():
+    model, data = Silent(), population()
+    at = lay_out(model, data)
+    problem = Problem(nlme.FOCEI(), at.model, at, Inventory(at.model, ("omega",)))
+    slopes = dict(
+        zip(problem.inventory.names, problem.evaluate(problem.start, np.zeros((12, 1))).gradient.sum(axis=0), strict=True)
+    )
+    assert all(abs(slopes[name]) < 1e-12 for name in slopes if name.startswith("net.weights"))  # the objective can fall, below
+    apart, (said,) = drawn_apart(at.model, at.anatomy, problem.inventory)
+    assert "net began with weights drawn at random" in said and "z reach the data" in said
+    assert np.all(apart.net.weights[-1] != 0.0) and np.all(apart.net.weights[0] == model.net.weights[0])
+    np.testing.assert_array_equal(apart.net.biases[-1], 0.0)
+    again, _ = drawn_apart(at.model, at.anatomy, problem.inventory)
+    np.testing.assert_array_equal(again.net.weights[-1], apart.net.weights[-1])
+    assert drawn_apart(apart, at.anatomy, problem.inventory) == (apart, ())  # nothing is zero any more
+    held = Inventory(at.model, ("omega", "net"))
+    assert drawn_apart(at.model, at.anatomy, held) == (at.model, ())  # weights that do not move stay what they are
+    moved = Problem(nlme.FOCEI(), apart, at, problem.inventory)
+    assert (
+        moved.evaluate(moved.start, np.zeros((12, 1))).value.sum()
+        < problem.evaluate(problem.start, np.zeros((12, 1))).value.sum()
+    )
+
+
+@pytest.mark.slow
+def test_a_fit_leaves_them_and_says_so():
+    fit = nlme.fit(Silent(), population(), penalty=nlme.L2(1.0), progress=False, starts=0)
+    alone = nlme.fit(Silent(), population(), nlme.NaivePooled(), progress=False, starts=0)
+    assert fit.objective < alone.objective - 10.0
+    assert any("net began with weights drawn at random" in m for m in fit.training)
