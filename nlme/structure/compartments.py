@@ -34,8 +34,9 @@ _TERMS = 18
 def phi(k: int, x):
     """phi_k(x) = sum_n x^n / (n + k)!, so that phi_0 = exp(x) and phi_1(x) = (exp(x) - 1) / x, without cancellation at x = 0.
 
-    Its derivative is phi_k - k phi_(k+1), which keeps derivatives of every order as exact as the value and costs one further
-    evaluation each (Hochbruck & Ostermann 2010, Exponential integrators, doi:10.1017/S0962492910000048, eq. 2.11).
+    Its derivative is phi_k - k phi_(k+1) = (phi_(k-1) - k phi_k) / x, by the first where |x| is small and by the second elsewhere, which
+    keeps derivatives of every order as exact as the value: the first cancels where x is large and negative, as of a very quick absorption
+    (Hochbruck & Ostermann 2010, Exponential integrators, doi:10.1017/S0962492910000048, eq. 2.11).
     """
     if k == 0:
         return jnp.exp(x)
@@ -55,7 +56,13 @@ def phi(k: int, x):
 def _phi_jvp(k, primals, tangents):
     (x,), (dx,) = primals, tangents
     value = phi(k, x)
-    return value, dx * (value if k == 0 else value - k * phi(k + 1, x))
+    if k == 0:
+        return value, dx * value
+    small = jnp.abs(x) < _SERIES
+    large = jnp.where(small, 1.0, x)
+    return value, dx * jnp.where(
+        small, value - k * phi(k + 1, jnp.where(small, x, 0.0)), (phi(k - 1, large) - k * phi(k, large)) / large
+    )
 
 
 def _integral(rate, t):

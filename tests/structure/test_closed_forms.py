@@ -152,3 +152,12 @@ def test_phi(k):
     for x in (-40.0, -3.0, -1.0, -1.0 + 1e-12, -0.5, -1e-6, 0.0, 1e-9, 0.3, 1.0, 2.5):
         integral = quad(lambda s, x=x: np.exp((1 - s) * x) * s ** (k - 1), 0, 1, epsabs=1e-14, epsrel=1e-13)[0]
         assert float(phi(k, jnp.asarray(x))) == pytest.approx(integral / np.prod(range(1, k)), rel=1e-11)
+
+
+@pytest.mark.parametrize("x", [-1e2, -1e5, -1e8, -1e15, -1e30])
+def test_derivatives_of_phi_far_out(x):
+    """phi_1 = -1 / x and phi_2 = -1 / x - 1 / x^2 up to exp(x): no derivative may be what rounding leaves of larger numbers."""
+    for k, expected in ((1, (-1 / x, 1 / x**2, -2 / x**3)), (2, (-1 / x - 1 / x**2, 1 / x**2 + 2 / x**3, -2 / x**3 - 6 / x**4))):
+        own = functools.partial(phi, k)
+        found = [own(x), jax.grad(own)(x), jax.grad(jax.grad(own))(x)]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
