@@ -24,6 +24,7 @@ from nlme.jets.jet import Columns, Jet
 from nlme.jets.sparse import Occupied, Sparse
 
 KEPT = 512  # steps that are remembered
+_EQUAL = 1e-13  # relative difference of times that are the same but for rounding
 
 
 class Past(NamedTuple):
@@ -108,9 +109,14 @@ class Lookback:
         return self.begin + u * (self.end - self.begin)
 
     def rows(self, past: Past, u) -> tuple[Rows, ...]:
-        """For every delay the piece in which the time at ``u``, less the delay, lies."""
+        """For every delay the piece in which the time at ``u``, less the delay, lies.
+
+        Events stand where a derivative jumps because one jumped a delay before: at the end of an interval the piece before that time
+        counts, elsewhere the one after it, whatever rounding says of times that are equal.
+        """
         now = self.begin[0] + u * (self.end[0] - self.begin[0])
-        return tuple(self._piece(past, now - self.delays[m], past.echoes[m]) for m in range(self.count))
+        shift = jnp.where(u > 1.0 - _EQUAL, -1.0, 1.0) * _EQUAL * (jnp.abs(now) + self.longest)
+        return tuple(self._piece(past, now - self.delays[m] + shift, past.echoes[m]) for m in range(self.count))
 
     def _piece(self, past: Past, time, echoes) -> Rows:
         early = echoes == 0

@@ -221,8 +221,10 @@ def _advance(method, system: System, tolerances: Tolerances, walk: _Walk, going)
     h = jnp.where(rest > 0.0, h, walk.step)
     if walk.past is not None:
         # nothing is looked back at that has not been solved
-        system, closing = system.remembering(walk.past), closing & (rest <= system.lookback.limit)
-        h = jnp.minimum(h, system.lookback.limit)
+        limit = system.lookback.limit
+        # whole steps of a delay leave a rest that is one but for rounding
+        system, closing = system.remembering(walk.past), closing & (rest <= limit * (1.0 + 1e-12))
+        h = jnp.where(closing, h, jnp.minimum(h, limit))
     new, memory, errors, stiffness = method.step(system, walk.u, walk.state, walk.memory, h)
     error = jax.lax.stop_gradient(
         _log_error(errors, walk.state, new, tolerances, system.columns.count * system.size, walk.u.ndim)

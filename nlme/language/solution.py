@@ -336,7 +336,7 @@ def failure(
     model: Model, anatomy: Anatomy, subject: Subject, data: SubjectData, eta: Float[Array, " q"], tolerances: Tolerances
 ) -> str:
     """In words why and where the solution of one subject fails; empty if it does not.  ``data`` are the arrays of ``subject``."""
-    timeline = data.known
+    timeline = jax.tree.map(jnp.asarray, data.known)  # events are sorted by times that are traced
     solver = _Solver(model, anatomy, data.covariates, timeline, tolerances)
     inputs = solver._inputs(model, eta)
     if refused := _refused_dose(solver, inputs, subject):

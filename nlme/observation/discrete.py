@@ -22,8 +22,10 @@ from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
 from nlme.observation.base import Law, Observation, Record, Terms, not_normal
-from nlme.observation.tails import log_from_zero
+from nlme.observation.tails import log_from_zero, log_rising
 from nlme.typing import Scalar
+
+_ROUNDING = 1e-6
 
 
 class Binary(Observation):
@@ -99,7 +101,7 @@ def ordered(*, logits=None, probabilities=None, first: int = 0) -> Ordered:
     ----------
     logits : cumulative logits x1 > x2 > .. > xK of P(y >= first + k); K + 1 categories (proportional odds: xk = x - ck with
         cut points c1 < c2 < ..)
-    probabilities : of every category, in order, instead of ``logits``; their sum is 1
+    probabilities : of every category, in order, instead of ``logits``; their sum is 1, and nothing is possible where it is not
     first : the number of the lowest category
 
     The prediction is the mean category.
@@ -117,7 +119,8 @@ def ordered(*, logits=None, probabilities=None, first: int = 0) -> Ordered:
             raise ModelError(
                 f"ordered(probabilities=...) takes one probability per category, at least two; got {given.shape[0]}."
             )
-        return Ordered(log_from_zero(given), int(first))
+        whole = jnp.abs(jnp.sum(given) - 1.0) < _ROUNDING
+        return Ordered(jnp.where(whole, log_from_zero(given), -jnp.inf), int(first))
     # expit(a) - expit(b) = expit(a) expit(-b) (1 - exp(b - a)), without cancellation
     log_p, upper, lower = jax.nn.log_sigmoid, given[:-1], given[1:]
     never = upper == lower  # infinite ones, too
@@ -166,8 +169,9 @@ class NegativeBinomial(Observation):
 
     def terms(self, record: Record) -> Terms:
         y, size, spread = record.y, 1.0 / self.dispersion, self.dispersion * self.mean
-        ways = gammaln(y + size) - gammaln(size) - gammaln(y + 1.0)
-        return not_normal(ways + _times_log(y, spread) - (y + size) * jnp.log1p(spread))
+        # (r)_y spread^y = (r)_y r^-y mean^y, in which nothing is large where r is
+        ways = log_rising(size, y) - gammaln(y + 1.0)
+        return not_normal(ways + _times_log(y, self.mean) - (y + size) * jnp.log1p(spread))
 
     def prediction(self):
         return self.mean

@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 from nlme.observation.base import Terms
 from nlme.observation.tails import log_from_zero
 
+_ROUNDING = 1e-6
+
 
 class Course(NamedTuple):
     """When the T records are: a clock that never runs back, and the epoch, counted up by every reset of the system."""
@@ -75,7 +77,7 @@ class Hazard(Link):
     """Events since the record before, from the cumulative hazard H at each; H starts again at 0 after a reset.
 
     With D the hazard accumulated since the record before: no event -D; an event at this time log h - D; at least one event at
-    an unknown time since then log(1 - exp(-D)).  ``once``: nothing is drawn after a first event.
+    an unknown time since then log(1 - exp(-D)).  A cumulative hazard that falls makes a record impossible.  ``once``: nothing is drawn after a first event.
     """
 
     def __init__(self, once: bool):
@@ -84,8 +86,10 @@ class Hazard(Link):
     def terms(self, terms, carried, y, course):
         gained = self._gained(carried, course)
         inside = y > 1.5
-        some = log_from_zero(-jnp.expm1(-jnp.where(inside, gained, 1.0)))
-        return terms._replace(log_factor=terms.log_factor + jnp.where(inside, some, -gained))
+        falls = gained < -_ROUNDING * (1.0 + jnp.abs(carried))  # no cumulative hazard does
+        some = log_from_zero(-jnp.expm1(-jnp.where(inside & ~falls, gained, 1.0)))
+        log_factor = jnp.where(falls, -jnp.inf, jnp.where(inside, some, -gained))
+        return terms._replace(log_factor=terms.log_factor + log_factor)
 
     def drive(self, carried, own, course, key):
         events = jax.random.poisson(key, jnp.maximum(self._gained(carried, course), 0.0)).astype(float)
@@ -96,6 +100,8 @@ class Hazard(Link):
 
     @staticmethod
     def _gained(cumulative, course: Course):
+        # at time 0 it is 0 whatever the parameters, and powers of time may have no derivative there
+        cumulative = jnp.where((course.clock == 0.0) & (cumulative == 0.0), 0.0, cumulative)
         same = course.epoch == _before(course.epoch, -1)
         return cumulative - jnp.where(same, _before(cumulative, 0.0), 0.0)
 

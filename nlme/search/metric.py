@@ -12,6 +12,7 @@ import functools
 import numpy as np
 
 FLATTEST = 1e-5  # eigenvalue of a metric in units of its diagonal
+_ROUNDING = 1e-13
 DENSE = 300  # parameters, above which no P x P matrix is made
 _PAIRS = 40  # of steps and changes of the gradient that are remembered there
 _COLUMNS = 100  # directions that the scores keep there; what is left of them goes to the diagonal
@@ -50,14 +51,16 @@ class Dense:
     def positive(self, ridge: float = 0.0) -> Dense:
         """A positive definite matrix near this one: in units of its diagonal, the absolute values of its eigenvalues.
 
-        No eigenvalue is less than ``FLATTEST`` there, and ``ridge`` is added to all. (Source of the absolute values: Dauphin et al.
+        No eigenvalue is less than ``FLATTEST`` there, nor than what rounding leaves of the largest, and ``ridge`` is added to all. (Source of the absolute values: Dauphin et al.
         2014, arXiv:1406.2572: downhill also where the objective bends downwards.)
         """
         diagonal = np.abs(self.diagonal)
         # a parameter that nothing depends on has no scale; it does not move
         scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
         values, vectors = np.linalg.eigh(np.nan_to_num(self.matrix / np.outer(scale, scale)))
-        unit = (vectors * (np.maximum(np.abs(values), FLATTEST) + ridge)) @ vectors.T
+        sizes = np.abs(values)
+        least = max(FLATTEST, _ROUNDING * sizes.max(initial=0.0))  # a diagonal that is small beside the rest makes large ones
+        unit = (vectors * (np.maximum(sizes, least) + ridge)) @ vectors.T
         return Dense(unit * np.outer(scale, scale))
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -406,7 +406,7 @@ def _cauchy_point(b: Metric, g: np.ndarray, sides: np.ndarray) -> np.ndarray:
         if slope >= 0.0:
             break
         until = float(ends[moving].min())
-        stop = -slope / curved
+        stop = -slope / curved if curved > 0.0 else np.inf  # slopes so small that their squares are none
         if stop <= until - t:
             return z + stop * p
         z = z + (until - t) * p

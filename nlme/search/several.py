@@ -15,7 +15,7 @@ import numpy as np
 from nlme.search.minimise import BadStart, Minimum, minimise
 from nlme.search.problem import Problem
 from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, NO_DECREASE, SEARCHING, SENTENCES, Search
-from nlme.search.starts import Typical
+from nlme.search.starts import Typical, absorbs_slowly
 
 SAME = 0.01  # objectives that differ by less count as one minimum
 _FAR = np.log(3.0)  # from its start, in a logarithm, where the start has told the search little
@@ -23,6 +23,9 @@ _NEAR = np.log(1.5)  # the same where a lag, or another time of sudden change, g
 _FAR_REAL = 3.0  # of a real parameter, in units of its starting value
 _OTHERS = (
     7  # starts tried; of one minimum that all lead to, as many say that there is hardly another (Boender & Rinnooy Kan 1987)
+)
+_OF_ONE = (
+    20  # the same where nobody differs from another: the data of one subject have several minima often, and a search costs little
 )
 _AT_LEAST = 4  # where states are solved by steps, and two lead to the lowest
 _CLOSE = 0.1, 0.3  # largest difference in a parameter and in the objective of a search that is on its way to a minimum known
@@ -81,6 +84,8 @@ def minimise_from_several(
             raise bad
         return first, attempts, ""
     found = [first]
+    # minima in which absorption has changed places with something agree with each other, and none of them is the lowest
+    exchanged = first is not None and absorbs_slowly(problem, first.search.x)
 
     def attempt(u) -> bool:
         tell(f"start {1 + len(found)}")
@@ -98,11 +103,13 @@ def minimise_from_several(
 
     try:
         typical = Typical(problem, [problem.start, *([first.search.x] if attempts[0].valid else [])], seed)
-        for u in typical.starts(starts or _OTHERS):
+        of_one = not (problem.method.individuals or networks)
+        soon = not (exchanged or of_one) and (networks or not problem.layout.anatomy.linear)
+        for u in typical.starts(starts or (_OF_ONE if of_one else _OTHERS)):
             # where errors vanish the objective has no minimum: from larger ones the search may not come there
             if not attempt(u) and starts is None and len(typical.errors):
                 attempt(typical.with_larger_errors(u))
-            if starts is None and (networks or not problem.layout.anatomy.linear) and _agree(attempts):
+            if starts is None and soon and _agree(attempts):
                 break
     except KeyboardInterrupt:
         if first is None and not any(found):
@@ -146,6 +153,8 @@ def reason_for_others(problem: Problem, found: Minimum) -> str:
     far = np.flatnonzero(fixed & (np.abs(moved) > limit))
     if len(far):
         return f"{names[far[np.argmax(np.abs(moved[far]))]]} ended far from its start"
+    if absorbs_slowly(problem, search.x):
+        return "absorption is slower than elimination, and may be the quicker of the two"
     return "a network has many minima" if "weight" in problem.inventory.kinds else ""
 
 

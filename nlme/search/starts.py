@@ -258,6 +258,28 @@ class Typical:
         return {word: float(np.log(_SPREAD / s)) for word, s in zip(anatomy.words, slopes, strict=True) if s > 0}
 
 
+def absorbs_slowly(problem: Problem, u: np.ndarray) -> bool:
+    """Whether the typical first subject's absorption is slower than some elimination or exchange, with which it may have changed places:
+    of one compartment in closed form, or of linear equations y' = K y with a state into which nothing flows."""
+    anatomy = problem.layout.anatomy
+    found = _absorption(problem, u)
+    if found is not None:
+        return bool(found[0] * found[2] < found[1])
+    if not anatomy.exponential:
+        return False
+    values = jnp.asarray(problem.among_all(u))
+    matrix = np.asarray(_matrix_of(problem.every, problem.model, anatomy, _covariates(problem), values))
+    if not np.isfinite(matrix).all():
+        return False
+    for d in range(len(matrix)):
+        others = np.delete(np.arange(len(matrix)), d)
+        if not np.any(matrix[d, others]) and np.any(matrix[others, d]):
+            rest = np.linalg.eigvals(-matrix[np.ix_(others, others)]).real
+            if -matrix[d, d] < rest.max(initial=0.0):
+                return True
+    return False
+
+
 def _absorption(problem: Problem, u: np.ndarray) -> np.ndarray | None:
     """(ka, cl, v) of the typical first subject; None unless its structure is one compartment with first-order absorption."""
     anatomy = problem.layout.anatomy
@@ -274,6 +296,15 @@ def _absorption_of(inventory, model, anatomy, cov, u):
     eta = named("random effect", anatomy.words, list(jnp.zeros(len(anatomy.words))))
     structure = structure_of(here, individual_row(here, eta, Named(cov, "covariate")))
     return jnp.stack([jnp.asarray(x, float) for x in (structure.ka, structure.cl, structure.v)])
+
+
+@eqx.filter_jit
+def _matrix_of(inventory, model, anatomy, cov, u):
+    """(s, s) K of linear equations."""
+    here = inventory.at_unconstrained(model, u)
+    eta = named("random effect", anatomy.words, list(jnp.zeros(len(anatomy.words))))
+    structure = structure_of(here, individual_row(here, eta, Named(cov, "covariate")))
+    return jax.jacfwd(lambda y: structure.flow_vector(jnp.asarray(0.0), y))(jnp.zeros(len(anatomy.states)))
 
 
 def _covariates(problem: Problem) -> dict:

@@ -42,6 +42,65 @@ def compare(model, exact, typical, population, times, order, ode=TIGHT, state=0,
         function = jax.jacfwd(function)
 
 
+class Dosed(nlme.Model):
+    """y' = -k y(t - 2), and 0 until a dose."""
+
+    k: nlme.Scalar = nlme.positive(0.4)
+    add: nlme.Scalar = nlme.positive(0.5)
+
+    def individual(self, eta, cov):
+        return dict(k=self.k)
+
+    def dynamics(self, ind):
+        return nlme.ODE(lambda t, a, past: {"y": -ind.k * past.tau.y}, ("y",), delays={"tau": 2.0})
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(state.y, self.add)}
+
+
+def dosed(at, times):
+    """Predictions after a dose of 20, and what is right: 20 sum over n of (-k)^n (t - 2 n)^n / n!"""
+    rows = sorted([*((t, 0, 0.0) for t in times), (at, 1, 20.0)], key=lambda row: (row[0], -row[1]))
+    time, evid, amt = map(np.array, zip(*rows, strict=True))
+    subject = nlme.Subject(id=1, time=time, dv=np.where(evid == 1, np.nan, 1.0), evid=evid, amt=amt)
+    found = nlme.predict(Dosed(), nlme.Population((subject,)), ode=nlme.Tolerances(1e-10, 1e-12))
+    since = np.array(times) - at
+    exact = [
+        sum(20 * (-0.4) ** n * max(t - 2 * n, 0.0) ** n / math.factorial(n) for n in range(int(t / 2) + 1)) if t >= 0 else 0.0
+        for t in since
+    ]
+    return found[found.EVID == 0].y.to_numpy(), np.array(exact)
+
+
+@pytest.mark.parametrize("times", [[5.5], [3.0, 5.5], [2.5, 4.5, 5.5, 7.0], [0.7, 2.9, 3.95, 4.1, 6.3, 9.0]])
+def test_samples_change_nothing(times):
+    """A step that a sample ends before a kink's second echo looks back at the side of the kink that it comes from."""
+    np.testing.assert_allclose(*dosed(0.0, times), rtol=1e-8)
+
+
+@pytest.mark.parametrize("at", [5.0, 8.0, 28.0, 200.0])
+def test_states_at_rest_wait(at):
+    """Steps of whole delays: what is left of an interval after them is nothing but rounding."""
+    np.testing.assert_allclose(*dosed(at, [0.0, at + 1.0, at + 5.5]), rtol=1e-8, atol=1e-12)
+
+
+class Pole(Dosed):
+    def dynamics(self, ind):
+        return nlme.ODE(lambda t, a: {"y": a.y**2}, ("y",), lag=ind.k)
+
+
+class Negative(Dosed):
+    def dynamics(self, ind):
+        return nlme.ODE(lambda t, a, past: {"y": -past.tau.y}, ("y",), delays={"tau": -1.0 * ind.k})
+
+
+@pytest.mark.parametrize(("model", "words"), [(Pole(), "limit of steps"), (Negative(), "a delay is not above 0")])
+def test_predictions_say_what_is_not_solved(model, words):
+    subject = nlme.Subject(id=1, time=[0.0, 60.0], dv=[np.nan, 1.0], evid=[1, 0], amt=[20.0, 0.0])
+    with pytest.raises(nlme.FitError, match=words):
+        nlme.predict(model, nlme.Population((subject,)))
+
+
 @pytest.mark.slow
 def test_polynomials():
     """Piece by piece, across seven of them (Hairer, Norsett & Wanner, Solving ODEs I, II.17)."""

@@ -12,7 +12,7 @@ from scipy import integrate, special, stats
 
 import nlme
 from nlme.observation.base import Record, log_density
-from nlme.observation.tails import log_between, normal_log_cdf, student_log_cdf
+from nlme.observation.tails import log_between, normal_log_cdf, student_log_cdf, student_log_pdf
 
 F, SD = 1.3, 0.5
 BASES = {
@@ -75,6 +75,14 @@ def test_log_of_the_normal_distribution_function_and_its_derivatives_in_the_tail
     far = x < -20
     np.testing.assert_allclose(second[far], (-1 + 1 / x**2 - 6 / x**4 + 50 / x**6)[far], rtol=1e-7)
     np.testing.assert_allclose(second[~far], (-first * (x + first))[~far], rtol=1e-10)
+
+
+def test_students_density_of_many_degrees_of_freedom_is_the_normal_one():
+    x = np.array([-3.0, 0.0, 0.7, 5.0])
+    for df in (2.7, 199.0, 201.0, 1e3):
+        np.testing.assert_allclose(student_log_pdf(x, df), stats.t.logpdf(x, df), rtol=1e-12)
+    for df in (1e8, 1e12, 1e16, 1e20):  # the difference is (x^4 - 2 x^2 - 1) / 4 df at first order
+        np.testing.assert_allclose(student_log_pdf(x, df), stats.norm.logpdf(x) + (x**4 - 2 * x**2 - 1) / (4 * df), rtol=1e-13)
 
 
 def test_log_of_students_distribution_function():

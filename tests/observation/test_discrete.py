@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -42,8 +43,12 @@ def test_toenail_laplace_against_lme4():
     assert -2 * np.where(fit.predictions.DV == 1, np.log(p), np.log1p(-p)).sum() < fit.objective
 
 
+def _record(y):
+    return Record(jnp.asarray(float(y)), jnp.zeros(()), jnp.asarray(jnp.nan))
+
+
 def _log_p(model, y):
-    return float(log_density(model.terms(Record(jnp.asarray(float(y)), jnp.zeros(()), jnp.asarray(jnp.nan)))))
+    return float(log_density(model.terms(_record(y))))
 
 
 def test_extreme_logits_do_not_lose_their_logarithms():
@@ -52,6 +57,34 @@ def test_extreme_logits_do_not_lose_their_logarithms():
     far = nlme.ordered(logits=(-40.0, -41.0))
     assert _log_p(far, 1) == pytest.approx(-40.0 + np.log1p(-np.exp(-1.0)), rel=1e-12)
     assert _log_p(nlme.ordered(logits=(40.0, 39.0)), 0) == pytest.approx(-40.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("y", [0, 3, 40])
+def test_without_dispersion_counts_are_poisson_counts(y):
+    """To rounding, however near to it; log p differs by d (y^2 - y - 2 y m + m^2) / 2 at first order in the dispersion d."""
+    from scipy.stats import nbinom
+
+    mean = 1.5
+    for d in (1e-4, 1e-8, 1e-12, 1e-16, 1e-20):
+        slope = 0.5 * (y**2 - y - 2 * y * mean + mean**2)
+        expected = _log_p(nlme.poisson(mean), y) + d * slope
+        assert _log_p(nlme.negative_binomial(mean, d), y) == pytest.approx(expected, rel=1e-12, abs=2.0 * (d * (1 + y) ** 2) ** 2)
+    for d in (0.008, 0.0101, 0.3, 5.0):  # both sides of where Stirling's series begins
+        assert _log_p(nlme.negative_binomial(mean, d), y) == pytest.approx(nbinom.logpmf(y, 1 / d, 1 / (1 + d * mean)), rel=1e-11)
+    slope = jax.grad(lambda d: log_density(nlme.negative_binomial(mean, d).terms(_record(y))))
+    for d in (1e-12, 1e-3, 0.02):
+        step = 1e-2 * d
+        pair = [_log_p(nlme.negative_binomial(mean, d + sign * step), y) for sign in (1, -1)]
+        if d > 1e-6:
+            assert float(slope(d)) == pytest.approx((pair[0] - pair[1]) / (2 * step), rel=1e-3, abs=1e-6)
+        else:
+            assert d * float(slope(d)) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("probabilities", [(0.2, 0.2, 0.2), (0.9, 0.9, 0.9)])
+def test_nothing_is_possible_under_probabilities_that_do_not_sum_to_one(probabilities):
+    assert _log_p(nlme.ordered(probabilities=probabilities), 1) == -np.inf
+    assert _log_p(nlme.ordered(probabilities=(0.1, 0.2, 0.7)), 1) == pytest.approx(np.log(0.2))
 
 
 def test_one_cut_point_is_a_binary_observation():

@@ -192,3 +192,42 @@ def test_what_cannot_be_a_time_of_an_event_is_refused():
         nlme.evaluate(Joint(), nlme.read_nonmem(table, dvid={1: "conc", 2: "event"}), nlme.Laplace())
     with pytest.raises(nlme.ModelError, match=r"FOCEI linearises .*'event' \(time to repeated events\)"):
         nlme.fit(Joint(), _records(ROWS), nlme.FOCEI())
+
+
+class ByPower(nlme.Model):
+    """A Weibull hazard written with powers of time, which have no derivatives at time 0."""
+
+    rate: nlme.Scalar = nlme.positive(0.5)
+    shape: nlme.Scalar = nlme.positive(1.5)
+    omega: nlme.Covariance = nlme.covariance(rate=0.2)
+
+    def individual(self, eta, cov):
+        return dict(rate=self.rate * jnp.exp(eta.rate))
+
+    def observe(self, ind, state, t):
+        x = ind.rate * t
+        return {"event": nlme.time_to_event(self.shape * ind.rate * x ** (self.shape - 1), x**self.shape)}
+
+
+def _events(*rows) -> nlme.Population:
+    return nlme.read_nonmem(pd.DataFrame(rows, columns=["ID", "TIME", "DV"]))
+
+
+@pytest.mark.parametrize("shape", [0.8, 1.5])
+def test_a_record_where_the_risk_begins_adds_nothing(shape):
+    def at(first):
+        data = _events((1, first, 0.0), (1, 2.0, 1.0), (2, first, 0.0), (2, 3.0, 0.0))
+        return nlme.evaluate(ByPower(shape=shape), data, nlme.Laplace())
+
+    assert at(0.0).objective_full == pytest.approx(at(1e-9).objective_full, abs=1e-8 if shape > 1 else 1e-6)
+
+
+class Falling(ByPower):
+    def observe(self, ind, state, t):
+        return {"event": nlme.time_to_event(ind.rate, -ind.rate * t)}
+
+
+@pytest.mark.parametrize("dv", [0.0, 1.0, 2.0])
+def test_a_cumulative_hazard_that_falls_makes_everything_impossible(dv):
+    with pytest.raises(nlme.FitError, match="impossible under the model"):
+        nlme.evaluate(Falling(), _events((1, 2.0, dv)), nlme.Laplace())

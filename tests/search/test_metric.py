@@ -138,3 +138,17 @@ def test_round_metrics(monkeypatch):
     monkeypatch.setattr(metrics, "DENSE", 2)
     np.testing.assert_array_equal(matrix_of(round_metric(3, 2.0)), 2.0 * np.eye(3))
     assert quasi_newton.begin(np.zeros(3)).metric.flat.tolist() == [1.0] * 3
+
+
+def test_a_diagonal_that_is_nothing_beside_the_rest_leaves_no_singular_matrix():
+    """Differences of a gradient can have it: in units of such a diagonal the others are 1e16, and a floor of 1e-5 is rounding."""
+    found = Dense(np.array([[1.0, 1e-4, 1e-4], [1e-4, 1e-40, 0.0], [1e-4, 0.0, 1e-40]])).positive()
+    assert np.linalg.cond(found.matrix / np.sqrt(np.outer(found.diagonal, found.diagonal))) < 1e14
+    assert np.isfinite(found.solved(np.ones(3), np.ones(3, bool))).all()
+
+
+def test_a_gradient_whose_square_is_no_number_goes_to_the_sides():
+    step = boxed_step(
+        Dense(np.array([[1.0, 0.99999], [0.99999, 1.0]])), np.array([1e-161, -1e-161]), np.ones(2), np.ones(2, bool)
+    )
+    assert np.isfinite(step).all() and step[0] <= 0.0 <= step[1]

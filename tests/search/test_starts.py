@@ -13,7 +13,7 @@ from nlme.models.theophylline import Theophylline
 from nlme.parameters.inventory import Inventory
 from nlme.search.problem import Problem
 from nlme.search.quasi_newton import CONVERGED
-from nlme.search.starts import Typical
+from nlme.search.starts import Typical, absorbs_slowly
 
 
 def problem_of(model, data, method=None):
@@ -109,6 +109,32 @@ def test_a_clean_search_near_its_start_is_the_only_one(theophylline):
     fit = nlme.fit(Theophylline(), theophylline, progress=False)
     assert fit.starts.tried == 1 and fit.starts.reason == "" and fit.objective == pytest.approx(104.322, abs=1e-3)
     assert "gave no reason" in repr(fit.starts)
+
+
+class Written(Theophylline):
+    """The same as equations."""
+
+    def dynamics(self, ind):
+        def rhs(t, a):
+            return dict(depot=-ind.ka * a.depot, central=ind.ka * a.depot - ind.cl / ind.v * a.central)
+
+        return nlme.ODE(rhs, states=("depot", "central"))
+
+
+@pytest.mark.parametrize("form", [Theophylline, Written])
+def test_slow_absorption_is_seen(form, theophylline):
+    for values, slow in ((dict(ka=1.5, cl=3.0, v=30.0), False), (dict(ka=0.1, cl=3.0, v=2.0), True)):
+        problem = problem_of(form(**values), theophylline)
+        assert absorbs_slowly(problem, problem.start) is slow
+
+
+@pytest.mark.slow
+def test_the_other_order_of_the_rates_is_tried_where_absorption_is_found_slow(theophylline):
+    start = Theophylline(ka=0.087, cl=2.77, v=1.9)
+    fit = nlme.fit(start, theophylline, progress=False)
+    assert fit.converged and "absorption is slower" in fit.starts.reason
+    assert fit.starts.tried > 3 and np.nanmin(fit.starts.objectives) == pytest.approx(fit.objective, abs=0.01)
+    assert np.any(np.abs(fit.starts.objectives - 104.322) < 0.01)
 
 
 @pytest.mark.parametrize("variance", [1e-8, 1e-12, 1e-20])
