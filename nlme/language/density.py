@@ -25,7 +25,8 @@ class Moments(NamedTuple):
     """log p(y_j) = [normal_j] log N(z_j; mean_j, variance_j) + log_factor_j, j = 1..T; padded samples are masked by the caller.
 
     Where ``normal`` is False, mean, variance and z are 0, 1, 0.  The moments of an endpoint with a memory are those given the
-    sample before; ``alone`` are the variances before that, 0 where there is none because the sample is impossible.
+    sample before; ``alone`` are the variances before that, 0 where there is none because the sample is impossible, and ``carried`` is
+    what the memory needs: the decay of a correlation, a cumulative hazard.
     """
 
     mean: Float[Array, " T"]
@@ -35,13 +36,13 @@ class Moments(NamedTuple):
     normal: Bool[Array, " T"]
     prediction: Float[Array, " T"]  # on the scale of the data
     alone: Float[Array, " T"]
+    carried: Float[Array, " T"]
     status: Int[Array, ""]
 
 
-def moments(
-    model: Model, anatomy: Anatomy, data: SubjectData, solution: Solution, alone: Float[Array, " T"] | None = None
-) -> Moments:
-    """Moments of every sample of one subject, endpoint by endpoint; ``alone`` replaces the residual variances.
+def moments(model: Model, anatomy: Anatomy, data: SubjectData, solution: Solution, residual: Moments | None = None) -> Moments:
+    """Moments of every sample of one subject, endpoint by endpoint; ``residual`` has the covariance of the residuals in place of that
+    at ``solution``: the variances of every sample, and the decay of their correlation.
 
     Where one of these is 0, so is the density: a prediction that has no distribution at the random effects they are taken at.
     """
@@ -51,11 +52,12 @@ def moments(
 
     record = Record(data.observed, data.cens, data.limit)
     terms, carried, prediction = _each(at, model, anatomy, data, solution, record)
-    if alone is not None:
-        none = (alone == 0.0) & terms.normal
-        terms = impossible_where(none, terms._replace(variance=jnp.where(terms.normal & ~none, alone, 1.0)))
+    if residual is not None:
+        none = (residual.alone == 0.0) & terms.normal
+        terms = impossible_where(none, terms._replace(variance=jnp.where(terms.normal & ~none, residual.alone, 1.0)))
+        carried = jnp.where(terms.normal, residual.carried, carried)
     own = jnp.where(jnp.isneginf(terms.log_factor), 0.0, terms.variance)
-    return Moments(*_linked(anatomy, data, terms, carried), prediction, own, solution.status)
+    return Moments(*_linked(anatomy, data, terms, carried), prediction, own, carried, solution.status)
 
 
 def _linked(anatomy: Anatomy, data: SubjectData, terms: Terms, carried: Float[Array, " T"]) -> Terms:

@@ -138,15 +138,15 @@ class Subject:
         return way(model, self.anatomy, eta, data.covariates, data.known, order, self.method.ode)
 
     def moments(self, model: Model, b: Float[Array, " q"]) -> Moments:
-        """Moments at ``b``; without interaction the variances are those at b = 0."""
+        """Moments at ``b``; without interaction the residuals' covariance is that at b = 0."""
         return self._moments(model, self._solution(model, self.eta(model, b)), b)
 
     def _moments(self, model: Model, solution: Solution, b) -> Moments:
-        alone = None
+        residual = None
         if self._typical is not None:
             typical = self._typical(model, self.eta(model, jnp.zeros_like(b)))
-            alone = moments(model, self.anatomy, self.data, typical).alone
-        return moments(model, self.anatomy, self.data, solution, alone)
+            residual = moments(model, self.anatomy, self.data, typical)
+        return moments(model, self.anatomy, self.data, solution, residual)
 
     def back_transformed(self, model: Model, b: Float[Array, " q"], z: Float[Array, " T"]) -> Float[Array, " T"]:
         """Values on the scale of the data of ``z``, which stand on the scales of the error models."""

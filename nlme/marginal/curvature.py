@@ -40,18 +40,18 @@ def curvature_at(
     occupied = [Occupied(tuple(sorted(j for i, j in positions if i == k and j < q))) for k in range(len(value))]
     states, status = solver(model, effects, columns, occupied)
 
-    alone = None
+    residual = None
     if not method.interaction:
         zero = jnp.zeros(q)
-        alone = Subject(method, anatomy, data, model, zero, 0).moments(model, zero).alone
+        residual = Subject(method, anatomy, data, model, zero, 0).moments(model, zero)
 
     def observed(states, eta):
-        m = moments(model, anatomy, data, solver.solution(model, eta, states), alone)
+        m = moments(model, anatomy, data, solver.solution(model, eta, states), residual)
         varying = (m.mean - m.transformed, jnp.log(m.variance))
         return varying if anatomy.plain else (*varying, m.log_factor)
 
     jets = columns.push(observed, states, columns.unpack(effects))
-    at = moments(model, anatomy, data, solver.solution(model, effects[:, 0], states.value), alone)
+    at = moments(model, anatomy, data, solver.solution(model, effects[:, 0], states.value), residual)
     return _assemble(columns, data, at, b, *jets)._replace(status=status)
 
 

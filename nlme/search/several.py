@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nlme.search.metric import Dense
 from nlme.search.minimise import BadStart, Minimum, minimise
 from nlme.search.problem import Problem
 from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, NO_DECREASE, SEARCHING, SENTENCES, Search
-from nlme.search.starts import Typical, absorbs_slowly
+from nlme.search.starts import Typical, absorbs_slowly, relative_slopes
 
 SAME = 0.01  # objectives that differ by less count as one minimum
 _FAR = np.log(3.0)  # from its start, in a logarithm, where the start has told the search little
@@ -29,6 +30,8 @@ _OF_ONE = (
 )
 _AT_LEAST = 4  # where states are solved by steps, and two lead to the lowest
 _CLOSE = 0.1, 0.3  # largest difference in a parameter and in the objective of a search that is on its way to a minimum known
+_BEYOND = 1e6  # a standard deviation in a logarithm
+_NO_CURVATURE = 1e-8  # eigenvalue of the Hessian in units of its diagonal
 _LOOSE = 1e-3  # tolerance of searches that are not known yet to lead to the lowest minimum
 _EVALUATIONS = 250  # of such a search
 
@@ -153,9 +156,25 @@ def reason_for_others(problem: Problem, found: Minimum) -> str:
     far = np.flatnonzero(fixed & (np.abs(moved) > limit))
     if len(far):
         return f"{names[far[np.argmax(np.abs(moved[far]))]]} ended far from its start"
+    if flat := _flat(problem, search):
+        return f"the data do not determine {flat} where the search ended"
     if absorbs_slowly(problem, search.x):
         return "absorption is slower than elimination, and may be the quicker of the two"
     return "a network has many minima" if "weight" in problem.inventory.kinds else ""
+
+
+def _flat(problem: Problem, search: Search) -> str:
+    """The parameter along which the objective has no curvature, beside the weights of networks; "" where it is not known to be so."""
+    own = np.flatnonzero([kind != "weight" for kind in problem.inventory.kinds])
+    hessian = search.hessian
+    if hessian is None and problem.layout.n_subjects > len(search.x) and isinstance(search.information, Dense):
+        hessian = search.information.matrix
+    if hessian is None or not len(own):
+        return ""
+    hessian = hessian[np.ix_(own, own)]
+    scale = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), 1e-300))
+    values, vectors = np.linalg.eigh(np.nan_to_num(hessian / np.outer(scale, scale)))
+    return problem.inventory.names[own[np.argmax(np.abs(vectors[:, 0]))]] if values[0] < _NO_CURVATURE else ""
 
 
 def _on_the_way(known: list[Minimum], search: Search) -> Minimum | None:
@@ -188,8 +207,13 @@ def _attempt(problem: Problem, start: np.ndarray, found: Minimum | None) -> Atte
 
 
 def ran_away(problem: Problem, found: Minimum) -> list[str]:
-    """Names of the parameters that went to an end of their line that is no end of their range."""
+    """Names of the parameters that went to an end of their line that is no end of their range, and of variances by which a random effect
+    changes what it moves beyond all measure."""
     names = []
+    for k, variance in _wide_variances(problem, found.search.x):
+        slope = relative_slopes(problem, found.search.x).get(problem.inventory.names[k].rpartition(".")[2], 0.0)
+        if slope * np.sqrt(variance) > _BEYOND:
+            names.append(problem.inventory.names[k])
     domains = {
         name: (e.declaration.domain, kind) for e in problem.inventory.entries for name, kind in zip(e.names, e.kinds, strict=True)
     }
@@ -205,3 +229,12 @@ def ran_away(problem: Problem, found: Minimum) -> list[str]:
         if (side > 0 and np.isinf(upper)) or (side < 0 and np.isinf(lower)) or beyond:
             names.append(name)
     return names
+
+
+def _wide_variances(problem: Problem, u: np.ndarray) -> list[tuple[int, float]]:
+    """(position, value) of variances that are large as numbers, which they may be for the unit of what they belong to."""
+    places = [k for k, kind in enumerate(problem.inventory.kinds) if kind == "variance"]
+    if not places:
+        return []
+    values = problem.natural(u[None])[0]
+    return [(k, float(values[k])) for k in places if values[k] > _BEYOND]

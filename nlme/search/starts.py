@@ -28,9 +28,10 @@ from nlme.language.ragged import over_subjects
 from nlme.language.solution import expand
 from nlme.search.problem import Problem, padded
 from nlme.search.quasi_newton import SEARCHING, Answer, Search, absorb, begin
-from nlme.structure.compartments import OneCompartmentOral
+from nlme.structure.compartments import OneCompartmentOral, ThreeCompartmentOral, TwoCompartmentOral
 from nlme.typing import Named
 
+_ABSORBING = tuple(form.__name__ for form in (OneCompartmentOral, TwoCompartmentOral, ThreeCompartmentOral))
 _ROWS = 256  # points of the compiled program, where there are not more
 _POINTS = 192  # looked at
 _DESCENTS = 8  # of the best of them from which the pooled criterion is minimised
@@ -90,7 +91,10 @@ class Typical:
         domains = {name: e.declaration.domain for e in problem.inventory.entries for name in e.names}
         names, kinds = problem.inventory.names, problem.inventory.kinds
         real = np.array([domains[name].name == "real" for name in names], bool)
+        # logarithms of parameters are real ones of the size of 1, whatever the unit of their starting value
+        self._unit = np.where(real, problem.every.scales[problem.inventory.free], 1.0)
         self._wide = np.where(real, 1.0, _DECADE)
+        self._wider = np.where(real, np.maximum(1.0, 1.0 / self._unit), _DECADE)
         own = np.flatnonzero([kind == "fixed effect" for kind in kinds])
         self._of_kind = {kind: np.flatnonzero([k == kind for k in kinds]) for kind in ("variance", "covariance")}
         self.structural = self.errors = np.zeros(0, int)
@@ -149,7 +153,7 @@ class Typical:
         wanted = np.array([cl - v, cl, cl - ka]) - now
         jacobian = np.array([(rates(moved) - now) / _STEP for moved in self._each(u, self.structural)[1:]]).T
         move = np.linalg.lstsq(jacobian, wanted, rcond=1e-6)[0]
-        if not np.allclose(jacobian @ move, wanted, atol=0.1) or np.max(np.abs(move)) > 20.0:
+        if not np.allclose(jacobian @ move, wanted, atol=0.1) or np.max(np.abs(move * self._unit[self.structural])) > 20.0:
             return None
         found = u.copy()
         found[self.structural] += move
@@ -166,7 +170,8 @@ class Typical:
         """(count, P) points, the centre the first of them; some near, some far."""
         points = np.repeat(centre[None], count, axis=0)
         size = self._rng.uniform(0.2, 1.5, (count, 1)) * (np.arange(count) > 0)[:, None]
-        points[:, which] += size * self._wide[which] * self._rng.normal(size=(count, len(which)))
+        wide = np.where(np.arange(count)[:, None] % 2 > 0, self._wider[which], self._wide[which])
+        points[:, which] += size * wide * self._rng.normal(size=(count, len(which)))
         return points
 
     def _each(self, u: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -250,24 +255,29 @@ class Typical:
 
     def _sizes(self, u: np.ndarray) -> dict[str, float]:
         """Random effect -> log of the standard deviation by which it moves some individual parameter by 30 %, in the first subject."""
-        anatomy = self.problem.layout.anatomy
-        if not anatomy.words:
-            return {}
-        slopes = np.abs(np.asarray(_relative_slopes(self.problem.at(u), anatomy, _covariates(self.problem))))
-        slopes = np.max(np.where(np.isfinite(slopes), slopes, 0.0), axis=0, initial=0.0)
-        return {word: float(np.log(_SPREAD / s)) for word, s in zip(anatomy.words, slopes, strict=True) if s > 0}
+        return {word: float(np.log(_SPREAD / s)) for word, s in relative_slopes(self.problem, u).items() if s > 0}
+
+
+def relative_slopes(problem: Problem, u: np.ndarray) -> dict[str, float]:
+    """Random effect -> largest |d log p / d eta| of any individual parameter p, in the first subject."""
+    anatomy = problem.layout.anatomy
+    if not anatomy.words:
+        return {}
+    slopes = np.abs(np.asarray(_relative_slopes(problem.at(u), anatomy, _covariates(problem))))
+    slopes = np.max(np.where(np.isfinite(slopes), slopes, 0.0), axis=0, initial=0.0)
+    return dict(zip(anatomy.words, slopes.tolist(), strict=True))
 
 
 def absorbs_slowly(problem: Problem, u: np.ndarray) -> bool:
     """Whether the typical first subject's absorption is slower than some elimination or exchange, with which it may have changed places:
-    of one compartment in closed form, or of linear equations y' = K y with a state into which nothing flows."""
+    of the closed forms, and of linear equations y' = K y with a state into which nothing flows."""
     anatomy = problem.layout.anatomy
-    found = _absorption(problem, u)
-    if found is not None:
-        return bool(found[0] * found[2] < found[1])
+    values = jnp.asarray(problem.among_all(u))
+    if anatomy.structure in _ABSORBING:
+        ka, *rates = np.asarray(_rates_of(problem.every, problem.model, anatomy, _covariates(problem), values))
+        return bool(ka < max(rates))
     if not anatomy.exponential:
         return False
-    values = jnp.asarray(problem.among_all(u))
     matrix = np.asarray(_matrix_of(problem.every, problem.model, anatomy, _covariates(problem), values))
     if not np.isfinite(matrix).all():
         return False
@@ -296,6 +306,15 @@ def _absorption_of(inventory, model, anatomy, cov, u):
     eta = named("random effect", anatomy.words, list(jnp.zeros(len(anatomy.words))))
     structure = structure_of(here, individual_row(here, eta, Named(cov, "covariate")))
     return jnp.stack([jnp.asarray(x, float) for x in (structure.ka, structure.cl, structure.v)])
+
+
+@eqx.filter_jit
+def _rates_of(inventory, model, anatomy, cov, u):
+    """(ka, eigenvalues of the disposition) of a closed form."""
+    here = inventory.at_unconstrained(model, u)
+    eta = named("random effect", anatomy.words, list(jnp.zeros(len(anatomy.words))))
+    structure = structure_of(here, individual_row(here, eta, Named(cov, "covariate")))
+    return jnp.stack([jnp.asarray(x, float) for x in (structure.ka, *structure.eigenvalues)])
 
 
 @eqx.filter_jit

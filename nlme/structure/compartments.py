@@ -87,6 +87,11 @@ class _Mammillary(LinearStructure):
 
     _absorbed = False
 
+    @property
+    def eigenvalues(self) -> tuple:
+        """The rates l_i of the disposition's modes."""
+        return self._disposition()[2]
+
     def advance(self, amounts: tuple, rates: tuple | None, dt) -> tuple:
         rates = (0.0,) * len(amounts) if rates is None else rates
         depot, depot_rate = 0.0, 0.0

@@ -197,3 +197,25 @@ def test_gradients_in_shape_and_decay_are_central_differences(model, method, pop
     for k in range(len(inventory)):
         out = [np.asarray(at(u.at[k].add(step * h)).value) for step in (-2, -1, 1, 2)]
         np.testing.assert_allclose(ours[:, k], (out[0] - 8 * out[1] + 8 * out[2] - out[3]) / (12 * h), rtol=1e-6, atol=1e-7)
+
+
+class Fading(nlme.Model):
+    """The same prediction for all; only how long residuals remember differs between people."""
+
+    decay: nlme.Scalar = nlme.positive(0.4)
+    omega: nlme.Covariance = nlme.covariance(decay=0.5)
+
+    def individual(self, eta, cov):
+        return dict(decay=self.decay * jnp.exp(eta.decay))
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.ar1(nlme.additive(2.0, 0.8), ind.decay)}
+
+
+@pytest.mark.parametrize("method", [nlme.FO(), nlme.FOCE()], ids=repr)
+def test_without_interaction_the_memory_is_that_of_no_random_effect(method):
+    t, y = np.array([0.5, 1.0, 2.0, 3.5, 6.0]), np.array([3.0, 3.5, 2.2, 1.9, 1.1])
+    data = nlme.read_nonmem(pd.DataFrame(dict(ID=1, TIME=t, DV=y)))
+    covariance = 0.64 * np.exp(-0.4 * np.abs(t[:, None] - t))
+    expected = -2 * stats.multivariate_normal.logpdf(y, np.full(5, 2.0), covariance)
+    assert nlme.evaluate(Fading(), data, method).objective_full == pytest.approx(expected, abs=1e-9)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scattered import Elimination, one_person, scattered
@@ -11,6 +14,7 @@ from nlme import datasets
 from nlme.language.layout import lay_out
 from nlme.models.theophylline import Theophylline
 from nlme.parameters.inventory import Inventory
+from nlme.search.minimise import minimise
 from nlme.search.problem import Problem
 from nlme.search.quasi_newton import CONVERGED
 from nlme.search.starts import Typical, absorbs_slowly
@@ -126,6 +130,66 @@ def test_slow_absorption_is_seen(form, theophylline):
     for values, slow in ((dict(ka=1.5, cl=3.0, v=30.0), False), (dict(ka=0.1, cl=3.0, v=2.0), True)):
         problem = problem_of(form(**values), theophylline)
         assert absorbs_slowly(problem, problem.start) is slow
+
+
+@pytest.mark.parametrize(("ka", "slow"), [(5.0, False), (0.2, True)])
+def test_slow_absorption_beside_a_quick_distribution_is_seen(ka, slow, theophylline):
+    class Two(Theophylline):
+        def dynamics(self, ind):
+            return nlme.pk.TwoCompartmentOral(cl=ind.cl, v1=ind.v, q=10.0, v2=60.0, ka=ind.ka)
+
+    problem = problem_of(Two(ka=ka, cl=3.0, v=30.0), theophylline)
+    assert absorbs_slowly(problem, problem.start) is slow
+
+
+class Logs(Theophylline):
+    """Parameters as logarithms, as Monolix and nlmixr2 have them; one starts near 0, so that its unit is small."""
+
+    ka: nlme.Scalar = nlme.real(0.05)
+    cl: nlme.Scalar = nlme.real(1.0)
+    v: nlme.Scalar = nlme.real(3.5)
+
+    def individual(self, eta, cov):
+        return dict(ka=jnp.exp(self.ka + eta.ka), cl=jnp.exp(self.cl + eta.cl), v=jnp.exp(self.v + eta.v))
+
+
+def test_starts_of_logarithms_reach_as_far_as_those_of_positive_parameters(theophylline):
+    problem = problem_of(Logs(), theophylline)
+    typical = Typical(problem, [problem.start], 0)
+    points = typical._about(problem.start, typical.structural, 96)
+    moved = (points - problem.start) * problem.every.scales[problem.inventory.free]
+    spread = np.std(moved[:, [problem.inventory.names.index(name) for name in ("ka", "cl", "v")]], axis=0)
+    assert np.all(spread > 0.5)
+    kinetics = [np.exp([float(m.ka), float(m.cl) - float(m.v)]) for m in map(problem.at, typical.starts(6))]
+    assert any(ka > k for ka, k in kinetics) and any(ka < k for ka, k in kinetics)
+
+
+def test_a_random_effect_beyond_all_measure_has_run_away(theophylline):
+    from nlme.search.several import ran_away
+
+    def found(model):
+        problem = problem_of(model, theophylline)
+        return problem, SimpleNamespace(search=SimpleNamespace(x=problem.start, ended=np.zeros(len(problem.start), int)))
+
+    assert ran_away(*found(Theophylline(omega={"cl": 1e13}))) == ["omega.cl"]
+    assert ran_away(*found(Theophylline(omega={"cl": 1e3}))) == []
+
+
+def test_a_direction_without_curvature_is_a_reason_to_try_others(theophylline):
+    """A parameter that nothing depends on, and one that the data do not tell from another."""
+    from nlme.search.several import reason_for_others
+
+    class Product(Theophylline):
+        more: nlme.Scalar = nlme.positive(1.0)
+
+        def individual(self, eta, cov):
+            return super().individual(eta, cov) | dict(ka=self.ka * self.more * jnp.exp(eta.ka))
+
+    for form, word in ((Theophylline, ""), (Product, "do not determine")):
+        problem = problem_of(form(), theophylline)
+        found = minimise(problem, tolerance=1e-3)
+        found.search.status = CONVERGED
+        assert (word in reason_for_others(problem, found)) if word else not reason_for_others(problem, found)
 
 
 @pytest.mark.slow

@@ -200,8 +200,8 @@ def test_a_model_and_its_data_are_fitted_first(base):
 
 
 def test_what_cannot_be_is_refused(base):
-    with pytest.raises(ModelError, match="no relation: {'cl': \\[\\]}"):
-        nlme.scm(base, {"cl": []})
+    with pytest.raises(ModelError, match="no relation: {'level': \\[\\]}"):
+        nlme.scm(base, {"level": []})
     with pytest.raises(ModelError, match="No individual parameter named 'vl'"):
         nlme.scm(base, {"vl": ["wt"]})
     with pytest.raises(DataError, match="No covariate named 'weight'"):
