@@ -37,6 +37,7 @@ from nlme.fitting.saem.method import SAEM
 from nlme.fitting.scales import said_of_scales
 from nlme.language.standardisation import far_inputs
 from nlme.neural.term import learned_terms
+from nlme.parameters.covariance import Covariance
 from nlme.search.quasi_newton import CONVERGED, SENTENCES
 
 PROBLEM, REMARK, FINE, UNJUDGED = "problem", "remark", "fine", "not judged"
@@ -44,6 +45,7 @@ _ORDER = (PROBLEM, REMARK, UNJUDGED, FINE)
 _EXPECTED = 1e-3  # further fall of the objective, from which a search has ended too early
 _BY_CHANCE = 0.5  # the same where the estimate is one of a stochastic algorithm
 _FLAT = 1e-8  # eigenvalue of the information in units of its diagonal
+_SINGULAR = 1e-5  # smallest eigenvalue of a correlation matrix
 _NEARLY_FLAT = 1000.0  # ratio of largest to smallest
 
 
@@ -268,6 +270,9 @@ def _information(fit: Fit, name: str) -> Check:
     # weights of a network are many, and permute; what is left is judged at given weights
     own = [k for k, kind in enumerate(fit.inventory.kinds) if kind != "weight"]
     own = [k for k in own if fit.inventory.names[k] not in (fit.ended or {})]
+    # at a singular covariance the coordinates of its off-diagonal elements have lost their slopes: the search has looked beyond that edge
+    edges = {fit.inventory.names.index(name) for _, names in _singular_blocks(fit) for name in names}
+    own = [k for k in own if k not in edges]
     names = [fit.inventory.names[k] for k in own]
     if hessian is None:
         units = "subjects" if fit.layout.sites is None else "sites"
@@ -292,8 +297,29 @@ def _information(fit: Fit, name: str) -> Check:
     return Check(name, FINE, smallest, f"Eigenvalues {spread} (from {source}); least determined: {along}.")
 
 
+def _singular_blocks(fit: Fit) -> list[tuple[list[str], list[str]]]:
+    """(effects, names of the free off-diagonal elements) of each block of three and more effects whose covariance is singular."""
+    found, free = [], set(fit.inventory.names)
+    for entry in fit.inventory.entries:
+        value = entry.get(fit.model)
+        for block in value.blocks if isinstance(value, Covariance) else ():
+            correlation = np.asarray(value.correlation)[np.ix_(block, block)]
+            if len(block) > 2 and np.linalg.eigvalsh(np.nan_to_num(correlation))[0] < _SINGULAR:
+                names = dict(zip(value.positions(), entry.names, strict=True))
+                elements = [names[i, j] for i in block for j in block if j < i]
+                found.append(([value.names[i] for i in block], [name for name in elements if name in free]))
+    return found
+
+
 def _bounds(fit: Fit, name: str) -> Check:
     found = list(fit.at_bounds.values())
+    for effects, names in _singular_blocks(fit):
+        if names:
+            listed = f"{', '.join(effects[:-1])} and {effects[-1]}"
+            found.append(
+                f"The covariance of {listed} is singular: one combination of them shows no variability, and the covariances "
+                f"stand at the edge of what they can be, where they have no standard errors. Fewer correlations would do."
+            )
     if not found:
         return Check(name, FINE, 0.0, "No parameter is at the end of its range.")
     return Check(name, REMARK, float(len(found)), " ".join(found))

@@ -82,3 +82,31 @@ def test_an_optimum_missed_is_found_by_other_starts(fit):
     found = nlme.multistart(worse, 3, key=1)
     assert found.gain == pytest.approx(one_way.N, abs=1e-3)
     assert "lower" in found.verdict
+
+
+class Quadratic(nlme.Model):
+    a: nlme.Scalar = nlme.real(10.0)
+    b: nlme.Scalar = nlme.real(2.0)
+    c: nlme.Scalar = nlme.real(0.5)
+    omega: nlme.Covariance = nlme.covariance(("a", "b", "c"), [[1.0], [0.1, 0.5], [0.1, 0.1, 0.3]])
+    sd: nlme.Scalar = nlme.positive(0.5)
+
+    def individual(self, eta, cov):
+        return dict(a=self.a + eta.a, b=self.b + eta.b, c=self.c + eta.c)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.a + ind.b * t + ind.c * t**2, self.sd)}
+
+
+@pytest.mark.slow
+def test_a_covariance_of_three_effects_of_which_two_vary_is_an_edge_and_no_flatness():
+    random, t = np.random.default_rng(3), np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+    made = []
+    for i in range(30):
+        x, z = random.normal(size=2)
+        y = 10 + x + (2 + 0.7 * z) * t + (0.5 + 0.4 * x - 0.3 * z) * t**2 + 0.5 * random.normal(size=6)
+        made.append(nlme.Subject(id=i, time=t, dv=y, evid=np.zeros(6, int)))
+    fit = nlme.fit(Quadratic(), nlme.Population(tuple(made)), progress=False)
+    assert np.linalg.eigvalsh(np.asarray(fit.model.omega.correlation))[0] < 1e-5
+    assert fit.converged and "The covariance of a, b and c is singular" in fit.verdict
+    assert fit.starts.reached > 1
