@@ -46,6 +46,7 @@ _EXPECTED = 1e-3  # further fall of the objective, from which a search has ended
 _BY_CHANCE = 0.5  # the same where the estimate is one of a stochastic algorithm
 _FLAT = 1e-8  # eigenvalue of the information in units of its diagonal
 _SINGULAR = 1e-5  # smallest eigenvalue of a correlation matrix
+_NOTHING = 1e-8  # second derivative in a parameter by itself: a standard error of 10,000 in its logarithm
 _NEARLY_FLAT = 1000.0  # ratio of largest to smallest
 
 
@@ -283,7 +284,13 @@ def _information(fit: Fit, name: str) -> Check:
         return Check(name, PROBLEM, float("nan"), "The derivatives of the objective are not finite at the estimates.")
     if not own:
         return Check(name, UNJUDGED, float("nan"), "There is no parameter to judge.")
-    scale = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), 1e-300))
+    diagonal = np.abs(np.diagonal(hessian))
+    kinds = [fit.inventory.kinds[k] for k in own]
+    unknown = [n for n, kind, d in zip(names, kinds, diagonal, strict=True) if kind == "fixed effect" and d < _NOTHING]
+    if unknown:
+        sentence = f"Nothing depends on {' and '.join(unknown)} here (from {source}): not determined by the data."
+        return Check(name, PROBLEM, float(diagonal.min()), sentence)
+    scale = np.sqrt(np.maximum(diagonal, 1e-300))
     values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
     smallest = float(values[0])
     weights = np.abs(vectors[:, 0])

@@ -261,6 +261,9 @@ class Answer:
         return np.zeros(len(self.gradient)) if self.penalty is None else np.maximum(self.penalty, 0.0)
 
 
+@np.errstate(
+    over="ignore", invalid="ignore", divide="ignore"
+)  # a point that is no number is refused, and nobody asked for its reasons
 def absorb(search: Search, found: Answer, tolerance: float, limit: int) -> bool:
     """Take in what was ``found`` at the proposed point; whether that point is the best now.
 

@@ -172,6 +172,9 @@ def _flat(problem: Problem, search: Search) -> str:
     if hessian is None or not len(own):
         return ""
     hessian = hessian[np.ix_(own, own)]
+    for k, d in zip(own, np.diagonal(hessian), strict=True):
+        if problem.inventory.kinds[k] == "fixed effect" and abs(d) < _NO_CURVATURE:
+            return problem.inventory.names[k]
     scale = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), 1e-300))
     values, vectors = np.linalg.eigh(np.nan_to_num(hessian / np.outer(scale, scale)))
     return problem.inventory.names[own[np.argmax(np.abs(vectors[:, 0]))]] if values[0] < _NO_CURVATURE else ""
