@@ -300,29 +300,30 @@ def _absorption(problem: Problem, u: np.ndarray) -> np.ndarray | None:
     )
 
 
-@eqx.filter_jit
-def _absorption_of(inventory, model, anatomy, cov, u):
+def _typical_structure(inventory, model, anatomy, cov, u):
+    """The dynamics at random effects of zero."""
     here = inventory.at_unconstrained(model, u)
     eta = named("random effect", anatomy.words, list(jnp.zeros(len(anatomy.words))))
-    structure = structure_of(here, individual_row(here, eta, Named(cov, "covariate")))
+    return structure_of(here, individual_row(here, eta, Named(cov, "covariate")))
+
+
+@eqx.filter_jit
+def _absorption_of(inventory, model, anatomy, cov, u):
+    structure = _typical_structure(inventory, model, anatomy, cov, u)
     return jnp.stack([jnp.asarray(x, float) for x in (structure.ka, structure.cl, structure.v)])
 
 
 @eqx.filter_jit
 def _rates_of(inventory, model, anatomy, cov, u):
     """(ka, eigenvalues of the disposition) of a closed form."""
-    here = inventory.at_unconstrained(model, u)
-    eta = named("random effect", anatomy.words, list(jnp.zeros(len(anatomy.words))))
-    structure = structure_of(here, individual_row(here, eta, Named(cov, "covariate")))
+    structure = _typical_structure(inventory, model, anatomy, cov, u)
     return jnp.stack([jnp.asarray(x, float) for x in (structure.ka, *structure.eigenvalues)])
 
 
 @eqx.filter_jit
 def _matrix_of(inventory, model, anatomy, cov, u):
     """(s, s) K of linear equations."""
-    here = inventory.at_unconstrained(model, u)
-    eta = named("random effect", anatomy.words, list(jnp.zeros(len(anatomy.words))))
-    structure = structure_of(here, individual_row(here, eta, Named(cov, "covariate")))
+    structure = _typical_structure(inventory, model, anatomy, cov, u)
     return jax.jacfwd(lambda y: structure.flow_vector(jnp.asarray(0.0), y))(jnp.zeros(len(anatomy.states)))
 
 
