@@ -37,7 +37,8 @@ from nlme.fitting.saem.method import SAEM
 from nlme.fitting.scales import said_of_scales
 from nlme.language.standardisation import far_inputs
 from nlme.neural.term import learned_terms
-from nlme.parameters.covariance import Covariance
+from nlme.search.boundary import free_blocks, is_singular
+from nlme.search.metric import scaled_spectrum
 from nlme.search.quasi_newton import CONVERGED, SENTENCES
 
 PROBLEM, REMARK, FINE, UNJUDGED = "problem", "remark", "fine", "not judged"
@@ -272,7 +273,7 @@ def _information(fit: Fit, name: str) -> Check:
     own = [k for k, kind in enumerate(fit.inventory.kinds) if kind != "weight"]
     own = [k for k in own if fit.inventory.names[k] not in (fit.ended or {})]
     # at a singular covariance the coordinates of its off-diagonal elements have lost their slopes: the search has looked beyond that edge
-    edges = {fit.inventory.names.index(name) for _, names in _singular_blocks(fit) for name in names}
+    edges = {column for _, columns in _singular_blocks(fit) for column in columns}
     own = [k for k in own if k not in edges]
     names = [fit.inventory.names[k] for k in own]
     if hessian is None:
@@ -290,8 +291,7 @@ def _information(fit: Fit, name: str) -> Check:
     if unknown:
         sentence = f"Nothing depends on {' and '.join(unknown)} here (from {source}): not determined by the data."
         return Check(name, PROBLEM, float(diagonal.min()), sentence)
-    scale = np.sqrt(np.maximum(diagonal, 1e-300))
-    values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
+    values, vectors = scaled_spectrum(hessian)
     smallest = float(values[0])
     weights = np.abs(vectors[:, 0])
     along = " and ".join(names[k] for k in np.argsort(-weights) if weights[k] > 0.3)
@@ -304,29 +304,24 @@ def _information(fit: Fit, name: str) -> Check:
     return Check(name, FINE, smallest, f"Eigenvalues {spread} (from {source}); least determined: {along}.")
 
 
-def _singular_blocks(fit: Fit) -> list[tuple[list[str], list[str]]]:
-    """(effects, names of the free off-diagonal elements) of each block of three and more effects whose covariance is singular."""
-    found, free = [], set(fit.inventory.names)
-    for entry in fit.inventory.entries:
+def _singular_blocks(fit: Fit) -> list[tuple[list[str], list[int]]]:
+    """(effects, columns of the off-diagonal elements) of each free block of three and more effects whose covariance is singular."""
+    found = []
+    for entry, block, columns in free_blocks(fit.inventory, fit.model):
         value = entry.get(fit.model)
-        for block in value.blocks if isinstance(value, Covariance) else ():
-            correlation = np.asarray(value.correlation)[np.ix_(block, block)]
-            if len(block) > 2 and np.linalg.eigvalsh(np.nan_to_num(correlation))[0] < _SINGULAR:
-                names = dict(zip(value.positions(), entry.names, strict=True))
-                elements = [names[i, j] for i in block for j in block if j < i]
-                found.append(([value.names[i] for i in block], [name for name in elements if name in free]))
+        if len(block) > 2 and is_singular(value, block, _SINGULAR):
+            beside = [i != j for i in block for j in block if j <= i]
+            found.append(([value.names[i] for i in block], columns[beside].tolist()))
     return found
 
 
 def _bounds(fit: Fit, name: str) -> Check:
     found = list(fit.at_bounds.values())
-    for effects, names in _singular_blocks(fit):
-        if names:
-            listed = f"{', '.join(effects[:-1])} and {effects[-1]}"
-            found.append(
-                f"The covariance of {listed} is singular: one combination of them shows no variability, and the covariances "
-                f"stand at the edge of what they can be, where they have no standard errors. Fewer correlations would do."
-            )
+    for effects, _ in _singular_blocks(fit):
+        found.append(
+            f"The covariance of {', '.join(effects[:-1])} and {effects[-1]} is singular: one combination of them shows no variability, and "
+            "the covariances stand at the edge of what they can be, where they have no standard errors. Fewer correlations would do."
+        )
     if not found:
         return Check(name, FINE, 0.0, "No parameter is at the end of its range.")
     return Check(name, REMARK, float(len(found)), " ".join(found))

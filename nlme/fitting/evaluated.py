@@ -95,9 +95,8 @@ def _begun(method: Method, layout: Layout, inventory: Inventory, model: Model, e
             found.append(_standardised(layout, model, frame))
             continue
         found.append(np.zeros((layout.n_subjects, len(layout.anatomy.effects))))
-        if method.searches and method.individuals:
-            elsewhere = beginnings(model, layout, inventory, method.ode)
-            found += [elsewhere] if elsewhere.any() else []
+        elsewhere = beginnings(method, model, layout, inventory)
+        found += [elsewhere] if elsewhere.any() else []
     return found
 
 
@@ -580,7 +579,7 @@ def evaluated_fields(method, model, population, fixed, at: Evaluation) -> dict:
 def _post_hoc(method: Method, layout: Layout, model: Model) -> Evaluation:
     """Modes for a method that needs none (FO): NONMEM's POSTHOC step, residual variance at eta = 0."""
     searching, inventory = post_hoc_method(method), Inventory(model)
-    starts = beginnings(model, layout, inventory, searching.ode)
+    starts = beginnings(searching, model, layout, inventory)
     u = inventory.unconstrained(model)
     return evaluate_subjects(searching, layout.anatomy, inventory, model, layout.arrays, u, starts, gradient=False)
 

@@ -21,6 +21,7 @@ from nlme.language.anatomy import rows_of, structure_of
 from nlme.language.layout import Layout
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects, threaded
+from nlme.marginal.base import Method
 from nlme.marginal.joint import by_subpopulation
 from nlme.parameters.inventory import Inventory
 
@@ -41,14 +42,15 @@ def moving_times(model: Model, layout: Layout, inventory: Inventory) -> str:
     return " or ".join(dict.fromkeys(word for word, moves in zip(words, moved, strict=True) if moves))
 
 
-def beginnings(model: Model, layout: Layout, inventory: Inventory, ode: Tolerances) -> np.ndarray:
+def beginnings(method: Method, model: Model, layout: Layout, inventory: Inventory) -> np.ndarray:
     """(N, q) standardised random effects where searches for the modes begin if nothing is known of these.
 
-    Zero, and along each random effect eta_k that moves a time the likeliest of b + t L_k / |L_k|, t from -3 to 3, one after the other.
+    Zero, and along each random effect eta_k that moves a time the likeliest of b + t L_k / |L_k|, t from -3 to 3, one after the
+    other.  Zero for a method that searches for no modes.
     """
     anatomy = layout.anatomy
     none, rules = np.zeros((layout.n_subjects, len(anatomy.effects))), tuple(rule for rule in anatomy.rules if rule in _WORDS)
-    if not (rules or anatomy.event_times) or anatomy.by_site:
+    if not (method.searches and method.individuals and (rules or anatomy.event_times)) or anatomy.by_site:
         return none
     moving = np.asarray(_moved(rules, anatomy, inventory, model, layout.arrays)[1])[: len(rules) + 1].any(axis=0)
     rows = np.asarray(anatomy.cholesky(model))[moving]
@@ -56,7 +58,7 @@ def beginnings(model: Model, layout: Layout, inventory: Inventory, ode: Toleranc
     directions = (rows / np.where(length > 0, length, 1.0))[length[:, 0] > 0]
     if not len(directions):
         return none
-    return np.asarray(threaded(_likeliest, layout.arrays, anatomy, ode, model, jnp.asarray(none), jnp.asarray(directions)))
+    return np.asarray(threaded(_likeliest, layout.arrays, anatomy, method.ode, model, jnp.asarray(none), jnp.asarray(directions)))
 
 
 def _likeliest(arrays, anatomy, ode: Tolerances, model: Model, b, directions):

@@ -241,10 +241,10 @@ def drawn_given(layout: Layout, starts: np.ndarray | None, draws: int, key, ode:
     """The draws for all subjects of ``layout``; searches for modes begin at ``starts`` (N, q), if any are known."""
     import pandas as pd
 
-    if starts is None:
-        starts = beginnings(layout.model, layout, Inventory(layout.model), ode)
     anatomy, model, n = layout.anatomy, layout.model, layout.n_subjects
     method = ImportanceSampling(max(_LEAST, _NODES * draws), ode=ode)
+    if starts is None:
+        starts = beginnings(method, model, layout, Inventory(model))
     placing, choosing, chains = jax.random.split(key, 3)
     numbers = jax.random.bits(placing, (n,))
     found, centre, scatter = threaded(_proposals, layout.arrays, method, anatomy, model, jnp.asarray(starts), numbers)

@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nlme.language.model import Model
 from nlme.marginal.subjects import Evaluation
 from nlme.parameters.covariance import Covariance
-from nlme.parameters.inventory import Entry
+from nlme.parameters.inventory import Entry, Inventory
 from nlme.search.problem import Problem
 
 _GAIN = 1e-3  # promised, from which an edge is left
@@ -45,9 +46,9 @@ def off_the_edge(problem: Problem, u: np.ndarray, at: Evaluation, ended: np.ndar
     ``at`` is the evaluation at ``u``; ``ended`` (P,) says which parameters stand at an end of their line.
     """
     best = None
-    for entry, block, columns in _free_blocks(problem):
+    for entry, block, columns in free_blocks(problem.inventory, problem.model):
         value = entry.get(problem.at(u))
-        if not (ended[columns].any() or _singular(value, block)):
+        if not (ended[columns].any() or is_singular(value, block)):
             continue
         inside = _with_covariance(problem, entry, u, value, np.asarray(value.matrix), _OFF)
         if inside is None:
@@ -58,11 +59,11 @@ def off_the_edge(problem: Problem, u: np.ndarray, at: Evaluation, ended: np.ndar
     return best
 
 
-def _free_blocks(problem: Problem):
-    """(entry, positions of the effects of a block, columns of its elements among the free parameters)."""
-    place = {name: k for k, name in enumerate(problem.inventory.names)}
-    for entry in problem.inventory.entries:
-        value = entry.get(problem.model)
+def free_blocks(inventory: Inventory, model: Model):
+    """(entry, positions of the effects of a block, columns of its elements, its lower triangle by rows, among the free parameters)."""
+    place = {name: k for k, name in enumerate(inventory.names)}
+    for entry in inventory.entries:
+        value = entry.get(model)
         if not isinstance(value, Covariance):
             continue
         names = dict(zip(value.positions(), entry.names, strict=True))
@@ -72,9 +73,10 @@ def _free_blocks(problem: Problem):
                 yield entry, block, np.array([place[name] for name in own])
 
 
-def _singular(value: Covariance, block: tuple[int, ...]) -> bool:
+def is_singular(value: Covariance, block: tuple[int, ...], least: float = _SINGULAR) -> bool:
+    """Whether the smallest eigenvalue of the block's correlation matrix is below ``least``."""
     correlation = np.asarray(value.correlation)[np.ix_(block, block)]
-    return bool(np.linalg.eigvalsh(correlation)[0] < _SINGULAR)
+    return bool(np.linalg.eigvalsh(correlation)[0] < least)
 
 
 def _best_direction(problem: Problem, entry: Entry, block, columns, u, at: Evaluation) -> Raised | None:

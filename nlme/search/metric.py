@@ -18,6 +18,12 @@ _PAIRS = 40  # of steps and changes of the gradient that are remembered there
 _COLUMNS = 100  # directions that the scores keep there; what is left of them goes to the diagonal
 
 
+def scaled_spectrum(hessian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, the smallest first, and eigenvectors (columns) of a Hessian in units of its diagonal."""
+    scale = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), 1e-300))
+    return np.linalg.eigh(np.nan_to_num(hessian / np.outer(scale, scale)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Dense:
     """B = ``matrix`` (P, P)."""

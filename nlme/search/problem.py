@@ -91,9 +91,7 @@ class Problem:
 
     def beginnings(self, u: np.ndarray) -> np.ndarray:
         """(N, q) where searches for the modes at ``u`` begin if nothing is known of these, see :mod:`nlme.marginal.kinks`."""
-        if not (self.method.searches and self.method.individuals):
-            return np.zeros((self.layout.n_subjects, len(self.layout.anatomy.effects)))
-        return beginnings(self.at(u), self.layout, self.every, self.method.ode)
+        return beginnings(self.method, self.at(u), self.layout, self.every)
 
     def penalised(self, u: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         """The penalty at ``u``, its gradient (P,) and second derivatives (P,), see ``penalty_at``; zero without one."""

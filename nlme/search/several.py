@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nlme.search.metric import Dense
+from nlme.search.metric import Dense, scaled_spectrum
 from nlme.search.minimise import BadStart, Minimum, minimise
 from nlme.search.problem import Problem
 from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, NO_DECREASE, SEARCHING, SENTENCES, Search
@@ -175,8 +175,7 @@ def _flat(problem: Problem, search: Search) -> str:
     for k, d in zip(own, np.diagonal(hessian), strict=True):
         if problem.inventory.kinds[k] == "fixed effect" and abs(d) < _NO_CURVATURE:
             return problem.inventory.names[k]
-    scale = np.sqrt(np.maximum(np.abs(np.diagonal(hessian)), 1e-300))
-    values, vectors = np.linalg.eigh(np.nan_to_num(hessian / np.outer(scale, scale)))
+    values, vectors = scaled_spectrum(hessian)
     return problem.inventory.names[own[np.argmax(np.abs(vectors[:, 0]))]] if values[0] < _NO_CURVATURE else ""
 
 
