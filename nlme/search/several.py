@@ -107,7 +107,8 @@ def minimise_from_several(
     try:
         typical = Typical(problem, [problem.start, *([first.search.x] if attempts[0].valid else [])], seed)
         of_one = not (problem.method.individuals or networks)
-        soon = not (exchanged or of_one) and (networks or not problem.layout.anatomy.linear)
+        mixture = bool(problem.layout.anatomy.mixture)  # two that merge its subpopulations agree as well
+        soon = not (exchanged or of_one or mixture) and (networks or not problem.layout.anatomy.linear)
         for u in typical.starts(starts or (_OF_ONE if of_one else _OTHERS)):
             # where errors vanish the objective has no minimum: from larger ones the search may not come there
             if not attempt(u) and starts is None and len(typical.errors):
@@ -160,6 +161,8 @@ def reason_for_others(problem: Problem, found: Minimum) -> str:
         return f"the data do not determine {flat} where the search ended"
     if absorbs_slowly(problem, search.x):
         return "absorption is slower than elimination, and may be the quicker of the two"
+    if anatomy.mixture:
+        return "a mixture has several minima"
     return "a network has many minima" if "weight" in problem.inventory.kinds else ""
 
 

@@ -9,6 +9,9 @@ endpoint e, which is profiled out:
 solution of the dynamics.  It is computed at many points scattered about given centres, and minimised from the best of them (by
 differences: one small program is all there is to compile) in the parameters that the predictions depend on.  The errors are then
 scaled to the residuals, and random effects get a spread of 30 % of whatever they move.
+
+In a mixture every subject is taken for one of the subpopulation whose part is the least (the criterion of k-means, where it has local
+minima as well), and the shares begin equal.
 """
 
 from __future__ import annotations
@@ -44,11 +47,13 @@ _LARGER = 10.0
 _LEAST = 1e-12  # factor on the residual variances
 _STEP = 1e-4  # of differences
 _TOLERANCE = 1e-2
+_ASSIGNED = 20  # times, at most, that subjects of a mixture change their subpopulation while the factors settle
+_SAME = 0.1  # criteria of two minima of a mixture that differ in the names of its subpopulations alone
 
 
 @dataclasses.dataclass(frozen=True)
 class Pooled:
-    """The parts of the criterion at R points, by subject and endpoint (R, N, E)."""
+    """The parts of the criterion at R points, by subject and endpoint (R, N, E); as they come in a mixture, by subpopulation (R, N, K, E)."""
 
     squares: np.ndarray  # (z - m)^2 / g
     logs: np.ndarray  # log g
@@ -56,12 +61,22 @@ class Pooled:
     count: np.ndarray
     mark: np.ndarray  # (R,) a number that changes with any prediction
 
+    def in_subpopulations(self) -> Pooled:
+        """The parts (R, N, E) of every subject in the subpopulation to which the criterion is the least."""
+        parts = self.squares, self.logs, self.rest, self.count
+        factor = _factor(self.squares.sum(axis=2), self.count.sum(axis=2))
+        for _ in range(_ASSIGNED):
+            found = np.argmin(self.by_subject(factor[:, None, None, :]), axis=2)  # where one is no number, that one
+            chosen = Pooled(*(np.take_along_axis(x, found[:, :, None, None], axis=2)[:, :, 0] for x in parts), self.mark)
+            if np.array_equal(chosen.factor, factor, equal_nan=True):
+                break
+            factor = chosen.factor
+        return chosen
+
     @property
     def factor(self) -> np.ndarray:
         """(R, E) k_e."""
-        n = self.count.sum(axis=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(n > 0, np.maximum(self.squares.sum(axis=1) / n, _LEAST), 1.0)
+        return _factor(self.squares, self.count)
 
     @property
     def value(self) -> np.ndarray:
@@ -74,7 +89,14 @@ class Pooled:
 
     def by_subject(self, factor: np.ndarray) -> np.ndarray:
         """(R, N) each subject's part of it while the factors (E,) stand still."""
-        return (self.squares / factor + self.logs + self.rest).sum(axis=2)
+        return (self.squares / factor + self.logs + self.rest).sum(axis=-1)
+
+
+def _factor(squares: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """(R, E) k_e."""
+    n = count.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(n > 0, np.maximum(squares.sum(axis=1) / n, _LEAST), 1.0)
 
 
 class Typical:
@@ -96,7 +118,7 @@ class Typical:
         self._wide = np.where(real, 1.0, _DECADE)
         self._wider = np.where(real, np.maximum(1.0, 1.0 / self._unit), _DECADE)
         own = np.flatnonzero([kind == "fixed effect" for kind in kinds])
-        self._of_kind = {kind: np.flatnonzero([k == kind for k in kinds]) for kind in ("variance", "covariance")}
+        self._of_kind = {kind: np.flatnonzero([k == kind for k in kinds]) for kind in ("variance", "covariance", "share")}
         self.structural = self.errors = np.zeros(0, int)
         self.centres = [np.asarray(u, float) for u in centres]
         for u in [*self.centres, *self._about(self.centres[0], own, 20)]:  # where predictions are numbers
@@ -119,7 +141,7 @@ class Typical:
             jnp.asarray(problem.among_all(padded(points, _ROWS))),
             jnp.asarray(count),
         )
-        return Pooled(*(np.asarray(part)[:count] for part in parts))
+        return Pooled(*(np.asarray(part)[:count] for part in parts)).in_subpopulations()
 
     def starts(self, count: int) -> list[np.ndarray]:
         """At most ``count`` points (P,) from which searches should begin, best first."""
@@ -129,7 +151,7 @@ class Typical:
         points = np.concatenate([self._about(u, self.structural, share) for u in self.centres])
         values = self.pooled(points).value
         good = [k for k in np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable") if np.isfinite(values[k])]
-        minima = self._apart(self._descended(self._apart(points[good], _DESCENTS)), count)
+        minima = self._apart(self._named_once(self._descended(self._apart(points[good], _DESCENTS))), count)
         # the criterion's minima are few, and the objective may have others: their counterparts, then good points far from them
         other = [u for u in map(self._flip_flopped, minima) if u is not None]
         if other:
@@ -212,6 +234,16 @@ class Typical:
         found[:, own] = [search.x for search in searches]
         return found[np.argsort([search.value for search in searches], kind="stable")]
 
+    def _named_once(self, points: np.ndarray) -> np.ndarray:
+        """In a mixture, the points without those at which its subpopulations have changed names."""
+        if not self.problem.layout.anatomy.mixture or not len(points):
+            return points
+        values, kept = self.pooled(points).value, []
+        for k, value in enumerate(values):
+            if all(abs(value - values[j]) > _SAME for j in kept):
+                kept.append(k)
+        return points[kept]
+
     def _with(self, u: np.ndarray, search: Search) -> np.ndarray:
         trial = u.copy()
         trial[self.structural] = search.proposal
@@ -247,7 +279,7 @@ class Typical:
             known = at.count[0].sum(axis=0) > 0
             wanted = np.log(at.factor[0][known])
             u[self.errors] += np.clip(np.linalg.lstsq(shares[known], wanted, rcond=1e-6)[0], -20.0, 20.0)
-        u[self._of_kind["covariance"]] = 0.0
+        u[self._of_kind["covariance"]] = u[self._of_kind["share"]] = 0.0
         sizes = self._sizes(u)
         for k in self._of_kind["variance"]:
             u[k] = sizes.get(self.problem.inventory.names[k].rsplit(".", 1)[-1], u[k])
@@ -346,11 +378,12 @@ def _relative_slopes(model, anatomy, cov):
 @eqx.filter_jit
 def _parts(inventory, model, arrays, anatomy, ode, points, count):
     """The parts of the criterion at the first ``count`` points, see ``Pooled``; one program for any number of them."""
+    kinds = max(1, len(anatomy.subpopulations))
 
     def at(u):
         here = inventory.at_unconstrained(model, u)
 
-        def of_subject(data):
+        def alone(data):
             eta = jnp.zeros(len(anatomy.effects))
             solution = expand(here, anatomy, eta, data.covariates, data.known, 0, ode)(here, eta)
             m = moments(here, anatomy, data, solution)
@@ -364,13 +397,18 @@ def _parts(inventory, model, arrays, anatomy, ode, points, count):
             # states that a failed solve has left half way have a density, too
             parts = tuple(jnp.where(solution.status == SOLVED, part, jnp.nan) for part in parts)
             mark = jnp.sum(jnp.where(data.mask, m.prediction * jnp.sin(1.0 + jnp.arange(len(m.mean))), 0.0))
-            return (*(jnp.stack([jnp.sum(x[a:b]) for a, b in data.spans]) for x in parts), mark), ()
+            return *(jnp.stack([jnp.sum(x[a:b]) for a, b in data.spans]) for x in parts), mark
+
+        def of_subject(data):
+            if not anatomy.mixture:
+                return tuple(x[None] for x in alone(data)), ()
+            return jax.vmap(lambda k: alone(data.belonging(k)))(jnp.arange(kinds, dtype=float)), ()
 
         (*parts, mark), _ = over_subjects(of_subject, arrays)
         return *parts, jnp.sum(mark)
 
     rows, subjects = len(points), arrays.back.shape[0]
-    nothing = (*(jnp.zeros((rows, subjects, len(anatomy.endpoints))),) * 4, jnp.zeros(rows))
+    nothing = (*(jnp.zeros((rows, subjects, kinds, len(anatomy.endpoints))),) * 4, jnp.zeros(rows))
 
     def write(k, found):
         return tuple(all_of.at[k].set(one) for all_of, one in zip(found, at(points[k]), strict=True))
