@@ -512,7 +512,7 @@ def test_describe(model_file):
 
 @pytest.mark.slow
 def test_the_console_script_gives_its_exit_code_to_the_shell(tmp_path):
-    command = [sys.executable, "-m", "nlme.cli", "describe", str(tmp_path / "nope.py")]
+    command = [sys.executable, "-m", "nlme", "describe", str(tmp_path / "nope.py")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.strip().startswith("Model error") and done.stdout == ""
     assert subprocess.run([*command[:3], "fit"], capture_output=True).returncode == 2

@@ -29,7 +29,7 @@ FLOORS = [
     ["uncertainty", "simulation", "diagnostics", "learning", "training", "discovery", "selection", "exchange"]
     + ["noncompartmental", "design", "dosing"],
     ["reporting", "plots"],
-    ["cli", "demo", "qualify"],
+    ["cli", "demo", "qualify", "__main__"],
 ]
 FRONT_DOORS = {"__init__", "pd", "pk", "distributions"}  # they only give public names to what lies in the rooms
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -52,6 +52,7 @@ ARROWS = {
     ("reporting", "plots"),  # the page shows the pictures
     ("cli", "demo"),
     ("cli", "qualify"),
+    ("__main__", "cli"),
 }
 
 # Fit is one public object: its covariance, predictions and table are computed on first use by rooms above it. Such an

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import importlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +13,7 @@ import typer
 
 import nlme
 from nlme.cli.options import ADDS, App, arguments_of
-from nlme.errors import FitError, ModelError
+from nlme.errors import FitError, ModelError, name_error
 from nlme.fitting.storage import ClassNotFound
 from nlme.language.files import load_model
 from nlme.language.model import covariate_units
@@ -44,11 +48,6 @@ Units = Annotated[str, typer.Option(help="Units for pictures and report: conc=mg
 Start = Annotated[str, typer.Option(help="Values of parameters: cl=2.5,omega.cl=0.1"), ADDS]
 
 
-def main() -> None:
-    """Entry point of the console script."""
-    app()
-
-
 def _version(asked: bool) -> None:
     if asked:
         found = versions()
@@ -67,9 +66,19 @@ def about(
 
 
 def model_class(where: str) -> type[nlme.Model]:
-    """The model of a Python file, or the published one of that name."""
-    published = where in nlme.models.names() and not Path(where).exists()
-    return nlme.models.load(where) if published else load_model(where)
+    """The model of a Python file, or the published one of that name.
+
+    Raises
+    ------
+    ModelError
+        Neither; a word that is close to the name of a published model is told so.
+    """
+    if Path(where).exists() or not where.isidentifier():
+        return load_model(where)
+    published = nlme.models.names()
+    if where not in published and difflib.get_close_matches(where.lower(), published, n=1):
+        raise ModelError(f"There is no file {where!r}. {name_error('published model', where, published, 'nlme.models')}")
+    return nlme.models.load(where) if where in published else load_model(where)
 
 
 def population_of(data: Path, reading: dict, model) -> nlme.Population:
@@ -98,12 +107,26 @@ def opened(command: str, model: str, fit: Path | None):
         As :func:`nlme.load`; a model that is found only where its file is named.
     """
     saved = saved_file(Path(model) if fit is None else fit)
+    if fit is not None:
+        return saved, nlme.load(saved, model=model_class(model))
     try:
-        return saved, nlme.load(saved, model=None if fit is None else model_class(model))
+        with _found_beside(saved):
+            return saved, nlme.load(saved)
     except ClassNotFound as error:
-        raise ModelError(
-            f"{error.seen} Name the file that defines it before the fit: nlme {command} {error.file} {saved}"
-        ) from None
+        raise ModelError(f"{error.seen} Name the file that defines it before the fit: nlme {command} {error.file} {saved}") from None
+
+
+@contextlib.contextmanager
+def _found_beside(file: Path):
+    """Python finds modules in a file's folder first: the copy of a model there is the one that was fitted."""
+    folder = str(file.parent.resolve())
+    importlib.invalidate_caches()  # the folder may be younger than what Python remembers of it
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
 
 
 def saved_file(path: Path) -> Path:

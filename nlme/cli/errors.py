@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from nlme.cli import INTERRUPTED
+from nlme.cli.written import begin, so_far
 from nlme.errors import DataError, FitError, ModelError, NLMEError
 from nlme.language.files import place_of
 
@@ -22,6 +24,7 @@ def reported(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def run(*args, debug: bool = False, **options):
+        begin()
         try:
             return _with_warnings(command, args, options)
         except NLMEError as error:
@@ -31,8 +34,9 @@ def reported(command: Callable) -> Callable:
             block(title, str(error), "red")
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            block("Interrupted", "What was written before is there.", "yellow")
-            raise typer.Exit(130) from None
+            written = ", ".join(map(str, so_far()))
+            block("Interrupted", f"Written before: {written}." if written else "Nothing was written.", "yellow")
+            raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             if debug or isinstance(error, (typer.Exit, typer.BadParameter)) or type(error).__name__ in ("UsageError", "Abort"):
                 raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +28,8 @@ from nlme.cli.command import (
 )
 from nlme.cli.errors import reported
 from nlme.cli.options import ADDS, reads_data
-from nlme.cli.output import in_every_format, keep, require_writable, write
+from nlme.cli.output import FORMATS, RESULTS, in_every_format, keep, require_room, write
+from nlme.cli.written import Folder, note, put, require_file, require_writable
 from nlme.errors import FitError
 from nlme.parameters.inventory import Inventory
 from nlme.tables import formats
@@ -69,9 +72,10 @@ def fit(
     instance = chosen() if start_from is None else chosen.from_fit(estimates_of(start_from))
     instance = Inventory(instance).with_values(instance, values)
     named_units = options.pairs(units, "--units")
+    require_room(type(instance), folder)
     population = population_of(data, reading, instance)
     result = nlme.fit(instance, population, by, fixed=options.names(fixed))
-    keep(result, folder)
+    keep(result, folder, read=[data] if start_from is None else [data, saved_file(start_from)])
     typer.echo(repr(result.table()))
     say(result)
     typer.echo(f"\nWritten to {folder}: {', '.join(write(result, folder, units=named_units))}")
@@ -98,15 +102,16 @@ def report(
     saved, found = opened("report", model, fit)
     named_units = options.pairs(units, "--units")
     if out is not None and out.suffix and not out.is_dir():
-        require_writable(out.parent)
-        written = nlme.report(found, out, title=title or None, units=named_units, interactive=interactive)
+        require_file(out, [saved])
+        put(out, lambda path: nlme.report(found, path, title=title or None, units=named_units, interactive=interactive))
         say(found)
-        typer.echo(f"\nWritten to {written}")
+        typer.echo(f"\nWritten to {out}")
         return
     if interactive:
         raise FitError("--interactive is for one page: --out x.html.")
     folder = out or saved.parent
     require_writable(folder)
+    Folder(folder, "report").require_own(RESULTS)
     names = write(found, folder, units=named_units, title=title or None)
     say(found)
     typer.echo(f"\nWritten to {folder}: {', '.join(name for name in names if name != 'fit.nlme')}")
@@ -126,16 +131,19 @@ def bootstrap(
 ) -> None:
     """Refit a saved fit to resampled subjects; write the replicates and the parameter table with their intervals."""
     found = nlme.load(saved_file(fit), model=model_class(model))
-    folder = out or saved_file(fit).parent
-    require_writable(folder)
+    folder = Folder(out or saved_file(fit).parent, "bootstrap")
+    require_writable(folder.path)
+    named = [f"{stem}.{suffix}" for stem in ("bootstrap", "parameters_bootstrap") for _, suffix in FORMATS]
+    folder.require_own(["bootstrap_replicates.csv", *named])
     boot = nlme.bootstrap(found, replicates, key=key, stratify=stratify or None, parametric=parametric)
-    folder.mkdir(parents=True, exist_ok=True)
-    formats.csv(boot.replicates, folder / "bootstrap_replicates.csv")
-    in_every_format(boot, folder / "bootstrap")
+    folder.add("bootstrap_replicates.csv", lambda path: formats.csv(boot.replicates, path))
+    in_every_format(boot, folder, "bootstrap")
     table = nlme.table(found, intervals=boot, level=level)
-    in_every_format(table, folder / "parameters_bootstrap")
+    in_every_format(table, folder, "parameters_bootstrap")
     typer.echo(repr(table))
-    typer.echo(f"\nWritten to {folder}: bootstrap_replicates.csv, bootstrap and parameters_bootstrap (.csv .md .html .tex .rtf)")
+    typer.echo(
+        f"\nWritten to {folder.path}: bootstrap_replicates.csv, bootstrap and parameters_bootstrap (.csv .md .html .tex .rtf)"
+    )
 
 
 @app.command()
@@ -150,10 +158,18 @@ def export(
 ) -> None:
     """Write a saved fit for NONMEM, nlmixr2 or Monolix: the model with its estimates, and the data."""
     writer = options.program_of(to)
-    _, found = opened("export", model, fit)
+    saved, found = opened("export", model, fit)
     target = out or Path(to.lower())
-    require_writable(target.parent if target.suffix else target)
-    typer.echo(repr(getattr(nlme, writer)(found, target)))
+    place = target.parent if target.suffix else target
+    require_writable(place)
+    folder = Folder(place, "export" if place.resolve() == saved.parent.resolve() else "data")
+    with tempfile.TemporaryDirectory() as scratch:  # what it is called is known once it is written
+        made = getattr(nlme, writer)(found, Path(scratch, target.name) if target.suffix else Path(scratch))
+        files = {file.relative_to(scratch).as_posix(): file for file in made.files}
+        folder.require_own(files)
+        for name, file in files.items():
+            folder.add_copy(file, name)
+    typer.echo(repr(dataclasses.replace(made, files=tuple(place / name for name in files))))
 
 
 @app.command(name="import")
@@ -167,8 +183,8 @@ def import_(
     folder = out or Path(f"{source.stem}-nlme")
     require_writable(folder)
     found = nlme.from_nonmem(source, evaluate=evaluate)
-    found.write(folder)
     typer.echo(repr(found))
+    note(found.write(folder), folder / "data.csv")
     fixed = f" --fixed {','.join(found.fixed)}" if found.fixed else ""
     typer.echo(f"\nWritten to {folder}: model.py, data.csv. To fit:")
     typer.echo(f"nlme fit {folder}/model.py {folder}/data.csv --time-varying auto{fixed}")

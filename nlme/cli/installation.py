@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from nlme.cli.command import app
 from nlme.cli.errors import reported
 from nlme.cli.options import ADDS, names
-from nlme.cli.output import require_writable
+from nlme.cli.written import note, require_writable
 
 
 @app.command()
@@ -19,7 +20,11 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for tables, pictures and
     """Fit real clinical trials: parameter tables, pictures and an HTML report."""
     from nlme.demo import run
 
-    run(out)
+    began = time.time()
+    try:
+        run(out)
+    finally:  # its parts are written in processes of their own
+        note(*(path for path in sorted(out.rglob("*")) if path.is_file() and path.stat().st_mtime >= began))
 
 
 @app.command()

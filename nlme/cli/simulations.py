@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from nlme.cli import options
 from nlme.cli.command import Data, Key, ModelFile, Start, Units, app, estimates_of, is_fit, model_class, population_of, saved_file
 from nlme.cli.errors import reported
 from nlme.cli.options import ADDS, reads_data
-from nlme.cli.output import require_writable
+from nlme.cli.written import Folder, put, require_file, require_writable
 from nlme.diagnostics.replicated import endpoints_of
 from nlme.parameters.inventory import Inventory
 from nlme.tables import formats
@@ -50,7 +51,12 @@ def simulate(
     reading: dict,
 ) -> None:
     """Simulate data sets from a fit, or from a model with its own values."""
-    require_writable(out.parent)
+    read = [
+        saved_file(source) if is_fit(source) else source,
+        *([design] if design else []),
+        Path(model.rpartition(":")[0] or model),
+    ]
+    require_file(out, read)
     chosen, values = model_class(model), options.starting_values(start)
     if is_fit(source):
         found = nlme.load(saved_file(source), model=chosen)
@@ -66,8 +72,7 @@ def simulate(
     frame = nlme.simulate(
         given, population, key=key, eta=eta, replicates=replicates, noise=noise, as_data=not fixed_form, uncertainty=uncertainty
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    formats.csv(frame, out, index=False, na_rep=".")
+    put(out, lambda path: formats.csv(frame, path, index=False, na_rep="."))
     typer.echo(
         f"Written to {out}: {replicates} data set{'s' if replicates > 1 else ''} of {len(population)} subjects, {len(frame):,} rows."
     )
@@ -119,8 +124,8 @@ def vpc(
         lloq=options.number(lloq) if lloq else None,
     )
     named_units = options.pairs(units, "--units")
-    folder = out or (saved_file(source).parent if is_fit(source) else Path("."))
-    require_writable(folder)
+    folder = Folder(out or (saved_file(source).parent if is_fit(source) else Path(".")), "vpc" if is_fit(source) else "data")
+    require_writable(folder.path)
     if is_fit(source):
         found = nlme.load(saved_file(source), model=chosen)
         population = found.population
@@ -129,18 +134,21 @@ def vpc(
         instance = chosen()
         given = Inventory(instance).with_values(instance, values)
         population = population_of(source, reading, given)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in [endpoint] if endpoint else endpoints_of(given, population):
+    stems = {
+        name: f"vpc_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"
+        for name in ([endpoint] if endpoint else endpoints_of(given, population))
+    }
+    folder.require_own(f"{stem}.{suffix}" for stem in stems.values() for suffix in ("csv", "png"))
+    for name, stem in stems.items():
         check = nlme.vpc(given, population, endpoint=name, **asked)
-        stem = f"vpc_{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}"
-        formats.csv(check.table, folder / f"{stem}.csv", index=False)
+        folder.add(f"{stem}.csv", functools.partial(formats.csv, check.table, index=False))
         looks = {"log": log} if check.kind == "continuous" else {}
-        check.plot(units=named_units, **looks).savefig(folder / f"{stem}.png")
+        folder.add(f"{stem}.png", check.plot(units=named_units, **looks).savefig)
         for message in check.messages:
             typer.echo(f"  ! {name}: {message}")
         typer.echo(
             f"{name}: {100 * check.inside:.0f} % of the observed quantities lie within their {100 * level:g} % bands. "
-            f"Written to {folder}: {stem}.csv, {stem}.png"
+            f"Written to {folder.path}: {stem}.csv, {stem}.png"
         )
 
 
@@ -171,13 +179,14 @@ def forecast(
     at, regimen = options.times_of(times, "--times"), options.regimen_of(doses)
     values, shaded = options.starting_values(start), options.span_of(target, "--target")
     require_writable(out)
+    folder = Folder(out, "data")
+    folder.require_own(["forecast.csv", "forecast.png"])
     chosen = model_class(model)
     instance = chosen() if start_from is None else chosen.from_fit(estimates_of(start_from))
     instance = Inventory(instance).with_values(instance, values)
     population = population_of(patient, reading, instance)
     found = nlme.forecast(instance, population, times=at, doses=regimen, draws=draws, level=level, key=key)
-    out.mkdir(parents=True, exist_ok=True)
-    formats.csv(found.frame, out / "forecast.csv", index=False)
-    nlme.plots.forecast(found, units=options.pairs(units, "--units"), target=shaded).savefig(out / "forecast.png")
+    folder.add("forecast.csv", lambda path: formats.csv(found.frame, path, index=False))
+    folder.add("forecast.png", nlme.plots.forecast(found, units=options.pairs(units, "--units"), target=shaded).savefig)
     typer.echo(repr(found))
     typer.echo(f"\nWritten to {out}: forecast.csv, forecast.png")

@@ -12,7 +12,8 @@ from nlme.cli import options
 from nlme.cli.command import Data, Units, app
 from nlme.cli.errors import reported
 from nlme.cli.options import ADDS, arguments_of, reads_data
-from nlme.cli.output import in_every_format, require_writable
+from nlme.cli.output import FORMATS, in_every_format
+from nlme.cli.written import Folder, require_writable
 from nlme.tables import formats
 
 
@@ -62,6 +63,8 @@ def nca(
 ) -> None:
     """Non-compartmental analysis of a data set: parameters of every profile, their summary, a picture."""
     require_writable(out)
+    folder = Folder(out, "data")
+    folder.require_own([*(f"nca.{suffix}" for _, suffix in FORMATS), "nca_summary.csv", "nca_reasons.csv", "nca_profiles.png"])
     asked = dict(
         route=options.one_or_each(route, "--route"), rule=rule, lambda_z=options.terminal_points(lambda_z),
         partial=options.spans(partial, "--partial"), tau=tau, steady_state=steady_state, lloq=lloq,
@@ -69,13 +72,12 @@ def nca(
     )  # fmt: skip
     found = nlme.nca(nlme.read_nonmem(data, **arguments_of(reading)), endpoint or None, **asked)
     summary = found.summary(by or None)
-    out.mkdir(parents=True, exist_ok=True)
-    in_every_format(found, out / "nca")
-    formats.csv(summary, out / "nca_summary.csv", index=False)
-    formats.csv(found.reasons, out / "nca_reasons.csv", index=False)
+    in_every_format(found, folder, "nca")
+    folder.add("nca_summary.csv", lambda path: formats.csv(summary, path, index=False))
+    folder.add("nca_reasons.csv", lambda path: formats.csv(found.reasons, path, index=False))
     drawn = ""
     if found.drawable:
-        nlme.plots.nca(found, max_profiles=24).savefig(out / "nca_profiles.png")
+        folder.add("nca_profiles.png", nlme.plots.nca(found, max_profiles=24).savefig)
         drawn = ", nca_profiles.png"
     typer.echo(repr(found))
     typer.echo(f"\nWritten to {out}: nca (.csv .md .html .tex .rtf), nca_summary.csv, nca_reasons.csv{drawn}")

@@ -18,6 +18,7 @@ from nlme.fitting.result import Fit
 from nlme.fitting.saem.determination import combinations
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.search import search as approximate
+from nlme.fitting.saem.several import fit_from_several
 from nlme.fitting.scales import drawn_apart, held_scales
 from nlme.fitting.starts import Starts
 from nlme.language.layout import spread_out
@@ -78,7 +79,7 @@ def fit(
     max_evaluations : limit of evaluations of objective and gradient
     progress : show a line of progress; by default where the output is a terminal or a notebook
     starts : number of other starts to search from, suggested by the data; by default some if the first search gives a reason to,
-        until they agree; 0 for none
+        until they agree (by SAEM up to three, :mod:`nlme.fitting.saem.several`); 0 for none
     shooting : how the equations are trained before the fit, where a fit from the model's own values would be lost (oscillations,
         networks in the equations): ``nlme.MultipleShooting(...)``, ``GrowingHorizon``, ``Collocation`` or ``PredictionError``.  The
         fit begins where they lead to, and makes no other starts unless ``starts`` asks for some; ``fit.training`` tells their course
@@ -137,8 +138,13 @@ def fit(
             raise ModelError(
                 "sharding='processes' divides the objective's evaluations, which nlme.SAEM does not make; use another method."
             )
-        found = approximate(problem, progress, checkpoint, checkpoint_every)
-        return dataclasses.replace(_approximated(found, problem, clock), validation=validation, training=training)
+        found = fit_from_several(
+            problem,
+            starts,
+            lambda of, first: approximate(of, progress, checkpoint if first else None, checkpoint_every),
+            lambda found, of: _approximated(found, of, clock),
+        )
+        return dataclasses.replace(found, validation=validation, training=training)
     if checkpoint is not None:
         raise ModelError(f"checkpoint= is for fits by nlme.SAEM; {method!r} keeps none.")
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:

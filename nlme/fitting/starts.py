@@ -33,6 +33,7 @@ class Starts:
     valid : (R,) whether that is a minimum: it converged, no parameter ran away, no subject's mode was lost
     sentences : (R,) how each ended
     reason : why others than the first were tried; empty if none were
+    same : objectives that differ by less count as one minimum
     """
 
     names: tuple[str, ...]
@@ -42,9 +43,10 @@ class Starts:
     valid: np.ndarray
     sentences: tuple[str, ...]
     reason: str = ""
+    same: float = 10 * SAME
 
     @classmethod
-    def of(cls, problem: Problem, attempts: list[Attempt], reason: str) -> Starts:
+    def of(cls, problem: Problem, attempts: list[Attempt], reason: str, same: float = 10 * SAME) -> Starts:
         def natural(rows):
             rows = np.array(rows)
             found = np.full(rows.shape, np.nan)
@@ -61,6 +63,7 @@ class Starts:
             np.array([a.valid for a in attempts]),
             tuple(a.sentence for a in attempts),
             reason,
+            same,
         )
 
     @property
@@ -71,7 +74,7 @@ class Starts:
     def reached(self) -> int:
         """How many of the searches ended at the lowest minimum."""
         lowest = np.min(self.objectives, where=self.valid, initial=np.inf)
-        return int(np.sum(self.valid & (self.objectives < lowest + 10 * SAME)))
+        return int(np.sum(self.valid & (self.objectives < lowest + self.same)))
 
     @property
     def rivals(self) -> list[int]:
@@ -83,8 +86,8 @@ class Starts:
             known = [lowest, *(self.objectives[j] for j in found)]
             if (
                 self.valid[k]
-                and 10 * SAME < height < _NEAR
-                and all(abs(self.objectives[k] - other) > 10 * SAME for other in known)
+                and self.same < height < _NEAR
+                and all(abs(self.objectives[k] - other) > self.same for other in known)
             ):
                 found.append(int(k))
         return found

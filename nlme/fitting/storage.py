@@ -46,6 +46,7 @@ from nlme.fitting.result import Fit
 from nlme.fitting.terms import shift_in, shift_out
 from nlme.language.anatomy import Anatomy, anatomy_of
 from nlme.language.augmented import Augmented, written_as
+from nlme.language.digest import behaviour_of, digest_of
 from nlme.language.files import load_model
 from nlme.language.lookup import class_named
 from nlme.language.model import Model
@@ -58,6 +59,7 @@ from nlme.parameters.domains import METADATA
 from nlme.parameters.inventory import Inventory
 from nlme.parameters.mixture import Mixture
 from nlme.search.quasi_newton import SENTENCES
+from nlme.versions import versions
 
 FORMAT = "nlme fit"
 VERSION = 2
@@ -86,6 +88,7 @@ def save(fit: Fit, path) -> None:
             "parameters": inventory.all_names,
             "settings": _settings(fit.model),
             "constants": _constants(fit.model),
+            "behaviour": behaviour_of(fit.model),
             "standardisation": numbers_of(fit.model),
             "shift": shift_out(fit.model, arrays),
         },
@@ -147,15 +150,10 @@ def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
             f"  saved: {', '.join(map(str, parameters))}\n  now:   {', '.join(inventory.all_names)}"
         )
     anatomy_of(template)  # what is wrong with the model itself is said before the file is blamed
-    if (
-        source.strip()
-        and not source.startswith("#")
-        and (now := source_of(written_as(template)))
-        and code_of(now) != code_of(source)
-    ):
+    if changed := _changed(document, saved, source, template):
         warnings.warn(
-            f"{path}: the text of {type(template).__name__} has changed since the fit was saved; its estimates and objective are of the model "
-            f"as it was then (model.py in the file), and what is computed anew is of the model as it is now.",
+            f"{path}: {changed.format(type(template).__name__)} since the fit was saved; its estimates and objective are of the model as it was "
+            "then (model.py in the file), and what is computed anew is of the model as it is now.",
             stacklevel=2,
         )
     try:
@@ -163,6 +161,21 @@ def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
     except Exception as error:  # what a damaged document makes Python say
         said = str(error) if isinstance(error, NLMEError) else f"{type(error).__name__}: {error}"
         raise FitError(f"{path} is damaged or was edited: {(said.splitlines() or ['no reason known'])[0].rstrip('.')}.") from None
+
+
+def _changed(document: dict, saved: dict, source: str, template: Model) -> str:
+    """How the model differs from the one that was fitted; "" where nothing says that it does."""
+    if (
+        source.strip()
+        and not source.startswith("#")
+        and (now := source_of(written_as(template)))
+        and code_of(now) != code_of(source)
+    ):
+        return "the text of {} has changed"
+    same_python = str(document.get("versions", {}).get("python", "")).split(".")[:2] == versions()["python"].split(".")[:2]
+    if same_python and saved.get("behaviour") != behaviour_of(template):
+        return "something that {} rests on (a constant, a helper, another file, what its class was made with) has changed"
+    return ""
 
 
 def estimates_in(path) -> dict[str, float]:
@@ -305,7 +318,8 @@ class ClassNotFound(ModelError):
     def __init__(self, path: Path, module: str, name: str):
         self.seen = f"{path}: the model's class {name} (module {module}) cannot be imported here."
         made = module == WithRelations.__module__
-        self.file = "model.py" if made else f"{module.split('.')[-1]}.py"
+        # of a script the name is not known
+        self.file = "model.py" if made else "FILE.py" if module == "__main__" else f"{module.split('.')[-1]}.py"
         if made:
             remedy = (
                 f"It was made by the library from another class: nlme.load({str(path)!r}, model=found.model) with the result that it came "
@@ -398,8 +412,10 @@ def _constants(part: Any) -> dict[str, Any]:
         value = getattr(part, field.name)
         if isinstance(value, eqx.Module):
             found |= {f"{field.name}.{name}": text for name, text in _constants(value).items()}
-        elif isinstance(value, jax.Array) or eqx.is_inexact_array(value):  # NumPy's too
+        elif eqx.is_inexact_array(value):
             found[field.name] = f"array {list(value.shape)}"
+        elif eqx.is_array_like(value) and np.ndim(value):  # whole numbers: NumPy's become JAX's on the way
+            found[field.name] = f"array {list(np.shape(value))} {np.asarray(value).dtype} {digest_of(np.asarray(value))[:12]}"
         else:
             shown = jax.tree.map(lambda x: f"array {list(x.shape)}" if eqx.is_inexact_array(x) else x, value)
             found[field.name] = re.sub(r" at 0x[0-9a-f]+", "", repr(shown))

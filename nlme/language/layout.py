@@ -19,6 +19,7 @@ from nlme.data.units import differ
 from nlme.errors import ModelError, name_error
 from nlme.jets.jet import Columns
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
+from nlme.language.digest import forget_changed
 from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.observed import check_observed
 from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, mesh_of, padded_members, size_classes
@@ -191,6 +192,7 @@ def lay_out(
             f"The data must be a Population, as nlme.read_nonmem(path or DataFrame, ...) returns; got {type(population).__name__}"
             + (f" {population!r}." if isinstance(population, str) else ".")
         )
+    forget_changed(model)
     anatomy = anatomy_for(model, population)
     _check_covariates(model, anatomy, population)
     model = standardised(model, anatomy, population)

@@ -377,7 +377,13 @@ def _walk(module: Any, prefix: tuple[str, ...]) -> Iterator[Entry]:
             yield Entry(path, declaration, names, (kind,) * len(names))
         elif isinstance(value, eqx.Module):
             yield from _walk(value, path)
-        elif not field.metadata.get("static", False) and any(map(eqx.is_inexact_array, jax.tree.leaves(value))):
+        elif field.metadata.get("static", False):
+            if any(isinstance(x, np.ndarray | jax.Array) and x.ndim for x in jax.tree.leaves(value)):
+                raise ModelError(
+                    f"Field {dotted!r} is static and holds an array, which Python cannot compare as it does constants. Give it as a tuple, "
+                    f"{field.name}: tuple = eqx.field(static=True, default=(1.0, 2.0)), and use jnp.asarray(self.{field.name})."
+                )
+        elif any(map(eqx.is_inexact_array, jax.tree.leaves(value))):
             if type(module).__module__.startswith("equinox"):
                 raise ModelError(
                     f"Field {'.'.join(prefix)!r} is an Equinox module, whose numbers have no domain. Its arrays become weights with "
@@ -385,7 +391,7 @@ def _walk(module: Any, prefix: tuple[str, ...]) -> Iterator[Entry]:
                 )
             raise ModelError(
                 f"Field {dotted!r} holds numbers but no domain. Declare it as a parameter, for example "
-                f"{field.name}: Scalar = nlme.positive(1.0), or as a constant with eqx.field(static=True)."
+                f"{field.name}: Scalar = nlme.positive(1.0), or as a constant: {field.name}: tuple = (1.0, 2.0), which Python compares by its values."
             )
 
 

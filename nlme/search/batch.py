@@ -192,7 +192,7 @@ def run_fits(
     file = saved = None
     if checkpoint is not None:
         described = ("batches", tolerance, max_evaluations, *map(np.asarray, jax.tree.leaves((tasks, starts))))
-        file = Checkpoint(checkpoint, fingerprint_of(problem, *described), checkpoint_every)
+        file = Checkpoint(checkpoint, fingerprint_of(problem, *described, penalties=penalties), checkpoint_every)
         saved = file.read()
     if saved is None:
         size, own = _division(layout.arrays, count)

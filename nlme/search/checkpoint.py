@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import os
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import CodeType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import FitError
+from nlme.language.digest import digest_of
 from nlme.parameters.inventory import Inventory
-from nlme.search.problem import Problem
+from nlme.search.problem import Penalty, Problem
 
 _ASIDE = 0.1  # from the parameters at hand to the point where a penalty is looked at: one of zero has its strength nowhere else
 
@@ -31,13 +30,20 @@ class Checkpoint:
     Raises
     ------
     FitError
-        The folder does not exist.
+        The folder does not exist, a folder has the file's name, or the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike, fingerprint: str, every: float):
         self.path, self.fingerprint, self.every = Path(path), fingerprint, every
         if not self.path.parent.is_dir():
             raise FitError(f"checkpoint={str(path)!r}: the folder {self.path.parent} does not exist.")
+        if self.path.is_dir():
+            raise FitError(f"checkpoint={str(path)!r} is a folder; name a file, such as {str(self.path / 'state.npz')!r}.")
+        try:  # by trying, for permissions do not tell of every kind of folder; now, not after hours
+            self._beside.touch()
+            self._beside.unlink()
+        except OSError as error:
+            raise FitError(f"checkpoint={str(path)!r} cannot be written ({error.strerror}).") from None
         self._last = time.monotonic()
 
     def read(self) -> dict[str, np.ndarray] | None:
@@ -54,8 +60,8 @@ class Checkpoint:
             with np.load(self.path, allow_pickle=False) as file:
                 saved = {name: file[name] for name in file.files}
             fingerprint = str(saved.pop("fingerprint"))
-        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise FitError(f"{self.path} is not a checkpoint ({error}); delete it or name another file.") from None
+        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile):
+            raise FitError(f"{self.path} is not a checkpoint, or not a whole one; delete it or name another file.") from None
         if fingerprint != self.fingerprint:
             raise FitError(
                 f"{self.path} is the checkpoint of another fit: data, model, starting values, fixed parameters, penalty or "
@@ -67,13 +73,17 @@ class Checkpoint:
         """Keep ``arrays`` in place of what the file holds."""
         buffer = io.BytesIO()
         np.savez(buffer, fingerprint=self.fingerprint, **arrays)
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with beside.open("wb") as file:
+        with self._beside.open("wb") as file:
             file.write(buffer.getvalue())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, self.path)
+        os.replace(self._beside, self.path)
         self._last = time.monotonic()
+
+    @property
+    def _beside(self) -> Path:
+        """Where the file is written before it takes its place."""
+        return self.path.with_name(f".{self.path.name}.{os.getpid()}")
 
     @property
     def due(self) -> bool:
@@ -81,34 +91,47 @@ class Checkpoint:
         return time.monotonic() - self._last >= self.every
 
 
-def fingerprint_of(problem: Problem, *more) -> str:
-    """Hash of a problem: data, the model's code and values, names of what is estimated, method, penalty; ``more`` as ``fingerprint``."""
-    model, inventory, penalty = problem.model, problem.inventory, problem.penalty
-    if penalty is not None:
+def folder_of(checkpoint: str | os.PathLike | None) -> Path | None:
+    """The folder of a computation that keeps several checkpoints, made where there is none; None without one.
+
+    Raises
+    ------
+    FitError
+        A file has its name, or it cannot be made.
+    """
+    if checkpoint is None:
+        return None
+    folder = Path(checkpoint)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise FitError(f"checkpoint={str(checkpoint)!r}: a file stands where a folder belongs; name a folder.") from None
+    except OSError as error:
+        raise FitError(f"checkpoint={str(checkpoint)!r}: the folder cannot be made ({error.strerror}).") from None
+    return folder
+
+
+def fingerprint_of(problem: Problem, *more, penalties: Sequence[Penalty] | None = None) -> str:
+    """Hash of a problem: data, the model, names of what is estimated, method, penalties (the problem's own by default); ``more`` as
+    ``fingerprint``."""
+    model, inventory = problem.model, problem.inventory
+    if penalties is None:
+        penalties = () if problem.penalty is None else (problem.penalty,)
+    for penalty in penalties:
         u = inventory.unconstrained(model) + _ASIDE
-        seen = np.asarray(jax.jit(lambda u: jnp.asarray(penalty(inventory.at_unconstrained(model, u))))(u))
+        seen = np.asarray(jax.jit(lambda u: jnp.asarray(penalty(inventory.at_unconstrained(model, u))))(u))  # noqa: B023 (called at once)
         more = (seen, *more)
     return fingerprint(model, inventory, problem.layout.population, problem.method, *more)
 
 
 def fingerprint(model, inventory: Inventory, population, method, *more) -> str:
-    """Hash of data, the model's code and values, names of what is estimated, and method.
+    """Hash of data, the model (what it does, its settings and values), names of what is estimated, and method.
 
     ``more`` are options (by ``repr``) and arrays (by their bytes) on which the result depends as well.
     """
     told = hashlib.sha256()
-    code = [(name, *_code(function.__code__)) for name, function in inspect.getmembers(type(model), inspect.isfunction)]
-    for word in (population.hash, type(model).__qualname__, repr(code), repr(method), *inventory.names):
+    for word in (population.hash, digest_of(model), repr(method), *inventory.names):
         told.update(word.encode() + b"\n")
-    told.update(np.asarray(Inventory(model).natural(model)).tobytes())
     for item in more:
         told.update(item.tobytes() if isinstance(item, np.ndarray) else repr(item).encode() + b"\n")
     return told.hexdigest()
-
-
-def _code(code: CodeType) -> tuple:
-    """What a function does, without where it stands: a model edited under its old name is another model."""
-    constants = [
-        _code(x) if isinstance(x, CodeType) else sorted(map(repr, x)) if isinstance(x, frozenset) else x for x in code.co_consts
-    ]
-    return code.co_code.hex(), code.co_names, repr(constants)

@@ -90,7 +90,7 @@ def minimise_from_several(
     # minima in which absorption has changed places with something agree with each other, and none of them is the lowest
     exchanged = first is not None and absorbs_slowly(problem, first.search.x)
 
-    def attempt(u) -> bool:
+    def attempt(u) -> Attempt:
         tell(f"start {1 + len(found)}")
         try:
             limit = min(max_evaluations, _EVALUATIONS)
@@ -102,7 +102,7 @@ def minimise_from_several(
         except BadStart:
             found.append(None)
         attempts.append(_attempt(problem, u, found[-1]))
-        return attempts[-1].valid
+        return attempts[-1]
 
     try:
         typical = Typical(problem, [problem.start, *([first.search.x] if attempts[0].valid else [])], seed)
@@ -111,7 +111,8 @@ def minimise_from_several(
         soon = not (exchanged or of_one or mixture) and (networks or not problem.layout.anatomy.linear)
         for u in typical.starts(starts or (_OF_ONE if of_one else _OTHERS)):
             # where errors vanish the objective has no minimum: from larger ones the search may not come there
-            if not attempt(u) and starts is None and len(typical.errors):
+            last = attempt(u)
+            if not (last.valid or last.unfinished) and starts is None and len(typical.errors):
                 attempt(typical.with_larger_errors(u))
             if starts is None and soon and _agree(attempts):
                 break
@@ -150,20 +151,30 @@ def reason_for_others(problem: Problem, found: Minimum) -> str:
     if np.any(search.ended):
         listed = ", ".join(names[k] for k in np.flatnonzero(search.ended)[:3])
         return f"{listed} went to the end of its range"
-    moved, anatomy = search.x - problem.start, problem.layout.anatomy
+    if far := ended_far(problem, search.x):
+        return far
+    if flat := _flat(problem, search):
+        return f"the data do not determine {flat} where the search ended"
+    if other := has_another(problem, search.x):
+        return other
+    return "a network has many minima" if "weight" in problem.inventory.kinds else ""
+
+
+def ended_far(problem: Problem, u: np.ndarray) -> str:
+    """The fixed effect that ended so far from its start that this has told the search little, in words; "" without one."""
+    moved, anatomy = u - problem.start, problem.layout.anatomy
     kinks = bool({"lag", "duration"} & set(anatomy.rules)) or anatomy.event_times > 0 or bool(anatomy.delays)
     limit = np.where(problem.farthest > 100.0, _FAR_REAL, _NEAR if kinks else _FAR)
     fixed = np.array([kind == "fixed effect" for kind in problem.inventory.kinds])
     far = np.flatnonzero(fixed & (np.abs(moved) > limit))
-    if len(far):
-        return f"{names[far[np.argmax(np.abs(moved[far]))]]} ended far from its start"
-    if flat := _flat(problem, search):
-        return f"the data do not determine {flat} where the search ended"
-    if absorbs_slowly(problem, search.x):
+    return f"{problem.inventory.names[far[np.argmax(np.abs(moved[far]))]]} ended far from its start" if len(far) else ""
+
+
+def has_another(problem: Problem, u: np.ndarray) -> str:
+    """Why the likelihood has another maximum beside one at ``u``, in words; "" where nothing in the model says so."""
+    if absorbs_slowly(problem, u):
         return "absorption is slower than elimination, and may be the quicker of the two"
-    if anatomy.mixture:
-        return "a mixture has several minima"
-    return "a network has many minima" if "weight" in problem.inventory.kinds else ""
+    return "a mixture has several minima" if problem.layout.anatomy.mixture else ""
 
 
 def _flat(problem: Problem, search: Search) -> str:

@@ -10,6 +10,8 @@ solution of the dynamics.  It is computed at many points scattered about given c
 differences: one small program is all there is to compile) in the parameters that the predictions depend on.  The errors are then
 scaled to the residuals, and random effects get a spread of 30 % of whatever they move.
 
+Networks begin at each of these points with weights drawn anew, of the size that the model's own have.
+
 In a mixture every subject is taken for one of the subpopulation whose part is the least (the criterion of k-means, where it has local
 minima as well), and the shares begin equal.
 """
@@ -106,6 +108,7 @@ class Typical:
     ----------
     structural, errors : positions among the free parameters of those that predictions depend on, and of those that only residual
         variances do
+    drawn : positions of every array of weights that does not begin at zero
     """
 
     def __init__(self, problem: Problem, centres: list[np.ndarray], seed: int):
@@ -118,6 +121,9 @@ class Typical:
         self._wide = np.where(real, 1.0, _DECADE)
         self._wider = np.where(real, np.maximum(1.0, 1.0 / self._unit), _DECADE)
         own = np.flatnonzero([kind == "fixed effect" for kind in kinds])
+        weights = [k for k, kind in enumerate(kinds) if kind == "weight"]
+        arrays = itertools.groupby(weights, lambda k: names[k].rpartition("[")[0])  # net.weights[0] of net.weights[0][1,2]
+        self.drawn = [own for _, places in arrays if np.any(problem.start[own := np.array(list(places))])]
         self._of_kind = {kind: np.flatnonzero([k == kind for k in kinds]) for kind in ("variance", "covariance", "share")}
         self.structural = self.errors = np.zeros(0, int)
         self.centres = [np.asarray(u, float) for u in centres]
@@ -146,7 +152,7 @@ class Typical:
     def starts(self, count: int) -> list[np.ndarray]:
         """At most ``count`` points (P,) from which searches should begin, best first."""
         if not len(self.structural):
-            return []
+            return [self._complete(self._with_other_weights(self.centres[0])) for _ in range(count if self.drawn else 0)]
         share = -(-_POINTS // len(self.centres))
         points = np.concatenate([self._about(u, self.structural, share) for u in self.centres])
         values = self.pooled(points).value
@@ -158,7 +164,19 @@ class Typical:
             minima = self._apart(
                 np.array([v for pair in itertools.zip_longest(minima, other) for v in pair if v is not None]), count
             )
-        return [self._complete(u) for u in self._apart(np.concatenate([minima, points[good]]), count, _ELSEWHERE, len(minima))]
+        if self.drawn and len(minima):  # networks have more minima than the typical subject's structure has
+            chosen = [self._with_other_weights(u) for u in itertools.islice(itertools.cycle(minima), count)]
+        else:
+            chosen = self._apart(np.concatenate([minima, points[good]]), count, _ELSEWHERE, len(minima))
+        return [self._complete(u) for u in chosen]
+
+    def _with_other_weights(self, u: np.ndarray) -> np.ndarray:
+        """The point with networks as they begin, their weights drawn anew: zeros (no correction, no offset) stay, others keep their size."""
+        u = u.copy()
+        for leaf in self.drawn:
+            size = np.sqrt(np.mean(np.square(self.problem.start[leaf])))
+            u[leaf] = size * self._rng.normal(size=len(leaf))
+        return u
 
     def _flip_flopped(self, u: np.ndarray) -> np.ndarray | None:
         """The point with the rates of absorption and elimination exchanged, at which the same is predicted: ka cl/v -> cl/v ka,

@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from nlme.language.source import source_of
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import lanes_of, objectives_by_subject, run_fits
+from nlme.search.checkpoint import folder_of
 from nlme.search.problem import Problem
 from nlme.selection.candidates import base_fit, candidates_of, chosen_model, extended
 from nlme.tables.numbers import fixed_point, significant
@@ -151,7 +151,7 @@ def scm(
     ModelError
         An unknown parameter or shape, no candidates, random effects above the subject, a mixture.
     FitError
-        An option out of its range, or the model without covariates cannot be fitted.
+        An option out of its range, a checkpoint that is none, or the model without covariates cannot be fitted.
     """
     if criterion not in CRITERIA:
         raise FitError(name_error("criterion", str(criterion), CRITERIA, "A covariate search"))
@@ -181,9 +181,7 @@ class _Search:
         self.inventory = Inventory(self.model, base.inventory.fixed)
         self.problem = Problem(base.method, layout.model, layout, self.inventory)
         self.options = {"tolerance": tolerance, "max_evaluations": limit, "progress": progress, "executor": executor}
-        self.folder = None if checkpoint is None else Path(checkpoint)
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder_of(checkpoint)
         self._of = {r: np.isin(self.inventory.names, r.coefficients) for r in relations}
         self.chosen: list[Relation] = []
         self.u = np.asarray(self.inventory.unconstrained(self.model))

@@ -23,7 +23,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -38,7 +37,7 @@ from nlme.fitting.result import Fit
 from nlme.language.model import Model
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
-from nlme.search.checkpoint import Checkpoint
+from nlme.search.checkpoint import Checkpoint, folder_of
 from nlme.search.progress import Progress
 from nlme.selection.first_values import first_values, values_for
 from nlme.selection.grammar import ABSORPTIONS, ELIMINATIONS, ERRORS, ROLES, Candidate, data_for, model_of, require_words, text_of
@@ -162,7 +161,7 @@ def structure_search(
     ModelError
         An unknown word; variability between occasions of data that have none.
     FitError
-        An option out of its range, or no structure ends at an optimum.
+        An option out of its range, a checkpoint that is none, or no structure ends at an optimum.
     """
     for what, given, known in (
         ("route", route, ("oral", "iv")),
@@ -263,9 +262,7 @@ class _Search:
         self.work, self.options, self.criterion, self.first, self.limit = work, options, criterion, first, limit
         self.executor, self.show, self.spent = executor, None, False
         self.tried: dict[Candidate, Tried] = {}
-        self.folder = None if checkpoint is None else Path(checkpoint)
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder_of(checkpoint)
 
     # -- what is near what ------------------------------------------------------------------------------------------------
 

@@ -123,6 +123,9 @@ def simulated_class() -> type:
         def _constructor(self):
             return pd.DataFrame
 
+        def __reduce__(self):  # pickle finds no class that a function makes
+            return _empty, (), self.__getstate__()
+
         @property
         def messages(self) -> list[str]:
             """What there is to say, in words."""
@@ -138,3 +141,8 @@ def simulated_class() -> type:
             ]
 
     return Simulated
+
+
+def _empty():
+    """A simulated table without rows, to which pickle gives its state."""
+    return simulated_class()()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from nlme.errors import FitError, name_error
 from nlme.fitting.result import Fit, require_fit
 from nlme.parameters.domains import is_probability
 from nlme.search.batch import lanes_of, refuse_sites, run_fits
+from nlme.search.checkpoint import folder_of
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search
 
@@ -152,7 +152,8 @@ def profile(
     Raises
     ------
     FitError
-        No parameter, an unknown, fixed or correlated-block one, a level outside 0 to 1, a penalised fit without its penalty.
+        No parameter, an unknown, fixed or correlated-block one, a level outside 0 to 1, a penalised fit without its penalty, a checkpoint that is
+        none.
     """
     require_fit(fit, "profile")
     from scipy.stats import chi2
@@ -169,9 +170,7 @@ def profile(
     ends = [_End(k, side, centre[k], min(1.96 * spread[k], 2.0)) for k in chosen for side in (-1, 1)]
     lanes = lanes_of(problem, len(ends))  # of every round, so that their program is one
     rows: list[dict] = []
-    folder = None if checkpoint is None else Path(checkpoint)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(checkpoint)
     for count in range(_ROUNDS):
         active = [end for end in ends if end.trial is not None]
         if not active:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from control_streams import ONE, imported
+from control_streams import DATA, ONE, imported
 
 import nlme
 from nlme.errors import DataError, ModelError
@@ -31,6 +31,27 @@ def test_written_files_are_read_by_the_library(tmp_path):
     assert repr(again) == repr(found.model)
     data = nlme.read_nonmem(tmp_path / "out" / "data.csv", covariates=["wt"], time_varying="auto")
     assert data.n_observations == found.population.n_observations == 5
+
+
+def test_an_import_replaces_nothing_of_the_users(tmp_path, monkeypatch):
+    """Neither the run's own data, in whose folder it is written, nor a model that was worked on; the same again is written again."""
+    from typer.testing import CliRunner
+
+    from nlme.cli import app
+
+    found = imported(tmp_path, ONE)
+    with pytest.raises(nlme.FitError, match="data.csv is there and holds something else"):
+        found.write(tmp_path)
+    assert (tmp_path / "data.csv").read_text() == DATA and not (tmp_path / "model.py").exists()
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, ["import", "run.mod", "--no-evaluate", "--out", "."])
+    assert refused.exit_code == 1 and "would be lost" in refused.stderr and (tmp_path / "data.csv").read_text() == DATA
+    for _ in range(2):
+        assert CliRunner().invoke(app, ["import", "run.mod", "--no-evaluate"]).exit_code == 0
+    found.write(tmp_path / "run-nlme")
+    (tmp_path / "run-nlme" / "model.py").write_text(found.source + "# worked on\n")
+    with pytest.raises(nlme.FitError, match="model.py is there"):
+        found.write(tmp_path / "run-nlme")
 
 
 def test_command_line(tmp_path, monkeypatch):

@@ -7,8 +7,10 @@ import pickle
 import random
 import subprocess
 import sys
+import warnings
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -409,3 +411,28 @@ def test_the_document_is_plain_json(path):
     with zipfile.ZipFile(path) as packed:
         document = json.loads(packed.read("fit.json"))
     assert set(document) == {"format", "version", "versions", "model", "method", "fit", "covariance", "population"}
+
+
+def _made(power, table):
+    class Made(Theophylline):
+        table: np.ndarray = dataclasses.field(default_factory=lambda: np.arange(table))
+
+        def individual(self, eta, cov):
+            return super().individual(eta, cov) | dict(ka=self.ka * (self.table[1] * power) * jnp.exp(eta.ka))
+
+    return Made
+
+
+def test_fields_of_whole_numbers_and_what_a_class_was_made_with(fit, tmp_path):
+    path = tmp_path / "x.nlme"
+    population = fit.population
+    saved = nlme.evaluate(_made(2.0, 3)(), population, nlme.FO())
+    found = dataclasses.replace(fit, model=saved.model)
+    found.save(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert nlme.load(path, model=_made(2.0, 3)).objective == fit.objective
+    with pytest.warns(UserWarning, match="something that Made rests on"):
+        nlme.load(path, model=_made(3.0, 3))
+    with pytest.raises(nlme.ModelError, match="other constants"):
+        nlme.load(path, model=_made(2.0, 4))

@@ -320,3 +320,19 @@ def test_kinds_that_have_merged_are_not_the_answer(seed):
     fit = nlme.fit(scattered(Three(), seed), population_of(values), nlme.FOCEI(), progress=False)
     assert fit.converged and fit.objective == pytest.approx(best, abs=1e-3)
     assert fit.starts.tried >= 8
+
+
+def test_networks_begin_elsewhere_with_weights_drawn_anew(theophylline):
+    """Zeros stay (no correction, no offset), others keep their size; every start has others."""
+    from nlme.models.indomethacin_ude import IndomethacinUDE
+
+    problem = problem_of(IndomethacinUDE(), datasets.load("indomethacin"))
+    names = problem.inventory.names
+    starts = np.array(Typical(problem, [problem.start], 0).starts(6))
+    assert len(starts) == 6
+    weights = np.array([kind == "weight" for kind in problem.inventory.kinds])
+    zero = weights & (problem.start == 0.0)
+    assert zero.any() and not starts[:, zero].any()
+    drawn = starts[:, weights & ~zero]
+    assert len(np.unique(drawn, axis=0)) == 6, names
+    assert 0.5 < np.std(drawn) / np.std(problem.start[weights & ~zero]) < 2.0

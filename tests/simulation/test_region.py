@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,6 +57,18 @@ def test_without_a_fit_or_a_network_nothing_is_compared(at):
     assert nlme.simulate(at.model, data([5.0]), key=1, eta="new").extrapolates is None
     table = nlme.simulate(at, data([0.5]), key=1, eta="new")
     assert type(table[table.MDV == 0]) is pd.DataFrame
+
+
+@pytest.mark.parametrize("as_data", [False, True])
+def test_a_simulated_table_goes_through_pickle(at, as_data):
+    """With what it knows beside its rows: a process of its own gives it back so."""
+    made = nlme.simulate(at, data([0.5, 2.5]), key=1, eta="new", as_data=as_data)
+    made.attrs["of"] = "a test"
+    again = pickle.loads(pickle.dumps(made))
+    assert type(again) is type(made) and again.messages == made.messages and again.attrs == made.attrs
+    pd.testing.assert_frame_equal(pd.DataFrame(again), pd.DataFrame(made))
+    pd.testing.assert_frame_equal(again.extrapolates, made.extrapolates)
+    assert again.parameters is None and len(again.extrapolates) and type(again[again.ID == 1]) is pd.DataFrame
 
 
 def test_a_hull_is_tighter_than_a_box():

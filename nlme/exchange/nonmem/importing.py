@@ -97,11 +97,21 @@ class Imported:
         """Write ``model.py`` and ``data.csv`` into a folder; ``nlme fit model.py data.csv`` takes them.
 
         Returns the path of the model's file.
+
+        Raises
+        ------
+        FitError
+            A file of one of these names is there and holds something else: the run's own data, or a model that was worked on.
         """
         folder = Path(folder)
+        data = self.population.to_frame().to_csv(index=False, lineterminator="\n")
+        texts = {folder / "model.py": self.source.encode(), folder / "data.csv": data.encode()}
+        for path, text in texts.items():
+            if path.exists() and not (path.is_file() and path.read_bytes() == text):
+                raise FitError(f"{path} is there and holds something else, which would be lost; name another folder.")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.py").write_text(self.source, encoding="utf-8")
-        self.population.to_frame().to_csv(folder / "data.csv", index=False)
+        for path, text in texts.items():
+            path.write_bytes(text)
         return folder / "model.py"
 
     def __repr__(self) -> str:

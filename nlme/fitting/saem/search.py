@@ -62,6 +62,10 @@ _DRIFT = 5.0  # times ``precision``: by how much the mean may have changed since
 _EACH = 0.004  # Monte-Carlo error of every unconstrained coordinate where there are too many parameters for J
 
 
+class Lost(FitError):
+    """The search came to where parameters or a likelihood are no numbers, from this start."""
+
+
 @dataclasses.dataclass
 class Progressed:
     """How far a fit has come; all of it is kept in a checkpoint."""
@@ -129,7 +133,7 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
                 state, (path, criterion, direction) = moved(found.state, _steps(method, found))
                 path, criterion, direction = np.asarray(path), np.asarray(criterion), np.asarray(direction)
                 if not np.all(np.isfinite(path)) or not np.all(np.isfinite(criterion)):
-                    raise FitError(_no_number(inventory, layout, path, found.state))
+                    raise Lost(_no_number(inventory, layout, path, found.state))
                 seconds = np.full(len(path), before + time.perf_counter() - clock)
                 found = Progressed(
                     state,

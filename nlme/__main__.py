@@ -1,4 +1,4 @@
-"""``python -m nlme.cli``."""
+"""``python -m nlme``: the command ``nlme``."""
 
 from nlme.cli import main
 
