@@ -113,7 +113,9 @@ def opened(command: str, model: str, fit: Path | None):
         with _found_beside(saved):
             return saved, nlme.load(saved)
     except ClassNotFound as error:
-        raise ModelError(f"{error.seen} Name the file that defines it before the fit: nlme {command} {error.file} {saved}") from None
+        raise ModelError(
+            f"{error.seen} Name the file that defines it before the fit: nlme {command} {error.file} {saved}"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from nlme.fitting.failures import require_finite
 from nlme.fitting.maximum_posterior import MAP, MinusTwiceLogPrior
 from nlme.fitting.result import Fit
 from nlme.fitting.saem.determination import combinations
+from nlme.fitting.saem.ends import ends_reached, within_range
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.search import search as approximate
 from nlme.fitting.saem.several import fit_from_several
@@ -247,11 +248,12 @@ def _approximated(found, problem: Problem, clock) -> Fit:
     """The fit whose parameters SAEM found, with the objective and the modes by importance sampling there."""
     searched = time.perf_counter() - clock
     inventory, layout = problem.inventory, problem.layout
-    estimate = problem.at(found.estimate)
+    u = within_range(problem, found.estimate)
+    estimate = problem.at(u)
     starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).sum(axis=1).T).T
     scores = np.asarray(found.state.scores).mean(axis=0)
     learned = len(scores) == layout.n_subjects
-    at = problem.evaluate(found.estimate, starts, gradient=not learned)
+    at = problem.evaluate(u, starts, gradient=not learned)
     if learned:  # by the chains: what importance sampling would differentiate takes longer to compile than the fit
         at = at._replace(gradient=-2.0 * scores)
     require_finite(np.asarray(at.value), np.asarray(at.status), layout, estimate, "at the estimate", problem.method.ode)
@@ -266,9 +268,13 @@ def _approximated(found, problem: Problem, clock) -> Fit:
         **dict(zip(inventory.names, problem.natural(found.path).T, strict=True)),
     }
     timings = {"search": searched, "total": time.perf_counter() - clock}
-    gradient = np.sum(at.gradient, axis=0) + problem.penalised(found.estimate)[1]
-    how = {"search_status": found.status, "undetermined": combinations(found.idle, inventory.names)}
-    return _fitted(problem, found.estimate, at, gradient=gradient, history_columns=history, timings=timings, **how)
+    gradient = np.sum(at.gradient, axis=0) + problem.penalised(u)[1]
+    how = {
+        "search_status": found.status,
+        "undetermined": combinations(found.idle, inventory.names),
+        "ended": ends_reached(problem, u, float(np.sum(at.value)), np.asarray(at.scores), np.asarray(at.b)),
+    }
+    return _fitted(problem, u, at, gradient=gradient, history_columns=history, timings=timings, **how)
 
 
 def _penalised(problem: Problem, estimate: Model, inventory: Inventory) -> dict:
