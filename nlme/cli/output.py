@@ -43,9 +43,9 @@ def keep(fit, folder: Path, read: Iterable[Path] = ()) -> None:
 
     ``read`` are files that the fit came from; they stay, whoever wrote them.
     """
-    own = files_of(type(fit.model))
-    Folder(folder, "fit").add("fit.nlme", fit.save)
-    Folder(folder, "fit").clear(OF_A_FIT, but=[folder / "fit.nlme", *own.values(), *read])
+    own, out = files_of(type(fit.model)), Folder(folder, "fit")
+    out.add("fit.nlme", fit.save)
+    out.clear(OF_A_FIT, but=[folder / "fit.nlme", *own.values(), *read])
     for name, source in own.items():
         if (folder / name).resolve() != source.resolve():
             Folder(folder, "model").add_copy(source, name)  # nlme.load, run in the folder, finds the model's class there

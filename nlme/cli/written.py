@@ -44,13 +44,17 @@ def put(path: Path, make: Callable[[Path], object]) -> None:
     if path.is_symlink() or (path.exists() and not path.is_file()):  # /dev/stdout, a pipe: what it leads to, not itself
         make(path)
     else:
-        beside = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            make(beside)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        _replace(path, make)
     note(path)
+
+
+def _replace(path: Path, make: Callable[[Path], object]) -> None:
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        make(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def require_writable(folder: Path) -> None:
@@ -165,9 +169,8 @@ class Folder:
 
     def _record(self, entries: dict[str, dict[str, str]]) -> None:
         if entries or (self.path / RECORD).exists():
-            beside = self.path / f"{RECORD}.{os.getpid()}"
-            beside.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-            os.replace(beside, self.path / RECORD)
+            text = json.dumps(entries, indent=1) + "\n"
+            _replace(self.path / RECORD, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _digest(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -200,12 +200,7 @@ def _trained(aid, problem: Problem, iterations: int, progress) -> tuple[Problem,
         )
     with Progress(progress, f"{type(problem.model).__name__}, {type(aid).__name__}") as show:
         model, words = aid.trained(problem, iterations, show)
-    return _from(model, problem), words
-
-
-def _from(model: Model, problem: Problem, held: Sequence[str] = ()) -> Problem:
-    """The problem that begins at the values of ``model``, more parameters ``held`` there."""
-    return dataclasses.replace(problem, model=model, inventory=Inventory(model, (*problem.inventory.fixed, *held)))
+    return problem.starting_at(model), words
 
 
 def _descended(problem: Problem, optimiser, progress) -> tuple[Problem, str, tuple[str, ...]]:
@@ -219,9 +214,9 @@ def _descended(problem: Problem, optimiser, progress) -> tuple[Problem, str, tup
     with Progress(progress, f"{type(problem.model).__name__}, minibatches") as show:
         u, words = descend(problem, how, show)
     if not how.held_out:
-        return _from(problem.at(u), problem), words, ()
+        return problem.starting_at(problem.at(u)), words, ()
     words = f"{words} Its {len(weights)} weights stay there: estimates and errors of the other parameters are at these."
-    return _from(problem.at(u), problem, weights), words, tuple(weights)
+    return problem.starting_at(problem.at(u), weights), words, tuple(weights)
 
 
 def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **how) -> Fit:

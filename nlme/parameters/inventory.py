@@ -37,6 +37,11 @@ class Entry:
     def size(self) -> int:
         return len(self.names)
 
+    @property
+    def ranges(self) -> tuple[Domain, ...]:
+        """Where each of the numbers may lie."""
+        return tuple(POSITIVE if kind == "variance" else self.declaration.domain for kind in self.kinds)
+
     def get(self, model: Any) -> Any:
         for name in self.path:
             model = getattr(model, name)
@@ -156,6 +161,12 @@ class Inventory:
         kinds = [kind for entry in self.entries for kind in entry.kinds]
         return [kinds[k] for k in self.free]
 
+    @property
+    def ranges(self) -> list[Domain]:
+        """Where the numbers of the free parameters may lie."""
+        ranges = [domain for entry in self.entries for domain in entry.ranges]
+        return [ranges[k] for k in self.free]
+
     def __len__(self) -> int:
         return len(self.free)
 
@@ -231,7 +242,7 @@ class Inventory:
         rows = []
         for entry in self.entries:
             values = np.asarray(entry.natural(model))
-            for name, kind, value in zip(entry.names, entry.kinds, values, strict=True):
+            for name, kind, domain, value in zip(entry.names, entry.kinds, entry.ranges, values, strict=True):
                 effect = name.rsplit(".", 1)[-1] if kind == "variance" else None
                 rows.append(
                     ParameterRow(
@@ -241,7 +252,7 @@ class Inventory:
                         kind=kind,
                         value=float(value),
                         domain=str(entry.declaration.domain),
-                        range=POSITIVE if kind == "variance" else entry.declaration.domain,
+                        range=domain,
                         fixed=name in self.fixed,
                         random_effect=effect,
                         transform=(transforms or {}).get(effect) if effect else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import equinox as eqx
 import jax
@@ -55,8 +55,11 @@ class Problem:
     @functools.cached_property
     def farthest(self) -> np.ndarray:
         """(P,) how far from its start a parameter has run away."""
-        real = {name for e in self.every.entries if e.declaration.domain.name == "real" for name in e.names}
-        return np.array([_AWAY_REAL if name in real else _AWAY for name in self.inventory.names])
+        return np.array([_AWAY_REAL if domain.name == "real" else _AWAY for domain in self.inventory.ranges])
+
+    def starting_at(self, model: Model, held: Iterable[str] = ()) -> Problem:
+        """The problem that begins at the values of ``model``, more parameters ``held`` there."""
+        return dataclasses.replace(self, model=model, inventory=Inventory(model, (*self.inventory.fixed, *held)))
 
     def among_all(self, u: np.ndarray) -> np.ndarray:
         """(..., P_all) unconstrained parameters with those that are fixed, from the free ones (..., P)."""

@@ -87,8 +87,8 @@ def minimise_from_several(
             raise bad
         return first, attempts, ""
     found = [first]
-    # minima in which absorption has changed places with something agree with each other, and none of them is the lowest
-    exchanged = first is not None and absorbs_slowly(problem, first.search.x)
+    # minima in which absorption has changed places with something, or kinds have merged, agree with each other and are not the lowest
+    another = has_another(problem, None if first is None else first.search.x)
 
     def attempt(u) -> Attempt:
         tell(f"start {1 + len(found)}")
@@ -107,8 +107,7 @@ def minimise_from_several(
     try:
         typical = Typical(problem, [problem.start, *([first.search.x] if attempts[0].valid else [])], seed)
         of_one = not (problem.method.individuals or networks)
-        mixture = bool(problem.layout.anatomy.mixture)  # two that merge its subpopulations agree as well
-        soon = not (exchanged or of_one or mixture) and (networks or not problem.layout.anatomy.linear)
+        soon = not (another or of_one) and (networks or not problem.layout.anatomy.linear)
         for u in typical.starts(starts or (_OF_ONE if of_one else _OTHERS)):
             # where errors vanish the objective has no minimum: from larger ones the search may not come there
             last = attempt(u)
@@ -170,9 +169,9 @@ def ended_far(problem: Problem, u: np.ndarray) -> str:
     return f"{problem.inventory.names[far[np.argmax(np.abs(moved[far]))]]} ended far from its start" if len(far) else ""
 
 
-def has_another(problem: Problem, u: np.ndarray) -> str:
-    """Why the likelihood has another maximum beside one at ``u``, in words; "" where nothing in the model says so."""
-    if absorbs_slowly(problem, u):
+def has_another(problem: Problem, u: np.ndarray | None) -> str:
+    """Why the likelihood has another maximum beside one at ``u``, if one is known, in words; "" where nothing says so."""
+    if u is not None and absorbs_slowly(problem, u):
         return "absorption is slower than elimination, and may be the quicker of the two"
     return "a mixture has several minima" if problem.layout.anatomy.mixture else ""
 
@@ -230,19 +229,14 @@ def ran_away(problem: Problem, found: Minimum) -> list[str]:
         slope = relative_slopes(problem, found.search.x).get(problem.inventory.names[k].rpartition(".")[2], 0.0)
         if slope * np.sqrt(variance) > _BEYOND:
             names.append(problem.inventory.names[k])
-    domains = {
-        name: (e.declaration.domain, kind) for e in problem.inventory.entries for name, kind in zip(e.names, e.kinds, strict=True)
-    }
-    for name, side, x, start, far in zip(
-        problem.inventory.names, found.search.ended, found.search.x, problem.start, problem.farthest, strict=True
+    inventory, search = problem.inventory, found.search
+    beyond = np.abs(search.x - problem.start) > problem.farthest
+    for name, kind, domain, side, far in zip(
+        inventory.names, inventory.kinds, inventory.ranges, search.ended, beyond, strict=True
     ):
-        domain, kind = domains[name]
         if kind == "covariance" or kind == "share":
             continue
-        lower = 0.0 if kind == "variance" else domain.lower
-        upper = np.inf if kind == "variance" else domain.upper
-        beyond = abs(x - start) > far
-        if (side > 0 and np.isinf(upper)) or (side < 0 and np.isinf(lower)) or beyond:
+        if (side > 0 and np.isinf(domain.upper)) or (side < 0 and np.isinf(domain.lower)) or far:
             names.append(name)
     return names
 

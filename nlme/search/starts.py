@@ -113,9 +113,8 @@ class Typical:
 
     def __init__(self, problem: Problem, centres: list[np.ndarray], seed: int):
         self.problem, self._rng = problem, np.random.default_rng(seed)
-        domains = {name: e.declaration.domain for e in problem.inventory.entries for name in e.names}
         names, kinds = problem.inventory.names, problem.inventory.kinds
-        real = np.array([domains[name].name == "real" for name in names], bool)
+        real = np.array([domain.name == "real" for domain in problem.inventory.ranges], bool)
         # logarithms of parameters are real ones of the size of 1, whatever the unit of their starting value
         self._unit = np.where(real, problem.every.scales[problem.inventory.free], 1.0)
         self._wide = np.where(real, 1.0, _DECADE)

@@ -14,14 +14,13 @@ import numpy as np
 from nlme.fitting.result import Fit
 from nlme.fitting.saem.search import Lost, Progressed
 from nlme.fitting.starts import Starts
-from nlme.parameters.inventory import Inventory
 from nlme.search.problem import Problem
 from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES
 from nlme.search.several import Attempt, ended_far, has_another
 from nlme.search.starts import Typical
 
 _OTHERS = 3  # starts tried by default
-NOISE = 0.5  # in the objective, of importance sampling and of where SAEM ends
+_NOISE = 0.5  # in the objective, of importance sampling and of where SAEM ends
 
 
 def fit_from_several(
@@ -45,60 +44,54 @@ def fit_from_several(
     FitError
         The checkpoint is not that of this fit; the objective is not finite where a search ended.
     """
-    failure, attempts, fits = None, [], []
+    attempts: list[Attempt] = []
+    fits: list[Fit | None] = []
 
-    def attempt(of: Problem, first: bool) -> bool:
-        """Whether to go on."""
-        nonlocal failure
+    def attempt(of: Problem) -> None:
         start = np.asarray(problem.inventory.unconstrained(of.model))
         try:
-            found = search(of, first)
-            fit = dataclasses.replace(fitted(found, of), start=problem.model)
+            fit = dataclasses.replace(fitted(search(of, not attempts), of), start=problem.model)
         except Lost as error:
-            failure = failure or error
             attempts.append(Attempt(start, np.full(len(start), np.nan), np.nan, False, str(error)))
             fits.append(None)
-            return True
-        end = np.asarray(problem.inventory.unconstrained(fit.model))
-        sentence, valid = SENTENCES[found.status], found.status == CONVERGED
-        attempts.append(Attempt(start, end, fit.objective + fit.penalty, valid, sentence))
+            return
+        end, status = np.asarray(problem.inventory.unconstrained(fit.model)), fit.search_status
+        attempts.append(Attempt(start, end, fit.objective + fit.penalty, status == CONVERGED, SENTENCES[status]))
         fits.append(fit)
-        return found.status != SEARCHING  # interrupted
 
-    on = attempt(problem, True)
-    reason = _reason(problem, fits[0], attempts[0])
+    attempt(problem)
+    first = attempts[0]
+    another = has_another(problem, first.end) if first.valid else ""  # exchanged rates and merged kinds agree with each other
+    if fits[0] is None:
+        reason = "the first search ended without an answer"
+    elif not first.valid:
+        reason = "the search did not converge"
+    else:
+        reason = ended_far(problem, first.end) or another
     wanted = (_OTHERS if reason else 0) if starts is None else starts
-    # exchanged rates and merged kinds agree with each other
-    soon = starts is None and not (attempts[0].valid and has_another(problem, attempts[0].end))
-    if on and wanted:
-        known = [attempts[0].end] if fits[0] is not None else []
+    if wanted and not _interrupted(fits[0]):
+        known = [first.end] if fits[0] is not None else []
         for u in Typical(problem, [problem.start, *known], 0).starts(wanted):
-            elsewhere = dataclasses.replace(
-                problem, model=(model := problem.at(u)), inventory=Inventory(model, problem.inventory.fixed)
-            )
-            if not attempt(elsewhere, False) or (soon and _agree(attempts)):
+            attempt(problem.starting_at(problem.at(u)))
+            if _interrupted(fits[-1]) or (starts is None and not another and _agree(attempts)):
                 break
     best = _best(attempts)
     if best is None:
-        raise failure
-    return dataclasses.replace(fits[best], starts=Starts.of(problem, attempts, reason if len(attempts) > 1 else "", NOISE))
+        raise Lost(first.sentence)
+    return dataclasses.replace(fits[best], starts=Starts.of(problem, attempts, reason if len(attempts) > 1 else "", _NOISE))
 
 
-def _reason(problem: Problem, fit: Fit | None, first: Attempt) -> str:
-    if fit is None:
-        return "the first search ended without an answer"
-    if not first.valid:
-        return "the search did not converge"
-    return ended_far(problem, first.end) or has_another(problem, first.end)
+def _interrupted(fit: Fit | None) -> bool:
+    return fit is not None and fit.search_status == SEARCHING
 
 
 def _agree(attempts: list[Attempt]) -> bool:
     values = [attempt.objective for attempt in attempts if attempt.valid]
-    return sum(value < min(values) + NOISE for value in values) >= 2 if values else False
+    return sum(value < min(values) + _NOISE for value in values) >= 2 if values else False
 
 
 def _best(attempts: list[Attempt]) -> int | None:
     """The lowest of those that converged, the first where it is as low; of the others if none did."""
     ended = [k for k, attempt in enumerate(attempts) if np.isfinite(attempt.objective)]
     among = [k for k in ended if attempts[k].valid] or ended
-    return min(among, key=lambda k: attempts[k].objective - (NOISE if k == 0 else 0.0), default=None)
+    return min(among, key=lambda k: attempts[k].objective - (_NOISE if k == 0 else 0.0), default=None)
