@@ -16,6 +16,7 @@ from nlme.fitting.failures import require_finite
 from nlme.fitting.maximum_posterior import MAP, MinusTwiceLogPrior
 from nlme.fitting.result import Fit
 from nlme.fitting.saem.determination import combinations
+from nlme.fitting.saem.edge import FINISHED, at_an_edge, finished
 from nlme.fitting.saem.ends import ends_reached, within_range
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.search import search as approximate
@@ -29,9 +30,10 @@ from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation
 from nlme.parameters.inventory import Inventory
 from nlme.search.minibatches import descend, minibatches_of
-from nlme.search.minimise import BadStart
+from nlme.search.minimise import BadStart, Minimum
 from nlme.search.problem import Penalty, Problem
 from nlme.search.progress import Progress
+from nlme.search.quasi_newton import EVALUATION_LIMIT, UNDETERMINED
 from nlme.search.several import minimise_from_several, ran_away
 from nlme.versions import versions
 
@@ -143,9 +145,9 @@ def fit(
             problem,
             starts,
             lambda of, first: approximate(of, progress, checkpoint if first else None, checkpoint_every),
-            lambda found, of: _approximated(found, of, clock),
+            lambda found, of: _approximated(found, of, clock, progress),
         )
-        return dataclasses.replace(found, validation=validation, training=training)
+        return dataclasses.replace(found, validation=validation, training=(*training, *found.training))
     if checkpoint is not None:
         raise ModelError(f"checkpoint= is for fits by nlme.SAEM; {method!r} keeps none.")
     with Progress(progress, f"{type(model).__name__}, {method!r}") as show:
@@ -162,17 +164,10 @@ def fit(
     history = dict(
         zip(("iteration", "objective", "gradient", "elapsed"), map(np.array, zip(*found.history, strict=True)), strict=True)
     )
-    return _fitted(
+    return _of_minimum(
         problem,
-        found.search.x,
-        found.at,
-        search_status=found.search.status,
-        gradient=found.search.gradient,
-        curvature=found.search.hessian,
-        ended={name: int(side) for name, side in zip(problem.inventory.names, found.search.ended, strict=True) if side},
-        ran_away=tuple(ran_away(problem, found)),
+        found,
         starts=Starts.of(problem, attempts, reason),
-        bimodal=tuple(s.id for s, two in zip(population, found.bimodal, strict=True) if two) if found.bimodal is not None else (),
         history_columns=history,
         timings=timings,
         validation=validation,
@@ -239,19 +234,10 @@ def _fitted(problem: Problem, u, at: Evaluation, *, gradient, curvature=None, **
     )
 
 
-def _approximated(found, problem: Problem, clock) -> Fit:
+def _approximated(found, problem: Problem, clock, progress) -> Fit:
     """The fit whose parameters SAEM found, with the objective and the modes by importance sampling there."""
     searched = time.perf_counter() - clock
     inventory, layout = problem.inventory, problem.layout
-    u = within_range(problem, found.estimate)
-    estimate = problem.at(u)
-    starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).sum(axis=1).T).T
-    scores = np.asarray(found.state.scores).mean(axis=0)
-    learned = len(scores) == layout.n_subjects
-    at = problem.evaluate(u, starts, gradient=not learned)
-    if learned:  # by the chains: what importance sampling would differentiate takes longer to compile than the fit
-        at = at._replace(gradient=-2.0 * scores)
-    require_finite(np.asarray(at.value), np.asarray(at.status), layout, estimate, "at the estimate", problem.method.ode)
     moved = np.abs(np.diff(found.path, axis=0, prepend=problem.start[None]))
     count = np.arange(1, len(found.path) + 1)
     history = {
@@ -262,6 +248,22 @@ def _approximated(found, problem: Problem, clock) -> Fit:
         "smoothing": (found.explored >= 0) & (count > found.explored),
         **dict(zip(inventory.names, problem.natural(found.path).T, strict=True)),
     }
+    u = within_range(problem, found.estimate)
+    estimate = problem.at(u)
+    starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).sum(axis=1).T).T
+    minimum = None
+    if found.status in (UNDETERMINED, EVALUATION_LIMIT) and at_an_edge(problem, u, found.idle):
+        with Progress(progress, f"{type(problem.model).__name__}, {problem.method!r}, at the edge") as show:
+            minimum = finished(problem, u, starts, show)
+    if minimum is not None:
+        timings = {"search": time.perf_counter() - clock, "total": time.perf_counter() - clock}
+        return _of_minimum(problem, minimum, training=(FINISHED,), history_columns=history, timings=timings)
+    scores = np.asarray(found.state.scores).mean(axis=0)
+    learned = len(scores) == layout.n_subjects
+    at = problem.evaluate(u, starts, gradient=not learned)
+    if learned:  # by the chains: what importance sampling would differentiate takes longer to compile than the fit
+        at = at._replace(gradient=-2.0 * scores)
+    require_finite(np.asarray(at.value), np.asarray(at.status), layout, estimate, "at the estimate", problem.method.ode)
     timings = {"search": searched, "total": time.perf_counter() - clock}
     gradient = np.sum(at.gradient, axis=0) + problem.penalised(u)[1]
     how = {
@@ -270,6 +272,24 @@ def _approximated(found, problem: Problem, clock) -> Fit:
         "ended": ends_reached(problem, u, float(np.sum(at.value)), np.asarray(at.scores), np.asarray(at.b)),
     }
     return _fitted(problem, u, at, gradient=gradient, history_columns=history, timings=timings, **how)
+
+
+def _of_minimum(problem: Problem, found: Minimum, **how) -> Fit:
+    """The fit where a search with the gradient ended."""
+    search, names = found.search, problem.inventory.names
+    two = found.bimodal
+    return _fitted(
+        problem,
+        search.x,
+        found.at,
+        search_status=search.status,
+        gradient=search.gradient,
+        curvature=search.hessian,
+        ended={name: int(side) for name, side in zip(names, search.ended, strict=True) if side},
+        ran_away=tuple(ran_away(problem, found)),
+        bimodal=() if two is None else tuple(s.id for s, both in zip(problem.layout.population, two, strict=True) if both),
+        **how,
+    )
 
 
 def _penalised(problem: Problem, estimate: Model, inventory: Inventory) -> dict:

@@ -18,7 +18,8 @@ loss in standard errors.  Asked for is
 where the second finds parameters that still drift.  Both forms are quadratic, so that C needs no full rank.
 
 A direction that the data do not determine (``determination``) has no estimate to be precise about: the fit then ends where the
-question is answered, and says which parameters it is.
+question is answered, and says which parameters it is; at the edge of Omega, where it may only seem so, another search goes on
+(``edge``).
 
 Sources: Polyak & Juditsky (1992), doi:10.1137/0330046 (the mean and its error); Jones, Haran, Caffo & Neath (2006),
 doi:10.1198/016214506000000492 (stopping at a width found by batch means).
@@ -40,6 +41,7 @@ from nlme.errors import FitError, ModelError
 from nlme.fitting.saem.chains import Draws, draws
 from nlme.fitting.saem.checkpoint import arrays_of, progress_from
 from nlme.fitting.saem.determination import doubtful, undetermined
+from nlme.fitting.saem.edge import at_an_edge
 from nlme.fitting.saem.iteration import MEMORY, Parts, State, Step, advance, begin
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.saem.shifts import shifting
@@ -145,7 +147,7 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
                     SEARCHING,
                     found.idle,
                 )
-                _decide(method, found, lambda: _held(method, found.state, len(found.path), moved))
+                _decide(problem, found, lambda: _held(method, found.state, len(found.path), moved))
                 if file is not None and (file.due or found.status != SEARCHING):
                     file.write(arrays_of(found))
                 show(len(found.path), float(criterion[-1]), float(np.max(np.abs(path[-1] - path[0]))))
@@ -231,9 +233,9 @@ def _held(method: SAEM, state: State, begun: int, moved: Callable) -> State:
     return state
 
 
-def _decide(method: SAEM, found: Progressed, held: Callable[[], State]) -> None:
+def _decide(problem: Problem, found: Progressed, held: Callable[[], State]) -> None:
     """Whether a phase is over; ``held`` goes on at the parameters where the fit stands."""
-    done = len(found.path)
+    method, done = problem.method, len(found.path)
     if found.explored < 0:
         least, most = method.exploration
         settled = done >= max(least, method.annealing + WINDOW) and _no_drift(found.path[-WINDOW:])
@@ -250,7 +252,7 @@ def _decide(method: SAEM, found: Progressed, held: Callable[[], State]) -> None:
         found.status = UNDETERMINED
     elif _precise(method, found, kept):
         found.status = CONVERGED
-    elif kept >= most:
+    elif kept >= most or (kept >= 4 * least and doubtful(found.state) and at_an_edge(problem, found.estimate, found.idle)):
         found.status = EVALUATION_LIMIT
 
 

@@ -75,7 +75,7 @@ def fit_from_several(
             attempt(problem.starting_at(problem.at(u)))
             if _interrupted(fits[-1]) or (starts is None and not another and _agree(attempts)):
                 break
-    best = _best(attempts)
+    best = _best(attempts, [fit is not None and bool(fit.undetermined) for fit in fits])
     if best is None:
         raise Lost(first.sentence)
     return dataclasses.replace(fits[best], starts=Starts.of(problem, attempts, reason if len(attempts) > 1 else "", _NOISE))
@@ -90,8 +90,14 @@ def _agree(attempts: list[Attempt]) -> bool:
     return sum(value < min(values) + _NOISE for value in values) >= 2 if values else False
 
 
-def _best(attempts: list[Attempt]) -> int | None:
-    """The lowest of those that converged, the first where it is as low; of the others if none did."""
+def _best(attempts: list[Attempt], undetermined: list[bool]) -> int | None:
+    """The lowest of those that converged, the first where it is as low; of the others if none did.  One whose parameters are
+    undetermined there goes before it if it is as low: another point of a ridge is no answer."""
     ended = [k for k, attempt in enumerate(attempts) if np.isfinite(attempt.objective)]
-    among = [k for k in ended if attempts[k].valid] or ended
-    return min(among, key=lambda k: attempts[k].objective - (_NOISE if k == 0 else 0.0), default=None)
+
+    def lowest(among: list[int]) -> int | None:
+        return min(among, key=lambda k: attempts[k].objective - (_NOISE if k == 0 else 0.0), default=None)
+
+    best = lowest([k for k in ended if attempts[k].valid] or ended)
+    as_low = [k for k in ended if undetermined[k] and attempts[k].objective < attempts[best].objective + _NOISE]
+    return lowest(as_low) if as_low else best
