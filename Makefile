@@ -37,7 +37,7 @@ notebooks: $(TESTABLE)
 	@$(BIN)/python -m pytest -q -n $(JOBS) tests/notebooks -m "slow or not slow"
 
 gallery: $(READY)
-	@$(BIN)/python -m nlme.models.science --out build/gallery
+	@$(BIN)/python -m nlme.models.science --jobs $(JOBS) --out build/gallery
 
 docs: $(READABLE)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet -f docs/site/mkdocs.yml

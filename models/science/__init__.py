@@ -6,7 +6,7 @@
 >>> shown.table  # doctest: +SKIP
 
 Every file has a docstring (equations, what is unknown, Reference) and a function ``run(fast)`` that returns a :class:`Shown`.
-``python -m nlme.models.science [--fast] [--out folder] [name ...]`` runs them and writes one page; so does ``make gallery``.
+``python -m nlme.models.science [--fast] [--jobs n] [--out folder] [name ...]`` runs them and writes one page; so does ``make gallery``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ LONG = (  # more than five seconds in the fast mode
     "fisher_kpp",
     "frank_trajectory",
     "lorenz_parameters",
-    "lorenz_shadowing",
     "losses",
     "lotka_volterra_bayes",
     "quarantine",
@@ -61,3 +60,12 @@ def test_the_page_has_the_numbers_and_fails_where_one_does_not_pass(tmp_path, mo
     monkeypatch.setattr(science, "run", lambda name, fast: science.Shown("Rates", (numbers[0]._replace(here=2.3),)))
     assert main(["--out", str(tmp_path)]) == 1
     assert "FAIL" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_systems_run_side_by_side_give_the_same_page(tmp_path, capsys):
+    names = ["lorenz_shadowing", "frank_trajectory"]
+    assert main(["--fast", "--jobs", "2", "--out", str(tmp_path), *names]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[:2]] == [["PASS", name] for name in names]
+    page = (tmp_path / "index.html").read_text()
+    assert 0 < page.index("id='lorenz_shadowing'") < page.index("id='frank_trajectory'")

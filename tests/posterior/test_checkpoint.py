@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import numpyro.distributions as dist
@@ -29,11 +30,28 @@ np.savez(sys.argv[2], mu=found.posterior["mu"].values, eta=found.posterior["eta"
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "kills"), [("joint", 8), ("marginal", 2)])
 def test_killed_sampling_ends_at_the_same_draws(tmp_path, how, kills):
-    from pathlib import Path
-
     program = PROGRAM.replace("TESTS", str(Path(__file__).parents[1])).replace("HOW", how)
     whole, resumed = whole_and_resumed(program, tmp_path, kills, seed=4, within=0.02)
     for name in ("mu", "eta"):
+        np.testing.assert_array_equal(resumed[name], whole[name])
+
+
+LANGEVIN = """
+import sys, numpy as np, nlme
+sys.path[:0] = ["TESTS", "TESTS/posterior"]
+from normal_means import quietly
+from test_weights import OPTIONS, Line, people
+found = quietly(Line(), people(), weights=nlme.SGLD(step=0.05, subjects=5, thin=20), warmup=300, draws=300, chains=2,
+    checkpoint=sys.argv[1], checkpoint_every=0.0, **OPTIONS)
+np.savez(sys.argv[2], e0=found.posterior["e0"].values, eta=found.posterior["eta"].values, lp=found.sample_stats["lp"].values)
+"""
+
+
+@pytest.mark.slow
+def test_killed_langevin_sampling_ends_at_the_same_draws(tmp_path):
+    program = LANGEVIN.replace("TESTS", str(Path(__file__).parents[1]))
+    whole, resumed = whole_and_resumed(program, tmp_path, kills=10, seed=5, within=0.02)
+    for name in whole.files:
         np.testing.assert_array_equal(resumed[name], whole[name])
 
 
