@@ -185,9 +185,8 @@ def coordinates(prior: Priors, layout: Layout, model: Model, ode: Tolerances) ->
             search.count + 1,
         )
 
-    nothing = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(at, *start, Centring(jnp.ones(count), reference))
-    )._replace(value=jnp.asarray(jnp.inf))
+    of_u, of_y = jnp.zeros(size), jnp.zeros((n, q))
+    nothing = _Arrow(jnp.asarray(jnp.inf), of_u, of_y, jnp.zeros((size, size)), jnp.zeros((n, q, size)), jnp.zeros((n, q, q)))
     search = _Search(
         start, start, nothing, Centring(jnp.ones(count), reference), jnp.asarray(1e-3), jnp.asarray(jnp.inf), jnp.zeros((), int)
     )

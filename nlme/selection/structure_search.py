@@ -56,7 +56,7 @@ class Tried:
     """What the fit of one structure came to; ``problem`` is empty where it ended at an optimum."""
 
     candidate: Candidate
-    objective: float  # -2 log L, constant included
+    objective_full: float  # -2 log L, constant included
     parameters: int
     aic: float
     bic: float
@@ -64,7 +64,7 @@ class Tried:
     estimates: Mapping[str, float]
 
     def score(self, criterion: str) -> float:
-        return {"bic": self.bic, "aic": self.aic, "-2ll": self.objective}[criterion]
+        return {"bic": self.bic, "aic": self.aic, "-2ll": self.objective_full}[criterion]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -77,8 +77,8 @@ class StructureSearch(Shown):
     best : the structure chosen
     model : its model, at the estimates
     source : its text in Python
-    table : DataFrame, one row for every structure that was fitted, in order: structure, its features, objective, parameters, aic, bic,
-        counts (whether it ended at an optimum), chosen, problem
+    table : DataFrame, one row for every structure that was fitted, in order: structure, its features, objective_full, parameters, aic,
+        bic, counts (whether it ended at an optimum), chosen, problem
     messages : what to mind, in words
     """
 
@@ -100,10 +100,16 @@ class StructureSearch(Shown):
         return self.table
 
     def _panels(self) -> list[Panel]:
-        key = {"bic": "bic", "aic": "aic", "-2ll": "objective"}[self.criterion]
+        key = {"bic": "bic", "aic": "aic", "-2ll": "objective_full"}[self.criterion]
         header = ["Structure", "-2LL", "P", "AIC", "BIC", ""]
         rows = [
-            [row.structure, fixed_point(row.objective, 2), str(row.parameters), fixed_point(row.aic, 2), fixed_point(row.bic, 2)]
+            [
+                row.structure,
+                fixed_point(row.objective_full, 2),
+                str(row.parameters),
+                fixed_point(row.aic, 2),
+                fixed_point(row.bic, 2),
+            ]
             + ["chosen" if row.chosen else "" if row.counts else "does not count"]
             for row in self.table.sort_values([key, "structure"]).itertuples()
         ]
@@ -230,7 +236,9 @@ class _Fitting:
         candidate, starts = task
         try:
             found = [self._from(candidate, values, starts[0]) for values in starts]
-            return min(found, key=lambda one: (bool(one.problem), math.inf if math.isnan(one.objective) else one.objective))
+            return min(
+                found, key=lambda one: (bool(one.problem), math.inf if math.isnan(one.objective_full) else one.objective_full)
+            )
         finally:
             if next(_FITS) % _KEPT == 0:
                 jax.clear_caches()  # the programs of hundreds of structures would take gigabytes
@@ -344,8 +352,12 @@ class _Search:
         if one.problem:
             return one.problem
         for other in self.tried.values():
-            if not other.problem and other.objective < one.objective - _CHANCE and one.candidate.contains(other.candidate):
-                return f"It ended {one.objective - other.objective:.2f} higher than a model that it contains ({other.candidate})."
+            if (
+                not other.problem
+                and other.objective_full < one.objective_full - _CHANCE
+                and one.candidate.contains(other.candidate)
+            ):
+                return f"It ended {one.objective_full - other.objective_full:.2f} higher than a model that it contains ({other.candidate})."
         return ""
 
     def best(self) -> Tried | None:
@@ -396,7 +408,7 @@ class _Search:
             raise FitError(f"structure_search: none of {len(problems)} structures ends at an optimum: {said}")
         for c, one in self.tried.items():
             features = {f.name: " ".join(v) if isinstance(v := getattr(c, f.name), tuple) else v for f in dataclasses.fields(c)}
-            numbers = {"objective": one.objective, "parameters": one.parameters, "aic": one.aic, "bic": one.bic}
+            numbers = {"objective_full": one.objective_full, "parameters": one.parameters, "aic": one.aic, "bic": one.bic}
             verdict = {"counts": not problems[c], "chosen": one is best, "problem": problems[c]}
             rows.append({"structure": str(c)} | features | numbers | verdict)
         messages = []

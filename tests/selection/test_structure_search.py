@@ -100,7 +100,7 @@ def test_the_lower_of_two_starts_counts_and_an_optimum_before_what_is_none(monke
 
     monkeypatch.setattr(_Fitting, "_from", ended)
     work = _Fitting(None, nlme.FOCEI(), 1e-6, 500)
-    assert [work((Candidate(), (FIRST, FIRST))).objective for _ in range(3)] == [10.0, 11.0, 3.0]
+    assert [work((Candidate(), (FIRST, FIRST))).objective_full for _ in range(3)] == [10.0, 11.0, 3.0]
 
 
 def test_absorption_of_zero_order_asks_for_doses_of_a_modelled_duration():
@@ -189,7 +189,7 @@ def test_a_search_among_three():
     found = nlme.structure_search(population, **options, max_fits=3, progress=False)
     assert len(found.table) == 3 and found.table.chosen.sum() == 1
     assert found.best.varying == ("cl", "v")
-    assert math.isclose(found.fit.objective, found.table.objective[found.table.chosen].item(), abs_tol=1e-3)
+    assert math.isclose(found.fit.objective_full, found.table.objective_full[found.table.chosen].item(), abs_tol=1e-3)
     single = nlme.fit(OneCompartment(), population, progress=False)
     assert math.isclose(single.objective, found.fit.objective, abs_tol=1e-3)  # the same model, written by a person
     assert "class OneCompartment(nlme.Model):" in found.source
@@ -242,4 +242,4 @@ def test_two_compartments_and_transit_absorption():
     own = found.table[found.table.chosen]
     right = nlme.fit(model, population, progress=False)
     assert found.best == truth or own.bic.item() <= right.bic + 1e-3
-    assert np.isfinite(own.objective.item()) and found.best.absorption == "transit" and found.best.compartments == 2
+    assert np.isfinite(own.objective_full.item()) and found.best.absorption == "transit" and found.best.compartments == 2
