@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "nlme"
 
 FLOORS = [
-    ["typing", "errors", "keys", "linalg", "versions"],
+    ["typing", "errors", "keys", "linalg", "versions", "digest"],
     ["jets", "parameters", "data", "tables", "execution"],
     ["structure", "observation", "neural"],
     ["dynamics"],

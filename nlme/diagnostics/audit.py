@@ -349,6 +349,8 @@ def _starts(fit: Fit, name: str) -> Check:
         return Check(name, UNJUDGED, float("nan"), "The method searches from one start.")
     networks = "weight" in fit.inventory.kinds
     if starts.tried == 1:
+        if starts.interrupted:
+            return Check(name, REMARK, 1.0, "One start; Ctrl-C ended the search, and others were not made.")
         if networks:
             words = "One start, and a network has many minima: nlme.fit(..., starts=8) says whether there is a lower one."
             return Check(name, REMARK, 1.0, words)

@@ -20,7 +20,7 @@ from nlme.dynamics.solvers import SOLVED
 from nlme.fitting.multistart import SAME, multistart
 from nlme.fitting.result import Fit, require_fit
 from nlme.marginal.objective import evaluate_subjects
-from nlme.marginal.quadrature import ImportanceSampling, Nodes
+from nlme.marginal.quadrature import ImportanceSampling
 from nlme.marginal.subjects import Evaluation
 
 _STEP = 1e-4  # of the central differences
@@ -120,7 +120,7 @@ def _tolerances(fit: Fit) -> Check:
 
 def _approximation(fit: Fit, samples: int) -> Check:
     name = "approximation"
-    if isinstance(fit.method, Nodes) or not fit.effects:
+    if isinstance(fit.method, ImportanceSampling) or not fit.effects:
         return Check(name, UNJUDGED, 0.0, "The method computes the integral itself; there is no approximation to judge.")
     sampled = fit.by(ImportanceSampling(samples=samples, ode=fit.method.ode))
     change, error = sampled.objective - fit.objective, sampled.monte_carlo.error

@@ -22,7 +22,7 @@ from concurrent.futures import (
 from typing import Any
 
 from nlme.errors import FitError
-from nlme.execution.parcels import kept, packed, unpacked
+from nlme.execution.parcels import kept, packed, rests_on, unpacked
 from nlme.versions import versions
 
 _DEATHS = 3  # pools that may break during one work
@@ -64,8 +64,8 @@ def carried_out(work: Callable[[Any], Any], tasks: Mapping[int, Any], executor: 
     Raises
     ------
     FitError
-        No worker can do them: processes die again and again, a cluster is closed, other versions are installed there.  Whatever a
-        task itself raises.
+        No worker can do them: processes die again and again, a cluster is closed, other versions are installed there, or it has
+        another text of the user's files.  Whatever a task itself raises.
     """
     require_executor(executor)
     if executor is None:
@@ -73,7 +73,7 @@ def carried_out(work: Callable[[Any], Any], tasks: Mapping[int, Any], executor: 
             yield k, work(task)
         return
     waiting, deaths, crew = dict(tasks), 0, _crew(executor)
-    sent = (work,) if isinstance(executor, ThreadPoolExecutor) else (packed(work), _versions())
+    sent = (work,) if isinstance(executor, ThreadPoolExecutor) else (packed(work), rests_on(work), _versions())
     try:
         while waiting:
             broken, futures = False, {}
@@ -169,12 +169,12 @@ def _done_here(work, task):
     return work(task)
 
 
-def _done_there(parcel: bytes, expected: dict[str, str], task: bytes) -> bytes:
+def _done_there(parcel: bytes, named: tuple[tuple[str, str, str], ...], expected: dict[str, str], task: bytes) -> bytes:
     """What a worker process does."""
     if (here := _versions()) != expected:
         listed = ", ".join(f"{name} {here[name]} instead of {value}" for name, value in expected.items() if here[name] != value)
         raise FitError(f"A worker has {listed}: its results would not be those of one machine. Install the same versions there.")
-    return packed(kept(parcel)(unpacked(task)))
+    return packed(kept(parcel, named)(unpacked(task)))
 
 
 def _renewed(crew: Executor, given: Executor, deaths: int, left: int, count: int) -> Executor:

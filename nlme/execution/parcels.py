@@ -20,6 +20,7 @@ from typing import Any
 import cloudpickle
 import equinox as eqx
 
+from nlme.digest import digest_of, forget_changed, installed
 from nlme.errors import FitError
 
 _KEPT = 8  # works that a process keeps
@@ -66,19 +67,54 @@ def unpacked(parcel: bytes) -> Any:
         ) from None
 
 
+def rests_on(value: Any) -> tuple[tuple[str, str, str], ...]:
+    """(module, name, digest) of the classes and functions of the user's that ``packed`` names only, for the other process has them."""
+    pickler = _Pickler(io.BytesIO())
+    pickler.dump(value)
+    return tuple((*name, digest_of(one)) for name, one in sorted(pickler.named.items()))
+
+
 @functools.lru_cache(maxsize=_KEPT)
-def kept(parcel: bytes) -> Any:
-    """What ``packed`` was given, the same object each time, so that what was compiled for it serves again."""
-    return unpacked(parcel)
+def kept(parcel: bytes, named: tuple[tuple[str, str, str], ...]) -> Any:
+    """What ``packed`` was given, the same object each time, so that what was compiled for it serves again.
+
+    Raises
+    ------
+    FitError
+        A class or function that it ``rests_on`` does something else here.
+    """
+    value = unpacked(parcel)
+    for module, name, digest in named:
+        here: Any = sys.modules[module]
+        for part in name.split("."):
+            here = getattr(here, part)
+        if digest_of(here) != digest:
+            raise FitError(
+                f"executor=: a worker has another {name} of {module}, read before that file was changed, or from another copy of it. "
+                "Begin with new workers (a new pool; client.restart()), and the same file on each machine."
+            )
+    for kind in list(_received.values()):  # sent again they may do something else than before
+        forget_changed(kind)
+    return value
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Cloudpickle's, with classes of Equinox's made anew."""
+    """Cloudpickle's, with classes of Equinox's made anew.
+
+    ``named`` are the classes and functions of the user's that went by their names.
+    """
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.named: dict[tuple[str, str], Any] = {}
 
     def reducer_override(self, obj):
         if isinstance(obj, type) and issubclass(obj, eqx.Module) and not _importable(obj):
             return _parts_of(obj)
-        return super().reducer_override(obj)
+        found = super().reducer_override(obj)
+        if isinstance(obj, type | types.FunctionType) and not installed(obj.__module__) and not isinstance(found, tuple):
+            self.named[obj.__module__, obj.__qualname__] = obj
+        return found
 
 
 def _importable(kind: type) -> bool:

@@ -78,7 +78,13 @@ def _why_not_finite(model: Model, layout: Layout, i: int) -> str:
                 f"{place(bad)}: the observation is impossible where the prediction is {value:g}, as at eta = 0 (error model: {law.words}). "
                 f"If the error vanishes there, give it an additive part (nlme.combined), or leave the record out (MDV = 1)."
             )
-        return f"{place(bad)}: the log density of this observation is {factor[bad & real][0]} at eta = 0 (impossible under the model)."
+        if np.isneginf(factor[bad & real][0]):
+            return (
+                f"{place(bad)}: the log density of this observation is -inf at eta = 0, impossible under the model ({law.words}): either "
+                "the value has no probability there, or what the model gives is no distribution (a probability outside 0 to 1, logits "
+                "that cross, a rate or a mean below 0)."
+            )
+        return f"{place(bad)}: the log density of this observation is {factor[bad & real][0]} at eta = 0."
     if not layout.anatomy.effects:
         return (
             "the prediction is finite, but not its derivatives in the parameters: look for a root, a power or a division at 0; try other "

@@ -33,7 +33,7 @@ from nlme.search.minibatches import descend, minibatches_of
 from nlme.search.minimise import BadStart, Minimum
 from nlme.search.problem import Penalty, Problem
 from nlme.search.progress import Progress
-from nlme.search.quasi_newton import EVALUATION_LIMIT, UNDETERMINED
+from nlme.search.quasi_newton import EVALUATION_LIMIT, SEARCHING, UNDETERMINED
 from nlme.search.several import minimise_from_several, ran_away
 from nlme.versions import versions
 
@@ -177,12 +177,13 @@ def fit(
 
 
 def _validated(penalty: str, model, population, method, fixed, progress) -> tuple[Penalty | None, tuple[str, ...]]:
-    """The penalty that cross-validation chooses, and its words."""
+    """The penalty that cross-validation chooses, and its words; Ctrl-C goes through, for what had ended by then chooses nothing."""
     from nlme.learning.cross_validation import cross_validate
 
     if penalty != "cross-validated":
         raise ModelError(f'penalty is a function of the model such as nlme.L2(1.0), or "cross-validated"; got {penalty!r}.')
     found = cross_validate(model, population, method, fixed=fixed, progress=progress)
+    found.fits.whole()
     chosen = f"Penalty {found.best!r}, chosen by cross-validation in {found.folds.max() + 1} folds of subjects."
     return found.best, (chosen, *found.messages)
 
@@ -251,10 +252,13 @@ def _approximated(found, problem: Problem, clock, progress) -> Fit:
     u = within_range(problem, found.estimate)
     estimate = problem.at(u)
     starts = np.linalg.solve(np.asarray(layout.anatomy.cholesky(estimate)), np.asarray(found.state.s1).sum(axis=1).T).T
-    minimum = None
-    if found.status in (UNDETERMINED, EVALUATION_LIMIT) and at_an_edge(problem, u, found.idle):
+    minimum, status = None, found.status
+    if status in (UNDETERMINED, EVALUATION_LIMIT) and at_an_edge(problem, u, found.idle):
         with Progress(progress, f"{type(problem.model).__name__}, {problem.method!r}, at the edge") as show:
-            minimum = finished(problem, u, starts, show)
+            try:
+                minimum = finished(problem, u, starts, show)
+            except KeyboardInterrupt:
+                status = SEARCHING
     if minimum is not None:
         timings = {"search": time.perf_counter() - clock, "total": time.perf_counter() - clock}
         return _of_minimum(problem, minimum, training=(FINISHED,), history_columns=history, timings=timings)
@@ -267,7 +271,7 @@ def _approximated(found, problem: Problem, clock, progress) -> Fit:
     timings = {"search": searched, "total": time.perf_counter() - clock}
     gradient = np.sum(at.gradient, axis=0) + problem.penalised(u)[1]
     how = {
-        "search_status": found.status,
+        "search_status": status,
         "undetermined": combinations(found.idle, inventory.names),
         "ended": ends_reached(problem, u, float(np.sum(at.value)), np.asarray(at.scores), np.asarray(at.b)),
     }

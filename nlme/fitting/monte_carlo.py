@@ -51,7 +51,7 @@ class MonteCarlo:
         listed = ", ".join(f"{ids[i]} (k = {self.pareto_k[i]:.2f})" for i in bad[:5]) + (" ..." if len(bad) > 5 else "")
         return [
             f"The weights of {len(bad)} subjects have tails too heavy for importance sampling (Pareto k above {UNRELIABLE}): {listed}. "
-            f"More samples help, and often other degrees of freedom; so does nlme.AGQ with few random effects."
+            f"More samples help, and often other degrees of freedom; so does nlme.AGQ with few random effects whose density has one mode."
         ]
 
 
@@ -66,9 +66,11 @@ def monte_carlo(method: ImportanceSampling, model: Model, layout: Layout, b: np.
 
 def errors_of(weights: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """(N,) standard error of -2 log of the mean of each subject's weights (N, K), draw k being of part ``strata`` (K,) of the
-    distribution."""
+    distribution; infinite where a part has one draw, which says nothing of its spread."""
     parts = [weights[:, strata == s] for s in np.unique(strata)]
-    spread = sum(part.shape[1] * part.var(axis=1) for part in parts)
+    if any(part.shape[1] < 2 for part in parts):
+        return np.full(len(weights), np.inf)
+    spread = sum(part.shape[1] * part.var(axis=1, ddof=1) for part in parts)
     return 2.0 * np.sqrt(spread) / weights.sum(axis=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from nlme.parameters.inventory import Inventory
 from nlme.search.problem import Problem
 from nlme.search.several import SAME, Attempt
 from nlme.search.starts import Typical
+
+if TYPE_CHECKING:
+    from nlme.fitting.result import Fit
 
 _NEAR = 3.84  # two minima whose objectives differ by less are not told apart by a test of one parameter
 
@@ -34,6 +38,7 @@ class Starts:
     sentences : (R,) how each ended
     reason : why others than the first were tried; empty if none were
     same : objectives that differ by less count as one minimum
+    interrupted : whether Ctrl-C ended the fit: in the search whose sentence says so, or before others were made
     """
 
     names: tuple[str, ...]
@@ -44,6 +49,7 @@ class Starts:
     sentences: tuple[str, ...]
     reason: str = ""
     same: float = 10 * SAME
+    interrupted: bool = False
 
     @classmethod
     def of(cls, problem: Problem, attempts: list[Attempt], reason: str, same: float = 10 * SAME) -> Starts:
@@ -64,6 +70,7 @@ class Starts:
             tuple(a.sentence for a in attempts),
             reason,
             same,
+            any(a.interrupted for a in attempts),
         )
 
     @property
@@ -102,7 +109,8 @@ class Starts:
 
     def __repr__(self) -> str:
         if self.tried == 1:
-            return "1 start, the model's own values; the search gave no reason to try others."
+            why = "Ctrl-C ended the search" if self.interrupted else "the search gave no reason to try others"
+            return f"1 start, the model's own values; {why}."
         lines = [
             f"{self.reached} of {self.tried} starts reached this minimum"
             + (f" (tried because {self.reason})" if self.reason else "")
@@ -113,6 +121,19 @@ class Starts:
                 f"  {whence}: {self.objectives[k]:.3f}" + ("" if self.valid[k] else f", no minimum: {self.sentences[k]}")
             )
         return "\n".join(lines)
+
+
+def uninterrupted(fit: Fit) -> Fit:
+    """A fit that is a part of other work: a Ctrl-C, which it answered with the best that it had found, ends that work as well.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        It was interrupted.
+    """
+    if fit.starts is not None and fit.starts.interrupted:
+        raise KeyboardInterrupt
+    return fit
 
 
 def starting_values(model: Model, population, method: Method | None = None, *, fixed=(), seed: int = 0) -> Model:

@@ -36,21 +36,22 @@ from nlme.data.course import packed, unpacked
 from nlme.data.covariates import CovariateInfo
 from nlme.data.features import packed_features, unpacked_features
 from nlme.data.population import RECORD_FIELDS, Population, Subject
+from nlme.digest import behaviour_of, digest_of
 from nlme.dynamics.solvers import SENTENCES as SOLVER_SENTENCES
 from nlme.dynamics.solvers import SOLVED
 from nlme.errors import FitError, ModelError, NLMEError
 from nlme.fitting.archive import read, write
 from nlme.fitting.covariance import KINDS, CovarianceOfEstimates
 from nlme.fitting.encoding import decoded, encoded, fields_encoded, record_decoded, record_of
+from nlme.fitting.evaluated import evaluate
 from nlme.fitting.result import Fit
 from nlme.fitting.terms import shift_in, shift_out
 from nlme.language.anatomy import Anatomy, anatomy_of
 from nlme.language.augmented import Augmented, written_as
-from nlme.language.digest import behaviour_of, digest_of
-from nlme.language.files import load_model
+from nlme.language.files import class_in, load_model
 from nlme.language.lookup import class_named
 from nlme.language.model import Model
-from nlme.language.relations import WithRelations
+from nlme.language.relations import WithRelations, has_relations, text_of
 from nlme.language.source import code_of, source_of
 from nlme.marginal.base import Method
 from nlme.neural.correction import numbers_of, with_numbers
@@ -63,6 +64,9 @@ from nlme.versions import versions
 
 FORMAT = "nlme fit"
 VERSION = 2
+_NO_TEXT = "# the text"  # how the model's text begins where there is none
+_MADE = (WithRelations.__module__, Augmented.__module__)  # modules of classes that the library makes
+_AGREES = 1e-5  # of the objective, evaluated anew at the estimates
 _APART = ("method", "model", "start", "population")  # fields of a fit that are written in ways of their own
 
 
@@ -75,7 +79,8 @@ def save(fit: Fit, path) -> None:
         The place cannot be written to, or the fit holds something that a file cannot (an option of a method of your own).
     """
     arrays: dict[str, np.ndarray] = {}
-    kind, inventory = written_as(fit.model), Inventory(fit.model)
+    written, inventory = fit.model.without() if isinstance(fit.model, Augmented) else fit.model, Inventory(fit.model)
+    kind = type(written)
     computed = fit.__dict__.get("covariance")
     vocabulary, records = _population_out(fit.population)
     document = {
@@ -108,7 +113,7 @@ def save(fit: Fit, path) -> None:
         Path(path),
         document,
         arrays | records,
-        source_of(kind) or f"# the text of {kind.__qualname__} was not at hand when the fit was saved\n",
+        _text(written) or f"{_NO_TEXT} of {kind.__qualname__} was not at hand when the fit was saved\n",
     )
 
 
@@ -131,7 +136,8 @@ def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
     Warns
     -----
     UserWarning
-        The model's text is another now than when the fit was saved.
+        The model's text is another now than when the fit was saved; of a class that the library made from another, whose text is
+        opened in its place, whether the objective is the same.
     """
     path = Path(path)
     document, arrays, source = read(path, FORMAT, VERSION)
@@ -142,7 +148,8 @@ def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
         saved, parameters, module, name = {}, None, "", ""
     if not isinstance(parameters, list) or not all(isinstance(one, str) for one in parameters):
         raise FitError(f"{path} is damaged: it does not say which model it holds.")
-    template = _template(path, saved, arrays, _kind_of(path, module, name, model), model)
+    at_hand = bool(source.strip()) and not source.startswith(_NO_TEXT)
+    template = _template(path, saved, arrays, _kind_of(path, module, name, model, at_hand), model)
     inventory = Inventory(template)
     if inventory.all_names != parameters:
         raise ModelError(
@@ -150,27 +157,69 @@ def load(path, model: Model | type[Model] | str | Path | None = None) -> Fit:
             f"  saved: {', '.join(map(str, parameters))}\n  now:   {', '.join(inventory.all_names)}"
         )
     anatomy_of(template)  # what is wrong with the model itself is said before the file is blamed
-    if changed := _changed(document, saved, source, template):
+    same_text = not at_hand or not (now := _text_now(template)) or code_of(now) == code_of(source)
+    changed = "" if _stands_for(module, template) else _changed(document, saved, template, same_text)
+    if changed:
         warnings.warn(
             f"{path}: {changed.format(type(template).__name__)} since the fit was saved; its estimates and objective are of the model as it was "
             "then (model.py in the file), and what is computed anew is of the model as it is now.",
             stacklevel=2,
         )
     try:
-        return _fit(document, arrays, template, inventory)
+        fit = _fit(document, arrays, template, inventory)
     except Exception as error:  # what a damaged document makes Python say
         said = str(error) if isinstance(error, NLMEError) else f"{type(error).__name__}: {error}"
         raise FitError(f"{path} is damaged or was edited: {(said.splitlines() or ['no reason known'])[0].rstrip('.')}.") from None
+    if _stands_for(module, template) and (different := _differs(fit, same_text)):
+        warnings.warn(f"{path}: the model was made by the library (nlme.scm, lasso or frem). {different}", stacklevel=2)
+    return fit
 
 
-def _changed(document: dict, saved: dict, source: str, template: Model) -> str:
+def _text(model: Model) -> str:
+    """The text of a model's class; of one that the library made "" unless the text, run by itself, makes the same model."""
+    if not has_relations(type(model)):
+        return "" if isinstance(model, Augmented) else source_of(type(model))
+    text = text_of(model)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            again = class_in(text, type(model).__name__)(**_settings(model))
+    except Exception:  # of the user's own text, which may rest on anything
+        return ""
+    again = with_numbers(again, numbers_of(model))
+    same = Inventory(again).all_names == Inventory(model).all_names and _constants(again) == _constants(model)
+    return text if same else ""
+
+
+def _text_now(template: Model) -> str:
+    """What a model's text is to be compared with: the text that would be saved."""
+    written = template.without() if isinstance(template, Augmented) else template
+    return text_of(written) if has_relations(type(written)) else source_of(type(written))
+
+
+def _stands_for(module: str, template: Model) -> bool:
+    """Whether a class that was written stands for one that the library had made when the fit was saved."""
+    return module in _MADE and written_as(template).__module__ not in _MADE
+
+
+def _differs(fit: Fit, same_text: bool) -> str:
+    """What to say of a fit whose model is opened by the text of its class; "" where text and objective are the same."""
+    name = type(fit.model).__name__
+    try:
+        begin = fit.eta if fit.has_modes and not fit.layout.anatomy.mixture else None
+        now = evaluate(fit.model, fit.population, fit.method, fixed=fit.fixed, eta=begin).objective
+    except NLMEError as error:
+        return f"{name}, which stands for it, cannot be evaluated: {error}"
+    if abs(now - fit.objective) > _AGREES * max(1.0, abs(fit.objective)):
+        return f"{name}, which stands for it, is another model: its objective at the estimates is {now:.4f}, the fit's {fit.objective:.4f}."
+    return (
+        "" if same_text else f"{name}, which stands for it, has another text and at the estimates the same objective, {now:.4f}."
+    )
+
+
+def _changed(document: dict, saved: dict, template: Model, same_text: bool) -> str:
     """How the model differs from the one that was fitted; "" where nothing says that it does."""
-    if (
-        source.strip()
-        and not source.startswith("#")
-        and (now := source_of(written_as(template)))
-        and code_of(now) != code_of(source)
-    ):
+    if not same_text:
         return "the text of {} has changed"
     same_python = str(document.get("versions", {}).get("python", "")).split(".")[:2] == versions()["python"].split(".")[:2]
     if same_python and saved.get("behaviour") != behaviour_of(template):
@@ -290,20 +339,30 @@ def _covariance(saved: dict, arrays: dict[str, np.ndarray], fit: Fit) -> Covaria
 # -- the model ---------------------------------------------------------------------------------------------------------
 
 
-def _kind_of(path: Path, module: str, name: str, model) -> type[Model]:
+def _kind_of(path: Path, module: str, name: str, model, at_hand: bool) -> type[Model]:
     """The model's class: the one given, or the one that has this name."""
     if isinstance(model, Model):
         return type(model)
     if isinstance(model, type) and issubclass(model, Model):
         return model
     if isinstance(model, str | Path):
-        return load_model(model)
+        return _in_file(str(model), name.split(".")[-1])
     if model is not None:
         raise ModelError(f"model= must be an nlme.Model, its class or its file; got {type(model).__name__}.")
     found = class_named(module, name)
     if found is None:
-        raise ClassNotFound(path, module, name)
+        raise ClassNotFound(path, module, name, at_hand)
     return found
+
+
+def _in_file(where: str, name: str) -> type[Model]:
+    """The model's class in a file: the one that is asked for, or the one of this name, or the only one."""
+    if where.endswith(".py") and name.isidentifier() and Path(where).is_file():
+        try:
+            return load_model(f"{where}:{name}")
+        except ModelError:  # it may have another name now; what else is wrong is said below
+            pass
+    return load_model(where)
 
 
 class ClassNotFound(ModelError):
@@ -315,15 +374,18 @@ class ClassNotFound(ModelError):
     file : what the file that defines it is likely called
     """
 
-    def __init__(self, path: Path, module: str, name: str):
+    def __init__(self, path: Path, module: str, name: str, at_hand: bool):
         self.seen = f"{path}: the model's class {name} (module {module}) cannot be imported here."
-        made = module == WithRelations.__module__
+        made = module in _MADE
         # of a script the name is not known
-        self.file = "model.py" if made else "FILE.py" if module == "__main__" else f"{module.split('.')[-1]}.py"
+        self.file = f"model.py:{name}" if made else "FILE.py" if module == "__main__" else f"{module.split('.')[-1]}.py"
         if made:
+            text = (
+                f", or a file with its text, model={self.file!r}: found.source, or model.py in the saved fit" if at_hand else ""
+            )
             remedy = (
                 f"It was made by the library from another class: nlme.load({str(path)!r}, model=found.model) with the result that it came "
-                "with, or a file with its text (found.source), model='model.py:NAME'. The class it was made from is in the file (model.py)."
+                f"with{text}."
             )
         else:
             remedy = (

@@ -7,10 +7,11 @@ unexplained. Everything that takes a model takes it.
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -133,7 +134,7 @@ def augmented_kind(base: type[Model], read: tuple[tuple[str, Any], ...]) -> type
         "written": base,
         "read": read,
     }
-    return types.new_class(f"{base.__name__}Augmented", (Augmented, base), {}, lambda space: space.update(words))
+    return made_kind(f"{base.__name__}Augmented", (Augmented, base), words, augmented_kind, base, read)
 
 
 def declared_by(base: type[Model]) -> dict[str, Any]:
@@ -142,6 +143,19 @@ def declared_by(base: type[Model]) -> dict[str, Any]:
     if isinstance(declared, dict):
         return dict(declared)
     return dict.fromkeys((declared,) if isinstance(declared, str) else declared, "")
+
+
+def made_kind(name: str, bases: tuple[type, ...], words: dict[str, Any], maker: Callable, *arguments: Any) -> type[Model]:
+    """A class that is in no file; a pickle of it says how to make it: ``maker(*arguments)``."""
+    return types.new_class(name, bases, {}, lambda space: space.update(words, _made_by=(maker, arguments)))
+
+
+def _reduced(kind: type[Model]) -> str | tuple:
+    """What a pickle holds of a model's class: its name, as of every class, or how it was made."""
+    return vars(kind).get("_made_by", kind.__qualname__)
+
+
+copyreg.pickle(type(Model), _reduced)
 
 
 def made_as(kind: type[Model], values: dict[str, Any]) -> Any:

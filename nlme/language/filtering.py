@@ -40,10 +40,10 @@ def _uncertain(model, ind, anatomy: Anatomy, state, t) -> dict[str, tuple[Observ
     slopes, out = jax.jacfwd(means, has_aux=True)(jnp.stack(x))
     # a state that is not looked at may be no number where only the others are there
     looked = [k for k in range(size) if k in anatomy.observed]
-    found = {}
+    found, none = {}, jnp.zeros(())  # of an endpoint that looks at no state
     for name, slope in slopes.items():
-        spread = jnp.stack([sum(covariance[i][j] * slope[j] for j in looked) for i in range(size)])
-        found[name] = (out[name], spread, sum(slope[j] * spread[j] for j in looked))
+        spread = jnp.stack([sum((covariance[i][j] * slope[j] for j in looked), none) for i in range(size)])
+        found[name] = (out[name], spread, sum((slope[j] * spread[j] for j in looked), none))
     return found
 
 

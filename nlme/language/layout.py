@@ -16,10 +16,10 @@ from jaxtyping import Array, Int
 
 from nlme.data.population import Population
 from nlme.data.units import differ
+from nlme.digest import forget_changed
 from nlme.errors import ModelError, name_error
 from nlme.jets.jet import Columns
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
-from nlme.language.digest import forget_changed
 from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.observed import check_observed
 from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, mesh_of, padded_members, size_classes

@@ -22,9 +22,9 @@ Whatever the parameter is of its random effect: exp(theta (x - c)) multiplies p 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,9 +32,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from nlme.errors import ModelError, name_error
-from nlme.language.augmented import declared_by, made_as
+from nlme.language.augmented import Augmented, declared_by, made_as, made_kind
 from nlme.language.model import Model
-from nlme.parameters.domains import bounded, real
+from nlme.language.source import source_of
+from nlme.parameters.covariance import SUBJECT, Covariance
+from nlme.parameters.domains import METADATA, bounded, real
+from nlme.parameters.inventory import Inventory
 from nlme.typing import Named, Scalar
 
 CONTINUOUS = ("linear", "exponential", "power", "hockey-stick")
@@ -130,10 +133,10 @@ class Relation:
     @property
     def text(self) -> str:
         """The factor, or the shift, as Python in a method of the model."""
-        names, x, c = [f"self.{name}" for name in self.coefficients], f"cov.{self.covariate}", f"{self.center:.6g}"
-        is_code = [f"({x} == {code:g})" for code in self.codes]
+        names, x, c = [f"self.{name}" for name in self.coefficients], f"cov.{self.covariate}", _exact(self.center)
+        is_code = [f"({x} == {_exact(code)})" for code in self.codes]
         if self.shape == SHIFT:
-            parts = [f"{name} * ({one} - {c:.6g})" for name, one, c in zip(names, is_code, self.shares, strict=False)]
+            parts = [f"{name} * ({one} - {_exact(c)})" for name, one, c in zip(names, is_code, self.shares, strict=False)]
             return " + ".join(parts) or f"{names[0]} * ({x} - {c})"
         if self.shape == "power":
             return f"({x} / {c}) ** {names[0]}"
@@ -167,14 +170,16 @@ class WithRelations(Model):
 
 
 def with_relations(base: Model, relations: tuple[Relation, ...], units: Mapping[str, str]) -> WithRelations:
-    """``base`` with ``relations`` whose coefficients are 0; ``units`` of their covariates.
+    """``base`` with ``relations`` whose coefficients are 0, beside those that were added to it before; ``units`` of their covariates.
 
     Raises
     ------
     ModelError
         A coefficient that has the name of one of the model's own fields.
     """
-    kind = _kind(type(base), relations, tuple(sorted(units.items())))
+    written, before = (type(base).written, type(base).relations) if has_relations(type(base)) else (type(base), ())
+    units = {r.covariate: type(base).covariates[r.covariate] for r in before} | dict(units)
+    kind = _kind(written, (*before, *relations), tuple(sorted(units.items())))
     values = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}
     return made_as(kind, values | {name: jnp.zeros(()) for relation in relations for name in relation.coefficients})
 
@@ -199,30 +204,59 @@ def _kind(base: type[Model], relations: tuple[Relation, ...], units: tuple[tuple
         "relations": relations,
         **fields,
     }
-    return types.new_class(name_with(base), (WithRelations, base), {}, lambda space: space.update(words))
+    return made_kind(f"{base.__name__}WithCovariates", (WithRelations, base), words, _kind, base, relations, units)
 
 
-def name_with(base: type[Model]) -> str:
-    """What the class is called that adds relations to ``base``."""
-    return f"{base.__name__}WithCovariates"
+# -- its text ----------------------------------------------------------------------------------------------------------
 
 
-def source_with(
-    base: type[Model], relations: tuple[Relation, ...], values: Mapping[str, float], units: Mapping[str, str] | None = None
-) -> str:
-    """The text of a class that adds ``relations`` to ``base``, with these values of their coefficients, and the ``units`` of covariates
-    that ``base`` does not declare."""
-    lines = [
-        f"class {name_with(base)}({base.__name__}):",
-        f'    """{base.__name__} with {"; ".join(map(str, relations))}."""',
-        "",
-    ]
+def has_relations(kind: type[Model]) -> bool:
+    """Whether a class is one that :func:`with_relations` made."""
+    return "relations" in vars(kind)
+
+
+def source_with(model: Model) -> str:
+    """The text of a model, to whose class relations may have been added: of its class, and of the model itself with its numbers."""
+    inventory = Inventory(model)
+    values = zip(inventory.all_names, np.asarray(inventory.natural(model)).tolist(), strict=True)
+    found = ", ".join(f'"{name}": {value!r}' for name, value in values)
+    others = "".join(f", {name}={value!r}" for name, value in _settings(model).items())
+    return f"{text_of(model)}\n\n\n# at the estimates\nmodel = {type(model).__name__}.from_fit({{{found}}}{others})\n"
+
+
+def text_of(model: Model) -> str:
+    """The text of a model's class and of those that it derives from, whatever the model's numbers."""
+    kind = type(model)
+    if not has_relations(kind):
+        own = "" if isinstance(model, Augmented) else source_of(kind)
+        return own or f"# here the text of {kind.__name__}, which was not found"
+    base = made_as(kind.written, {f.name: getattr(model, f.name) for f in dataclasses.fields(kind.written)})
+    added = _class_text(model)
+    return f"{_with_imports(text_of(base), added)}\n\n\n{added}"
+
+
+def _with_imports(text: str, added: str) -> str:
+    """A text with the imports that what is added to it needs."""
+    lines = text.splitlines()
+    future = list(dict.fromkeys(line for line in lines if line.startswith("from __future__ import")))
+    rest = "\n".join(line for line in lines if not line.startswith("from __future__ import")).strip()
+    imports = [node for node in ast.parse(rest).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    known = {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
+    own = {"jnp": "import jax.numpy as jnp", "nlme": "import nlme"}
+    needed = [line for name, line in own.items() if f"{name}." in added and name not in known]
+    return "\n".join([*future, *needed, rest])
+
+
+def _class_text(model: WithRelations) -> str:
+    """The class of a model with relations as a class that derives from the one that they were added to."""
+    kind, relations = type(model), type(model).relations
+    base = kind.written.__name__
+    lines = [f"class {kind.__name__}({base}):", f'    """{base} with {"; ".join(map(str, relations))}."""', ""]
+    lines += [f"    {name}: nlme.Covariance = {text}" for name, text in _covariances(model).items()]
     for relation in relations:
-        for coefficient, declared in zip(relation.coefficients, relation.declarations, strict=True):
-            lines.append(f"    {coefficient}: Scalar = {_written(declared, values[coefficient])}")
-    known, units = declared_by(base), units or {}
-    covariates = known | {r.covariate: known.get(r.covariate, units.get(r.covariate, "")) for r in relations}
-    lines += ["", f"    covariates = {covariates!r}"]
+        for name, declared in zip(relation.coefficients, relation.declarations, strict=True):
+            lines.append(f"    {name}: nlme.Scalar = {_written(declared)}")
+    lines += ["", f"    covariates = {vars(kind)['covariates']!r}"]
     lines += ["", "    def individual(self, eta, cov):"]
     shifts = [r for r in relations if r.shape == SHIFT]
     if shifts:
@@ -233,15 +267,48 @@ def source_with(
     for relation in relations:
         if relation.shape != SHIFT:
             lines.append(f'        ind["{relation.parameter}"] = ind["{relation.parameter}"] * {relation.text}')
-    return "\n".join([*lines, "        return ind", ""])
+    return "\n".join([*lines, "        return ind"])
 
 
-def _written(declared, value: float) -> str:
-    domain = declared.metadata["nlme"].domain
-    label = declared.metadata["nlme"].label
+def _covariances(model: Model) -> dict[str, str]:
+    """Field -> declaration of the covariances that have other blocks than the class declares; they begin at 0."""
+    found = {}
+    for field in dataclasses.fields(model):
+        value = getattr(model, field.name)
+        if not isinstance(value, Covariance):
+            continue
+        declared = field.default_factory() if callable(field.default_factory) else None
+        if isinstance(declared, Covariance) and (declared.names, declared.blocks) == (value.names, value.blocks):
+            continue
+        known = {} if declared is None else dict(zip(declared.names, (np.asarray(declared.sd) ** 2).tolist(), strict=True))
+        variances = [float(f"{known.get(name, 0.1):.6g}") for name in value.names]
+        blocks = [
+            (tuple(value.names[k] for k in block), [[variances[i] if i == j else 0.0 for j in block if j <= i] for i in block])
+            for block in value.blocks
+        ]
+        words = {"label": field.metadata[METADATA].label, "per": value.per if value.per != SUBJECT else ""}
+        options = [f"{word}={said!r}" for word, said in words.items() if said]
+        found[field.name] = f"nlme.covariance({', '.join([*map(repr, blocks), *options])})"
+    return found
+
+
+def _settings(model: Model) -> dict[str, Any]:
+    """The model's own plain values that are no parameters and not those of its class."""
+    fields = [f for f in dataclasses.fields(model) if f.init and f.metadata.get(METADATA) is None]
+    values = {f.name: getattr(model, f.name) for f in fields}
+    return {f.name: v for f in fields if isinstance(v := values[f.name], bool | int | float | str) and v != f.default}
+
+
+def _exact(value: float) -> str:
+    """A number as Python, all of its digits, and no more than it needs."""
+    return short if float(short := f"{value:g}") == value else repr(float(value))
+
+
+def _written(declared) -> str:
+    domain, label = declared.metadata[METADATA].domain, declared.metadata[METADATA].label
     if np.isfinite(domain.lower):
-        return f"nlme.bounded({value:.6g}, {domain.lower:.6g}, {domain.upper:.6g}, label={label!r})"
-    return f"nlme.real({value:.6g}, label={label!r})"
+        return f"nlme.bounded(0.0, {_exact(domain.lower)}, {_exact(domain.upper)}, label={label!r})"
+    return f"nlme.real(0.0, label={label!r})"
 
 
 def relation(

@@ -49,9 +49,9 @@ class CrossValidation(Shown):
     model, method, population : what was validated; inputs of networks are standardised by the whole population, in every fold
     penalties : (K,) as they were given; None is no penalty
     folds : (N,) the fold of every subject
-    held_out : (K, N) -2 log likelihood of every subject by the fit that has not seen it; NaN where that fit failed
+    held_out : (K, N) -2 log likelihood of every subject by the fit that has not seen it; NaN where that fit did not converge
     in_sample : (K,) mean over the folds of -2 log likelihood of the subjects that were seen, times F / (F - 1): on the scale of a
-        fit to everybody
+        fit to everybody; NaN where a fit did not converge
     plain, plain_in_sample : (N,) and one number, the same without the networks; None where the model has none
     fits : the fits, K by F, those without networks last
     inventory : the parameters whose estimates they are
@@ -83,7 +83,7 @@ class CrossValidation(Shown):
 
     @property
     def gain(self) -> float | None:
-        """By how much the best score is lower than that without the networks; None where there are none."""
+        """By how much the best score is lower than that without the networks; None where there are none, NaN where these were not fitted."""
         return None if self.plain is None else float(self.plain.sum() - self.scores.min())
 
     @property
@@ -97,8 +97,9 @@ class CrossValidation(Shown):
     @property
     def pays(self) -> bool | None:
         """Whether the networks predict people whom they have not seen better than the model does without them: by more than the
-        standard error of the gain, which of several penalties and by chance is above 0 often enough where there is nothing to learn."""
-        return None if self.gain is None else self.gain > self.gain_error
+        standard error of the gain, which of several penalties and by chance is above 0 often enough where there is nothing to learn.
+        None where there are none, or it is not known."""
+        return None if self.gain is None or not np.isfinite(self.gain) else self.gain > self.gain_error
 
     def predictions(self, without: bool = False):
         """Every observation beside its prediction from covariates alone (random effects zero), by the fit that has not seen the subject.
@@ -139,7 +140,13 @@ class CrossValidation(Shown):
     def messages(self) -> list[str]:
         """What there is to say, in words."""
         found, scores = [], self.scores
-        if self.gain is not None:
+        if self.fits.interrupted:
+            count = int(np.sum(np.isfinite(scores)))
+            found.append(
+                f"The cross-validation was interrupted (Ctrl-C): {count} of {len(scores)} penalties have a score. With checkpoint= the same "
+                "call goes on."
+            )
+        if self.pays is not None:
             better = "lower" if self.gain > 0.0 else "higher"
             size = f"{abs(self.gain):.1f} (± {self.gain_error:.1f}) {better} than without the networks"
             doubt = "are not shown to pay" if self.gain > 0.0 else "do not pay"
@@ -147,7 +154,8 @@ class CrossValidation(Shown):
             found.append(f"{verdict}: the held-out -2 log likelihood, {scores.min():.1f}, is {size}.")
         place = int(np.argmin(scores))
         strengths = [p.strength if isinstance(p, L2) else None for p in self.penalties]
-        if len(scores) > 1 and None not in strengths and strengths[place] in (min(strengths), max(strengths)):
+        known = len(scores) > 1 and None not in strengths and np.isfinite(scores[place])
+        if known and strengths[place] in (min(strengths), max(strengths)):
             which = "weakest" if strengths[place] == min(strengths) else "strongest"
             found.append(f"The best penalty is the {which} that was tried, {self.best!r}; a better one may lie beyond.")
         if self.kept:
@@ -159,18 +167,36 @@ class CrossValidation(Shown):
         failed = int(np.sum(~self.fits.converged))
         if failed:
             ways = "; ".join(f"{count}: {words}" for words, count in self.fits.failures.items())
-            found.append(f"{failed} of {len(self.fits.status)} fits did not converge ({ways})")
+            found.append(
+                f"{failed} of {len(self.fits.status)} fits did not converge ({ways}). No score, for want of these: {self._without_score}."
+            )
         return found
+
+    @property
+    def _without_score(self) -> str:
+        """What has no score because of which folds, in words."""
+        lost = ~self.fits.converged.reshape(-1, int(self.folds.max()) + 1)
+        listed = [
+            f"{name} (fold {', '.join(str(f + 1) for f in np.flatnonzero(own))})"
+            for name, own in zip(self._names, lost, strict=True)
+            if own.any()
+        ]
+        return "; ".join(listed)
+
+    @property
+    def _names(self) -> list[str]:
+        """Of the penalties and, where there are networks, of the model without them."""
+        found = [repr(p) if p is not None else "no penalty" for p in self.penalties]
+        return found if self.plain is None else [*found, _WITHOUT]
 
     @functools.cached_property
     def table(self):
         """DataFrame, one row per penalty: held-out and in-sample -2 log likelihood, difference from the best with its SE."""
         import pandas as pd
 
-        rows, names = [self.held_out, self.in_sample], [repr(p) if p is not None else "no penalty" for p in self.penalties]
+        rows = [self.held_out, self.in_sample]
         if self.plain is not None:
             rows = [np.vstack([rows[0], self.plain]), np.append(rows[1], self.plain_in_sample)]
-            names = [*names, _WITHOUT]
         best = self.held_out[int(np.argmin(self.scores))]
         difference = rows[0] - best
         columns = {
@@ -179,7 +205,7 @@ class CrossValidation(Shown):
             "from the best": difference.sum(axis=1),
             "SE": np.sqrt(difference.shape[1]) * np.std(difference, axis=1, ddof=1),
         }
-        return pd.DataFrame(columns, index=pd.Index(names, name="penalty"))
+        return pd.DataFrame(columns, index=pd.Index(self._names, name="penalty"))
 
     def _exact(self):
         return self.table
@@ -226,6 +252,8 @@ def cross_validate(
     tolerance, max_evaluations : of every fit, as in :func:`nlme.fit`
     progress : whether to show a line of progress
     checkpoint, executor : as of :func:`nlme.bootstrap`
+
+    Interrupting (Ctrl-C) returns the scores of the penalties whose fits had all ended, and says so; without any it goes through.
 
     Raises
     ------
@@ -286,9 +314,10 @@ def cross_validate(
         checkpoint=checkpoint,
         executor=executor,
     )
-    values = objectives_by_subject(problem, fits.u, modes).reshape(-1, folds, len(population))
+    values = objectives_by_subject(problem, fits.u, modes)
+    values = np.where(fits.converged[:, None], values, np.nan).reshape(-1, folds, len(population))
     held = np.stack([values[:, fold[i], i] for i in range(len(population))], axis=1)
-    trained = np.nansum(values * seen.reshape(values.shape), axis=2).mean(axis=1) * folds / (folds - 1)
+    trained = np.sum(np.where(seen.reshape(values.shape) > 0, values, 0.0), axis=2).mean(axis=1) * folds / (folds - 1)
     count = len(penalties)
     plain = (held[count], float(trained[count])) if weights.any() else (None, None)
     still = np.all((fits.u == u).reshape(-1, folds, len(weights))[:count] & ~weights, axis=0)  # (folds, P)
@@ -297,6 +326,7 @@ def cross_validate(
         model, method, population, penalties, fold, held[:count], trained[:count], *plain, fits, problem.inventory, kept
     )
     if not np.isfinite(found.scores).any():
+        fits.whole()
         raise FitError(f"No penalty could be judged: {' '.join(found.messages) or 'subjects left out cannot be predicted.'}")
     return found
 

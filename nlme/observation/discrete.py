@@ -9,7 +9,8 @@
 | ``negative_binomial(mean, dispersion)``| 0, 1, ..     | variance mean + dispersion mean^2 (see the function)              |
 
 No constant is dropped from these.  Probabilities may be 0 or 1, and rates 0: what is then certain adds nothing, anything else is
-impossible (log density -inf).
+impossible (log density -inf).  So is every record where a probability lies outside 0 to 1, logits cross, or a rate, a mean or a
+dispersion is negative: such a density would exceed 1, and a search would go there.  There is no prediction then (NaN).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
-from nlme.observation.base import Law, Observation, Record, Terms, not_normal
+from nlme.observation.base import Law, Observation, Record, Terms, impossible_where, not_normal
 from nlme.observation.tails import log_from_zero, log_rising
 from nlme.typing import Scalar
 
@@ -44,16 +45,18 @@ class Binary(Observation):
         return not_normal(jnp.where(record.y > 0.5, self.one, self.zero))
 
     def prediction(self):
-        return jnp.exp(self.one)
+        never = jnp.isneginf(self.one) & jnp.isneginf(self.zero)
+        return jnp.where(never, jnp.nan, jnp.exp(self.one))
 
     def sample(self, normal, key):
-        return jnp.where(jax.random.uniform(key) < self.prediction(), 1.0, 0.0)
+        p = self.prediction()
+        return jnp.where(jnp.isnan(p), jnp.nan, jnp.where(jax.random.uniform(key) < p, 1.0, 0.0))
 
 
 def binary(p=None, *, logit=None) -> Binary:
     """y = 1 with probability ``p``, or with ``logit`` = log(p / (1 - p)), which is safer for probabilities near 0 or 1.
 
-    The prediction is p.
+    The prediction is p.  Where p lies outside 0 to 1 (``p * exp(eta)`` may), nothing is possible.
 
     Raises
     ------
@@ -65,9 +68,10 @@ def binary(p=None, *, logit=None) -> Binary:
     if logit is not None:
         logit = jnp.asarray(logit, dtype=float)
         return Binary(-jax.nn.softplus(-logit), -jax.nn.softplus(logit))
-    p = jnp.asarray(p, dtype=float)
+    p, wrong = _probabilities(jnp.asarray(p, dtype=float))
     sure = p == 1.0
-    return Binary(log_from_zero(p), jnp.where(sure, -jnp.inf, jnp.log1p(-jnp.where(sure, 0.0, p))))
+    one, zero = log_from_zero(p), jnp.where(sure, -jnp.inf, jnp.log1p(-jnp.where(sure, 0.0, p)))
+    return Binary(jnp.where(wrong, -jnp.inf, one), jnp.where(wrong, -jnp.inf, zero))
 
 
 class Ordered(Observation):
@@ -88,10 +92,12 @@ class Ordered(Observation):
         return not_normal(jnp.sum(jnp.where(chosen, self.log_probability, 0.0)))
 
     def prediction(self):
-        return jnp.sum(jnp.exp(self.log_probability) * (self.first + jnp.arange(self.log_probability.shape[0])))
+        mean = jnp.sum(jnp.exp(self.log_probability) * (self.first + jnp.arange(self.log_probability.shape[0])))
+        return jnp.where(jnp.all(jnp.isneginf(self.log_probability)), jnp.nan, mean)
 
     def sample(self, normal, key):
-        return (self.first + jax.random.categorical(key, self.log_probability)).astype(float)
+        drawn = (self.first + jax.random.categorical(key, self.log_probability)).astype(float)
+        return jnp.where(jnp.isnan(self.prediction()), jnp.nan, drawn)
 
 
 def ordered(*, logits=None, probabilities=None, first: int = 0) -> Ordered:
@@ -100,8 +106,9 @@ def ordered(*, logits=None, probabilities=None, first: int = 0) -> Ordered:
     Parameters
     ----------
     logits : cumulative logits x1 > x2 > .. > xK of P(y >= first + k); K + 1 categories (proportional odds: xk = x - ck with
-        cut points c1 < c2 < ..)
-    probabilities : of every category, in order, instead of ``logits``; their sum is 1, and nothing is possible where it is not
+        cut points c1 < c2 < ..); nothing is possible where they cross
+    probabilities : of every category, in order, instead of ``logits``; none is negative and their sum is 1, and nothing is possible
+        where that is not so
     first : the number of the lowest category
 
     The prediction is the mean category.
@@ -120,13 +127,16 @@ def ordered(*, logits=None, probabilities=None, first: int = 0) -> Ordered:
                 f"ordered(probabilities=...) takes one probability per category, at least two; got {given.shape[0]}."
             )
         whole = jnp.abs(jnp.sum(given) - 1.0) < _ROUNDING
-        return Ordered(jnp.where(whole, log_from_zero(given), -jnp.inf), int(first))
+        given, wrong = _probabilities(given)
+        return Ordered(jnp.where(whole & ~jnp.any(wrong), log_from_zero(given), -jnp.inf), int(first))
     # expit(a) - expit(b) = expit(a) expit(-b) (1 - exp(b - a)), without cancellation
     log_p, upper, lower = jax.nn.log_sigmoid, given[:-1], given[1:]
-    never = upper == lower  # infinite ones, too
+    crossed = upper < lower
+    never = (upper == lower) | crossed  # infinite ones, too
     some = jnp.log(-jnp.expm1(jnp.where(never, -1.0, lower - upper)))
     between = jnp.where(never, -jnp.inf, log_p(upper) + log_p(-lower) + some)
-    return Ordered(jnp.concatenate([log_p(-given[:1]), between, log_p(given[-1:])]), int(first))
+    log_probability = jnp.concatenate([log_p(-given[:1]), between, log_p(given[-1:])])
+    return Ordered(jnp.where(jnp.any(crossed), -jnp.inf, log_probability), int(first))
 
 
 class Poisson(Observation):
@@ -141,17 +151,19 @@ class Poisson(Observation):
         return {"rate": self.rate}
 
     def terms(self, record: Record) -> Terms:
-        return not_normal(_times_log(record.y, self.rate) - self.rate - gammaln(record.y + 1.0))
+        wrong, rate = self.rate < 0.0, jnp.where(self.rate < 0.0, 1.0, self.rate)
+        return impossible_where(wrong, not_normal(_times_log(record.y, rate) - rate - gammaln(record.y + 1.0)))
 
     def prediction(self):
-        return self.rate
+        return jnp.where(self.rate < 0.0, jnp.nan, self.rate)
 
     def sample(self, normal, key):
-        return jax.random.poisson(key, self.rate).astype(float)
+        drawn = jax.random.poisson(key, jnp.maximum(self.rate, 0.0)).astype(float)
+        return jnp.where(jnp.isnan(self.prediction()), jnp.nan, drawn)
 
 
 def poisson(rate) -> Poisson:
-    """Counts: P(y) = rate^y exp(-rate) / y!, for rate >= 0.  The prediction is the rate."""
+    """Counts: P(y) = rate^y exp(-rate) / y!, for rate >= 0; nothing is possible below.  The prediction is the rate."""
     return Poisson(jnp.asarray(rate, dtype=float))
 
 
@@ -168,27 +180,40 @@ class NegativeBinomial(Observation):
         return {"mean": self.mean, "dispersion": self.dispersion}
 
     def terms(self, record: Record) -> Terms:
-        y, size, spread = record.y, 1.0 / self.dispersion, self.dispersion * self.mean
+        wrong, mean, dispersion = self._valid()
+        y, size, spread = record.y, 1.0 / dispersion, dispersion * mean
         # (r)_y spread^y = (r)_y r^-y mean^y, in which nothing is large where r is
         ways = log_rising(size, y) - gammaln(y + 1.0)
-        return not_normal(ways + _times_log(y, self.mean) - (y + size) * jnp.log1p(spread))
+        return impossible_where(wrong, not_normal(ways + _times_log(y, mean) - (y + size) * jnp.log1p(spread)))
 
     def prediction(self):
-        return self.mean
+        return jnp.where(self._valid()[0], jnp.nan, self.mean)
 
     def sample(self, normal, key):
+        wrong, mean, dispersion = self._valid()
         rate_key, count_key = jax.random.split(key)
-        size = 1.0 / self.dispersion
-        rate = self.mean * self.dispersion * jax.random.gamma(rate_key, size)
-        return jax.random.poisson(count_key, rate).astype(float)
+        rate = mean * dispersion * jax.random.gamma(rate_key, 1.0 / dispersion)
+        return jnp.where(wrong, jnp.nan, jax.random.poisson(count_key, rate).astype(float))
+
+    def _valid(self):
+        """Whether it is no distribution, and mean and dispersion with 1 in their place where it is none."""
+        wrong = (self.mean < 0.0) | (self.dispersion < 0.0)
+        return wrong, *(jnp.where(wrong, 1.0, x) for x in (self.mean, self.dispersion))
 
 
 def negative_binomial(mean, dispersion) -> NegativeBinomial:
-    """Overdispersed counts: variance mean + dispersion mean^2, mean >= 0, dispersion > 0; to 0, it is the Poisson distribution.
+    """Overdispersed counts: variance mean + dispersion mean^2, mean >= 0, dispersion > 0; to 0, it is the Poisson distribution.  Nothing is
+    possible where one of them is negative.
 
     P(y) = G(y + r) / (G(r) y!) (1 + mean / r)^(-r) (mean / (r + mean))^y with r = 1 / dispersion and G the gamma function.
     """
     return NegativeBinomial(jnp.asarray(mean, dtype=float), jnp.asarray(dispersion, dtype=float))
+
+
+def _probabilities(p):
+    """``p`` with the last digits that rounding has put below 0 or above 1 taken away, and where it is no probability."""
+    wrong = (p < -_ROUNDING) | (p > 1.0 + _ROUNDING)
+    return jnp.where(wrong, 0.5, jnp.where(p > 1.0, 1.0, jnp.where(p < 0.0, 0.0, p))), wrong
 
 
 def _times_log(y, x):

@@ -139,7 +139,7 @@ def ensemble(
         max_evaluations=_LONGEST,
         progress=progress,
         title=f"{type(model).__name__}, members",
-    )
+    ).whole()
     ended = np.flatnonzero(fits.converged)
     if not len(ended):
         raise FitError(f"No member of the ensemble found a mode: {fits.failures}. Fit the model first, and begin there.")

@@ -270,7 +270,7 @@ def drawn_given(layout: Layout, starts: np.ndarray | None, draws: int, key, ode:
         own = [np.unique(part.members)[bad[np.unique(part.members)]] for part in layout.arrays.parts]
         who = np.concatenate(own)
         density = _Effects(layout.some(own), model, centre[who], scatter[who], anatomy, ode)
-        standard[who], member[who], by_nuts = _by_nuts(density, draws, chains)
+        standard[who], member[who], by_nuts = _by_nuts(density, _quantiles(standard[who], _CHAINS), draws, chains)
         for name, values in by_nuts.items():
             quality[name][who] = values
     eta = standard @ np.asarray(anatomy.cholesky(model)).T
@@ -343,10 +343,24 @@ class _Effects(eqx.Module):
         )
 
 
+def _quantiles(b: np.ndarray, count: int) -> np.ndarray:
+    """(count, n, q) of the draws (n, D, q) of every subject those from the least to the largest of the effect that varies most: of a
+    density with two modes some about each, so that chains begun there tell by their R-hat."""
+    n, draws, _ = b.shape
+    widest = np.argmax(b.std(axis=1), axis=1)
+    order = np.argsort(np.take_along_axis(b, widest[:, None, None], axis=2)[:, :, 0], axis=1, kind="stable")
+    places = order[:, np.linspace(0, draws - 1, count).astype(int)]
+    return np.moveaxis(np.take_along_axis(b, places[:, :, None], axis=1), 1, 0)
+
+
 @eqx.filter_jit
-def _chains(density: _Effects, settings: Settings, key):
-    """(standardised effects (chains, draws, n, q), divergences)."""
-    w, diverging = jax.vmap(lambda key: one_chain(density, settings, key))(jax.random.split(key, settings.chains))
+def _chains(density: _Effects, starts, settings: Settings, key):
+    """(standardised effects (chains, draws, n, q), divergences); the chains begin at ``starts`` (chains, n, q)."""
+
+    def chain(start, key):
+        return one_chain(density, settings, key, {"effects": (start - density.centre) / density.scatter})
+
+    w, diverging = jax.vmap(chain)(starts, jax.random.split(key, settings.chains))
     return density.standard(w), jnp.sum(diverging)
 
 
@@ -356,12 +370,15 @@ def _members(density: _Effects, b, key):
     return jax.random.categorical(key, jax.lax.map(lambda b: density.by_subpopulation(b, 0), b))
 
 
-def _by_nuts(density: _Effects, draws: int, key):
-    """Standardised effects (n, D, q) and members (n, D) of the subjects of ``density``, all sampled side by side, and their quality."""
+def _by_nuts(density: _Effects, starts: np.ndarray, draws: int, key):
+    """Standardised effects (n, D, q) and members (n, D) of the subjects of ``density``, all sampled side by side from ``starts``
+    (chains, n, q), and their quality."""
     from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
     key, choosing = jax.random.split(key)
-    found, diverging = _chains(density, Settings(_WARMUP, max(-(-draws // _CHAINS), _KEPT), _CHAINS, 0.9, 8), key)
+    found, diverging = _chains(
+        density, jnp.asarray(starts), Settings(_WARMUP, max(-(-draws // _CHAINS), _KEPT), _CHAINS, 0.9, 8), key
+    )
     b = np.asarray(found)
     with np.errstate(invalid="ignore", divide="ignore"):
         effective = np.nan_to_num(effective_sample_size(b)).min(axis=-1)

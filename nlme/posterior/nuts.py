@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nlme.digest import behaviour_of
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import ModelError
 from nlme.keys import key_of
@@ -268,6 +269,8 @@ def _attributes(model: Model, population, prior: Priors, layout: Layout, method:
         random_effects="joint" if method is None else repr(method),
         standardisation=json.dumps(numbers_of(model)),
         parameters=_declared(model, population, prior, layout),
+        held=json.dumps(sorted(prior.inventory.fixed)),
+        behaviour=behaviour_of(model),
         data_hash=population.hash,
         **{f"version_{name}": version for name, version in versions().items()},
     )
@@ -281,7 +284,8 @@ def standardisation_of(posterior: InferenceData) -> dict[str, dict[str, Any]]:
 def posterior_models(model: Model, posterior: InferenceData) -> Model:
     """The model at every draw: ``model`` with a leading axis of chains x draws on each of its parameters.
 
-    Use it under ``eqx.filter_vmap``: ``eqx.filter_vmap(lambda m: m.cl / m.v)(posterior_models(model, posterior))``.
+    Use it under ``eqx.filter_vmap``: ``eqx.filter_vmap(lambda m: m.cl / m.v)(posterior_models(model, posterior))``.  A warning says
+    that the model does something else than the one that was sampled, and which of its parameters have no draws and keep its own values.
 
     Raises
     ------
@@ -305,9 +309,28 @@ def posterior_models(model: Model, posterior: InferenceData) -> Model:
                 columns.append(np.asarray(draws[element]).reshape(-1))
     if not names:
         raise ModelError(f"{type(model).__name__} has no parameter of this posterior ({', '.join(map(str, draws.data_vars))}).")
+    _warn_of_another(model, posterior, [name for name in inventory.all_names if name not in names])
     free = Inventory(model, fixed=[n for n in inventory.all_names if n not in names])
     order = [names.index(n) for n in free.names]
     return jax.vmap(lambda vector: free.at_natural(model, vector))(jnp.asarray(np.stack(columns, axis=1)[:, order]))
+
+
+def _warn_of_another(model: Model, posterior: InferenceData, without: list[str]) -> None:
+    """Say what speaks against putting the draws into this model; ``without`` are its parameters that have none."""
+    attributes, found = posterior.attrs, []
+    here = {f"version_{name}": version for name, version in versions().items() if name == "python"}
+    same_python = all(attributes.get(name) == version for name, version in here.items())  # bytecode is another in the next
+    if same_python and "behaviour" in attributes and attributes["behaviour"] != behaviour_of(model):
+        found.append(
+            f"it is of a {attributes['model']} whose functions, or what these rest on, are not those of this {type(model).__name__}"
+        )
+    held = json.loads(attributes["held"]) if "held" in attributes else without
+    if unknown := [name for name in without if name not in held]:
+        found.append(
+            f"it has no draws of {', '.join(unknown)}, which {'keep' if len(unknown) > 1 else 'keeps'} the model's own value"
+        )
+    if found:
+        warnings.warn(f"The posterior is put into another model than was sampled: {'; '.join(found)}.", stacklevel=3)
 
 
 def _declared(model: Model, population, prior: Priors, layout: Layout) -> str:

@@ -184,8 +184,9 @@ def starting_point(shapes: dict[str, tuple[int, ...]], key, spread) -> dict:
     }
 
 
-def one_chain(density, settings, key):
-    """(w (D, ...), how many transitions diverged) of one chain of a ``density`` (``nlme.posterior.chains``), to be called in a program."""
+def one_chain(density, settings, key, start: dict | None = None):
+    """(w (D, ...), how many transitions diverged) of one chain of a ``density`` (``nlme.posterior.chains``), to be called in a program;
+    begun at ``start``, by default somewhere about the centre."""
     from numpyro.infer import NUTS
     from numpyro.infer.util import ParamInfo
 
@@ -196,7 +197,7 @@ def one_chain(density, settings, key):
         max_tree_depth=settings.max_tree_depth,
     )
     starting, key = jax.random.split(key)
-    start = starting_point(density.shapes, starting, 1.0)
+    start = starting_point(density.shapes, starting, 1.0) if start is None else start
     unknown = ParamInfo(start, jnp.asarray(_HUGE), jax.tree.map(jnp.zeros_like, start))
     state = kernel.init(key, settings.warmup, unknown, (), {})
 

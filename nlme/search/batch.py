@@ -17,7 +17,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -106,6 +106,7 @@ class Fits:
     evaluations : (R,) of the objective
     status : (R,) how each search ended, see ``nlme.search.quasi_newton.SENTENCES``
     modes : (R,) number of subjects without a reliable mode
+    interrupted : whether Ctrl-C ended the work; fits under way or not begun have the status SEARCHING
     """
 
     u: np.ndarray
@@ -115,6 +116,19 @@ class Fits:
     evaluations: np.ndarray
     status: np.ndarray
     modes: np.ndarray
+    interrupted: bool = False
+
+    def whole(self) -> Fits:
+        """These fits, for those who decide by them or go on to other work: a Ctrl-C that ended them goes on its way.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            They were interrupted.
+        """
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return self
 
     @property
     def converged(self) -> np.ndarray:
@@ -168,7 +182,7 @@ def run_fits(
         found is the same
     lanes : fits side by side, those of an earlier call whose compiled program these share (see ``lanes_of``); as many as pay by default
 
-    Interrupting (Ctrl-C) returns what has been found; fits that had not ended say so.
+    Interrupting (Ctrl-C) returns what has been found, ``interrupted``; fits that had not ended say so.  Where none had ended it goes through.
 
     Raises
     ------
@@ -210,6 +224,7 @@ def run_fits(
             arrays = {f"{k}/{name}": x for k, queue in queues.items() for name, x in _arrays_of(queue).items()}
             file.write({"lanes": np.asarray(width), "size": np.asarray(size), **arrays})
 
+    interrupted = False
     with Progress(progress, title) as show:
         try:
             for _ in _here(work, rows, queues) if executor is None else _elsewhere(work, rows, queues, executor):
@@ -221,6 +236,7 @@ def run_fits(
             keep()
             if not any(queue.done for queue in queues.values()):
                 raise
+            interrupted = True
         except FitError:  # no worker goes on
             keep()
             raise
@@ -228,7 +244,7 @@ def run_fits(
     ended = [queues[k] if k in queues else work.of(rows[k]).opened() for k in range(batches)]
     found = {name: np.concatenate([getattr(queue, name) for queue in ended])[order] for name in _RESULTS}
     u = found.pop("u")
-    return Fits(u, problem.natural(u), found.pop("value"), **found)
+    return Fits(u, problem.natural(u), found.pop("value"), **found, interrupted=interrupted)
 
 
 def lanes_of(problem: Problem, count: int) -> int:
@@ -237,7 +253,10 @@ def lanes_of(problem: Problem, count: int) -> int:
 
 
 def _here(work: _Work, rows: list[Tasks], queues: dict[int, _Queue]) -> Iterator[None]:
-    """The batches by the threads of this process, one for each core of a CPU; comes back after some rounds of all."""
+    """The batches by the threads of this process, one for each core of a CPU; comes back after some rounds of all.
+
+    Never by the thread that Ctrl-C interrupts: it would leave a round half done, and what is kept would not go on to the same result.
+    """
     stop, first = threading.Event(), True
     fits = [work.of(own) for own in rows]
     with ThreadPoolExecutor(_threads()) as pool:
@@ -246,16 +265,20 @@ def _here(work: _Work, rows: list[Tasks], queues: dict[int, _Queue]) -> Iterator
                 queues.setdefault(k, fits[k].opened())
             if first:  # alone, so that the program is compiled once
                 first = False
-                fits[open_[0]].advance(queues[open_[0]], 1, stop)
-            running = [pool.submit(fits[k].advance, queues[k], _ROUNDS, stop) for k in open_]
-            try:
-                for future in running:
-                    future.result()
-            except KeyboardInterrupt:
-                stop.set()
-                wait(running)
-                raise
+                _await([pool.submit(fits[open_[0]].advance, queues[open_[0]], 1, stop)], stop)
+            _await([pool.submit(fits[k].advance, queues[k], _ROUNDS, stop) for k in open_], stop)
             yield
+
+
+def _await(running: list[Future], stop: threading.Event) -> None:
+    """Come back when all have ended; at Ctrl-C, which stops them, with their rounds done."""
+    try:
+        for future in running:
+            future.result()
+    except KeyboardInterrupt:
+        stop.set()
+        wait(running)
+        raise
 
 
 def _elsewhere(work: _Work, rows: list[Tasks], queues: dict[int, _Queue], executor: Any) -> Iterator[None]:

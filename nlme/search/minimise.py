@@ -38,6 +38,7 @@ class Minimum:
     history : (iteration, objective, largest gradient, seconds) of every point taken
     first : seconds until the first evaluation was there
     bimodal : (N,) subjects for which searches from two places found two modes
+    interrupted : whether Ctrl-C ended the search; its status is then SEARCHING
     """
 
     search: Search
@@ -45,6 +46,7 @@ class Minimum:
     history: list[tuple[int, float, float, float]]
     first: float = 0.0
     bimodal: np.ndarray | None = None
+    interrupted: bool = False
 
     @property
     def modes_lost(self) -> int:
@@ -171,6 +173,7 @@ def minimise(
         if found.at is None:
             raise
         best, _, found.bimodal = _from_scratch(problem, best, found.search.x)
+        found.interrupted, found.search.status = True, SEARCHING
     found.at = best
     return found
 

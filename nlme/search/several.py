@@ -34,6 +34,7 @@ _BEYOND = 1e6  # a standard deviation in a logarithm
 _NO_CURVATURE = 1e-8  # eigenvalue of the Hessian in units of its diagonal
 _LOOSE = 1e-3  # tolerance of searches that are not known yet to lead to the lowest minimum
 _EVALUATIONS = 250  # of such a search
+_NOT_MADE = "Neither this search nor others were made: Ctrl-C ended the fit."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,15 @@ class Attempt:
     objective: float
     valid: bool
     sentence: str
-    unfinished: bool = False  # on its way when its evaluations were spent
+    unfinished: bool = False  # on its way when its evaluations were spent, or Ctrl-C came
     stopped: bool = False  # where no step lowers the objective further
+    interrupted: bool = False  # Ctrl-C ended it, or came before it
+
+    @classmethod
+    def not_made(cls, size: int) -> Attempt:
+        """In place of the next one, where Ctrl-C came before it."""
+        nothing = np.full(size, np.nan)
+        return cls(nothing, nothing, np.nan, False, _NOT_MADE, interrupted=True)
 
 
 def minimise_from_several(
@@ -61,6 +69,8 @@ def minimise_from_several(
 ) -> tuple[Minimum, list[Attempt], str]:
     """The lowest minimum found, every attempt (the model's own values first), and why others than the first were made.
 
+    Ctrl-C ends all of it with the best so far, whose status is then SEARCHING unless it had converged as closely as was asked.
+
     Parameters
     ----------
     starts : how many other starts to try; None: some, if the first search gives a reason to, until they agree
@@ -72,39 +82,47 @@ def minimise_from_several(
         The objective is not finite at the model's own values, nor is it from anywhere else.
     """
     bad = first = None
+    attempts: list[Attempt] = []
+    found: list[Minimum | None] = []
+    reason, interrupted = "", False
     networks = "weight" in problem.inventory.kinds
     cut_short = max_evaluations < _EVALUATIONS  # on purpose: a look at the first steps
     compared = networks and starts != 0 and not (starts is None and cut_short)  # the first search is one of several in any case
     first_tolerance = max(tolerance, _LOOSE) if compared else tolerance
-    try:
-        first = minimise(problem, tolerance=first_tolerance, max_evaluations=max_evaluations, show=show)
-    except BadStart as error:
-        bad = error
-    reason = "the objective is not finite at the starting values" if first is None else reason_for_others(problem, first)
-    attempts = [_attempt(problem, problem.start, first)]
-    if starts == 0 or (starts is None and (not reason or cut_short)):
-        if bad is not None:
-            raise bad
-        return first, attempts, ""
-    found = [first]
-    # minima in which absorption has changed places with something, or kinds have merged, agree with each other and are not the lowest
-    another = has_another(problem, None if first is None else first.search.x)
+
+    def keep(u, minimum: Minimum | None) -> Attempt:
+        attempts.append(_attempt(problem, u, minimum))
+        found.append(minimum)
+        if attempts[-1].interrupted:
+            raise KeyboardInterrupt
+        return attempts[-1]
 
     def attempt(u) -> Attempt:
         tell(f"start {1 + len(found)}")
+        limit = min(max_evaluations, _EVALUATIONS)
+        known = [m for m, a in zip(found, attempts, strict=True) if a.valid]
+        stop = functools.partial(_on_the_way, known)
         try:
-            limit = min(max_evaluations, _EVALUATIONS)
-            known = [m for m, a in zip(found, attempts, strict=True) if a.valid]
-            stop = functools.partial(_on_the_way, known)
-            found.append(minimise(problem, u, tolerance=max(tolerance, _LOOSE), max_evaluations=limit, show=show, stop=stop))
-            if found[-1].search.status == SEARCHING and (same := _on_the_way(known, found[-1].search)):
-                found[-1] = same
+            made = minimise(problem, u, tolerance=max(tolerance, _LOOSE), max_evaluations=limit, show=show, stop=stop)
         except BadStart:
-            found.append(None)
-        attempts.append(_attempt(problem, u, found[-1]))
-        return attempts[-1]
+            return keep(u, None)
+        on_the_way = made.search.status == SEARCHING and not made.interrupted
+        return keep(u, (on_the_way and _on_the_way(known, made.search)) or made)
 
     try:
+        try:
+            first = minimise(problem, tolerance=first_tolerance, max_evaluations=max_evaluations, show=show)
+        except BadStart as error:
+            bad = error
+        keep(problem.start, first)
+        if starts != 0:
+            reason = "the objective is not finite at the starting values" if first is None else reason_for_others(problem, first)
+        if starts == 0 or (starts is None and (not reason or cut_short)):
+            if bad is not None:
+                raise bad
+            return first, attempts, ""
+        # minima in which absorption has changed places with something, or kinds have merged, agree with each other and are not the lowest
+        another = has_another(problem, None if first is None else first.search.x)
         typical = Typical(problem, [problem.start, *([first.search.x] if attempts[0].valid else [])], seed)
         of_one = not (problem.method.individuals or networks)
         soon = not (another or of_one) and (networks or not problem.layout.anatomy.linear)
@@ -116,27 +134,39 @@ def minimise_from_several(
             if starts is None and soon and _agree(attempts):
                 break
     except KeyboardInterrupt:
-        if first is None and not any(found):
+        if not any(found):
             raise
+        interrupted = True
+        if not attempts[-1].interrupted:
+            attempts.append(Attempt.not_made(len(problem.start)))
     promising = [k for k, attempt in enumerate(attempts) if attempt.valid or attempt.unfinished]
     # a search that found no minimum is no answer, and nor is a minimum above where it stands
     lowest = min((attempts[k].objective for k in promising), default=np.inf)
     promising += [k for k, attempt in enumerate(attempts) if attempt.stopped and attempt.objective < lowest - 10 * SAME]
-    if not promising:
-        if not any(found):
-            raise bad
-        return next(m for m in found if m is not None), attempts, reason
-    best = min(promising, key=lambda k: attempts[k].objective - (SAME if k == 0 else 0.0))
-    if best == 0 and first_tolerance == tolerance:
-        return first, attempts, reason
+    if not promising and not any(found):
+        raise bad
+    if promising:
+        best = min(promising, key=lambda k: attempts[k].objective - (SAME if k == 0 else 0.0))
+        ended = best == 0 and first_tolerance == tolerance
+    else:
+        best, ended = next(k for k, m in enumerate(found) if m is not None), True
+    if interrupted and not (ended and attempts[best].valid):
+        found[best].search.status = SEARCHING
+    if interrupted or ended:
+        return found[best], attempts, reason
     tell("the lowest minimum")
-    finished = minimise(
-        problem, found[best].search.x, found[best].at.b, tolerance=tolerance, max_evaluations=max_evaluations, show=show
-    )
-    if attempts[best].unfinished:
+    try:
+        finished = minimise(
+            problem, found[best].search.x, found[best].at.b, tolerance=tolerance, max_evaluations=max_evaluations, show=show
+        )
+    except KeyboardInterrupt:  # before it had evaluated anything
+        finished = found[best]
+        finished.interrupted, finished.search.status = True, SEARCHING
+    else:
+        finished.history[:0] = found[best].history
+        finished.first = 0.0 if first is None else first.first
+    if attempts[best].unfinished or finished.interrupted:
         attempts[best] = _attempt(problem, attempts[best].start, finished)
-    finished.history[:0] = found[best].history
-    finished.first = 0.0 if first is None else first.first
     return finished, attempts, reason
 
 
@@ -217,8 +247,9 @@ def _attempt(problem: Problem, start: np.ndarray, found: Minimum | None) -> Atte
     sound = not found.modes_lost and not len(ran_away(problem, found))
     valid = search.status == CONVERGED and sound
     sentence = SENTENCES[search.status] if search.status != CONVERGED or valid else "A parameter ran away, or modes were lost."
-    short, stopped = (sound and search.status == status for status in (EVALUATION_LIMIT, NO_DECREASE))
-    return Attempt(start, search.x, search.value, valid, sentence, short, stopped)
+    short = sound and (search.status == EVALUATION_LIMIT or found.interrupted)
+    stopped = sound and search.status == NO_DECREASE
+    return Attempt(start, search.x, search.value, valid, sentence, short, stopped, found.interrupted)
 
 
 def ran_away(problem: Problem, found: Minimum) -> list[str]:

@@ -245,7 +245,8 @@ class Typical:
             for place, k in enumerate(going):
                 rows = slice(place * size, (place + 1) * size)
                 parts = at.at(rows).by_subject(at.factor[place * size])
-                scores = (parts[1:] - parts[0]).T / _STEP
+                with np.errstate(invalid="ignore"):  # of what is impossible there
+                    scores = (parts[1:] - parts[0]).T / _STEP
                 absorb(searches[k], Answer(float(at.value[rows][0]), scores.sum(axis=0), scores), _TOLERANCE, 10 * _ROUNDS)
         found = np.array(points)
         found[:, own] = [search.x for search in searches]

@@ -12,6 +12,7 @@ from nlme.errors import DataError, FitError, ModelError, name_error
 from nlme.fitting.evaluated import method_of
 from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
+from nlme.fitting.starts import uninterrupted
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model, require_model
 from nlme.language.relations import Relation, relation, with_relations
@@ -37,7 +38,7 @@ def base_fit(
     ModelError
         No population, random effects above the subject.
     FitError
-        Data or method beside a fit.
+        Data or method beside a fit; a fit with priors or a penalty.
     """
     if isinstance(model, Fit):
         given = [
@@ -48,14 +49,35 @@ def base_fit(
         if given:
             raise FitError(f"{who} takes {', '.join(given)} from the fit; give them with a model alone.")
         refuse_sites(model.layout.anatomy)
+        _refuse_penalised(model, who)
         return model
     require_model(model)
     if population is None:
         raise ModelError(
             f"{who} needs a population beside a model: {who}(model, ..., population); or a fit in the model's place."
         )
-    return fit_model(
-        model, population, method_of(method), fixed=fixed, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress
+    return uninterrupted(
+        fit_model(
+            model,
+            population,
+            method_of(method),
+            fixed=fixed,
+            tolerance=tolerance,
+            max_evaluations=max_evaluations,
+            progress=progress,
+        )
+    )
+
+
+def _refuse_penalised(fit: Fit, who: str) -> None:
+    """Refuse a fit whose objective is not at its own minimum: the models with covariates would be fitted without the penalty."""
+    if fit.penalty_slopes is None and not fit.penalty:
+        return
+    what = f"has priors on {', '.join(fit.priors)}" if fit.priors else "was penalised"
+    raise FitError(
+        f"{who}: the fit {what} (its penalty is {fit.penalty:.4g}), and a fit does not keep the function, so that models with "
+        "covariates would be fitted without it and compared with one that has it. Begin from a fit without, or write the covariates in "
+        "the model, fit it with and without them with the same priors= or penalty=, and compare objective + penalty of the two."
     )
 
 

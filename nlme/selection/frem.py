@@ -33,9 +33,9 @@ from nlme.errors import DataError, ModelError, name_error
 from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
 from nlme.language.model import Model
-from nlme.language.relations import Relation, shift
+from nlme.language.relations import Relation, shift, source_with
 from nlme.marginal.base import Method
-from nlme.parameters.covariance import SUBJECT, Covariance
+from nlme.parameters.covariance import SUBJECT, Covariance, build
 from nlme.parameters.inventory import Inventory
 from nlme.selection.candidates import base_fit, extended, subject_values
 from nlme.tables.numbers import significant
@@ -65,6 +65,16 @@ class FullRandomEffects(Shown):
     mean: np.ndarray
     covariance: np.ndarray
     without: Model
+
+    @property
+    def model(self) -> Model:
+        """The model with every shift, at the estimates."""
+        return self.fit.model
+
+    @property
+    def source(self) -> str:
+        """``model`` as Python: the base model's own text, and a class that shifts its random effects."""
+        return source_with(self.model)
 
     @functools.cached_property
     def _slopes(self) -> np.ndarray:
@@ -286,12 +296,13 @@ def _require_distinct(columns: tuple[str, ...], covariance: np.ndarray) -> None:
 
 
 def _full(omega: Covariance, names: tuple[str, ...]) -> Covariance:
-    """The same matrix with the effects ``names`` in one block."""
+    """The same matrix with the effects ``names`` in one block, its effects in the order of the blocks, as a model declares them."""
     places = tuple(k for k, name in enumerate(omega.names) if name in names)
     touched = {j for block in omega.blocks if set(block) & set(places) for j in block}
     block = tuple(sorted(touched | set(places)))
     others = tuple(b for b in omega.blocks if not set(b) & set(block))
-    return dataclasses.replace(omega, blocks=tuple(sorted((block, *others))))
+    matrix = np.asarray(omega.matrix)
+    return build(*((tuple(omega.names[k] for k in b), matrix[np.ix_(b, b)]) for b in sorted((block, *others))), per=omega.per)
 
 
 def _with_omega(model: Model, omega: Covariance) -> Model:

@@ -28,9 +28,10 @@ from nlme.data.population import Population
 from nlme.errors import FitError, ModelError
 from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
+from nlme.fitting.starts import uninterrupted
 from nlme.language.layout import lay_out
 from nlme.language.model import Model
-from nlme.language.relations import Relation
+from nlme.language.relations import Relation, source_with
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import lanes_of, objectives_by_subject, run_fits
@@ -71,6 +72,11 @@ class CovariateLasso(Shown):
     @property
     def model(self) -> Model:
         return self.fit.model
+
+    @property
+    def source(self) -> str:
+        """``model`` as Python: the base model's own text, and a class that adds the relations to it."""
+        return source_with(self.model)
 
     @property
     def shrunken(self):
@@ -146,6 +152,8 @@ def lasso(
     folds, seed : parts of the subjects, and how they are drawn
     tolerance, max_evaluations, progress, executor : of the fits, as of :func:`nlme.scm`
 
+    Interrupting (Ctrl-C) ends it without a result; during the last fit, of what was chosen, that fit says so.
+
     Raises
     ------
     DataError, ModelError
@@ -184,7 +192,7 @@ class _Lasso:
         self.base, self.relations, self.options, self.executor = base, relations, options, executor
         population = base.population
         whole = extended(base.model, relations, population)
-        self.full = fit_model(whole, population, base.method, fixed=base.inventory.fixed, **options)
+        self.full = uninterrupted(fit_model(whole, population, base.method, fixed=base.inventory.fixed, **options))
         self.names = [name for r in relations for name in r.coefficients]
         self.groups = np.repeat(np.arange(len(relations)), [len(r.coefficients) for r in relations])
         self.inventory = Inventory(self.full.model, base.inventory.fixed)
@@ -241,7 +249,9 @@ class _Lasso:
         start = np.asarray(self.inventory.unconstrained(self.inventory.at_natural(self.full.model, natural)))
         lanes = lanes_of(problem, count * strengths)  # of both, so that their program is one
         common = {"starts": self.full.near_modes, "executor": self.executor, "lanes": lanes, **self.options}
-        whole = run_fits(problem, np.repeat(start[None], count, axis=0), weights=seen, title="folds of the full model", **common)
+        whole = run_fits(
+            problem, np.repeat(start[None], count, axis=0), weights=seen, title="folds of the full model", **common
+        ).whole()
         held = np.ones(len(start), bool)
         held[self.places] = False
         rows = []
@@ -254,7 +264,7 @@ class _Lasso:
         shrunken = run_fits(
             problem, np.array(rows), weights=np.repeat(seen, strengths, axis=0), free=np.repeat(held[None], len(rows), axis=0),
             title="folds at every strength", **common,
-        )  # fmt: skip
+        ).whole()  # fmt: skip
         each = objectives_by_subject(problem, shrunken.u, self.full.near_modes).reshape(count, strengths, -1).copy()
         each[~(shrunken.converged.reshape(count, strengths) & whole.converged[:, None])] = np.nan
         return each[fold_of, :, np.arange(len(fold_of))].T

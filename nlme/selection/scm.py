@@ -28,8 +28,7 @@ from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
 from nlme.language.layout import lay_out
 from nlme.language.model import Model
-from nlme.language.relations import Relation, name_with, source_with
-from nlme.language.source import source_of
+from nlme.language.relations import Relation, source_with
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import lanes_of, objectives_by_subject, run_fits
@@ -75,14 +74,7 @@ class CovariateSearch(Shown):
     @property
     def source(self) -> str:
         """The chosen model as Python: the base model's own text, and a class that adds the relations to it."""
-        own = source_of(type(self.base)) or f"# here the text of {type(self.base).__name__}, which was not found"
-        inventory = Inventory(self.model)
-        values = dict(zip(inventory.names, np.asarray(inventory.natural(self.model)).tolist(), strict=True))
-        units = {name: info.unit for name, info in self.population.covariates.items() if info.unit}
-        text = source_with(type(self.base), self.relations, values, units)
-        found = ", ".join(f'"{name}": {value:.10g}' for name, value in values.items())
-        made = f"model = {name_with(type(self.base))}.from_fit({{{found}}})"
-        return f"{own}\n\n\n{text}\n\n# at the estimates of the search\n{made}\n"
+        return source_with(self.model)
 
     def _exact(self):
         return self.steps
@@ -144,6 +136,8 @@ def scm(
     checkpoint : folder in which every step is kept; where it exists the search goes on from it
     executor : who fits the candidates, as of :func:`nlme.bootstrap`
 
+    Interrupting (Ctrl-C) returns the search with the steps completed so far, and says so; the step under way decides nothing.
+
     Raises
     ------
     DataError
@@ -164,8 +158,11 @@ def scm(
     )
     relations = candidates_of(base, candidates)
     search = _Search(base, relations, criterion, folds, seed, tolerance, max_evaluations, progress, checkpoint, executor)
-    search.go_forward(forward)
-    search.go_backward(backward)
+    try:
+        search.go_forward(forward)
+        search.go_backward(backward)
+    except KeyboardInterrupt:
+        search.tell_of_interruption()
     return search.result()
 
 
@@ -255,7 +252,7 @@ class _Search:
             checkpoint=file,
             lanes=lanes_of(self.problem, each * len(self.relations)),  # of the largest step, so that all steps share one program
             **self.options,
-        )
+        ).whole()
 
     def _free(self, relations: tuple[Relation, ...]) -> np.ndarray:
         """(P,) whether each parameter moves: those of the base model, and of these relations."""
@@ -287,6 +284,11 @@ class _Search:
         held_out = np.sum(np.where(np.tile(seen, (len(sets), 1)) > 0, 0.0, each), axis=1)
         held_out = np.where(fits.converged & np.isfinite(held_out), held_out, np.inf)
         return held_out.reshape(len(sets), count).sum(axis=1)
+
+    def tell_of_interruption(self) -> None:
+        done = self.rows[-1][0] if self.rows else 0
+        onwards = "" if self.folder is None else " The same call with its checkpoint goes on."
+        self.messages.append(f"The search was interrupted (Ctrl-C) and is not at its end; steps completed: {done}.{onwards}")
 
     def result(self) -> CovariateSearch:
         import pandas as pd

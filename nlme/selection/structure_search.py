@@ -34,6 +34,7 @@ from nlme.execution.executors import carried_out, require_executor
 from nlme.fitting.evaluated import method_of
 from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
+from nlme.fitting.starts import uninterrupted
 from nlme.language.model import Model
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
@@ -160,6 +161,8 @@ def structure_search(
     checkpoint : folder in which every fit is kept; where it exists the search goes on from it, to the same result
     executor : who fits, as of :func:`nlme.bootstrap`; one task is one structure
 
+    Interrupting (Ctrl-C) returns the best of the structures fitted so far, and says so; the fit under way is not among them.
+
     Raises
     ------
     DataError
@@ -199,7 +202,12 @@ def structure_search(
     search = _Search(work, options, criterion, first, max_fits, checkpoint, executor)
     with Progress(progress, "structure search") as show:
         search.show = show
-        search.genetic(seed) if algorithm == "genetic" else search.stepwise()
+        try:
+            search.genetic(seed) if algorithm == "genetic" else search.stepwise()
+        except KeyboardInterrupt:
+            if search.best() is None:
+                raise
+            search.interrupted = True
     return search.result()
 
 
@@ -248,13 +256,15 @@ class _Fitting:
             base = model_of(candidate, written)  # one class, compiled once
             inventory = Inventory(base)
             start = inventory.at_natural(base, np.asarray(Inventory(other := model_of(candidate, values)).natural(other)))
-            made = fit_model(
-                start,
-                data_for(candidate, self.population),
-                self.method,
-                tolerance=self.tolerance,
-                max_evaluations=self.limit,
-                progress=False,
+            made = uninterrupted(
+                fit_model(
+                    start,
+                    data_for(candidate, self.population),
+                    self.method,
+                    tolerance=self.tolerance,
+                    max_evaluations=self.limit,
+                    progress=False,
+                )
             )
             found = dict(zip(inventory.names, np.asarray(inventory.natural(made.model)).tolist(), strict=True))
             numbers = (float(made.objective_full), made.n_parameters, float(made.aic), float(made.bic))
@@ -268,7 +278,7 @@ class _Search:
 
     def __init__(self, work: _Fitting, options, criterion: str, first, limit: int, checkpoint, executor):
         self.work, self.options, self.criterion, self.first, self.limit = work, options, criterion, first, limit
-        self.executor, self.show, self.spent = executor, None, False
+        self.executor, self.show, self.spent, self.interrupted = executor, None, False, False
         self.tried: dict[Candidate, Tried] = {}
         self.folder = folder_of(checkpoint)
 
@@ -321,11 +331,13 @@ class _Search:
             tasks[k] = c, tuple(starts if estimates else starts[:1])
         found = {k: self._kept(task) for k, task in tasks.items()}
         found = {k: one for k, one in found.items() if one is not None}
-        for k, one in carried_out(self.work, {k: task for k, task in tasks.items() if k not in found}, self.executor):
-            found[k] = one
-            self._keep(tasks[k], one)
-            self.show.count(len(self.tried) + len(found), self.limit)
-        self.tried |= {c: found[k] for k, c in enumerate(fresh)}
+        try:
+            for k, one in carried_out(self.work, {k: task for k, task in tasks.items() if k not in found}, self.executor):
+                found[k] = one
+                self._keep(tasks[k], one)
+                self.show.count(len(self.tried) + len(found), self.limit)
+        finally:  # at Ctrl-C those that have ended
+            self.tried |= {c: found[k] for k, c in enumerate(fresh) if k in found}
 
     def _file(self, task) -> Checkpoint:
         candidate, starts = task
@@ -418,6 +430,9 @@ class _Search:
             )
         if self.spent:
             messages.append(f"The search ended at max_fits={self.limit}; a better structure may lie beyond.")
+        if self.interrupted:
+            onwards = "" if self.folder is None else " The same call with its checkpoint goes on."
+            messages.append(f"The search was interrupted (Ctrl-C); a better structure may lie beyond.{onwards}")
         values = values_for(best.candidate, self.first, best.estimates, best.candidate)
         model = model_of(best.candidate, values)
         inventory = Inventory(model)

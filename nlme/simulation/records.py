@@ -143,6 +143,7 @@ class Records:
         self.outputs = {name: design.in_file_order(part) for name, part in outputs.items()}
         if self._random:
             self._require_values()
+        self._require_distributions()
 
     def draw(self, endpoints: Sequence[str], observed: Sequence[np.ndarray], keys) -> dict[str, np.ndarray]:
         """Endpoint -> (R, n) simulated observations of it at every record.
@@ -168,6 +169,22 @@ class Records:
         arrays = design.arrays(replicates) if self._arrays is None else self._arrays
         drawn = _draw(self.model, self._drawn, design.anatomy, tuple(endpoints), arrays, *given, own, each)
         return {name: design.in_file_order(np.asarray(drawn)[:, :, e]) for e, name in enumerate(endpoints)}
+
+    def _require_distributions(self) -> None:
+        """Refuse discrete endpoints without a distribution at a record that is no dose."""
+        samples = np.isin(self._design.column("evid"), (0, 2))
+        for name, law in zip(self._design.anatomy.endpoints, self._design.anatomy.laws, strict=True):
+            lost = (
+                np.flatnonzero(np.isnan(self.outputs[name]).any(axis=0) & samples)
+                if law.whole and not law.link and name in self.outputs
+                else ()
+            )
+            if len(lost):
+                raise FitError(
+                    f"Endpoint {name!r} ({law.words}) has no distribution for subject {self._design.ids[lost[0]]} at time "
+                    f"{self._design.column('time')[lost[0]]:g}: a probability outside 0 to 1, logits that cross, or a rate or mean below "
+                    "0. Write it so that no random effect leads there (logit=, exp)."
+                )
 
     def _require_values(self) -> None:
         for name, values in self.outputs.items():

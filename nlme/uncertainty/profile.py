@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from nlme.errors import FitError, name_error
 from nlme.fitting.result import Fit, require_fit
 from nlme.parameters.domains import is_probability
 from nlme.search.batch import lanes_of, refuse_sites, run_fits
-from nlme.search.checkpoint import folder_of
+from nlme.search.checkpoint import Checkpoint, folder_of
+from nlme.search.quasi_newton import SEARCHING
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search
 
@@ -89,7 +91,7 @@ class _End:
         self.index, self.side, self.centre = index, side, centre
         self.offsets, self.roots, self.increases = [0.0], [0.0], [0.0]  # offset >= 0 in the direction of ``side``
         self.trial: float | None = step
-        self.sentence, self.unlimited = "", False
+        self.sentence, self.unlimited, self.interrupted = "", False, False
 
     def absorb(self, increase: float, converged: bool, target: float) -> None:
         if not converged:
@@ -122,6 +124,8 @@ class _End:
 
     def found(self, target: float) -> float | None:
         """Offset of the end, or None."""
+        if self.interrupted:
+            return None
         best = int(np.argmin(np.abs(np.array(self.increases) - target)))
         return self.offsets[best] if abs(self.increases[best] - target) < 0.02 else None
 
@@ -149,6 +153,8 @@ def profile(
     checkpoint : folder in which every round of refits is kept; where it exists the profile goes on from it
     executor : who does the refits, as of :func:`nlme.bootstrap`
 
+    Interrupting (Ctrl-C) returns the limits found so far, and says which were not; before any refit has converged it goes through.
+
     Raises
     ------
     FitError
@@ -170,7 +176,7 @@ def profile(
     ends = [_End(k, side, centre[k], min(1.96 * spread[k], 2.0)) for k in chosen for side in (-1, 1)]
     lanes = lanes_of(problem, len(ends))  # of every round, so that their program is one
     rows: list[dict] = []
-    folder = folder_of(checkpoint)
+    folder, interrupted = _folder_at(level, checkpoint), False
     for count in range(_ROUNDS):
         active = [end for end in ends if end.trial is not None]
         if not active:
@@ -184,13 +190,19 @@ def profile(
             u[r] += np.clip(along, -1.0, 1.0)
             u[r, k] = centre[k] + move
             free[r, k] = False
-        found = run_fits(
-            problem, u, starts=fit.near_modes, free=free, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress,
-            title=f"profile of {type(fit.model).__name__}", executor=executor, lanes=lanes,
-            checkpoint=None if folder is None else folder / f"round_{count + 1:02d}.npz",
-        )  # fmt: skip
+        try:
+            found = run_fits(
+                problem, u, starts=fit.near_modes, free=free, tolerance=tolerance, max_evaluations=max_evaluations, progress=progress,
+                title=f"profile of {type(fit.model).__name__}", executor=executor, lanes=lanes,
+                checkpoint=None if folder is None else folder / f"round_{count + 1:02d}.npz",
+            )  # fmt: skip
+        except KeyboardInterrupt:  # before a refit of this round had ended
+            interrupted = True
+            break
         increases = found.objective - fit.objective - fit.penalty
         for r, end in enumerate(active):
+            if found.status[r] == SEARCHING:  # says nothing of its end of the interval
+                continue
             good = bool(found.converged[r])
             rows.append(
                 {"parameter": names[end.index], "value": found.natural[r, end.index], "increase": increases[r], "converged": good}
@@ -198,7 +210,38 @@ def profile(
                 | dict(zip(names, found.natural[r], strict=True))
             )
             end.absorb(float(increases[r]), good, target)
-    return _assembled(fit, level, target, ends, rows)
+        interrupted = found.interrupted
+        if interrupted:
+            break
+    if interrupted:
+        if not any(row["converged"] for row in rows):
+            raise KeyboardInterrupt
+        for end in ends:
+            end.interrupted = end.trial is not None
+    return _assembled(fit, level, target, ends, rows, resumable=folder is not None)
+
+
+def _folder_at(level: float, checkpoint: str | os.PathLike | None) -> Path | None:
+    """The folder of the rounds, which differ from the second on where the level does.
+
+    Raises
+    ------
+    FitError
+        It is that of a profile at another level.
+    """
+    folder = folder_of(checkpoint)
+    if folder is None:
+        return None
+    file = Checkpoint(folder / "level.npz", "level of a profile", 0.0)
+    saved = file.read()
+    if saved is None:
+        file.write({"level": np.asarray(level)})
+    elif float(saved["level"]) != level:
+        raise FitError(
+            f"checkpoint={str(checkpoint)!r} is that of a profile with level={float(saved['level'])!r}; this one has level={level!r}. "
+            "Name another folder, or delete it."
+        )
+    return folder
 
 
 def _chosen(fit: Fit, parameters) -> list[int]:
@@ -222,7 +265,7 @@ def _chosen(fit: Fit, parameters) -> list[int]:
     return [names.index(name) for name in wanted]
 
 
-def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: list[dict]) -> Profile:
+def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: list[dict], *, resumable: bool) -> Profile:
     import pandas as pd
 
     names = list(fit.inventory.names)
@@ -236,6 +279,9 @@ def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: li
             f"With {best['parameter']} held at {best['value']:.4g} the objective is {-lowest:.3f} lower than the fit's: the fit "
             f"is not at its minimum. Fit again from there before believing these intervals."
         )
+    if left := [f"{names[end.index]} ({'lower' if end.side < 0 else 'upper'})" for end in ends if end.interrupted]:
+        onwards = " The same call with its checkpoint goes on." if resumable else ""
+        messages.append(f"The profile was interrupted (Ctrl-C) before these limits were found: {', '.join(left)}.{onwards}")
     table = {}
     domains = {name: entry.declaration.domain for entry in fit.inventory.entries for name in entry.names}
     for end in ends:
@@ -246,6 +292,8 @@ def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: li
         if offset is None:
             lower, upper = (0.0, np.inf) if domains[name].name == "covariance" else (domains[name].lower, domains[name].upper)
             row[column] = (lower if end.side < 0 else upper) if end.unlimited else np.nan
+            if end.interrupted:
+                continue
             why = end.sentence or f"not found in {_ROUNDS} rounds"
             messages.append(f"{name} has no {column} limit at {100 * level:g} %: {why}.")
             continue

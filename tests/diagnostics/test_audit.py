@@ -33,6 +33,29 @@ def test_a_sound_fit_has_no_problem(fit):
     assert "R" in audit["information"].sentence
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("points", "verdict"), [(1, "remark"), (25, "fine")])
+def test_quadrature_is_judged_by_importance_sampling(points, verdict):
+    """Binary data of people who differ much: the modes' curvature says little, many nodes say all."""
+
+    class Often(nlme.Model):
+        level: nlme.Scalar = nlme.real(0.5)
+        omega: nlme.Covariance = nlme.covariance(level=9.0)
+
+        def individual(self, eta, cov):
+            return dict(level=self.level + eta.level)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.binary(logit=ind.level)}
+
+    random = np.random.default_rng(3)
+    seen = [(random.random(3) < 1 / (1 + np.exp(-0.5 - 3.0 * random.normal()))).astype(float) for _ in range(60)]
+    people = nlme.Population(tuple(nlme.Subject(id=i + 1, time=np.arange(3.0), dv=y) for i, y in enumerate(seen)))
+    fit = nlme.fit(Often(), people, nlme.AGQ(points), progress=False)
+    check = nlme.audit(fit, starts=0, samples=2000)["approximation"]
+    assert check.verdict == verdict, check.sentence
+
+
 def test_quick_checks_come_with_every_fit(fit):
     assert [check.name for check in fit.audit.checks if check.verdict == "problem"] == []
     assert len(fit.audit.table) == 10

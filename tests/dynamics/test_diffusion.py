@@ -172,6 +172,19 @@ def test_without_noise_it_is_the_ordinary_equations():
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+def test_an_endpoint_that_looks_at_no_state_is_as_without_noise():
+    class Blind(Oral):
+        def observe(self, ind, state, t):
+            return {"conc": nlme.additive(ind.cl, 0.3), "amount": nlme.additive(ind.v, 0.3)}
+
+    people, model, expected = read(data()), Blind(), 0.0
+    for s in people:
+        for k, mean in enumerate((float(model.cl), float(model.v))):
+            y = s.dv[s.is_observation & (s.endpoint == people.endpoints.index(("conc", "amount")[k]))]
+            expected += np.sum((y - mean) ** 2 / 0.09 + np.log(0.09))
+    assert nlme.evaluate(model, people, nlme.NaivePooled()).objective == pytest.approx(expected, rel=1e-12)
+
+
 class Saturable(nlme.Model):
     """Michaelis-Menten elimination with log-normal observations and a rate of elimination that wanders."""
 

@@ -15,7 +15,7 @@ import pytest
 
 import nlme
 from nlme.execution import parcels
-from nlme.execution.parcels import kept, packed, unpacked
+from nlme.execution.parcels import kept, packed, rests_on, unpacked
 from nlme.language.files import class_in
 from nlme.language.relations import Relation, with_relations
 
@@ -95,7 +95,7 @@ def test_the_same_class_comes_out_of_every_parcel_and_back_here(elsewhere):
     assert [type(m) for m in unpacked(parcel)] == [base, child]
     first, second = elsewhere(parcel), unpacked(other)
     assert [type(m) for m in first] == [type(m) for m in second]
-    assert kept(parcel) is kept(bytes(parcel))
+    assert kept(parcel, ()) is kept(bytes(parcel), ())
 
 
 def test_an_initialiser_of_ones_own(elsewhere):
@@ -139,3 +139,45 @@ def test_a_module_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr("sys.path", [])
     with pytest.raises(nlme.FitError, match="one_way.*must be importable there"):
         unpacked(parcel)
+
+
+def test_a_worker_that_has_read_another_text_of_the_file_says_so(tmp_path, monkeypatch):
+    """The class goes by its name: what it is there is looked at."""
+    text = "import nlme\n\nK = {}\n\nclass Level(nlme.Model):\n    level: nlme.Scalar = nlme.positive(2.0)\n\n"
+    text += "    def individual(self, eta, cov):\n        return dict(level=K * self.level)\n\n"
+    text += '    def observe(self, ind, state, t):\n        return {{"y": nlme.additive(ind.level, 1.0)}}\n'
+    (tmp_path / "levels_of_test_parcels.py").write_text(text.format("1.0"))
+    monkeypatch.syspath_prepend(tmp_path)
+    import levels_of_test_parcels as module
+
+    model = module.Level()
+    parcel, named = packed(model), rests_on(model)
+    assert [name for _, name, _ in named] == ["Level"]
+    assert type(kept(parcel, named)) is module.Level
+    module.K = 2.0  # as if the file had been changed and read again on one side
+    with pytest.raises(
+        nlme.FitError, match=r"a worker has another Level of levels_of_test_parcels, read before that file was changed"
+    ):
+        kept(packed(model) + b" ", named)
+
+
+def test_programs_of_a_class_that_comes_again_and_does_something_else_are_forgotten(monkeypatch):
+    forgotten = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: forgotten.append(1))
+
+    class Level(nlme.Model):
+        level: nlme.Scalar = nlme.positive(2.0)
+        factor = 1.0
+
+        def individual(self, eta, cov):
+            return dict(level=self.level * self.factor)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.level, 1.0)}
+
+    kept(packed(Level()), ())
+    kept(packed(Level(level=3.0)), ())
+    assert not forgotten
+    Level.factor = 2.0
+    kept(packed(Level(level=4.0)), ())
+    assert forgotten

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+import one_way
 import pytest
+from interrupting import interrupt
 
 import nlme
 from nlme import datasets
+from nlme.fitting.saem import search
+from nlme.search.quasi_newton import SEARCHING
 
 
 class FixedVolume(nlme.Model):
@@ -67,3 +71,23 @@ def test_starts_are_as_many_as_asked_for(data):
     assert alone.starts.tried == 1 and alone.objective > 150
     several = nlme.fit(model, data, method, progress=False, starts=2)
     assert several.starts.tried == 3 and several.objective < 115 < several.starts.objectives[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("at", "words"), [(6, "interrupted before it converged"), (1, "nor others were made: Ctrl-C")])
+def test_an_interrupt_in_a_further_search_ends_the_fit(monkeypatch, at, words):
+    """With the first search's answer, whether the second had come anywhere or not."""
+    people, method = (
+        one_way.population_of(one_way.values()),
+        nlme.SAEM(exploration=(100, 100), smoothing=(100, 100), annealing=20),
+    )
+    with monkeypatch.context() as counting:
+        calls = interrupt(counting, 0, search, "advance")
+        alone = nlme.fit(one_way.OneWay(), people, method, progress=False, starts=0)
+        first = next(calls) - 1
+    calls = interrupt(monkeypatch, first + at, search, "advance")
+    found = nlme.fit(one_way.OneWay(), people, method, progress=False, starts=3)
+    assert next(calls) - 1 == first + at
+    assert found.starts.tried == 2 and found.starts.interrupted and words in found.starts.sentences[1]
+    assert found.objective == pytest.approx(min(alone.objective, np.nanmin(found.starts.objectives)))
+    assert found.search_status in (alone.search_status, SEARCHING) and (alone.starts.valid[0] or found.search_status == SEARCHING)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -170,6 +172,14 @@ def test_the_model_is_like_any_other(found, fit, tmp_path):
     simulated = nlme.simulate(refit, key=1, eta="new", replicates=2)
     assert np.isfinite(simulated.DV).all()
     assert nlme.learned_curves(refit, bands=None).curves
+
+
+def test_what_was_learned_pickles(fit, found):
+    """Its class is in no file: a pickle says how it is made."""
+    again = pickle.loads(pickle.dumps(found))
+    assert type(again.model) is type(found.model) and repr(again) == repr(found)
+    at, before = (nlme.evaluate(one.model, fit.population, nlme.FO()).objective for one in (again, found))
+    assert at == before
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,18 @@ IMPOSSIBLE = {
     "another category of probability 0": (lambda f, s: nlme.ordered(probabilities=(1.0 - f * s, f * s, 0.0)), 2),
     "a category between equal logits": (lambda f, s: nlme.ordered(logits=(1.0 + f, 1.0 + f)), 1),
     "an event at hazard 0": (lambda f, s: nlme.time_to_event(f * s, f), 1),
+    # whose density would be above 1
+    "1 of a probability above 1": (lambda f, s: nlme.binary(1.2 + f * s), 1),
+    "0 of a probability below 0": (lambda f, s: nlme.binary(f * s - 0.2), 0),
+    "count 0 at a rate below 0": (lambda f, s: nlme.poisson(f * s - 1.2), 0),
+    "count 0 at a mean below 0": (lambda f, s: nlme.negative_binomial(f * s - 1.2, 0.5), 0),
+    "count 2 with a dispersion below 0": (lambda f, s: nlme.negative_binomial(1.2 + f * s, -0.5), 2),
+    "a category below logits that cross": (lambda f, s: nlme.ordered(logits=(f * s - 1.2, 1.2)), 0),
+    "a category above logits that cross": (lambda f, s: nlme.ordered(logits=(f * s - 1.2, 1.2)), 2),
+    "a category beside one of probability below 0": (
+        lambda f, s: nlme.ordered(probabilities=(1.2 + f * s, 0.3, -0.5 - f * s)),
+        1,
+    ),
 }
 
 
@@ -168,6 +180,40 @@ def test_categories_counts_and_events_that_are_impossible(name):
     law, y = IMPOSSIBLE[name]
     value, *slopes = derivatives(law, [(y, 0, np.nan)], order=2)
     assert value == -np.inf and all(np.isfinite(x).all() for x in slopes)
+
+
+def test_a_probability_above_1_by_rounding_is_1():
+    value, *slopes = derivatives(lambda f, s: nlme.binary(1.0 + 3e-16 + f * s), [(1, 0, np.nan)], order=1)
+    assert value == 0.0 and all(np.isfinite(x).all() for x in slopes)
+
+
+@pytest.mark.slow
+def test_a_search_does_not_go_where_probabilities_are_above_1():
+    """p exp(eta) as a probability: by quadrature over the etas for which it is one."""
+
+    class Often(nlme.Model):
+        p: nlme.Scalar = nlme.positive(0.7)
+        omega: nlme.Covariance = nlme.covariance(p=0.01)
+
+        def individual(self, eta, cov):
+            return dict(p=self.p * jnp.exp(eta.p))
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.binary(ind.p)}
+
+    seen = [[1, 1, 1], [1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1], [1, 1, 1]]
+    people = nlme.Population(tuple(nlme.Subject(id=i + 1, time=np.arange(len(y)), dv=y) for i, y in enumerate(seen)))
+    fit = nlme.fit(Often(), people, nlme.ImportanceSampling(samples=4000), fixed=["omega"], starts=0, progress=False)
+    grid = np.linspace(-8.0, 8.0, 160001)
+    p = float(fit.estimates["p"]) * np.exp(0.1 * grid)
+    prior, inside, exact = np.exp(-0.5 * grid**2) / np.sqrt(2 * np.pi), p <= 1.0, 0.0
+    p = np.where(inside, p, 0.5)
+    for y in seen:
+        density = np.where(inside, p ** sum(y) * (1 - p) ** (len(y) - sum(y)), 0.0)
+        exact -= 2 * np.log(np.sum(density * prior) * (grid[1] - grid[0]))
+    assert p.max() < 1.0 or abs(fit.objective - exact) < 0.3
+    assert fit.predictions.IPRED.max() <= 1.0 and float(fit.estimates["p"]) < 1.0
+    assert abs(fit.objective - exact) < 0.3 and fit.objective > 9.9 - 0.3  # the minimum is 9.912, at 0.865
 
 
 @pytest.mark.slow
@@ -272,3 +318,22 @@ def test_what_is_impossible_is_said(law, said):
     table = pd.DataFrame(dict(ID=["a", "b", "b"], TIME=[1.0, 0.0, 1.0], DV=[1.0, 1.0, 2.0]))
     with pytest.raises(nlme.FitError, match=rf"(?s)subject b: {said}"):
         nlme.evaluate(model, nlme.read_nonmem(table), nlme.Laplace())
+
+
+@pytest.mark.parametrize("name", [name for name in IMPOSSIBLE if " above 1" in name or " below " in name or " cross" in name])
+def test_nothing_is_drawn_or_predicted_without_a_distribution(name):
+    law = IMPOSSIBLE[name][0]
+
+    class Wrong(nlme.Model):
+        def individual(self, eta, cov):
+            return dict(f=jnp.zeros(()))
+
+        def observe(self, ind, state, t):
+            return {"y": law(ind.f, 0.3)}
+
+    people = nlme.Population((nlme.Subject(id="A", time=[0.0, 1.5], dv=[0.0, 0.0]),))
+    for verb in (lambda: nlme.predict(Wrong(), people), lambda: nlme.simulate(Wrong(), people, key=1, eta="typical")):
+        with pytest.raises(
+            nlme.FitError, match="Endpoint 'y' .* has no distribution for subject A at time 0: a probability outside 0 to 1"
+        ):
+            verb()

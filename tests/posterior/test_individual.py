@@ -58,6 +58,42 @@ def test_by_nuts_the_same(monkeypatch):
     np.testing.assert_array_less(np.abs(found.sd["mu"] - sd), 4 * sd / np.sqrt(size))
 
 
+class Square(nlme.Model):
+    """Two values of eta give the same observations: two humps, one lower by the prior."""
+
+    c: nlme.Scalar = nlme.real(1.032)
+    sd: nlme.Scalar = nlme.positive(0.1)
+    omega: nlme.Covariance = nlme.covariance(b=0.622)
+
+    def individual(self, eta, cov):
+        return dict(x=(eta.b + self.c) ** 2)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.x, self.sd)}
+
+
+@pytest.mark.slow
+def test_two_humps_of_which_nuts_would_see_one_are_said():
+    random = np.random.default_rng(2)
+    people = [(random.normal() + 1) ** 2 + 0.1 * random.normal(size=3) for _ in range(20)]
+    population = nlme.Population(tuple(nlme.Subject(id=i + 1, time=np.arange(3.0), dv=y) for i, y in enumerate(people)))
+    found = nlme.individual_posterior(Square(), population, draws=1000, key=1)
+    grid, wrong = np.linspace(-6.0, 6.0, 120001), []
+    for k, y in enumerate(people):
+        log = -0.5 * grid**2 / 0.622 - 0.5 * np.sum((y[:, None] - (grid + 1.032) ** 2) ** 2, axis=0) / 0.01
+        w = np.exp(log - log.max()) / np.sum(np.exp(log - log.max()))
+        spread = np.sqrt(w @ (grid - w @ grid) ** 2)
+        if found.quality.how.iloc[k] == "NUTS" and abs(found.sd["b"].iloc[k] / spread - 1.0) > 0.15:
+            wrong.append(k)
+    assert wrong and (found.quality.r_hat.iloc[wrong] > 1.05).all()
+    assert "NUTS did not settle" in found.messages[0]
+
+
+def test_chains_begin_at_the_ends_of_the_draws():
+    draws = np.array([[[0.0, 5.0], [0.1, 1.0], [0.2, 3.0], [0.1, 9.0], [0.0, 7.0]]])
+    assert individual._quantiles(draws, 3)[:, 0, 1].tolist() == [1.0, 5.0, 9.0]
+
+
 def test_systematic_resampling_is_even():
     weights = np.array([0.5, 0.25, 0.0, 0.25])
     for seed in range(5):

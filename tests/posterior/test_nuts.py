@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -113,6 +115,30 @@ def test_posterior_models_hold_the_draws(means):
     np.testing.assert_array_equal(models.mu, means.posterior["mu"].values.ravel())
     twice = eqx.filter_vmap(lambda m: 2 * m.mu)(models)
     np.testing.assert_allclose(twice, 2 * means.posterior["mu"].values.ravel(), rtol=1e-15)
+
+
+def test_draws_put_into_another_model_are_said(means):
+    class Other(nlme.Model):  # of the same parameters
+        mu: nlme.Scalar = nlme.real(1.0)
+        omega: nlme.Covariance = nlme.covariance(mu=0.5)
+        sd: nlme.Scalar = nlme.positive(0.6)
+
+        def individual(self, eta, cov):
+            return dict(mu=self.mu / 60.0 + eta.mu)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.mu, self.sd)}
+
+    class More(Other):
+        slope: nlme.Scalar = nlme.real(0.1)
+
+    with pytest.warns(UserWarning, match="is of a Means whose functions, or what these rest on, are not those of this Other"):
+        nlme.posterior_models(Other(), means)
+    with pytest.warns(UserWarning, match="it has no draws of slope, which keeps the model's own value"):
+        nlme.posterior_models(More(), means)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nlme.posterior_models(Means(), means)
 
 
 @pytest.mark.slow

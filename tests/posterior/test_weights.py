@@ -9,6 +9,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+from interrupting import one_lane
 from normal_means import quietly
 from numpyro.diagnostics import effective_sample_size
 
@@ -23,6 +24,7 @@ from nlme.posterior.langevin import spread_inflation
 from nlme.posterior.marginal import Marginal
 from nlme.posterior.metric import descended, joined, spread_of
 from nlme.posterior.sampler import Draws
+from nlme.search import batch
 
 OMEGA, SD, SCALE = 0.3, 0.5, 1.5
 
@@ -182,6 +184,18 @@ def test_members_of_an_ensemble_are_modes():
     left = 1.0 / np.sqrt(np.linalg.inv(covariance)[0, 0])
     assert found.posterior["e0"].values.std() == pytest.approx(left, rel=0.15)
     assert "Ensemble of 3 modes" in found.attrs["messages"][0]
+
+
+def test_an_ensemble_of_which_some_members_are_missing_is_none(monkeypatch):
+    class Shown(batch.Progress):
+        def count(self, done, of):
+            if 0 < done < of:
+                raise KeyboardInterrupt
+
+    one_lane(monkeypatch)
+    monkeypatch.setattr(batch, "Progress", Shown)
+    with pytest.raises(KeyboardInterrupt):
+        quietly(Line(), people(), weights="ensemble", draws=4, chains=20, **OPTIONS)
 
 
 def test_steins_identity_tells_what_a_step_costs():

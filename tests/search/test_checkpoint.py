@@ -71,7 +71,7 @@ def test_cross_validation_does_not_go_on_with_another_penalty(tmp_path):
 
     def scored(strength, **more):
         return nlme.cross_validate(
-            Learned(), people, nlme.FO(), penalties=[nlme.L2(strength)], folds=2, max_evaluations=5, progress=False, **more
+            Learned(), people, nlme.FO(), penalties=[nlme.L2(strength)], folds=2, progress=False, **more
         ).scores
 
     first = scored(0.01, checkpoint=tmp_path / "cv")

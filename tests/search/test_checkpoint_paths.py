@@ -45,6 +45,29 @@ def test_a_file_that_is_no_checkpoint(tmp_path, content):
     assert "pickle" not in str(caught.value)
 
 
+def test_a_file_with_one_bit_changed_is_refused_or_read_as_it_was(tmp_path):
+    path, wanted = tmp_path / "a.npz", {"x": np.arange(3.0), "name/0": np.ones((2, 2), int), "y": np.array("words")}
+    Checkpoint(path, "told", 0.0).write(wanted)
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << (place % 8)
+        path.write_bytes(changed)
+        try:
+            found = Checkpoint(path, "told", 0.0).read()
+        except nlme.FitError:
+            refused += 1
+            continue
+        assert found.keys() == wanted.keys() and all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert refused > len(whole) / 3
+
+
+def test_an_array_by_itself_is_no_checkpoint(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(3.0))
+    with pytest.raises(nlme.FitError, match="is not a checkpoint"):
+        Checkpoint(tmp_path / "a.npy", "told", 0.0).read()
+
+
 def test_the_folder_of_several_checkpoints(tmp_path):
     assert folder_of(None) is None and folder_of(tmp_path / "new" / "folder").is_dir()
     (tmp_path / "file").write_text("x")

@@ -12,8 +12,6 @@ from scipy.stats import multivariate_normal
 import nlme
 from nlme.errors import DataError, ModelError
 from nlme.language.files import class_in
-from nlme.language.relations import source_with
-from nlme.language.source import source_of
 
 
 class Line(nlme.Model):
@@ -119,14 +117,12 @@ def test_its_table(found):
 
 def test_the_model_as_python_is_the_model(found):
     """The text that a person reads gives the same individual parameters."""
-    values = {name: float(getattr(found.fit.model, name)) for r in found.relations for name in r.coefficients}
-    text = f"{source_of(Line)}\n\n\n{source_with(Line, found.relations, values)}"
-    kind = class_in(text, "LineWithCovariates")
-    own = {name: float(getattr(found.fit.model, name)) for name in ("level", "slope", "sd")}
+    written = class_in(found.source, "model")
     eta, cov = nlme.Named({"level": 0.3, "slope": -0.2}), nlme.Named({"wt": 61.0, "age": 55.0, "sex": 1.0})
-    expected = found.fit.model.individual(eta, cov)
-    for name, value in kind(**own).individual(eta, cov).items():
-        assert float(value) == pytest.approx(float(expected[name]), rel=1e-5)
+    expected = found.model.individual(eta, cov)
+    for name, value in written.individual(eta, cov).items():
+        assert float(value) == pytest.approx(float(expected[name]), rel=1e-12)
+    np.testing.assert_allclose(written.omega.matrix, found.model.omega.matrix, rtol=1e-12)
 
 
 def test_refused(found):

@@ -37,9 +37,14 @@ def at_an_edge(problem: Problem, u: np.ndarray, idle: np.ndarray) -> bool:
 
 
 def finished(problem: Problem, u: np.ndarray, modes: np.ndarray, show: Callable[[int, float, float], None]) -> Minimum | None:
-    """The minimum of the objective that the search from SAEM's estimate leads to; None where it has no gradient there, or where Ctrl-C
-    came before the first evaluation."""
+    """The minimum of the objective that the search from SAEM's estimate leads to; None where it has no gradient there.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Before the first evaluation.
+    """
     try:
         return minimise(problem, u, modes, show=show)
-    except (BadStart, KeyboardInterrupt):
+    except BadStart:
         return None

@@ -159,6 +159,7 @@ def search(problem: Problem, progress=None, checkpoint=None, every: float = 30.0
                 raise
             if file is not None:
                 file.write(arrays_of(found))
+            found.status = SEARCHING  # also where it had ended, and was interrupted in what comes after
     return found
 
 

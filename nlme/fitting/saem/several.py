@@ -15,7 +15,7 @@ from nlme.fitting.result import Fit
 from nlme.fitting.saem.search import Lost, Progressed
 from nlme.fitting.starts import Starts
 from nlme.search.problem import Problem
-from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES
+from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, UNDETERMINED
 from nlme.search.several import Attempt, ended_far, has_another
 from nlme.search.starts import Typical
 
@@ -30,6 +30,8 @@ def fit_from_several(
     fitted: Callable[[Progressed, Problem], Fit],
 ) -> Fit:
     """The fit with the lowest objective among the searches that converged, or among all if none did, with its ``starts``.
+
+    Ctrl-C ends all of it with the best so far, whose status is then SEARCHING unless it had come to an answer.
 
     Parameters
     ----------
@@ -56,7 +58,8 @@ def fit_from_several(
             fits.append(None)
             return
         end, status = np.asarray(problem.inventory.unconstrained(fit.model)), fit.search_status
-        attempts.append(Attempt(start, end, fit.objective + fit.penalty, status == CONVERGED, SENTENCES[status]))
+        cut = status == SEARCHING
+        attempts.append(Attempt(start, end, fit.objective + fit.penalty, status == CONVERGED, SENTENCES[status], interrupted=cut))
         fits.append(fit)
 
     attempt(problem)
@@ -69,20 +72,24 @@ def fit_from_several(
     else:
         reason = ended_far(problem, first.end) or another
     wanted = (_OTHERS if reason else 0) if starts is None else starts
-    if wanted and not _interrupted(fits[0]):
-        known = [first.end] if fits[0] is not None else []
-        for u in Typical(problem, [problem.start, *known], 0).starts(wanted):
-            attempt(problem.starting_at(problem.at(u)))
-            if _interrupted(fits[-1]) or (starts is None and not another and _agree(attempts)):
-                break
+    try:
+        if wanted and not first.interrupted:
+            known = [first.end] if fits[0] is not None else []
+            for u in Typical(problem, [problem.start, *known], 0).starts(wanted):
+                attempt(problem.starting_at(problem.at(u)))
+                if attempts[-1].interrupted or (starts is None and not another and _agree(attempts)):
+                    break
+    except KeyboardInterrupt:  # before a search had anything to show
+        if not any(fit is not None for fit in fits):
+            raise
+        attempts.append(Attempt.not_made(len(problem.start)))
     best = _best(attempts, [fit is not None and bool(fit.undetermined) for fit in fits])
     if best is None:
         raise Lost(first.sentence)
-    return dataclasses.replace(fits[best], starts=Starts.of(problem, attempts, reason if len(attempts) > 1 else "", _NOISE))
-
-
-def _interrupted(fit: Fit | None) -> bool:
-    return fit is not None and fit.search_status == SEARCHING
+    found = dataclasses.replace(fits[best], starts=Starts.of(problem, attempts, reason if len(attempts) > 1 else "", _NOISE))
+    if found.starts.interrupted and found.search_status not in (CONVERGED, UNDETERMINED):
+        return dataclasses.replace(found, search_status=SEARCHING)
+    return found
 
 
 def _agree(attempts: list[Attempt]) -> bool:

@@ -5,7 +5,8 @@ inside a function (closures, defaults), and on settings of its instance.  Whoeve
 another when such a thing has changed: a checkpoint goes on with it, a compiled program of the old one answers for the new one, a saved
 fit is shown with predictions that are not its own.
 
-What can be installed (Python's library, packages, this library) goes by its name: versions say what it is.
+What can be installed (Python's library, packages, this library) goes by its name: versions say what it is.  An object of an installed
+class goes by what pickle would keep of it.  A file that a function opens is not seen.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import dataclasses
 import dis
 import functools
 import hashlib
+import importlib
+import importlib.util
 import re
 import site
 import sys
@@ -21,7 +24,7 @@ import sysconfig
 import types
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,12 +37,27 @@ _LIBRARIES = tuple(
             *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
             *site.getsitepackages(),
             site.getusersitepackages(),
-            Path(__file__).parent.parent,
+            Path(__file__).parent,
         )
     }
 )
+_MADE = {  # attributes of a class that Python, dataclasses and Equinox make of what stands in it
+    *("__module__", "__qualname__", "__doc__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
+    *("__dict__", "__weakref__", "__slots__", "__slotnames__", "__firstlineno__", "__static_attributes__", "__match_args__"),
+    *(
+        "__abstractmethods__",
+        "_abc_impl",
+        "__abstractvars__",
+        "__abstractclassvars__",
+        "__dataclass_params__",
+        "__dataclass_fields__",
+    ),
+    *("__parameters__", "__orig_bases__", "__replace__"),
+}
 _BY_VALUE = tuple, frozenset, np.ndarray, jax.Array, types.CodeType
-_known: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()  # class -> what it did when its programs were compiled
+# class -> what its models did, and it did itself, when programs were compiled for it
+_known: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+_known_classes: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 
 
 def digest_of(value: Any) -> str:
@@ -59,10 +77,12 @@ def behaviour_of(model: Any) -> str:
 
 
 def forget_changed(model: Any) -> None:
-    """Let no compiled program answer for a model whose functions do something else since: these are known by their class."""
-    now = behaviour_of(model)
-    if _known.setdefault(type(model), now) != now:
-        _known[type(model)] = now
+    """Let no compiled program answer for a model (or the models of a class) whose functions do something else since: these are known by
+    their class."""
+    known, kind = (_known_classes, model) if isinstance(model, type) else (_known, type(model))
+    now = behaviour_of(model) if known is _known else digest_of(model)
+    if known.setdefault(kind, now) != now:
+        known[kind] = now
         jax.clear_caches()
 
 
@@ -81,6 +101,7 @@ class _Walk:
 
     def __init__(self):
         self._seen: dict[int, tuple[int, Any]] = {}  # id -> its number, and the object, so that the id stays its own
+        self._looked: set[tuple[str, frozenset[str]]] = set()  # modules, and which attributes of them
 
     def pieces(self, value: Any):
         if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):
@@ -97,19 +118,25 @@ class _Walk:
         if isinstance(value, jax.core.Tracer):
             yield f"traced {value.aval}"
         elif isinstance(value, np.ndarray | jax.Array):
-            yield f"array {value.shape} {value.dtype} {hashlib.sha256(np.asarray(value).tobytes()).hexdigest()}"
+            yield f"array {value.shape} {value.dtype}"
+            if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+                value = jax.random.key_data(value)
+            if value.dtype == object:  # whose bytes are addresses
+                yield from self.pieces(value.ravel().tolist())
+            else:
+                yield hashlib.sha256(np.asarray(value).tobytes()).hexdigest()
         elif isinstance(value, types.ModuleType):
             yield f"module {value.__name__}"
         elif isinstance(value, types.CodeType):
             yield from self._code(value)
         elif isinstance(value, type):
-            if _installed(value.__module__):
+            if installed(value.__module__):
                 yield f"class {value.__module__}.{value.__qualname__}"
             else:  # whatever the name under which its file was read
                 yield f"class {value.__qualname__}"
                 yield from self._class(value)
         elif isinstance(value, types.FunctionType):
-            if _installed(value.__module__):
+            if installed(value.__module__):
                 yield f"function {value.__module__}.{value.__qualname__}"
             else:
                 yield f"function {value.__qualname__}"
@@ -134,44 +161,73 @@ class _Walk:
                 yield from self.pieces(getattr(value, field.name, None))
         else:
             wrapped = getattr(value, "__wrapped__", None)  # what jax.jit makes of a function
-            own = not _installed(type(value).__module__) and hasattr(value, "__dict__")
+            own = not installed(type(value).__module__) and hasattr(value, "__dict__")
             yield type(value).__qualname__
             if wrapped is not None:
                 yield from self.pieces(wrapped)
             elif own:
                 yield from self.pieces((type(value), vars(value)))
             else:
-                yield _ADDRESS.sub("", repr(value))
+                yield from self._kept(value)
+
+    def _kept(self, value: Any):
+        """What pickle keeps of an object; the words for it where it keeps nothing."""
+        try:
+            parts = value.__reduce_ex__(4)
+        except Exception:  # a lock, an open file, a weak reference
+            parts = _ADDRESS.sub("", repr(value))
+        if isinstance(parts, str):
+            yield parts
+            return
+        function, arguments, *rest = parts
+        yield from self.pieces((function, arguments, *(list(x) if hasattr(x, "__next__") else x for x in rest)))
 
     def _class(self, kind: type):
         for base in kind.__mro__:
-            if _installed(base.__module__):
+            if installed(base.__module__):
                 yield f"class {base.__module__}.{base.__qualname__}"
                 continue
-            for name in sorted(vars(base)):
-                if not name.startswith("_") or name == "__post_init__":
+            for field in vars(base).get("__dataclass_fields__", {}).values():  # where its parameters may lie
+                domain = getattr(field.metadata.get("nlme"), "domain", None)
+                if domain is not None:
+                    yield from self.pieces((field.name, domain))
+            for name in sorted(vars(base).keys() - _MADE):
+                # through the class, which takes Equinox's wrapping off its methods
+                value = getattr(base, name, None)
+                if getattr(getattr(value, "__code__", None), "co_filename", "") != "<string>":  # written by dataclasses
                     yield name
-                    # through the class, which takes Equinox's wrapping off its methods
-                    yield from self.pieces(getattr(base, name, None))
+                    yield from self.pieces(value)
 
     def _function(self, function: types.FunctionType):
         yield from self.pieces(function.__defaults__)
         yield from self.pieces(function.__kwdefaults__)
+        own = _names(function.__code__)
         for cell in function.__closure__ or ():
             try:
-                yield from self.pieces(cell.cell_contents)
+                yield from self._reached(cell.cell_contents, own.attributes)
             except ValueError:  # not filled yet
                 yield "empty"
         yield from self._code(function.__code__, function.__doc__)
-        taken, attributes = _names(function.__code__)
-        for name in sorted(taken & function.__globals__.keys()):
-            value = function.__globals__[name]
+        for name in sorted(own.taken & function.__globals__.keys()):
             yield name
+            yield from self._reached(function.__globals__[name], own.attributes)
+        for name, level in own.imported:
+            yield name
+            if (module := _found("." * level + name, function.__globals__.get("__package__"))) is not None:
+                yield from self._reached(module, own.attributes)
+
+    def _reached(self, value: Any, attributes: frozenset[str]):
+        """A value that a function takes, which takes ``attributes`` of whatever: of a module of the user's, those."""
+        if not isinstance(value, types.ModuleType) or installed(value.__name__):
             yield from self.pieces(value)
-            if isinstance(value, types.ModuleType) and not _installed(value.__name__):
-                for attribute in sorted(attributes & vars(value).keys()):
-                    yield attribute
-                    yield from self.pieces(vars(value)[attribute])
+            return
+        yield f"module {value.__name__}"
+        if (key := (value.__name__, attributes)) in self._looked:
+            return
+        self._looked.add(key)
+        for name in sorted(attributes & vars(value).keys()):
+            yield name
+            yield from self._reached(vars(value)[name], attributes)
 
     def _code(self, code: types.CodeType, documentation: str | None = None):
         yield f"code {code.co_code.hex()} {code.co_names} {code.co_freevars}"
@@ -180,25 +236,52 @@ class _Walk:
                 yield from self.pieces(constant)
 
 
+class _Names(NamedTuple):
+    """What a function, with the functions inside of it, asks for: global names, attributes of whatever, and modules with the dots before
+    their names."""
+
+    taken: frozenset[str]
+    attributes: frozenset[str]
+    imported: tuple[tuple[str, int], ...]
+
+
 @functools.lru_cache(maxsize=1024)
-def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The global names that a function takes, with the functions inside of it, and the attributes of whatever."""
-    taken, attributes = set(), set()
-    for step in dis.get_instructions(code):
+def _names(code: types.CodeType) -> _Names:
+    taken, attributes, imported, steps = set(), set(), [], list(dis.get_instructions(code))
+    for k, step in enumerate(steps):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             taken.add(step.argval)
-        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
             attributes.add(step.argval)
+        elif step.opname == "IMPORT_NAME":  # after its level and what is taken from it
+            imported.append((step.argval, steps[k - 2].argval))
+            attributes.update(step.argval.split(".")[1:])
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             inner = _names(constant)
-            taken |= inner[0]
-            attributes |= inner[1]
-    return frozenset(taken), frozenset(attributes)
+            taken |= inner.taken
+            attributes |= inner.attributes
+            imported += inner.imported
+    return _Names(frozenset(taken), frozenset(attributes), tuple(dict.fromkeys(imported)))
+
+
+def _found(name: str, package: str | None) -> types.ModuleType | None:
+    """A module of the user's that a function imports; None where it is installed, or cannot be read."""
+    try:
+        name = importlib.util.resolve_name(name, package)
+        if name not in sys.modules:
+            origin = getattr(importlib.util.find_spec(name), "origin", None)
+            if origin is None or not Path(origin).is_file() or _of_library(origin):
+                return None
+        elif installed(name):
+            return None
+        return importlib.import_module(name)
+    except Exception:  # of whatever stands in the file; what the function itself says of it is told when it is called
+        return None
 
 
 @functools.cache
-def _installed(module: str | None) -> bool:
+def installed(module: str | None) -> bool:
     """Whether a module is Python's, a package's or this library's, which do not change under a program."""
     found = sys.modules.get(module or "builtins")
     file = getattr(found, "__file__", None)
@@ -206,4 +289,8 @@ def _installed(module: str | None) -> bool:
         return False
     if file is None:
         return module in sys.builtin_module_names
+    return _of_library(file)
+
+
+def _of_library(file: str) -> bool:
     return any(Path(file).resolve().is_relative_to(folder) for folder in _LIBRARIES)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import nlme
+from nlme.digest import behaviour_of, digest_of
 from nlme.errors import ModelError
-from nlme.language.digest import behaviour_of, digest_of
 from nlme.parameters.inventory import Inventory
 
 TEXT = """
@@ -91,8 +91,63 @@ def test_closures_defaults_and_settings_count():
     assert digest_of(kind(power=1.0)) != digest_of(kind(power=2.0))
 
 
+WAYS = {  # by which a number reaches a model's function
+    "a private method": ("", "    def _size(self):\n        return {k}\n", "self._size()"),
+    "a private attribute": ("", "    _K = {k}\n", "self._K"),
+    "a call of the model": ("", "    def __call__(self, x):\n        return {k} * x\n", "self(1.0)"),
+    "a base class": ("", "", "self._base()"),
+    "a namespace": ("class Constants:\n    _k = {k}\n", "", "Constants._k"),
+    "an import inside": ("", "", "__import_inside__"),
+    "a module of a package": ("import package_of_test_digest.part", "", "package_of_test_digest.part.size()"),
+    "a row of a table": (
+        "import pandas as pd\nT = pd.DataFrame({{'x': [1.0] * 50 + [{k}] + [1.0] * 49}})",
+        "",
+        "T.x.to_numpy()[50]",
+    ),
+    "a word in a table": (
+        "import pandas as pd\nT = pd.Series(['1.0'] * 50 + ['{k}'] + ['1.0'] * 49, dtype=object)",
+        "",
+        "float(T[50])",
+    ),
+    "an object of a library": (
+        "from scipy.interpolate import CubicSpline\nT = CubicSpline([0, 1, 2], [{k}] * 3)",
+        "",
+        "float(T(1.0))",
+    ),
+    "a bound of a parameter": ("BOUND = {k}", "    more: nlme.Scalar = nlme.bounded(0.5, 0.0, BOUND)\n", "self.more"),
+}
+
+
+def reached(way: str, k: float):
+    head, inside, used = WAYS[way]
+    module("package_of_test_digest", "").part = module("package_of_test_digest.part", f"def size():\n    return {k}\n")
+    before = "" if used != "__import_inside__" else "        from package_of_test_digest.part import size\n"
+    text = f"""import nlme
+{head.format(k=k)}
+class Base(nlme.Model):
+    def _base(self):
+        return {k if way == "a base class" else 1.0}
+
+class Level(Base):
+    level: nlme.Scalar = nlme.positive(2.0)
+    sd: nlme.Scalar = nlme.positive(0.5)
+{inside.format(k=k)}
+    def individual(self, eta, cov):
+{before}        return dict(level=self.level * {"size()" if before else used})
+
+    def observe(self, ind, state, t):
+        return {{"y": nlme.additive(ind.level, self.sd)}}
+"""
+    return module("model_of_test_digest", text).Level()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_by_which_a_number_reaches_a_function_counts(way):
+    assert behaviour_of(reached(way, 1.5)) == behaviour_of(reached(way, 1.5)) != behaviour_of(reached(way, 2.5))
+
+
 def test_every_process_finds_the_same():
-    text = "import nlme\nfrom nlme.language.digest import digest_of\nfrom nlme.models.quinidine_deep import QuinidineDeep\n"
+    text = "import nlme\nfrom nlme.digest import digest_of\nfrom nlme.models.quinidine_deep import QuinidineDeep\n"
     found = subprocess.run([sys.executable, "-c", text + "print(digest_of(QuinidineDeep()))"], capture_output=True, text=True)
     from nlme.models.quinidine_deep import QuinidineDeep
 
