@@ -15,9 +15,21 @@ from nlme.fitting.result import Fit
 from nlme.fitting.starts import uninterrupted
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model, require_model
-from nlme.language.relations import Relation, relation, with_relations
+from nlme.language.relations import Relation, relation, source_with, with_relations
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import refuse_sites
+from nlme.tables.shown import Shown
+
+
+class WithSource(Shown):
+    """A result with a ``model`` to whose class relations have been added, if any were chosen."""
+
+    model: Model
+
+    @property
+    def source(self) -> str:
+        """``model`` as Python: the base model's own text, a class that adds to it, and the model at its estimates."""
+        return source_with(self.model)
 
 
 def base_fit(

@@ -33,17 +33,17 @@ from nlme.errors import DataError, ModelError, name_error
 from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
 from nlme.language.model import Model
-from nlme.language.relations import Relation, shift, source_with
+from nlme.language.relations import Relation, shift
 from nlme.marginal.base import Method
 from nlme.parameters.covariance import SUBJECT, Covariance, build
 from nlme.parameters.inventory import Inventory
-from nlme.selection.candidates import base_fit, extended, subject_values
+from nlme.selection.candidates import WithSource, base_fit, extended, subject_values
 from nlme.tables.numbers import significant
-from nlme.tables.shown import Panel, Shown
+from nlme.tables.shown import Panel
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class FullRandomEffects(Shown):
+class FullRandomEffects(WithSource):
     """A full random effects covariate model.
 
     Attributes
@@ -70,11 +70,6 @@ class FullRandomEffects(Shown):
     def model(self) -> Model:
         """The model with every shift, at the estimates."""
         return self.fit.model
-
-    @property
-    def source(self) -> str:
-        """``model`` as Python: the base model's own text, and a class that shifts its random effects."""
-        return source_with(self.model)
 
     @functools.cached_property
     def _slopes(self) -> np.ndarray:

@@ -31,14 +31,14 @@ from nlme.fitting.result import Fit
 from nlme.fitting.starts import uninterrupted
 from nlme.language.layout import lay_out
 from nlme.language.model import Model
-from nlme.language.relations import Relation, source_with
+from nlme.language.relations import Relation
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import lanes_of, objectives_by_subject, run_fits
 from nlme.search.problem import Problem
-from nlme.selection.candidates import base_fit, candidates_of, chosen_model, extended, recorded_values
+from nlme.selection.candidates import WithSource, base_fit, candidates_of, chosen_model, extended, recorded_values
 from nlme.tables.numbers import fixed_point, significant
-from nlme.tables.shown import Panel, Shown
+from nlme.tables.shown import Panel
 
 _SMALLEST = 1e-3  # of the grid, times the strength at which nothing is left
 _ACCURATE = 1e-10  # of the coefficients, in standard deviations of what they do
@@ -46,7 +46,7 @@ RULES = ("minimum", "one standard error")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class CovariateLasso(Shown):
+class CovariateLasso(WithSource):
     """What the lasso chose.
 
     Attributes
@@ -72,11 +72,6 @@ class CovariateLasso(Shown):
     @property
     def model(self) -> Model:
         return self.fit.model
-
-    @property
-    def source(self) -> str:
-        """``model`` as Python: the base model's own text, and a class that adds the relations to it."""
-        return source_with(self.model)
 
     @property
     def shrunken(self):

@@ -28,22 +28,22 @@ from nlme.fitting.fit import fit as fit_model
 from nlme.fitting.result import Fit
 from nlme.language.layout import lay_out
 from nlme.language.model import Model
-from nlme.language.relations import Relation, source_with
+from nlme.language.relations import Relation
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import lanes_of, objectives_by_subject, run_fits
 from nlme.search.checkpoint import folder_of
 from nlme.search.problem import Problem
-from nlme.selection.candidates import base_fit, candidates_of, chosen_model, extended
+from nlme.selection.candidates import WithSource, base_fit, candidates_of, chosen_model, extended
 from nlme.tables.numbers import fixed_point, significant
-from nlme.tables.shown import Panel, Shown
+from nlme.tables.shown import Panel
 
 CRITERIA = ("likelihood ratio", "bic", "cross-validation")
 _CHANCE = 0.01  # a model with one relation more is never worse by more than this, or its search has failed
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class CovariateSearch(Shown):
+class CovariateSearch(WithSource):
     """What a stepwise search tried and chose.
 
     Attributes
@@ -70,11 +70,6 @@ class CovariateSearch(Shown):
     def fit(self) -> Fit:
         """The chosen model fitted by itself from where the search ended, with its covariance, diagnostics and audit."""
         return fit_model(self.model, self.population, self.method, progress=False)
-
-    @property
-    def source(self) -> str:
-        """The chosen model as Python: the base model's own text, and a class that adds the relations to it."""
-        return source_with(self.model)
 
     def _exact(self):
         return self.steps
