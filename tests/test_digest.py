@@ -198,3 +198,18 @@ def test_a_static_array_is_refused_with_what_to_write():
     Inventory(Grid(grid=(1.0, 2.0)))
     with pytest.raises(ModelError, match="as a tuple"):
         Inventory(Grid(grid=np.array([1.0, 2.0])))
+
+
+def test_a_file_changed_within_a_second_to_another_of_its_size_is_read_anew(tmp_path):
+    import os
+
+    from nlme.language.files import load_model
+
+    text = "import nlme\n\nclass Level(nlme.Model):\n    K = {}\n\n    def individual(self, eta, cov):\n        return dict(level=self.K)\n\n"
+    text += '    def observe(self, ind, state, t):\n        return {{"y": nlme.additive(ind.level, 1.0)}}\n'
+    file, found = tmp_path / "levels_of_a_second.py", []
+    for k in (1.0, 2.0):
+        file.write_text(text.format(k))
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        found.append(load_model(file).K)
+    assert found == [1.0, 2.0] and not (tmp_path / "__pycache__").exists()

@@ -76,7 +76,8 @@ def _run(path: Path, text: str):
     folder = str(path.parent.resolve())
     sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(module)
+        # never Python's kept bytecode, which takes a file of the same size, written in the same second, for the one before
+        exec(spec.loader.source_to_code(path.read_bytes(), str(path)), module.__dict__)
     except BaseException as error:  # a file may raise anything, SystemExit too
         del sys.modules[path.stem]
         if before is not None:
