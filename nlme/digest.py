@@ -17,6 +17,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import platform
 import re
 import site
 import sys
@@ -41,19 +42,15 @@ _LIBRARIES = tuple(
         )
     }
 )
-_MADE = {  # attributes of a class that Python, dataclasses and Equinox make of what stands in it
-    *("__module__", "__qualname__", "__doc__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
-    *("__dict__", "__weakref__", "__slots__", "__slotnames__", "__firstlineno__", "__static_attributes__", "__match_args__"),
-    *(
-        "__abstractmethods__",
-        "_abc_impl",
-        "__abstractvars__",
-        "__abstractclassvars__",
-        "__dataclass_params__",
-        "__dataclass_fields__",
-    ),
-    *("__parameters__", "__orig_bases__", "__replace__"),
-}
+# attributes of a class that Python and dataclasses make anew of what stands in it
+GENERATED = frozenset(
+    "__module__ __qualname__ __doc__ __annotations__ _abc_impl __slotnames__ __static_attributes__ __dict__ __weakref__ "
+    "__dataclass_fields__ __dataclass_params__ __match_args__ __replace__".split()
+)
+_MADE = GENERATED | frozenset(
+    "__annotate__ __annotate_func__ __annotations_cache__ __slots__ __firstlineno__ __parameters__ __orig_bases__ __abstractmethods__ "
+    "__abstractvars__ __abstractclassvars__".split()
+)
 _BY_VALUE = tuple, frozenset, np.ndarray, jax.Array, types.CodeType
 # class -> what its models did, and it did itself, when programs were compiled for it
 _known: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
@@ -74,6 +71,16 @@ def digest_of(value: Any) -> str:
 def behaviour_of(model: Any) -> str:
     """The digest of what a model does whatever its numbers are: of its class, those of its parts, and functions among its settings."""
     return digest_of(tuple(_kinds(model)))
+
+
+def same_python(version: str) -> bool:
+    """Whether digests made by this version of Python can be compared with those made here: bytecode is another in the next."""
+    return version.split(".")[:2] == platform.python_version().split(".")[:2]
+
+
+def of_dataclass(function: Any) -> bool:
+    """Whether a function was written by ``dataclasses``."""
+    return getattr(getattr(function, "__code__", None), "co_filename", "") == "<string>"
 
 
 def forget_changed(model: Any) -> None:
@@ -194,7 +201,7 @@ class _Walk:
             for name in sorted(vars(base).keys() - _MADE):
                 # through the class, which takes Equinox's wrapping off its methods
                 value = getattr(base, name, None)
-                if getattr(getattr(value, "__code__", None), "co_filename", "") != "<string>":  # written by dataclasses
+                if not of_dataclass(value):
                     yield name
                     yield from self.pieces(value)
 

@@ -22,7 +22,7 @@ from concurrent.futures import (
 from typing import Any
 
 from nlme.errors import FitError
-from nlme.execution.parcels import kept, packed, rests_on, unpacked
+from nlme.execution.parcels import Named, kept, packed, packed_with_names, unpacked
 from nlme.versions import versions
 
 _DEATHS = 3  # pools that may break during one work
@@ -73,7 +73,7 @@ def carried_out(work: Callable[[Any], Any], tasks: Mapping[int, Any], executor: 
             yield k, work(task)
         return
     waiting, deaths, crew = dict(tasks), 0, _crew(executor)
-    sent = (work,) if isinstance(executor, ThreadPoolExecutor) else (packed(work), rests_on(work), _versions())
+    sent = (work,) if isinstance(executor, ThreadPoolExecutor) else (*packed_with_names(work), _versions())
     try:
         while waiting:
             broken, futures = False, {}
@@ -169,7 +169,7 @@ def _done_here(work, task):
     return work(task)
 
 
-def _done_there(parcel: bytes, named: tuple[tuple[str, str, str], ...], expected: dict[str, str], task: bytes) -> bytes:
+def _done_there(parcel: bytes, named: Named, expected: dict[str, str], task: bytes) -> bytes:
     """What a worker process does."""
     if (here := _versions()) != expected:
         listed = ", ".join(f"{name} {here[name]} instead of {value}" for name, value in expected.items() if here[name] != value)

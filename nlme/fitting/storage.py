@@ -36,7 +36,7 @@ from nlme.data.course import packed, unpacked
 from nlme.data.covariates import CovariateInfo
 from nlme.data.features import packed_features, unpacked_features
 from nlme.data.population import RECORD_FIELDS, Population, Subject
-from nlme.digest import behaviour_of, digest_of
+from nlme.digest import behaviour_of, digest_of, same_python
 from nlme.dynamics.solvers import SENTENCES as SOLVER_SENTENCES
 from nlme.dynamics.solvers import SOLVED
 from nlme.errors import FitError, ModelError, NLMEError
@@ -51,16 +51,14 @@ from nlme.language.augmented import Augmented, written_as
 from nlme.language.files import class_in, load_model
 from nlme.language.lookup import class_named
 from nlme.language.model import Model
-from nlme.language.relations import WithRelations, has_relations, text_of
+from nlme.language.relations import WithRelations, has_relations, settings_of, text_of
 from nlme.language.source import code_of, source_of
 from nlme.marginal.base import Method
 from nlme.neural.correction import numbers_of, with_numbers
 from nlme.parameters.covariance import Covariance
-from nlme.parameters.domains import METADATA
 from nlme.parameters.inventory import Inventory
 from nlme.parameters.mixture import Mixture
 from nlme.search.quasi_newton import SENTENCES
-from nlme.versions import versions
 
 FORMAT = "nlme fit"
 VERSION = 2
@@ -91,7 +89,7 @@ def save(fit: Fit, path) -> None:
             "module": kind.__module__,
             "name": kind.__qualname__,
             "parameters": inventory.all_names,
-            "settings": _settings(fit.model),
+            "settings": settings_of(fit.model),
             "constants": _constants(fit.model),
             "behaviour": behaviour_of(fit.model),
             "standardisation": numbers_of(fit.model),
@@ -183,7 +181,7 @@ def _text(model: Model) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            again = class_in(text, type(model).__name__)(**_settings(model))
+            again = class_in(text, type(model).__name__)(**settings_of(model))
     except Exception:  # of the user's own text, which may rest on anything
         return ""
     again = with_numbers(again, numbers_of(model))
@@ -221,8 +219,7 @@ def _changed(document: dict, saved: dict, template: Model, same_text: bool) -> s
     """How the model differs from the one that was fitted; "" where nothing says that it does."""
     if not same_text:
         return "the text of {} has changed"
-    same_python = str(document.get("versions", {}).get("python", "")).split(".")[:2] == versions()["python"].split(".")[:2]
-    if same_python and saved.get("behaviour") != behaviour_of(template):
+    if same_python(str(document.get("versions", {}).get("python", ""))) and saved.get("behaviour") != behaviour_of(template):
         return "something that {} rests on (a constant, a helper, another file, what its class was made with) has changed"
     return ""
 
@@ -459,12 +456,6 @@ def _with_numbers(template: Model, arrays: dict[str, np.ndarray], name: str) -> 
         if not good:
             raise FitError(f"{name}: {'.'.join(entry.path)} is outside of its domain")
     return model
-
-
-def _settings(model: Model) -> dict[str, Any]:
-    """The model's own fields that are no parameters, where JSON can hold them: what its class was called with, perhaps."""
-    fields = [f for f in dataclasses.fields(model) if f.init and f.metadata.get(METADATA) is None]
-    return {f.name: v for f in fields if isinstance(v := getattr(model, f.name), bool | int | float | str)}
 
 
 def _constants(part: Any) -> dict[str, Any]:

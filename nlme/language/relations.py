@@ -220,7 +220,8 @@ def source_with(model: Model) -> str:
     inventory = Inventory(model)
     values = zip(inventory.all_names, np.asarray(inventory.natural(model)).tolist(), strict=True)
     found = ", ".join(f'"{name}": {value!r}' for name, value in values)
-    others = "".join(f", {name}={value!r}" for name, value in _settings(model).items())
+    usual = {field.name: field.default for field in dataclasses.fields(model)}
+    others = "".join(f", {name}={value!r}" for name, value in settings_of(model).items() if value != usual[name])
     return f"{text_of(model)}\n\n\n# at the estimates\nmodel = {type(model).__name__}.from_fit({{{found}}}{others})\n"
 
 
@@ -292,11 +293,10 @@ def _covariances(model: Model) -> dict[str, str]:
     return found
 
 
-def _settings(model: Model) -> dict[str, Any]:
-    """The model's own plain values that are no parameters and not those of its class."""
+def settings_of(model: Model) -> dict[str, Any]:
+    """The model's own fields that are no parameters, where text can hold them: what its class was called with, perhaps."""
     fields = [f for f in dataclasses.fields(model) if f.init and f.metadata.get(METADATA) is None]
-    values = {f.name: getattr(model, f.name) for f in fields}
-    return {f.name: v for f in fields if isinstance(v := values[f.name], bool | int | float | str) and v != f.default}
+    return {f.name: v for f in fields if isinstance(v := getattr(model, f.name), bool | int | float | str)}
 
 
 def _exact(value: float) -> str:

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.digest import behaviour_of
+from nlme.digest import behaviour_of, same_python
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import ModelError
 from nlme.keys import key_of
@@ -318,9 +318,8 @@ def posterior_models(model: Model, posterior: InferenceData) -> Model:
 def _warn_of_another(model: Model, posterior: InferenceData, without: list[str]) -> None:
     """Say what speaks against putting the draws into this model; ``without`` are its parameters that have none."""
     attributes, found = posterior.attrs, []
-    here = {f"version_{name}": version for name, version in versions().items() if name == "python"}
-    same_python = all(attributes.get(name) == version for name, version in here.items())  # bytecode is another in the next
-    if same_python and "behaviour" in attributes and attributes["behaviour"] != behaviour_of(model):
+    comparable = "behaviour" in attributes and same_python(attributes["version_python"])
+    if comparable and attributes["behaviour"] != behaviour_of(model):
         found.append(
             f"it is of a {attributes['model']} whose functions, or what these rest on, are not those of this {type(model).__name__}"
         )

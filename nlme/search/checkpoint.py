@@ -112,6 +112,11 @@ def folder_of(checkpoint: str | os.PathLike | None) -> Path | None:
     return folder
 
 
+def onwards(checkpoint) -> str:
+    """What comes after the words on an interruption: how to go on, if ``checkpoint`` is one."""
+    return "" if checkpoint is None else " The same call with its checkpoint goes on."
+
+
 def fingerprint_of(problem: Problem, *more, penalties: Sequence[Penalty] | None = None) -> str:
     """Hash of a problem: data, the model, names of what is estimated, method, penalties (the problem's own by default); ``more`` as
     ``fingerprint``."""

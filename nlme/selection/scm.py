@@ -32,7 +32,7 @@ from nlme.language.relations import Relation
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import lanes_of, objectives_by_subject, run_fits
-from nlme.search.checkpoint import folder_of
+from nlme.search.checkpoint import folder_of, onwards
 from nlme.search.problem import Problem
 from nlme.selection.candidates import WithSource, base_fit, candidates_of, chosen_model, extended
 from nlme.tables.numbers import fixed_point, significant
@@ -282,8 +282,9 @@ class _Search:
 
     def tell_of_interruption(self) -> None:
         done = self.rows[-1][0] if self.rows else 0
-        onwards = "" if self.folder is None else " The same call with its checkpoint goes on."
-        self.messages.append(f"The search was interrupted (Ctrl-C) and is not at its end; steps completed: {done}.{onwards}")
+        self.messages.append(
+            f"The search was interrupted (Ctrl-C) and is not at its end; steps completed: {done}.{onwards(self.folder)}"
+        )
 
     def result(self) -> CovariateSearch:
         import pandas as pd

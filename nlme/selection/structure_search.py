@@ -38,7 +38,7 @@ from nlme.fitting.starts import uninterrupted
 from nlme.language.model import Model
 from nlme.marginal.base import Method
 from nlme.parameters.inventory import Inventory
-from nlme.search.checkpoint import Checkpoint, folder_of
+from nlme.search.checkpoint import Checkpoint, folder_of, onwards
 from nlme.search.progress import Progress
 from nlme.selection.first_values import first_values, values_for
 from nlme.selection.grammar import ABSORPTIONS, ELIMINATIONS, ERRORS, ROLES, Candidate, data_for, model_of, require_words, text_of
@@ -431,8 +431,7 @@ class _Search:
         if self.spent:
             messages.append(f"The search ended at max_fits={self.limit}; a better structure may lie beyond.")
         if self.interrupted:
-            onwards = "" if self.folder is None else " The same call with its checkpoint goes on."
-            messages.append(f"The search was interrupted (Ctrl-C); a better structure may lie beyond.{onwards}")
+            messages.append(f"The search was interrupted (Ctrl-C); a better structure may lie beyond.{onwards(self.folder)}")
         values = values_for(best.candidate, self.first, best.estimates, best.candidate)
         model = model_of(best.candidate, values)
         inventory = Inventory(model)

@@ -172,13 +172,11 @@ class Records:
 
     def _require_distributions(self) -> None:
         """Refuse discrete endpoints without a distribution at a record that is no dose."""
-        samples = np.isin(self._design.column("evid"), (0, 2))
         for name, law in zip(self._design.anatomy.endpoints, self._design.anatomy.laws, strict=True):
-            lost = (
-                np.flatnonzero(np.isnan(self.outputs[name]).any(axis=0) & samples)
-                if law.whole and not law.link and name in self.outputs
-                else ()
-            )
+            if not law.whole or law.link or name not in self.outputs:
+                continue
+            samples = np.isin(self._design.column("evid"), (0, 2))
+            lost = np.flatnonzero(np.isnan(self.outputs[name]).any(axis=0) & samples)
             if len(lost):
                 raise FitError(
                     f"Endpoint {name!r} ({law.words}) has no distribution for subject {self._design.ids[lost[0]]} at time "

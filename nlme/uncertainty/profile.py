@@ -22,7 +22,7 @@ from nlme.errors import FitError, name_error
 from nlme.fitting.result import Fit, require_fit
 from nlme.parameters.domains import is_probability
 from nlme.search.batch import lanes_of, refuse_sites, run_fits
-from nlme.search.checkpoint import Checkpoint, folder_of
+from nlme.search.checkpoint import Checkpoint, folder_of, onwards
 from nlme.search.quasi_newton import SEARCHING
 from nlme.tables.shown import Panel, Shown, numbers_shown
 from nlme.uncertainty.coordinates import covariance_of_search
@@ -218,7 +218,7 @@ def profile(
             raise KeyboardInterrupt
         for end in ends:
             end.interrupted = end.trial is not None
-    return _assembled(fit, level, target, ends, rows, resumable=folder is not None)
+    return _assembled(fit, level, target, ends, rows, folder=folder)
 
 
 def _folder_at(level: float, checkpoint: str | os.PathLike | None) -> Path | None:
@@ -265,7 +265,7 @@ def _chosen(fit: Fit, parameters) -> list[int]:
     return [names.index(name) for name in wanted]
 
 
-def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: list[dict], *, resumable: bool) -> Profile:
+def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: list[dict], *, folder: Path | None) -> Profile:
     import pandas as pd
 
     names = list(fit.inventory.names)
@@ -280,8 +280,9 @@ def _assembled(fit: Fit, level: float, target: float, ends: list[_End], rows: li
             f"is not at its minimum. Fit again from there before believing these intervals."
         )
     if left := [f"{names[end.index]} ({'lower' if end.side < 0 else 'upper'})" for end in ends if end.interrupted]:
-        onwards = " The same call with its checkpoint goes on." if resumable else ""
-        messages.append(f"The profile was interrupted (Ctrl-C) before these limits were found: {', '.join(left)}.{onwards}")
+        messages.append(
+            f"The profile was interrupted (Ctrl-C) before these limits were found: {', '.join(left)}.{onwards(folder)}"
+        )
     table = {}
     domains = {name: entry.declaration.domain for entry in fit.inventory.entries for name in entry.names}
     for end in ends:

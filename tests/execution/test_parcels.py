@@ -15,7 +15,7 @@ import pytest
 
 import nlme
 from nlme.execution import parcels
-from nlme.execution.parcels import kept, packed, rests_on, unpacked
+from nlme.execution.parcels import kept, packed, packed_with_names, unpacked
 from nlme.language.files import class_in
 from nlme.language.relations import Relation, with_relations
 
@@ -151,7 +151,7 @@ def test_a_worker_that_has_read_another_text_of_the_file_says_so(tmp_path, monke
     import levels_of_test_parcels as module
 
     model = module.Level()
-    parcel, named = packed(model), rests_on(model)
+    parcel, named = packed_with_names(model)
     assert [name for _, name, _ in named] == ["Level"]
     assert type(kept(parcel, named)) is module.Level
     module.K = 2.0  # as if the file had been changed and read again on one side
