@@ -81,7 +81,8 @@ def placed(
     names = [n for n, k in zip(s.cmt_name, keep, strict=True) if k] + list(new.get("cmt_name", (None,) * m))
 
     is_new = np.arange(len(columns["time"])) >= len(columns["time"]) - m
-    order = np.lexsort((is_new != first, columns["time"]))  # stable: kept records that tie stay in their order
+    clock = np.concatenate([s.clock[keep], at])  # not time, which may restart
+    order = np.lexsort((is_new != first, clock))  # stable: kept records that tie stay in their order
     made = Subject(
         s.id,
         cmt_name=tuple(names[i] for i in order),
@@ -91,6 +92,14 @@ def placed(
         **{k: v[order] for k, v in columns.items()},
     )
     return made, is_new[order]
+
+
+def observed_first(s: Subject, endpoint: np.ndarray, dv: np.ndarray) -> Subject:
+    """The subject with one observation more of each of these endpoints, before all its records and at the time of the first."""
+    m = len(dv)
+    new = {"time": np.full(m, s.time[0]), "dv": dv, "endpoint": endpoint, "occasion": s.occasion[0]}
+    told = {name: np.full(m, values[0]) for name, values in s.covariates.items()}
+    return replace(placed(s, np.ones(len(s), dtype=bool), new, told, True)[0], course=s.course)
 
 
 def with_course(s: Subject) -> tuple[Subject, np.ndarray]:

@@ -229,8 +229,12 @@ def _only_covariates(r: Records) -> Mask:
 
 
 def _codes_for_missing(r: Records) -> dict[str, Mask]:
-    """Values that often mean *missing*, where nothing else in the column is negative."""
-    found = {"DV": r.dv} | {n: v for n, v in r.covariates.items() if n not in r.options.categories}
+    """Values that often mean *missing*, where nothing else in the column is negative, and that nobody asked for (``fill``)."""
+    found = {"DV": r.dv} | {
+        n: np.where(v == r.options.fill_of(n), 0.0, v) if isinstance(r.options.fill_of(n), (int, float)) else v
+        for n, v in r.covariates.items()
+        if n not in r.options.categories
+    }
     return {name: v < 0 for name, v in found.items() if np.isin(v[v < 0], _MISSING_CODES).all()}
 
 

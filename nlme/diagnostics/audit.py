@@ -11,6 +11,7 @@ out while a method that needs no modes, FO, has none):
 | modes           | largest Newton decrement left in a subject's search for its mode, and whose                                |
 | information     | smallest eigenvalue of the information scaled to a unit diagonal, and the parameters along that direction   |
 | bounds          | parameters at the end of their range                                                                       |
+| maximum         | error parameters with which the likelihood grows without end (:mod:`nlme.search.unbounded`), where there are any |
 | inputs          | means and standard deviations of a network's inputs that nothing standardises                              |
 | scales          | variances that are one scale with the weights of a network                                                 |
 | starts          | how many searches reached this minimum, and how much higher the next one is, if it is near                 |
@@ -127,6 +128,7 @@ def quick_audit(fit: Fit) -> Audit:
 
 def quick_checks(fit: Fit) -> list[Check]:
     checks = {
+        **({"maximum of the likelihood": _unbounded} if fit.unbounded else {}),
         "search": _search,
         "range of the parameters": _range,
         "gradient at the end": _gradient,
@@ -185,16 +187,31 @@ def _idle(combinations: tuple[tuple[str, ...], ...]) -> str:
 
 
 def _range(fit: Fit, name: str) -> Check:
-    if not fit.ran_away:
-        return Check(name, FINE, 0.0, "No parameter ran away.")
+    gone = [one for one in fit.ran_away if one not in fit.unbounded]
+    if not gone:
+        return Check(name, FINE, 0.0, "No parameter ran away." if not fit.ran_away else "No other parameter ran away.")
     values = {row.name: row.value for row in fit.parameters}
     starts = {row.name: row.value for row in fit.inventory.rows(fit.start)}
-    listed = ", ".join(f"{name} (to {values[name]:.3g} from {starts[name]:.3g})" for name in fit.ran_away)
+    listed = ", ".join(f"{name} (to {values[name]:.3g} from {starts[name]:.3g})" for name in gone)
     return Check(
         name,
         PROBLEM,
-        float(len(fit.ran_away)),
+        float(len(gone)),
         f"Ran away: {listed}; the objective does not depend on it there any more. Try other starting values.",
+    )
+
+
+def _unbounded(fit: Fit, name: str) -> Check:
+    count = max(fit.unbounded.values())
+    several, local = count > 1, fit.search_status == CONVERGED and not fit.ran_away
+    return Check(
+        name,
+        REMARK if local else PROBLEM,
+        float(count),
+        f"The likelihood has no maximum: {count} observation{'s' if several else ''} of 0, predicted as 0 exactly, raise"
+        f"{'' if several else 's'} it without end as {' or '.join(fit.unbounded)} goes to 0. "
+        f"{'This is a local maximum.' if local else 'The search went there.'} Leave out what can only be 0, such as samples before the "
+        "first dose (MDV = 1), and give values below the limit of quantification as such (CENS = 1); or fix the parameter.",
     )
 
 

@@ -35,6 +35,7 @@ from nlme.search.problem import Penalty, Problem
 from nlme.search.progress import Progress
 from nlme.search.quasi_newton import EVALUATION_LIMIT, SEARCHING, UNDETERMINED
 from nlme.search.several import minimise_from_several, ran_away
+from nlme.search.unbounded import falls_without_end
 from nlme.versions import versions
 
 _MOST_CURVED = 2000  # parameters up to which a penalty's Hessian is kept
@@ -291,6 +292,7 @@ def _of_minimum(problem: Problem, found: Minimum, **how) -> Fit:
         curvature=search.hessian,
         ended={name: int(side) for name, side in zip(names, search.ended, strict=True) if side},
         ran_away=tuple(ran_away(problem, found)),
+        unbounded=falls_without_end(problem, search.x, found.at),
         bimodal=() if two is None else tuple(s.id for s, both in zip(problem.layout.population, two, strict=True) if both),
         **how,
     )

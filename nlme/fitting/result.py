@@ -28,6 +28,9 @@ class Fit(Evaluated):
     curvature: np.ndarray | None = None  # the Hessian of the (penalised) objective, where the search made it of differences
     ended: dict[str, int] | None = None  # parameters at the lower (-1) or upper (1) end of their line; None: not looked at
     ran_away: tuple[str, ...] = ()  # those for which that is no end of their range
+    unbounded: dict[str, int] = dataclasses.field(
+        default_factory=dict
+    )  # error parameters that would go to zero, and by how many observations
     undetermined: tuple[tuple[str, ...], ...] = ()  # combinations of parameters that the data leave open, found in the search
     starts: Starts | None = None  # from where it was searched
     bimodal: tuple = ()  # IDs of subjects in whose densities two modes were found

@@ -306,7 +306,7 @@ def _shapes_of_modes(count: int, anatomy: Anatomy) -> dict[str, tuple[int, int]]
 
 
 def _require_words(fit: Fit) -> None:
-    for name, kind in (("priors", str), ("timings", int | float), ("versions", str)):
+    for name, kind in (("priors", str), ("unbounded", int), ("timings", int | float), ("versions", str)):
         found = getattr(fit, name)
         if not isinstance(found, dict) or not all(isinstance(value, kind) for value in found.values()):
             raise FitError(f"{name} is {str(found)[:60]}")

@@ -47,8 +47,8 @@ def calls_at(model: Model, anatomy: Anatomy, eta, values: dict, state, t) -> dic
     return _run(model, anatomy, lambda asking: anatomy.at(asking, eta, values), state, t)[0]
 
 
-def _run(model: Model, anatomy: Anatomy, seen: Callable, state, t, cut: bool = False) -> tuple[dict[str, list[list]], list]:
-    """That, and the numbers on which the likelihood rests.
+def _run(model: Model, anatomy: Anatomy, seen: Callable, state, t, cut: bool = False) -> tuple[dict[str, list[list]], tuple]:
+    """That, and the numbers on which the likelihood rests: individual parameters, what gives the states, parts of distributions.
 
     ``seen``: what ``individual`` sees, by the model in which the terms are replaced; ``cut``: the terms are blind to what they
     are asked.
@@ -67,8 +67,8 @@ def _run(model: Model, anatomy: Anatomy, seen: Callable, state, t, cut: bool = F
             with in_method(type(model).__name__, "dynamics"):
                 out += structure.flow(t, tuple(state[k] for k in range(len(anatomy.states))))
     observed = observation_row(asking, ind, anatomy.states, state, t)
-    out += [part for one in observed.values() for part in one.parts().values()]
-    return {name: r.seen for name, r in recorders.items() if r.seen}, out
+    parts = [part for one in observed.values() for part in one.parts().values()]
+    return {name: r.seen for name, r in recorders.items() if r.seen}, (list(ind.values()), out, parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +132,12 @@ def effects_through_terms(model: Model, anatomy: Anatomy) -> dict[str, tuple[str
         return {}
     asked = sources(model, anatomy)
     args, effects, _ = _arguments(model, anatomy)
-    reach = dependence(lambda *given: _traced(model, anatomy, given, cut=True)[1], *args)
+
+    def likelihood(*given):
+        _, solved, parts = _traced(model, anatomy, given, cut=True)[1]
+        return [*solved, *parts]
+
+    reach = dependence(likelihood, *args)
     direct = {word for row in reach for word, yes in zip(anatomy.words, row[effects], strict=True) if yes}
     found: dict[str, list[str]] = {}
     for name, calls in asked.items():
@@ -140,6 +145,21 @@ def effects_through_terms(model: Model, anatomy: Anatomy) -> dict[str, tuple[str
             if word not in direct:
                 found.setdefault(word, []).append(name)
     return {word: tuple(found[word]) for word in anatomy.words if word in found}
+
+
+def error_parameters(model: Model, anatomy: Anatomy) -> set[tuple[str, ...]]:
+    """Fields of the model (the names on the way to each) that only the distributions of the observations are told: neither individual
+    parameters nor the dynamics depend on them."""
+    args, effects, _ = _arguments(model, anatomy)
+    of_arrays = slice(0, effects.start)
+
+    def reached(which: slice) -> np.ndarray:
+        rows = dependence(lambda *given: [x for part in _traced(model, anatomy, given)[1][which] for x in part], *args)
+        return np.array([row[of_arrays] for row in rows], bool).reshape(-1, effects.start).any(axis=0)
+
+    places = jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_inexact_array))
+    only = reached(slice(2, 3)) & ~reached(slice(0, 2))
+    return {tuple(step.name for step in path) for (path, _), own in zip(places, only, strict=True) if own}
 
 
 def _arguments(model: Model, anatomy: Anatomy) -> tuple[tuple, slice, slice]:

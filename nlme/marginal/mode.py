@@ -25,6 +25,7 @@ from nlme.linalg import cholesky, solve_positive
 from nlme.marginal.base import Curvature
 
 _SHARE, _LEAST_SHARE = 1 / 16, 1 / 256
+_GIVEN_UP = 1e12  # a damping of steps that are none
 
 
 class Mode(NamedTuple):
@@ -79,7 +80,7 @@ def restarted(search: ModeSearch, tolerance: float, limit: int) -> ModeSearch:
 
 def unfinished(search: ModeSearch, tolerance: float, limit: int) -> Bool[Array, ""]:
     """Whether the search would go on."""
-    return (search.decrement > tolerance) & (search.count < limit) & (search.damping < 1e12)
+    return (search.decrement > tolerance) & (search.count < limit) & (search.damping < _GIVEN_UP)
 
 
 def find_mode(
@@ -113,7 +114,8 @@ def search_mode(
         gain = state.value - at.value
         accept = finite & (gain >= -noise * (1.0 + jnp.abs(state.value)))
         good = gain >= 0.75 * state.expected_gain
-        raised = jnp.maximum(state.damping * 10.0, 1e-2)
+        # where the density cannot be had at the start there is no direction to shorten: the search is over
+        raised = jnp.where(jnp.isinf(state.value), _GIVEN_UP, jnp.maximum(state.damping * 10.0, 1e-2))
         damping = jnp.where(accept, jnp.where(good, state.damping * 0.1, state.damping), raised)
         damping = jnp.where(damping < 1e-6, 0.0, damping)
         b = jnp.where(accept, state.trial, state.b)

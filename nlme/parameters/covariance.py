@@ -128,6 +128,15 @@ class Covariance(eqx.Module):
             raise ModelError(f"A covariance is given as a dict of variances or a matrix of numbers; got {value!r}.")
         return _from_matrix(self.names, self.blocks, _square(self.names, value), self.per)
 
+    def in_one_block(self, names: Sequence[str]) -> Covariance:
+        """The same matrix with these effects, and those that are correlated with one of them, in one block."""
+        places = {k for k, name in enumerate(self.names) if name in names}
+        touched = {j for block in self.blocks if set(block) & places for j in block}
+        others = tuple(block for block in self.blocks if not set(block) & places)
+        matrix = np.asarray(self.matrix)
+        blocks = sorted((tuple(sorted(touched)), *others))  # in the order in which a model declares them
+        return build(*((tuple(self.names[k] for k in b), matrix[np.ix_(b, b)]) for b in blocks), per=self.per)
+
     def _with_elements(self, elements: Mapping[tuple[str, ...], float]) -> Covariance:
         for name in (name for names in elements for name in names):
             if name not in self.names:

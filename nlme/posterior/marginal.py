@@ -42,9 +42,10 @@ from nlme.marginal.joint import potential
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.marginal.subjects import one_subject
 from nlme.parameters.priors import Priors
-from nlme.posterior.metric import descended, gauss_newton, joined, outer_products, rows_by_differences, spread_of
+from nlme.posterior.metric import CLOSE, descended, gauss_newton, joined, outer_products, rows_by_differences, spread_of
 from nlme.posterior.proposals import one_draw
 
+_TURNS = 5  # of two searches for a mode
 _MANY = 100  # coordinates, above which a mode is searched with limited memory
 _NODES = 48  # from which one draw of a subject's random effects is taken
 _WORSE = 1e12  # than any point worth going to
@@ -173,16 +174,23 @@ class Marginal:
 
     def mode(self) -> np.ndarray:
         """The mode nearest to the model's own values: by BFGS, and where there are weights on from there by Levenberg-Marquardt steps,
-        for which their Gauss-Newton matrix is made."""
+        for which their Gauss-Newton matrix is made; in turns, until a step promises nothing more: what stops one, a valley that bends or
+        a Hessian that is none, the other goes through."""
         from scipy.optimize import minimize
 
-        first = np.concatenate([np.asarray(self._prior.unconstrained(self._model)), np.zeros(self._shared)])
-        if len(first) > _MANY:
-            options = {"gtol": 1e-3, "maxiter": 2000, "maxfun": 4000, "maxcor": 30}
-            x = minimize(self._minus, first, jac=True, method="L-BFGS-B", options=options).x
+        x = np.concatenate([np.asarray(self._prior.unconstrained(self._model)), np.zeros(self._shared)])
+        if len(x) > _MANY:
+            how = {"method": "L-BFGS-B", "options": {"gtol": 1e-3, "maxiter": 2000, "maxfun": 4000, "maxcor": 30}}
         else:
-            x = minimize(self._minus, first, jac=True, method="BFGS", options={"gtol": 1e-3, "maxiter": 200}).x
-        return descended(self._minus, self._hessian, x) if self.of_weights.any() else x
+            how = {"method": "BFGS", "options": {"gtol": 1e-3, "maxiter": 200}}
+        for _ in range(_TURNS):
+            x = minimize(self._minus, x, jac=True, **how).x
+            if not self.of_weights.any():
+                break
+            x, promised = descended(self._minus, self._hessian, x)
+            if promised < CLOSE:
+                break
+        return x
 
     def around(self, x: np.ndarray) -> Place:
         """Coordinates with their centre at ``x``."""

@@ -31,7 +31,7 @@ _APART = 1e-3  # of central differences of the gradient, for coordinates of the 
 _UNKNOWN = 1e-2  # curvature in a direction of which neither data nor prior say anything, on the scale of the others
 _ROUNDING = 1e-12
 _SURE = 1e-3  # curvature, with ones on the diagonal, that is not for want of exactness
-_STEPS, _CLOSE, _HIGHEST = 100, 1e-4, 1e8  # of a descent: most of them, gain that is worth one more, damping at which it gives up
+_STEPS, CLOSE, _HIGHEST = 100, 1e-4, 1e8  # of a descent: most of them, gain that is worth one more, damping at which it gives up
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the part between weights and others, that are tried
 
 
@@ -95,14 +95,17 @@ def joined(rows: np.ndarray, information: np.ndarray, weights: np.ndarray) -> np
     return found
 
 
-def descended(minus: Callable, hessian: Callable, x: np.ndarray) -> np.ndarray:
-    """From ``x`` to a minimum of ``minus`` (value and gradient) by Levenberg-Marquardt steps with ``hessian``; the best point found."""
+def descended(minus: Callable, hessian: Callable, x: np.ndarray) -> tuple[np.ndarray, float]:
+    """From ``x`` to a minimum of ``minus`` (value and gradient) by Levenberg-Marquardt steps with ``hessian``: the best point found, and
+    what an undamped step would gain there."""
+
+    def gain() -> float:
+        return 0.5 * float(np.sum(np.square(spread_of(curved).T @ slope)))
+
     value, slope = minus(x)
     damping, curved = 1e-2, hessian(x)
     for _ in range(_STEPS):
-        if (
-            0.5 * np.sum(np.square(spread_of(curved).T @ slope)) < _CLOSE or damping > _HIGHEST
-        ):  # what an undamped step would gain
+        if gain() < CLOSE or damping > _HIGHEST:
             break
         step = -np.linalg.solve(curved + damping * np.diag(_scales(curved) ** 2), slope)
         there, uphill = minus(x + step) if slope @ step < 0.0 else (np.inf, slope)
@@ -111,7 +114,7 @@ def descended(minus: Callable, hessian: Callable, x: np.ndarray) -> np.ndarray:
             curved = hessian(x)
         else:
             damping *= 8.0
-    return x
+    return x, gain()
 
 
 def spread_of(hessian: np.ndarray) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 
 from nlme.data.population import Population
@@ -16,6 +18,7 @@ from nlme.fitting.starts import uninterrupted
 from nlme.language.anatomy import Anatomy
 from nlme.language.model import Model, require_model
 from nlme.language.relations import Relation, relation, source_with, with_relations
+from nlme.parameters.covariance import Covariance
 from nlme.parameters.inventory import Inventory
 from nlme.search.batch import refuse_sites
 from nlme.tables.shown import Shown
@@ -148,6 +151,30 @@ def _usual(values: np.ndarray, categories: tuple[str, ...] | None) -> str:
 def extended(model: Model, relations: tuple[Relation, ...], population: Population) -> Model:
     """The model with relations whose coefficients are 0, of covariates in the population's units."""
     return with_relations(model, relations, {r.covariate: population.covariates[r.covariate].unit or "" for r in relations})
+
+
+def omega_field(model: Model) -> str:
+    """The field that holds the covariance of its subjects' random effects.
+
+    Raises
+    ------
+    ModelError
+        ``random`` makes it of other things than one field.
+    """
+    omega = model.random()
+    found = [f.name for f in dataclasses.fields(model) if getattr(model, f.name) is omega]
+    if len(found) != 1:
+        raise ModelError(
+            f"{type(model).__name__}.random makes the covariance of the random effects; what changes it needs a model that has it as "
+            "a field, omega: nlme.Covariance = nlme.covariance(...)."
+        )
+    return found[0]
+
+
+def with_omega(model: Model, omega: Covariance) -> Model:
+    """The model with another covariance of its subjects' random effects."""
+    field = omega_field(model)
+    return eqx.tree_at(lambda m: getattr(m, field), model, omega)
 
 
 def chosen_model(base: Fit, relations: tuple[Relation, ...], whole: Model) -> Model:

@@ -95,3 +95,9 @@ def test_where_the_solve_fails_is_no_mode():
     np.testing.assert_allclose(found.b, 1.0, atol=1e-6)
     failing = jax.jit(lambda b: find_mode(at, b, 1e-16, 100))(jnp.array([1.6]))
     assert not bool(failing.converged) and int(failing.status) == 2
+
+
+def test_a_start_where_the_density_cannot_be_had_ends_at_once():
+    """There is no direction in which to go: fifteen solutions of a stiff system at the same point led to nothing better."""
+    found = search(lambda b: jnp.sum(jnp.sqrt(b)), lambda b: jnp.eye(2), [-1.0, 4.0])
+    assert not bool(found.converged) and int(found.iterations) == 1
