@@ -41,6 +41,8 @@ def _subject(key, wt, sex, dose, dv, endpoints):
     return SimpleNamespace(
         id=key,
         time=time,
+        clock=time,
+        is_dose=first,
         evid=np.where(first, 1, 0),
         amt=np.where(first, dose, 0.0),
         rate=np.zeros(n),

@@ -41,7 +41,7 @@ RIGHT = "x * y"
 class Missing(nlme.Model):
     """Growth, death and yield are known; who meets whom is a network."""
 
-    net: nlme.MLP = nlme.mlp(inputs=("x", "y"), outputs=1, width=4, depth=1, key=1, center=1.5, scale=1.0)
+    net: nlme.MLP = nlme.mlp(inputs=("x", "y"), outputs=1, width=8, depth=1, key=1, center=1.5, scale=1.0)
     sd: Scalar = nlme.positive(0.05)
     covariates = {"x0": "", "y0": ""}
 

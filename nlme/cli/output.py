@@ -124,23 +124,24 @@ def in_every_format(table, folder: Folder, stem: str) -> None:
 
 
 def _pictures(fit, out: Folder, units) -> dict[str, Callable[[], None]]:
-    """Name -> what draws it."""
+    """Name -> what draws it, of the pictures that there are of such a fit."""
+    from nlme.plots.curves import endpoints_with_curves
+    from nlme.plots.goodness import endpoints_with_residuals
+    from nlme.plots.individuals import individual_fit_pages
 
     def drawn(name: str, picture) -> None:
         out.add(f"figures/{name}.png", picture.savefig)
 
     def individuals():
-        from nlme.plots.individuals import individual_fit_pages
-
         pages = individual_fit_pages(fit, 12, max_subjects=len(fit.population), units=units)
         for k, page in enumerate(pages, 1):
             out.add(f"figures/individual_fits_{k}.png" if k > 1 else "figures/individual_fits.png", page.savefig)
 
-    found = {
-        "goodness_of_fit": lambda: drawn("goodness_of_fit", plots.goodness_of_fit(fit, units=units)),
-        "individual_fits": individuals,
-        "objective_history": lambda: drawn("objective_history", plots.objective_history(fit)),
-    }
+    found = {"objective_history": lambda: drawn("objective_history", plots.objective_history(fit))}
+    if endpoints_with_residuals(fit):
+        found["goodness_of_fit"] = lambda: drawn("goodness_of_fit", plots.goodness_of_fit(fit, units=units))
+    if endpoints_with_curves(fit):
+        found["individual_fits"] = individuals
     if fit.eta.shape[1]:
         found["eta_distributions"] = lambda: drawn("eta_distributions", plots.eta_distributions(fit))
         if fit.population.covariates:

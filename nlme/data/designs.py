@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nlme.data.after_dose import additional_doses
 from nlme.data.course import Course
 from nlme.data.covariates import CovariateInfo
 from nlme.data.numerals import EXACT
@@ -47,16 +48,10 @@ def written_out(s: Subject, infos: Mapping[str, CovariateInfo]) -> Subject:
 
     A reset (EVID 3 or 4, SS = 1) ends what is still to come.
     """
-    repeated = np.flatnonzero(s.is_dose & (s.addl > 0))
-    if not len(repeated):
+    at, of = additional_doses(s)
+    if not len(at):
         return s
-    wiped = np.flatnonzero((s.evid == 3) | (s.evid == 4) | (s.ss == 1))
-    at, of = [], []
-    for j in repeated:
-        own = s.time[j] + s.ii[j] * np.arange(1, s.addl[j] + 1)
-        own = own[own < min(s.time[wiped[wiped > j]], default=np.inf)]
-        at, of = [*at, *own], [*of, *(j,) * len(own)]
-    at, of, history = np.array(at, float), np.array(of, int), s.history
+    history = s.history
     new = {name: getattr(s, name)[of] for name in ("mdv", "amt", "rate", "duration", "cmt")}
     new |= {"time": at, "evid": np.ones(len(at)), "cmt_name": [s.cmt_name[j] for j in of]}
     new["occasion"] = history.beside(at, history.occasion, "nocb", True)

@@ -176,4 +176,6 @@ def _among(wanted: Mapping[str, Any], argument: str, names: Iterable[str]) -> No
     for name in names:
         if name not in wanted:
             all_names = ", ".join(repr(n) for n in (*wanted, name))
-            raise DataError(f"{argument} names {name!r}, which is not among the covariates: covariates=[{all_names}].")
+            raise DataError(
+                f"{argument} names {name!r}, which is not among the covariates; add it there: covariates=[{all_names}]."
+            )

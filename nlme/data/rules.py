@@ -238,6 +238,10 @@ def _codes_for_missing(r: Records) -> dict[str, Mask]:
     return {name: v < 0 for name, v in found.items() if np.isin(v[v < 0], _MISSING_CODES).all()}
 
 
+def _limit_of_zero(r: Records) -> Mask:
+    return r.is_observation & (r.cens == 1) & (r.dv == 0.0)
+
+
 def _numbered_categories(r: Records) -> dict[str, Mask]:
     """Categories written as numbers among which 0, the first, does not occur."""
     out = {}
@@ -448,7 +452,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "no observation", "a subject has no observation", "DV", _unobserved,
-        "it says nothing about the parameters; leave it out if it should not count.", say.unobserved, level="warning",
+        "it says nothing about the parameters, and no fit takes it; leave it out, or keep it for predictions only.", say.unobserved, level="warning",
     ),
     Rule(
         "empty column", "column {column} is empty", "", _empty_columns, "it was read as if it were not there.", level="warning",
@@ -460,6 +464,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "code for missing", "{column} holds a value that often means a missing one", "", _codes_for_missing,
         "write '.' (in DV with MDV = 1) if it is missing; it was read as a number.", level="warning",
+    ),
+    Rule(
+        "limit of 0", "a value below the limit of quantification (CENS = 1) has DV = 0", "DV", _limit_of_zero,
+        "DV of such a record is the limit itself (as in Monolix), unless the model has it: nlme.censored(..., lloq=...). A limit of 0 "
+        "says that the value was negative.", say.cells("TIME", "DV", "CENS"), level="warning",
     ),
     Rule(
         "comment marks", "a column C marks rows, which are read all the same", "C", _comment_marks,

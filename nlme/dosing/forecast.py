@@ -6,6 +6,11 @@
 Bands are quantiles over d: of f, where the patient's own curve is; of y, where a new observation would be.  The population
 parameters theta are those of the model, as published or estimated; their uncertainty is not in the bands.
 
+An endpoint whose records have a memory goes on from the patient's own: y_jd is drawn from p(y_j | y, f_jd).  Residuals that are
+correlated in time start from the last residual there was (between two samples, from both).  Of an event f_jd is the probability of none
+by t_j given what is known, exp(-(H(t_j) - H(t_i))) after a last record t_i without one; of repeated events the number expected by t_j,
+those known counted; and y_jd says whether there is one since the record before, known or asked for.
+
 Sources: Sheiner, Beal, Rosenberg & Marathe (1979), Clin Pharmacol Ther 26:294, doi:10.1002/cpt1979263294 (forecasting from feedback
 of plasma concentrations); Maier, de Wiljes, Hartung, Kloft & Huisinga (2022), CPT Pharmacometrics Syst Pharmacol 11:484,
 doi:10.1002/psp4.12770 (the full posterior instead of its mode).
@@ -42,7 +47,7 @@ class Forecast:
     Attributes
     ----------
     frame : DataFrame, one row per patient, time and endpoint: ID TIME ENDPOINT; MEDIAN LOWER UPPER of the patient's own prediction;
-        DV_LOWER DV_UPPER of a new observation
+        DV_LOWER DV_UPPER of a new observation (NaN after the only event)
     level : of the bands
     curves : (D, rows) predictions of every draw, in the rows of ``frame``
     posterior : the draws of the patient's random effects, with what they are worth
@@ -113,7 +118,7 @@ def forecast(
     key = key_of(key)
     eta_key, errors, fresh = jax.random.split(key, 3)
     own, _, tolerances = told(model, patient, ode, "nlme.forecast")
-    design = Design(own, with_further(patient, doses).with_times(times, ties="both"))
+    design = Design(own, with_asked(with_further(patient, doses), times))
     design.anatomy.require_certain("nlme.forecast", own)
     found = individual_posterior(own, patient, draws=draws, key=eta_key, ode=tolerances)
     eta = effects_later(found, design, fresh)
@@ -146,6 +151,30 @@ def with_further(patient: Population, doses: Regimen | None) -> Population:
     return dataclasses.replace(patient, subjects=tuple(map(of, patient)))
 
 
+def with_asked(patient: Population, times) -> Population:
+    """The patient with all that was done and observed, and records to predict (EVID 2) at ``times`` in place of those there were.
+
+    At the time of a dose there are two, one before it and one after it; one at the time of a sample comes after it.
+    """
+
+    def of(s, at):
+        s = redesigned(
+            s, (s.evid != 2) | s.is_switch, _records_to_predict(at[:0]), "observation first", *which
+        )  # ADDL written out
+        done = np.isin(at, s.time[s.is_dose | s.is_switch | (s.evid == 3)])
+        again = ~done | np.isin(at, s.time[s.is_dose])
+        s = redesigned(s, np.ones(len(s), bool), _records_to_predict(at[done]), "observation first", *which)
+        return redesigned(s, np.ones(len(s), bool), _records_to_predict(at[again]), "dose first", *which)
+
+    which = "nlme.forecast", patient.covariates
+    asked = (s.time[(s.evid == 2) & ~s.is_switch] for s in patient.with_times(times))
+    return dataclasses.replace(patient, subjects=tuple(map(of, patient, asked)))
+
+
+def _records_to_predict(at: np.ndarray) -> dict[str, np.ndarray]:
+    return {"time": at, "evid": np.full(len(at), 2), "mdv": np.ones(len(at))}
+
+
 def effects_later(found: IndividualPosterior, design: Design, key) -> np.ndarray:
     """(D, N, q) the drawn random effects in the order of the design; those of an occasion that had no data are new draws."""
     anatomy, n = design.anatomy, len(found.population)
@@ -161,14 +190,15 @@ def effects_later(found: IndividualPosterior, design: Design, key) -> np.ndarray
 
 
 def _at_records(design: Design, model: Model, eta: np.ndarray, members, ode: Tolerances, key):
-    """Endpoint -> (D, n) predictions and new observations at every record."""
+    """Endpoint -> (D, n) predictions and new observations at every record, given the patient's own observations."""
     names, draws = design.endpoints, len(eta)
+    known = [design.observations(name) for name in names]
     asked = [design.column("evid") == 2] * len(names)
     size, parts = design.batch(draws), []
     keys = jax.random.split(key, (-(-draws // size), size, len(names)))
     for k, begin in enumerate(range(0, draws, size)):
         rows = np.minimum(np.arange(begin, begin + size), draws - 1)  # of the last batch some more than once
-        at = Records(design, model, eta[rows], ode, None if members is None else members.T[rows])
+        at = Records(design, model, eta[rows], ode, None if members is None else members.T[rows], known=known)
         parts.append((at.outputs, at.draw(names, asked, keys[k])))
     return tuple({name: np.concatenate([p[way][name] for p in parts])[:draws] for name in names} for way in (0, 1))
 
@@ -184,8 +214,11 @@ def _bands(design: Design, predicted: dict[str, Any], observed: dict[str, Any], 
         if not np.isfinite(own).all():
             raise FitError(f"The prediction of {name!r} is not a finite number for some draws; look at the times and the model.")
         low, middle, high = np.quantile(own, [tails[0], 0.5, tails[1]], axis=0)
+        some = np.isfinite(new).any(axis=0)
+        new_low, new_high = np.full((2, new.shape[1]), np.nan)
+        new = new[:, some]
         whole = np.isfinite(new).all()  # np.nanquantile goes column by column
-        new_low, new_high = (np.quantile if whole else np.nanquantile)(new, tails, axis=0)
+        new_low[some], new_high[some] = (np.quantile if whole else np.nanquantile)(new, tails, axis=0)
         frames.append(
             pd.DataFrame(
                 {

@@ -326,7 +326,7 @@ class Evaluated:
     def covariance(self) -> CovarianceOfEstimates:
         """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient).
 
-        The sandwich by default; R with priors, where subjects share the random effects of sites, whose scores are too few as a
+        The sandwich by default; R with priors or a penalty, which are no sample, where subjects share the random effects of sites, whose scores are too few as a
         rule, and where there are no more subjects than parameters, whose scores do not span them (``of_kind("sandwich")`` takes
         them all the same).  S where parameters move a lag, the end of an infusion or an event time (``nlme.marginal.kinks``).
 
@@ -359,7 +359,8 @@ class Evaluated:
 
         few = len(self.values) <= len(self.inventory)
         kinks = moving_times(self.model, self.layout, self.inventory)
-        kind = "R" if self.priors or self.layout.sites is not None or few else "S" if kinks else "sandwich"
+        whole = self.priors or self.penalty_slopes is not None or self.layout.sites is not None or few
+        kind = "R" if whole else "S" if kinks else "sandwich"
         return covariance_of_estimates(
             self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds(), kinks
         )

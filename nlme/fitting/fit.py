@@ -33,7 +33,7 @@ from nlme.search.minibatches import descend, minibatches_of
 from nlme.search.minimise import BadStart, Minimum
 from nlme.search.problem import Penalty, Problem
 from nlme.search.progress import Progress
-from nlme.search.quasi_newton import EVALUATION_LIMIT, SEARCHING, UNDETERMINED
+from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, SEARCHING, UNDETERMINED
 from nlme.search.several import minimise_from_several, ran_away
 from nlme.search.unbounded import falls_without_end
 from nlme.versions import versions
@@ -271,10 +271,14 @@ def _approximated(found, problem: Problem, clock, progress) -> Fit:
     require_finite(np.asarray(at.value), np.asarray(at.status), layout, estimate, "at the estimate", problem.method.ode)
     timings = {"search": searched, "total": time.perf_counter() - clock}
     gradient = np.sum(at.gradient, axis=0) + problem.penalised(u)[1]
+    ended = ends_reached(problem, u, float(np.sum(at.value)), np.asarray(at.scores), np.asarray(at.b))
+    # at the end of its range a parameter moves nothing on the line of the search, and is determined all the same
+    undetermined = tuple(names for names in combinations(found.idle, inventory.names) if not set(names) <= ended.keys())
     how = {
-        "search_status": status,
-        "undetermined": combinations(found.idle, inventory.names),
-        "ended": ends_reached(problem, u, float(np.sum(at.value)), np.asarray(at.scores), np.asarray(at.b)),
+        "search_status": CONVERGED if status == UNDETERMINED and not undetermined else status,
+        "undetermined": undetermined,
+        "ended": ended,
+        "unbounded": falls_without_end(problem, u, at, gradient=False),
     }
     return _fitted(problem, u, at, gradient=gradient, history_columns=history, timings=timings, **how)
 

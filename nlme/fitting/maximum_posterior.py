@@ -4,7 +4,7 @@
 
 p is the density on the natural scale of what each prior names (``nlme.parameters.priors``), without Jacobian, as NONMEM's $PRIOR;
 parameters without a prior have a flat one.  The reported objective is -2 log L alone; ``fit.penalty`` is -2 log p, with its
-constants.  Standard errors are those of R, the prior's curvature in it.
+constants but that of a prior which a domain cuts off.  Standard errors are those of R, the prior's curvature in it.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ With m, g the conditional mean and variance, a = dm/db in standardised effects (
     CWRES = [a a' + diag g]^(-1/2)  (z - m(b^) + a b^)         at b^
 
 PRED, IPRED, CPRED, RES and IRES are on the scale of the data, weighted residuals on the scale z = h(y) of the error model.
-The inverse square root is the symmetric one.  RES and IRES of a record with CENS are NaN.  Weighted residuals and CPRED of an
-observation that is not normal on any scale (a count, an event, a censored value) are NaN; it takes no part in those of the
-others.  Those of an endpoint with a memory are given the record before.  Source: Hooker, Staatz & Karlsson (2007), doi:10.1007/s11095-007-9361-x.
+The inverse square root is the symmetric one.  RES and IRES of a record with CENS are NaN, and those of an event: its prediction, the
+probability of none yet or the number expected, is no mean of DV, which says whether there is one.  (That of a count is its mean, of
+categories the mean of their numbers.)  Weighted residuals and CPRED of an observation that is not normal on any scale (a count, an
+event, a censored value) are NaN; it takes no part in those of the others.  Those of an endpoint with a memory are given the record before.  Source: Hooker, Staatz & Karlsson (2007), doi:10.1007/s11095-007-9361-x.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nlme.language.density import Moments
 from nlme.language.layout import Layout
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects, threaded
+from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Method, Subject
+from nlme.observation.base import Terms
+from nlme.observation.sequence import LINKS, Course, Past
 
 COLUMNS = ("PRED", "IPRED", "RES", "IRES", "WRES", "IWRES", "CPRED", "CWRES")
 
@@ -35,10 +40,22 @@ def _slopes(arrays, method: Method, anatomy, model: Model, b):
         slopes = subject.slopes(model, b)
         conditional = slopes.moments.mean - slopes.a @ b
         back = subject.back_transformed(model, b, conditional)
-        series = {"at": slopes.moments._replace(status=None), "a": slopes.a, "centre": conditional, "shown": back}
+        at = slopes.moments._replace(status=None, prediction=_predicted(anatomy, data, slopes.moments))
+        residual = jnp.concatenate([jnp.full(b - a, law.residual) for law, (a, b) in zip(anatomy.laws, data.spans, strict=True)])
+        series = {"at": at, "a": slopes.a, "centre": conditional, "shown": back, "residual": residual}
         return None, series | {"y": data.observed, "cens": data.cens}
 
     return over_subjects(of_subject, arrays, b)[1]
+
+
+def _predicted(anatomy, data: SubjectData, at: Moments):
+    """(T,) predictions, given no record."""
+    past = Past(jnp.zeros_like(data.mask), data.observed, Terms(*at[:5]))
+    rows = at.prediction, at.carried, Course(data.timeline.sample_clock, data.timeline.sample_epoch), past
+    parts = []
+    for law, (a, b) in zip(anatomy.laws, data.spans, strict=True):
+        parts.append(LINKS[law.link].prediction(*jax.tree.map(lambda x: x[a:b], rows)))  # noqa: B023 (used at once)
+    return jnp.concatenate(parts)
 
 
 def prediction_table(method: Method, model: Model, layout: Layout, b) -> dict[str, np.ndarray]:
@@ -56,7 +73,7 @@ def prediction_table(method: Method, model: Model, layout: Layout, b) -> dict[st
         use = np.flatnonzero(layout.positions[i] >= 0)
         use = use[np.argsort(layout.positions[i, use], kind="stable")]
         z, y, normal = at.transformed[i, use], found["y"][i, use], at.normal[i, use]
-        known = np.where(found["cens"][i, use] == 0, y, np.nan)
+        known = np.where(found["residual"][i, use] & (found["cens"][i, use] == 0), y, np.nan)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             iwres = (z - at.mean[i, use]) / np.sqrt(at.variance[i, use])
         rows["subject"].append(np.full(len(use), i))

@@ -11,6 +11,7 @@ import numpy as np
 from nlme.errors import FitError
 from nlme.fitting.evaluated import Evaluated
 from nlme.fitting.starts import Starts
+from nlme.language.augmented import FIELD, Augmented
 from nlme.language.model import Model
 from nlme.search.problem import Penalty, Problem
 from nlme.search.quasi_newton import CONVERGED
@@ -63,8 +64,16 @@ class Fit(Evaluated):
 
     @property
     def n_parameters(self) -> int:
-        """Parameters that these data were asked for: those of the search, and weights that were trained before it."""
-        return len(self.inventory) + len(self.stopped)
+        """Parameters that these data were asked for: those of the search, and weights that were trained on them before it."""
+        return len(self.inventory) + len(self.stopped) + len(self._weights_learned_before)
+
+    @property
+    def _weights_learned_before(self) -> list[str]:
+        """Weights of a shift (``nlme.augment``) that are held here, and were learned from these very data."""
+        shift = getattr(self.model, FIELD) if isinstance(self.model, Augmented) else None
+        if shift is None or shift.learned_from != self.data_hash:
+            return []
+        return [name for name in self.inventory.fixed if name.startswith(f"{FIELD}.") and name not in self.stopped]
 
     @property
     def aic(self) -> float:

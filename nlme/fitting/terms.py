@@ -38,6 +38,7 @@ def shift_out(model: Model, arrays: dict[str, np.ndarray]) -> Any:
         "plain": [list(one) for one in reading.covariates],
         "features": [[name, _projection_out(p, f"shift/{name}", arrays)] for name, p in reading.features],
         "encoded": [list(one) for one in reading.encoded],
+        "learned_from": shift.learned_from,
         "term": _term_out(shift.term, arrays) if shift.encoders is None else None,
     }
 
@@ -66,7 +67,14 @@ def shift_in(base: Model, saved: dict, arrays: dict[str, np.ndarray]) -> Augment
             tuple((str(name), float(center), float(scale)) for name, center, scale in saved["encoded"]),
         )
         numbers = [tuple(map(float, saved[name])) for name in ("scale", "middle")]
-        shift = Shift(_term_in(saved["term"], arrays), None, reading, tuple(map(str, saved["outputs"])), *numbers)
+        shift = Shift(
+            _term_in(saved["term"], arrays),
+            None,
+            reading,
+            tuple(map(str, saved["outputs"])),
+            *numbers,
+            str(saved["learned_from"]),
+        )
         return augmented(
             base, shift, {name: tuple(what) if isinstance(what, list) else what for name, what in saved["covariates"]}
         )

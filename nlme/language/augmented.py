@@ -60,6 +60,7 @@ class Shift(eqx.Module):
     outputs : the random effects that are shifted
     scale : of each, what the standard deviation of its random effect was without the network
     middle : mean of the term's outputs over the subjects that it was trained on, which is subtracted
+    learned_from : hash of the population that it was trained on
     """
 
     term: LearnedTerm | Learned
@@ -68,6 +69,7 @@ class Shift(eqx.Module):
     outputs: tuple[str, ...] = eqx.field(static=True)
     scale: tuple[float, ...] = eqx.field(static=True)
     middle: tuple[float, ...] = eqx.field(static=True)
+    learned_from: str = eqx.field(static=True, default="")
 
     def raw(self, told):
         """The term's outputs for what ``reading.vector`` made of one subject."""

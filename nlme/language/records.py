@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +32,20 @@ from nlme.dynamics.events import (
 from nlme.errors import DataError, ModelError, name_error
 from nlme.language.anatomy import Anatomy
 from nlme.language.parameter_rows import parameter_rows
+from nlme.observation.sequence import LINKS
 
 BOLUS_HOW = -1
+_JUST_AFTER = 1e-75  # time 0: powers of it and their third derivatives are numbers
+
+
+class _Told(NamedTuple):
+    """What samples hold: of every record, and behind these, counted from the end, of places that hold no observation."""
+
+    time: np.ndarray
+    dv: np.ndarray
+    cens: np.ndarray
+    limit: np.ndarray
+    features: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass
@@ -58,6 +70,7 @@ class Event:
     ahead: float = 0.0
     origin: int = 0
     index: int = -1  # record behind this event, for samples
+    beside: int = -1  # which of the places on both sides of resets this is, for samples
     source: int = -1  # record that a dose comes from
 
 
@@ -77,11 +90,22 @@ def records_of(
     if not wanted.any():
         raise DataError(f"Subject {subject.id} has no {samples}; drop it before the fit: population.filter(...).")
     last = clock[np.flatnonzero(wanted)[-1]]
+    risks = [k for k, law in enumerate(anatomy.laws) if LINKS[law.link].accumulates]
+    resets = np.isin(subject.evid, (3, 4)) | ((subject.evid == 1) & (subject.ss == 1))
+    resets &= bool(risks) & (np.arange(n) > 0)  # those on both sides of which a risk is looked at
+    sides: list[tuple[float, int]] = []  # time and parameter row of these places
+    if samples == "observations" and anatomy.observed:
+        begun = wanted & (clock == told.time[0])
+        _require_time_at_risk(subject, begun, {k: anatomy.endpoints[m] for k, m in enumerate(endpoint_of) if m in risks})
     for j in range(n):
         t, evid = float(clock[j]), int(subject.evid[j])
         while marks and marks[0][0] <= t:
             at, row = marks.pop(0)
             events.append(Event(at, (at, -0.25), record=1, row=row, epoch=epoch))
+        if resets[j]:
+            at = float(subject.time[j - 1]) if subject.time[j] < subject.time[j - 1] else float(subject.time[j])
+            events.append(Event(t, (t, j), record=1, row=int(before[j]), epoch=epoch, beside=len(sides)))
+            sides += [(at, int(rows[j])), (float(subject.time[j]), int(rows[j]))]
         if evid in (3, 4):
             epoch += 1
             events.append(Event(t, (t, j), reset=1, epoch=epoch, dose_row=int(rows[j])))
@@ -89,7 +113,8 @@ def records_of(
             epoch = _dose(subject, j, t, rows[j], epoch, anatomy, model, events, fills, last)
         elif evid == 2 and switched:
             _switch(subject, j, t, epoch, anatomy, model, switched, events)
-        events.append(Event(t, (t, j), record=1, row=int(before[j]), now=int(rows[j]), epoch=epoch, index=j))
+        own = dict(record=1, row=int(before[j]), now=int(rows[j]), epoch=epoch)
+        events.append(Event(t, (t, j), index=j, beside=len(sides) - 1 if resets[j] else -1, **own))
     shift = clock - np.asarray(subject.time, dtype=float)
     breaks = [
         (k, row, begin, end, ahead)
@@ -102,13 +127,24 @@ def records_of(
     row, ahead = int(rows[-1]), float(shift[-1])
     for event in reversed(events):
         if event.record:
-            row, ahead = event.row, float(shift[event.index])
+            row, ahead = event.row, float(shift[event.index]) if event.index >= 0 else ahead
         event.row, event.ahead, event.now = row, ahead, row if event.now < 0 else event.now
     groups: list[list[tuple[int, int]]] = [[] for _ in anatomy.endpoints]
     for position, event in enumerate(events):
         if event.index >= 0 and wanted[event.index]:
             endpoint = endpoint_of[int(subject.endpoint[event.index])] if samples == "observations" else 0
             groups[endpoint].append((position, event.index))
+        elif event.beside >= 0:
+            for endpoint in risks if samples == "observations" else [0]:
+                groups[endpoint].append((position, event.beside - len(sides)))
+    told_by = _Told(*(getattr(subject, name) for name in _Told._fields))
+    if sides:
+        # powers of time may have no derivative at 0
+        times, own = np.array([at or _JUST_AFTER for at, _ in sides]), np.array([row for _, row in sides])
+        blank = np.full(len(sides), np.nan)
+        columns = (times, blank, np.zeros(len(sides), int), blank)
+        told_by = _Told(*map(np.append, told_by[:-1], columns), subject.features)
+        rows = np.append(rows, own)
     return {
         "events": events,
         "fills": fills,
@@ -118,11 +154,31 @@ def records_of(
         "table": told.table,
         "anchor": told.anchor,
         "drift": told.drift,
-        "subject": subject,
+        "subject": told_by,
         "rows": rows,
         "clock": clock,
         "start": float(told.time[0]),
     }
+
+
+def _require_time_at_risk(subject: Subject, begun: np.ndarray, events: dict[int, str]) -> None:
+    """Refuse an event among the records ``begun``, at which the subject's states begin; ``events``: endpoints of times of events.
+
+    At TIME 0 the risk begins by the data's own clock, and nothing is lost.
+
+    Raises
+    ------
+    DataError
+        A cumulative hazard that is a state would be 0 at the event, as if the subject had not been at risk before.
+    """
+    for j in np.flatnonzero(begun & (subject.dv > 0) & (subject.time != 0)):
+        name = events.get(int(subject.endpoint[j]))
+        if name is not None:
+            raise DataError(
+                f"{_where(subject, j)}: its event in {name!r} is at TIME {subject.time[j]:g}, the time of the subject's first record, where "
+                "the states begin: a cumulative hazard that is one of them would be 0 there, as if nobody had been at risk before. Give "
+                "every subject a record at the time from which it is at risk (EVID = 2 at TIME 0)."
+            )
 
 
 def _with_echoes(events: list[Event], delays: int, start: float) -> list[tuple]:

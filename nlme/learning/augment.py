@@ -114,6 +114,8 @@ class Augmentation(Shown):
             f"The {subject} {verdict}: held out, -2 log likelihood of the random effects is {abs(self.gain):.1f} "
             f"(± {self.gain_error:.1f}) {better} than without it ({kind}, {how})."
         ]
+        if self.pays and self.gain < self.gain_error:
+            found.append("That is less than its own standard error: other people may say otherwise.")
         if kind != NETWORK:
             found.append(f"Terms chosen: {self.model.shift.term.form}.")
         tried = [number for name, number in self.candidates if name == NETWORK]
@@ -219,7 +221,9 @@ def augment(
         raise ModelError(f"augment: {type(fit.model).__name__} has a field {FIELD!r} already, the name of what is added here.")
     reading = reading_of(fit.population, inputs, reduce, components, tuple(encoders), seed)
     fold = subject_folds(fit.population, folds, by, seed)
-    task = _Task(evidence, reading, _told(reading, fit.population), fit.population.features, outputs, encoders, fold)
+    task = _Task(
+        evidence, reading, _told(reading, fit.population), fit.population.features, outputs, encoders, fold, fit.population.hash
+    )
     keys = jax.random.split(jax.random.key(seed), starts)
     kinds = _kinds(network, task)
     tried = [_stepwise(task, kind) for kind in kinds if kind != NETWORK]
@@ -246,6 +250,7 @@ class _Task:
     outputs: tuple[str, ...]
     encoders: Mapping[str, Any]
     fold: np.ndarray
+    learned_from: str
 
     @property
     def count(self) -> int:
@@ -277,7 +282,7 @@ class _Task:
 
     def shift(self, term, within: Encoders | None, middle) -> Shift:
         sd = tuple(float(self.evidence.sd[k]) for k in self.to)
-        return Shift(term, within, self.reading, self.outputs, sd, tuple(float(x) for x in middle))
+        return Shift(term, within, self.reading, self.outputs, sd, tuple(float(x) for x in middle), self.learned_from)
 
     def standard(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Center and scale of ``count`` inputs, of which those of the vector are standardised."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from nlme.errors import DataError, name_error
 from nlme.noncompartmental.areas import RULES, require_rule
 from nlme.noncompartmental.below import require_below
 from nlme.noncompartmental.parameters import PARAMETERS, Analysed, Settings, analysed, partial_name, require_partial
-from nlme.noncompartmental.profiles import ROUTES, profiles_of
+from nlme.noncompartmental.profiles import ROUTES, Profile, profiles_of
 from nlme.noncompartmental.summary import statistics
 from nlme.noncompartmental.terminal import asked_by_profile
 from nlme.noncompartmental.units import Units
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _FAR = 20.0  # per cent extrapolated, above which an area says more of the terminal line than of the data
 _POOR = 0.8  # adjusted R2
 _PANELS = 4  # groups of the summary that are printed
+_NAMED = 6  # subjects, and doses of one, that a message names
 _ALIKE = 0.02  # two intervals, taken from actual times
 
 
@@ -99,10 +101,10 @@ class NCA(Shown):
             (self._where(lambda v: v.get("AUC_%Extrap_obs", 0) > _FAR), f"more than {_FAR:g} % of AUCINF is extrapolated"),
             (self._where(lambda v: v.get("Rsq_adjusted", 1) < _POOR), f"adjusted R2 of the terminal line is under {_POOR:g}"),
         ]
-        missing = [found.profile.words for found in self.profiles if found.reasons]
-        said.append((missing, "some parameters are missing, see .reasons"))
+        missing = [found.profile for found in self.profiles if found.reasons]
+        said.append((self._by_subject(missing), "some parameters are missing, see .reasons"))
         said.append(([f"subject {i}" for i in self.without], _NOTHING))
-        return tuple(f"{_listed(who)}: {words}." for who, words in said if who)
+        return tuple(f"{_begun(_first(who))}: {words}." for who, words in said if who)
 
     def summary(self, by: str | None = None) -> pd.DataFrame:
         """Statistics of every parameter over the subjects.
@@ -138,7 +140,16 @@ class NCA(Shown):
         return {"ID": p.id, **dict(zip(_SAYS, says, strict=True)), **found.values, "REASON": found.reason}
 
     def _where(self, holds) -> list[str]:
-        return [found.profile.words for found in self.profiles if holds(found.values)]
+        return self._by_subject([found.profile for found in self.profiles if holds(found.values)])
+
+    def _by_subject(self, which: Iterable[Profile]) -> list[str]:
+        """Each subject once, with the doses of these profiles where it has others."""
+        numbers: dict[Any, list[str]] = {}
+        for profile in which:
+            numbers.setdefault(profile.id, []).append(str(profile.number))
+        count = Counter(found.profile.id for found in self.profiles)
+        doses = lambda own: f"dose{'s' if len(own) > 1 else ''} {_first(own)}"  # noqa: E731
+        return [f"subject {i}" + (f" ({doses(own)})" if count[i] > 1 or own != ["1"] else "") for i, own in numbers.items()]
 
     def _panels(self) -> list[Panel]:
         frame = self.summary()
@@ -307,10 +318,13 @@ def _whole(steady_state: Any) -> int | None:
     return int(steady_state)
 
 
-def _listed(who: list[str]) -> str:
-    """At most six of them, by name."""
-    shown = ", ".join(who[:6]) + (f" and {len(who) - 6} more" if len(who) > 6 else "")
-    return shown[0].upper() + shown[1:]
+def _first(names: list[str]) -> str:
+    """At most six of them."""
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _begun(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _percent(value: float) -> str:

@@ -1,7 +1,6 @@
 """Times of events, from a hazard and its integral.
 
-With H the cumulative hazard and D = H(t_j) - H(t_i) what it gained since the record before (since H = 0 for the first,
-and for the first after a reset), log p is
+With H the cumulative hazard and D = H(t_j) - H(t_i) what it gained since the record before (since H = 0 for the first), log p is
 
 | DV | meaning                                                   |                    |
 |----|-----------------------------------------------------------|--------------------|
@@ -10,6 +9,9 @@ and for the first after a reset), log p is
 | 2  | an event, at an unknown time since the record before      | log(1 - exp(-D))   |
 
 With repeated events, 2 means at least one.  No constant is dropped.
+
+The risk goes on over a reset of the system (EVID 3 or 4, SS = 1).  H may not: a state is emptied, and a formula of a time that is set
+back falls with it.  What H gained up to the reset counts, and what it gains from there on; how far it fell does not.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class TimeToEvent(Observation):
     repeated: bool = eqx.field(static=True)
 
     def law(self) -> Law:
-        return Law(f"time to {'repeated events' if self.repeated else 'an event'}", link=_LINKS[self.repeated], whole=(0, 2))
+        words = f"time to {'repeated events' if self.repeated else 'an event'}"
+        return Law(words, link=_LINKS[self.repeated], whole=(0, 2), residual=False)
 
     def parts(self):
         return {"hazard": self.hazard, "cumulative hazard": self.cumulative}
@@ -62,7 +65,9 @@ def time_to_event(hazard, cumulative, *, repeated: bool = False) -> TimeToEvent:
         derivative is the hazard (which may depend on concentrations or biomarkers: a joint model)
     repeated : whether events may recur; if not, a subject has no record after its event
 
-    The prediction is exp(-H), the probability of no event yet; with repeated events H, their expected number.  A state
-    of an ODE begins at the subject's first record of any kind: give every subject one at the time its risk begins.
+    The prediction is exp(-H), the probability of no event yet; with repeated events H, their expected number (H as it would be had no
+    reset emptied it).  It is no mean of DV, so that there is no residual (RES and IRES are NaN).  A state of an ODE begins at the subject's
+    first record of any kind: give every subject one at the time its risk begins (EVID 2 at TIME 0); an event at the first record
+    itself is refused.
     """
     return TimeToEvent(jnp.asarray(hazard, dtype=float), jnp.asarray(cumulative, dtype=float), bool(repeated))

@@ -99,8 +99,13 @@ class Site:
         return jnp.ravel(self.bijection.inv(self.read(model)))
 
     def log_density(self, model) -> Float[Array, ""]:
-        """Log density of the numbers of ``model`` on their own scale."""
-        return jnp.sum(self.distribution.log_prob(self.read(model)))
+        """Log density of the numbers of ``model`` on their own scale: of a correlation R = L L' that of R, log p(L) - log |dR/dL| with
+        |dR/dL| = prod_k L_kk^(n - k), k = 1 ... n."""
+        value = self.read(model)
+        density = jnp.sum(self.distribution.log_prob(value))
+        if self.part != "factor":
+            return density
+        return density - jnp.sum(jnp.arange(len(value) - 1, -1, -1) * jnp.log(jnp.diagonal(value)))
 
     def drawn(self, key, count: int) -> Float[Array, "count size"]:
         """So many u of the site, see ``Priors.drawn``."""

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nlme.data.after_dose import additional_doses
+from nlme.diagnostics.replicated import endpoints_of
 from nlme.errors import DataError
+from nlme.fitting.result import Evaluated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,28 +17,41 @@ if TYPE_CHECKING:
 POINTS = 120  # per subject, about, spread over the intervals between doses and observations
 
 
+def events_of(fit) -> list[str]:
+    """The endpoints that are times of events: a 0 or 1 for each record, beside which a survival says nothing of one subject."""
+    laws = endpoints_of(fit, fit.population) if isinstance(fit, Evaluated) else {}
+    return [name for name, law in laws.items() if law.link in ("event", "events")]
+
+
+def endpoints_with_curves(fit) -> list[str]:
+    """The endpoints whose observations can be drawn on a subject's curve, in the order of the data."""
+    events = events_of(fit)
+    return [name for name in dict.fromkeys(fit.predictions["ENDPOINT"]) if name not in events]
+
+
 def fine_curves(fit, population) -> dict[str, pd.DataFrame]:
     """Population and individual predictions on a fine grid, from each subject's first record to its last.
 
     Parameters
     ----------
-    fit : Fit, for its model and etas
+    fit : a fit, for its model, etas, subpopulations and tolerances
     population : the subjects wanted, a part of the fit's own
 
     Returns
     -------
     dict from endpoint to a DataFrame with columns ID TIME PRED IPRED
-        Where a subject's clock restarts within its record a grid has no place, and the predictions at the observations stand
-        instead, for all subjects.
+        Where a subject's clock restarts within its record a grid has no place, and where states have system noise predictions are
+        those given the observations before; then the predictions at the observations stand instead, for all subjects.
     """
     from nlme.simulation.predict import predict
 
+    if fit.layout.anatomy.diffusion:
+        return at_observations(fit, population)
     try:
         grid = population.with_times(_grid)
     except DataError:
         return at_observations(fit, population)
-    typical = predict(fit.model, grid)
-    individual = predict(fit.model, grid, eta=fit.eta.loc[list(population.ids)])
+    typical, individual = predict(fit, grid, eta="typical"), predict(fit, grid)
     return {
         endpoint: typical[["ID", "TIME"]].assign(PRED=typical[endpoint], IPRED=individual[endpoint])
         for endpoint in dict.fromkeys(fit.predictions["ENDPOINT"])
@@ -54,18 +70,18 @@ def dose_times(subject) -> tuple[np.ndarray, np.ndarray]:
 
     A dose at steady state counts once; the doses that led to it lie before the record.
     """
-    starts, ends = [], []
+    doses = np.flatnonzero(subject.is_dose)
+    later, of = additional_doses(subject)
+    whose = np.r_[doses, of]
+    starts = np.r_[subject.time[doses], later - subject.clock[of] + subject.time[of]]
+    lasting = subject.duration[whose]
+    by_rate = subject.rate[whose] > 0
+    lasting[by_rate] = subject.amt[whose[by_rate]] / subject.rate[whose[by_rate]]
     last = float(np.max(subject.time))
-    for k in np.flatnonzero((subject.evid == 1) | (subject.evid == 4)):
-        duration = float(subject.duration[k])
-        if subject.rate[k] > 0:
-            duration = float(subject.amt[k] / subject.rate[k])
-        for repeat in range(int(subject.addl[k]) + 1):
-            start = float(subject.time[k] + repeat * subject.ii[k])
-            if start <= last:
-                starts.append(start)
-                ends.append(min(start + max(duration, 0.0), last))
-    return np.array(starts), np.array(ends)
+    order = np.lexsort((starts, whose))
+    starts, lasting = starts[order], lasting[order]
+    ends = np.minimum(starts + np.maximum(lasting, 0.0), last)
+    return starts[starts <= last], ends[starts <= last]
 
 
 def _grid(subject) -> np.ndarray:

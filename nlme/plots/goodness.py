@@ -23,10 +23,10 @@ from nlme.plots.style import (
     axis_label,
     chosen_log,
     dense,
-    known_units,
     log_axis,
     new_figure,
     picture,
+    units_of,
 )
 
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ def goodness_of_fit(fit, units: Mapping[str, str] | None = None, log: bool | Non
     Parameters
     ----------
     fit : Fit
-    units : units by endpoint name and "time", for the labels; the unit of time is otherwise that of the parameters (h for L/h)
+    units : units by endpoint name and "time"
     log : logarithmic axes of DV and predictions; None where all are positive and span more than 20-fold
 
     Raises
     ------
     DataError
-        A logarithm of what is not positive; no endpoint has residuals.
+        A logarithm of what is not positive; no endpoint has residuals; a unit of something that is not there.
     """
-    units = known_units(units, fit.parameters)
+    units = units_of(fit, units)
     predictions, endpoints = with_limits(fit), endpoints_with_residuals(fit)
     if not endpoints:
         raise DataError(

@@ -26,6 +26,8 @@ def held_out(validation, units: Mapping[str, str] | None = None) -> Figure:
     ------
     FitError
         Not a cross-validation; a fold whose fit cannot predict the subjects left out.
+    DataError
+        A unit of something that is not there.
     """
     if not hasattr(validation, "predictions"):
         raise FitError(f"held_out takes what nlme.cross_validate returned; got {type(validation).__name__}.")
@@ -33,7 +35,7 @@ def held_out(validation, units: Mapping[str, str] | None = None) -> Figure:
     if validation.plain is not None:
         tables["held out, without the networks"] = validation.predictions(without=True)
     first = next(iter(tables.values()))
-    endpoints, units = list(dict.fromkeys(first.ENDPOINT)), known_units(units)
+    endpoints, units = list(dict.fromkeys(first.ENDPOINT)), known_units(units, first.ENDPOINT)
     figure = new_figure(3.2 * len(endpoints), width=3.6 * len(tables))
     grid = figure.subplots(len(endpoints), len(tables), squeeze=False)
     log = {name: wants_log(*(t[t.ENDPOINT == name][c] for t in tables.values() for c in ("DV", "PRED"))) for name in endpoints}

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nlme.plots.curves import at_observations, dose_times, fine_curves
+from nlme.errors import DataError
+from nlme.plots.curves import at_observations, dose_times, endpoints_with_curves, fine_curves
 from nlme.plots.goodness import with_limits
 from nlme.plots.style import (
     CENSORED,
@@ -20,11 +21,11 @@ from nlme.plots.style import (
     POPULATION,
     axis_label,
     chosen_log,
-    known_units,
     log_axis,
     new_figure,
     picture,
     subject_title,
+    units_of,
 )
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def individual_fits(
 ) -> Figure:
     """One panel per subject: observations (circles), individual (solid) and population (dashed) prediction, doses.
 
-    Several endpoints make one row of panels each. At the foot of a panel, triangles are doses and bars infusions; filled
-    triangles pointing down are observations below or above the limit of quantification, drawn at DV.
+    Several endpoints make one row of panels each; times of events are on no curve, and have none. At the foot of a panel, triangles
+    are doses and bars infusions; filled triangles pointing down are observations below or above the limit of quantification, at DV.
 
     Parameters
     ----------
@@ -52,20 +53,22 @@ def individual_fits(
     columns : panels side by side
     max_subjects : the first so many are drawn
     subjects : IDs to draw instead of the first ones
-    units : units by endpoint name and "time"; the unit of time is otherwise that of the parameters (h for L/h)
+    units : units by endpoint name and "time"
     fine : curves on a fine grid of times; otherwise through the predictions at the observations
     log : logarithmic values; None where all of an endpoint are positive and span more than 20-fold
 
     Raises
     ------
     DataError
-        An ID that the population does not have, or a logarithm of what is not positive.
+        An ID that the population does not have, a logarithm of what is not positive, a unit of something that is not there, or
+        nothing to draw but times of events.
     """
+    units = units_of(fit, units)
     if subjects is None:
         chosen = list(fit.population)[:max_subjects]
     else:
         chosen = [fit.population.subject(identity) for identity in subjects]
-    return _draw(fit, chosen, _curves(fit, chosen, fine), columns, known_units(units, fit.parameters), log)
+    return _draw(fit, chosen, _curves(fit, chosen, fine), columns, units, log)
 
 
 @picture
@@ -78,13 +81,17 @@ def individual_fit_pages(
     log: bool | None = None,
 ) -> list[Figure]:
     """The same as :func:`individual_fits` in several figures of at most ``per_page`` subjects; the model is solved once."""
-    chosen = list(fit.population)[:max_subjects]
+    units, chosen = units_of(fit, units), list(fit.population)[:max_subjects]
     curves = _curves(fit, chosen, fine=True)
-    units = known_units(units, fit.parameters)
     return [_draw(fit, chosen[k : k + per_page], curves, columns, units, log) for k in range(0, len(chosen), per_page)]
 
 
 def _curves(fit, chosen: Sequence, fine: bool) -> dict[str, pd.DataFrame]:
+    if not endpoints_with_curves(fit):
+        raise DataError(
+            f"{', '.join(dict.fromkeys(fit.predictions['ENDPOINT']))}: times of events have no curve of a subject to draw them on; "
+            "nlme.vpc(fit, key=1).plot() shows how many have happened by when, beside what the model simulates."
+        )
     wanted = {subject.id for subject in chosen}
     shown = fit.population.filter(lambda subject: subject.id in wanted)
     return fine_curves(fit, shown) if fine else at_observations(fit, shown)
@@ -119,7 +126,7 @@ def _draw(
 def _observed(fit) -> dict[str, pd.DataFrame]:
     """Observations by endpoint, with their censoring flag: predictions and records are both in file order."""
     rows = with_limits(fit)[["ID", "TIME", "ENDPOINT", "DV", "CENS"]]
-    return {endpoint: rows[rows["ENDPOINT"] == endpoint] for endpoint in dict.fromkeys(rows["ENDPOINT"])}
+    return {endpoint: rows[rows["ENDPOINT"] == endpoint] for endpoint in endpoints_with_curves(fit)}
 
 
 def _of(rows: pd.DataFrame, person) -> pd.DataFrame:

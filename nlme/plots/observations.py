@@ -59,7 +59,7 @@ def data(
     Raises
     ------
     DataError
-        An unknown endpoint or column, a logarithm of what is not positive, time after dose without one.
+        An unknown endpoint or column, a unit of something else, a logarithm of what is not positive, time after dose without one.
     """
     if time not in ("time", "tad"):
         raise DataError(f'time={time!r}: it is "time" or "tad".')
@@ -68,7 +68,7 @@ def data(
     for name in names:
         if name not in known:
             raise DataError(name_error("endpoint", name, known, "The population"))
-    units = known_units(units)
+    units = known_units(units, known)
     rows = _rows(population, time)
     codes, words = strata_of(population, rows["record"], stratify)
     across = min(ACROSS, len(words))

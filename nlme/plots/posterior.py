@@ -95,8 +95,13 @@ def forecast(forecast: Any, units: Mapping[str, str] | None = None, target: tupl
     forecast : what :func:`nlme.forecast` returned
     units : units by endpoint and "time"
     target : a range to shade
+
+    Raises
+    ------
+    DataError
+        A unit of something that is not there.
     """
-    frame, units = forecast.frame, known_units(units)
+    frame, units = forecast.frame, known_units(units, forecast.frame["ENDPOINT"])
     panels = list(frame.groupby(["ID", "ENDPOINT"], sort=False))
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from nlme.errors import DataError
 from nlme.plots import normal
-from nlme.plots.style import BLUE, VERMILION, axis_label, known_units, legend, log_axis, new_figure, picture
+from nlme.plots.style import BLUE, VERMILION, axis_label, legend, log_axis, new_figure, picture
 
 if TYPE_CHECKING:
     from nlme.diagnostics.npde import PredictionErrors
@@ -27,7 +27,7 @@ def npde(errors: PredictionErrors, which: str = "NPDE", units: Mapping[str, str]
     ----------
     errors : what :func:`nlme.npde` returns
     which : "NPDE", or "NPD" without decorrelation
-    units : units by endpoint name and "time"; the unit of time is otherwise that of the fit's parameters
+    units : units by endpoint name and "time"; those of anything else have no place here
     log_time : logarithmic time
 
     Raises
@@ -41,7 +41,7 @@ def npde(errors: PredictionErrors, which: str = "NPDE", units: Mapping[str, str]
         )
     if which not in ("NPDE", "NPD"):
         raise DataError(f'which={which!r}: it is "NPDE" or "NPD".')
-    units = known_units(units, errors.parameters)
+    units = units or {}
     frame = errors.frame
     values, ids = frame[which].to_numpy(dtype=float), list(frame["ID"])
     figure = new_figure(5.8)

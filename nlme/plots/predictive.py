@@ -22,7 +22,6 @@ from nlme.plots.style import (
     axis_label,
     chosen_log,
     dense,
-    known_units,
     legend,
     log_axis,
     new_figure,
@@ -55,7 +54,7 @@ def vpc(
     Parameters
     ----------
     check : what :func:`nlme.vpc` returns
-    units : units by endpoint name and "time"; the unit of time is otherwise that of the fit's parameters
+    units : units by endpoint name and "time"; those of anything else have no place here
     log : logarithmic values; None where all are positive and span more than 20-fold
     log_time : logarithmic time
     points : draw the observations
@@ -69,7 +68,7 @@ def vpc(
         raise DataError(
             f"plots.vpc draws what nlme.vpc returns; got {type(check).__name__}: nlme.plots.vpc(nlme.vpc(fit, key=1))."
         )
-    units = known_units(units, check.parameters)
+    units = units or {}
     if check.kind == "continuous":
         return _continuous(check, units, log, log_time, points)
     return _shares(check, units, log_time)

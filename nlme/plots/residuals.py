@@ -11,7 +11,7 @@ from nlme.errors import DataError
 from nlme.plots import normal
 from nlme.plots.random_effects import ACROSS, boxes, categories_of, chosen_covariates, scatter
 from nlme.plots.smoothing import lowess
-from nlme.plots.style import IDENTITY, OBSERVED, TREND, axis_label, chosen_log, dense, known_units, log_axis, new_figure, picture
+from nlme.plots.style import IDENTITY, OBSERVED, TREND, axis_label, chosen_log, dense, log_axis, new_figure, picture, units_of
 
 RESIDUALS = ("IWRES", "CWRES", "WRES")
 
@@ -34,10 +34,10 @@ def residuals(fit, residual: str = "IWRES", units: Mapping[str, str] | None = No
     Raises
     ------
     DataError
-        An unknown residual, or none: no endpoint is normal on any scale.
+        An unknown residual, or none: no endpoint is normal on any scale; a unit of something that is not there.
     """
     frame = _known(fit, residual)
-    units = known_units(units, fit.parameters)
+    units = units_of(fit, units)
     endpoints = list(dict.fromkeys(frame["ENDPOINT"]))
     figure = new_figure(5.4 if len(endpoints) == 1 else 2.6 * len(endpoints), width=7.2 if len(endpoints) == 1 else 10.5)
     grid = figure.subplots(2, 2).reshape(1, 4) if len(endpoints) == 1 else figure.subplots(len(endpoints), 4, squeeze=False)

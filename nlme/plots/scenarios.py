@@ -57,14 +57,14 @@ def counterfactual(
     Raises
     ------
     DataError
-        A scenario without that column, more than four scenarios, or none.
+        A scenario without that column, more than four scenarios, or none; a unit of something that is no column.
     """
-    units = known_units(units)
     if not 1 <= len(scenarios) <= len(_LOOKS):
         raise DataError(f"counterfactual draws one to {len(_LOOKS)} scenarios; got {len(scenarios)}.")
     for name, frame in scenarios.items():
         if quantity not in frame:
             raise DataError(name_error("column", quantity, frame.columns, f"The scenario {name!r}"))
+    units = known_units(units, [name for frame in scenarios.values() for name in frame])
     first = next(iter(scenarios.values()))
     chosen = list(dict.fromkeys(first["ID"]))[:max_subjects] if subjects is None else list(subjects)
     columns = max(1, min(columns, len(chosen)))

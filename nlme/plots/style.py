@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nlme.errors import DataError
+from nlme.errors import DataError, name_error
 
 INK = "#222222"
 BLUE = "#0072B2"
@@ -122,22 +122,41 @@ def subject_title(identity) -> str:
     return f"ID {text if len(text) <= 20 else text[:19] + '…'}"
 
 
-_TIME_UNITS = frozenset("s min h hr hour hours d day days week weeks month months".split())  # years are ages, not times
+def known_units(units: Mapping[str, str] | None, names: Iterable[str]) -> dict[str, str]:
+    """The units given by the user, of time, doses and the quantities ``names``.
 
+    None is taken from the model's parameters: a clearance in mL/min does not say that the data count minutes, for the model may
+    convert.  An axis has no unit rather than a guessed one.
 
-def known_units(units: Mapping[str, str] | None, parameters: Iterable = ()) -> dict[str, str]:
-    """The units given by the user; the unit of time also from the model.
-
-    The data do not say whether a time is in hours or minutes, but a clearance in L/h or a rate in 1/h does. Without such a
-    parameter, or with two that differ, the axis has no unit rather than a guessed one.
-
-    Parameters
-    ----------
-    units : units by endpoint name and "time"
-    parameters : the fit's parameters, with their units
+    Raises
+    ------
+    DataError
+        No dict, or a unit of something else.
     """
-    per = {part.strip(" ()") for row in parameters for part in (row.unit or "").split("/")[1:]} & _TIME_UNITS
-    return {**({"time": per.pop()} if len(per) == 1 else {}), **(units or {})}
+    if units is not None and not isinstance(units, Mapping):
+        raise DataError(f'units=: a dict, such as {{"conc": "mg/L", "time": "h"}}; got {units!r}.')
+    known = list(dict.fromkeys([*map(str, names), "time", "dose"]))
+    for name in units or {}:
+        if name not in known:
+            raise DataError("units=: " + name_error("quantity", str(name), known, "What is shown"))
+    return dict(units or {})
+
+
+def units_of(fit, units: Mapping[str, str] | None) -> dict[str, str]:
+    """The units given for a fit: of its endpoints as the model or the data name them, of time and of doses.
+
+    Raises
+    ------
+    DataError
+        As :func:`known_units`.
+    """
+    own, named = list(dict.fromkeys(fit.predictions["ENDPOINT"])), list(fit.population.endpoints)
+    found = known_units(units, [*own, *named])
+    if len(own) == len(named) == 1:  # one quantity, whichever of its names was given
+        for one, other in ((*own, *named), (*named, *own)):
+            if one in found:
+                found.setdefault(other, found[one])
+    return found
 
 
 def wants_log(*values) -> bool:

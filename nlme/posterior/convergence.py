@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from nlme.parameters.priors import Priors
-from nlme.posterior.functions import Learned, worth
+from nlme.posterior.draws import LEAST, worth
+from nlme.posterior.functions import Learned
 from nlme.posterior.sampler import Draws
 
 
-def messages_of(kept: Draws, prior: Priors, wanted: int, functions: dict[str, Learned], failed: int) -> list[str]:
-    """What is wrong with chains, in words, most serious first; ``kept.w`` holds u and b of all draws."""
+def messages_of(kept: Draws, numbers: np.ndarray, wanted: int, functions: dict[str, Learned], failed: int) -> list[str]:
+    """What is wrong with chains, in words, most serious first; ``kept.w`` holds b of all draws, ``numbers`` (chains, draws, P) are those of
+    the population as tables show them."""
     found = []
     chains, draws = kept.diverging.shape
     if draws < wanted:
         found.append(f"Sampling was interrupted after {draws} of {wanted} draws.")
     coordinates = {
-        "population parameters": kept.w["u"][:, :, ~prior.of_weights],
+        "population parameters": numbers,
         "random effects": kept.w["b"].reshape(chains, draws, -1),
         **{f"learned function of {name}": one.moving for name, one in functions.items()},
     }
     for what, values in coordinates.items():
-        if draws < 4 or not values.shape[-1]:
+        if draws < LEAST or not values.shape[-1]:
             continue
         disagreement, size = worth(values)
         if not disagreement <= 1.01:
             found.append(
-                f"The chains do not agree on the {what} yet (largest split R-hat {disagreement:.3f}; 1.01 is the usual limit): "
+                f"The chains do not agree on the {what} yet (largest R-hat {disagreement:.3f}; 1.01 is the usual limit): "
                 f"run longer."
             )
         if not size >= 100 * chains:

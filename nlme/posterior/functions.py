@@ -28,6 +28,7 @@ from nlme.language.solution import expand
 from nlme.neural.correction import labels
 from nlme.neural.term import learned_terms
 from nlme.parameters.priors import Priors
+from nlme.posterior.draws import LEAST, worth
 
 if TYPE_CHECKING:
     from arviz import InferenceData
@@ -129,19 +130,11 @@ def add_functions(found: InferenceData, functions: dict[str, Learned]) -> None:
 
 
 def judged(functions: dict[str, Learned], chains: bool) -> str:
-    """What the draws of each function are worth, as JSON: points, and of ``chains`` the largest split R-hat and least effective size."""
+    """What the draws of each function are worth, as JSON: points, and of ``chains`` the largest R-hat and least effective size."""
     found = {}
     for name, one in functions.items():
         found[name] = {"points": len(one.inputs)}
-        if chains and one.values.shape[1] >= 4 and one.moving.shape[-1]:
+        if chains and one.values.shape[1] >= LEAST and one.moving.shape[-1]:
             r_hat, size = worth(one.moving)
             found[name] |= {"r_hat": r_hat, "ess": size}
     return json.dumps(found)
-
-
-def worth(values: Float[np.ndarray, "C D V"]) -> tuple[float, float]:
-    """Largest split R-hat and least effective size of numbers at draws; one that never moved is worth no draw at all."""
-    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return float(np.max(split_gelman_rubin(values))), float(np.min(np.nan_to_num(effective_sample_size(values))))

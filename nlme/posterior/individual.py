@@ -39,6 +39,7 @@ from nlme.marginal.quadrature import ImportanceSampling
 from nlme.parameters.domains import require_whole
 from nlme.parameters.inventory import Inventory
 from nlme.posterior.chains import Settings
+from nlme.posterior.draws import effective_size, r_hat
 from nlme.posterior.proposals import proposals
 from nlme.posterior.sampler import one_chain
 
@@ -373,16 +374,12 @@ def _members(density: _Effects, b, key):
 def _by_nuts(density: _Effects, starts: np.ndarray, draws: int, key):
     """Standardised effects (n, D, q) and members (n, D) of the subjects of ``density``, all sampled side by side from ``starts``
     (chains, n, q), and their quality."""
-    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-
     key, choosing = jax.random.split(key)
     found, diverging = _chains(
         density, jnp.asarray(starts), Settings(_WARMUP, max(-(-draws // _CHAINS), _KEPT), _CHAINS, 0.9, 8), key
     )
     b = np.asarray(found)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        effective = np.nan_to_num(effective_sample_size(b)).min(axis=-1)
-        quality = dict(how="NUTS", nodes=0, effective=effective, r_hat=split_gelman_rubin(b).max(axis=-1))
+    quality = dict(how="NUTS", nodes=0, effective=effective_size(b).min(axis=-1), r_hat=r_hat(b).max(axis=-1))
     quality["divergences"] = int(diverging)
     flat = b.reshape(-1, *b.shape[2:])  # of all chains in turn
     flat = flat[np.linspace(0, len(flat) - 1, draws).astype(int)]

@@ -45,6 +45,7 @@ from nlme.parameters.priors import Priors, describe
 from nlme.posterior.approximations import CHAINS, Drawn, ensemble, kind_of, laplace, words_of_sgld
 from nlme.posterior.chains import Chains, Settings, run_chains
 from nlme.posterior.convergence import messages_of, messages_of_transitions
+from nlme.posterior.draws import scalars
 from nlme.posterior.functions import add_functions, judged, learned_functions
 from nlme.posterior.inference_data import add_by_subject, inference_data, scale_names
 from nlme.posterior.joint import Joint
@@ -173,9 +174,10 @@ def sample(
     w = made.w
     functions = learned_functions(prior, layout, tolerances, w, made.stats["lp"], made.about)
     messages = list(made.words)
-    if kind in ("nuts", "sgld"):
-        messages += messages_of(ran.kept._replace(w=w), prior, draws, functions, ran.failed)
     found = inference_data(model, prior, layout, tolerances, w, made.stats)
+    declared = json.loads(_declared(model, population, prior, layout))
+    if kind in ("nuts", "sgld"):
+        messages += messages_of(ran.kept._replace(w=w), _judged(found, declared), draws, functions, ran.failed)
     add_functions(found, functions)
     if method is not None and layout.anatomy.effects:
         worth = approximation(w["ratio"], w["effective"])
@@ -203,6 +205,14 @@ def _noted(ran: Chains, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "n_steps": kept.steps,
         "tree_depth": np.ceil(np.log2(kept.steps + 1)).astype(int),
     }
+
+
+def _judged(found: InferenceData, declared: list[dict[str, Any]]) -> np.ndarray:
+    """(chains, draws, P) of the population's numbers by which chains are judged: all but weights, which permute."""
+    drawn = scalars(found)
+    names = [one["name"] for one in declared if one["kind"] != "weight" and one["name"] in drawn]
+    size = found.posterior.sizes
+    return np.stack([drawn[name] for name in names], axis=-1) if names else np.zeros((size["chain"], size["draw"], 0))
 
 
 def _words_of_steps(ran: Chains, settings: Settings) -> list[str]:
@@ -269,11 +279,18 @@ def _attributes(model: Model, population, prior: Priors, layout: Layout, method:
         random_effects="joint" if method is None else repr(method),
         standardisation=json.dumps(numbers_of(model)),
         parameters=_declared(model, population, prior, layout),
-        held=json.dumps(sorted(prior.inventory.fixed)),
+        held=json.dumps(_values_of(model, prior.inventory.fixed)),
         behaviour=behaviour_of(model),
         data_hash=population.hash,
         **{f"version_{name}": version for name, version in versions().items()},
     )
+
+
+def _values_of(model: Model, names: Iterable[str]) -> dict[str, float]:
+    """Parameter -> value in ``model``, of some."""
+    inventory, names = Inventory(model), set(names)
+    every = zip(inventory.all_names, np.asarray(inventory.natural(model)).tolist(), strict=True)
+    return {name: value for name, value in every if name in names}
 
 
 def standardisation_of(posterior: InferenceData) -> dict[str, dict[str, Any]]:
@@ -284,8 +301,9 @@ def standardisation_of(posterior: InferenceData) -> dict[str, dict[str, Any]]:
 def posterior_models(model: Model, posterior: InferenceData) -> Model:
     """The model at every draw: ``model`` with a leading axis of chains x draws on each of its parameters.
 
-    Use it under ``eqx.filter_vmap``: ``eqx.filter_vmap(lambda m: m.cl / m.v)(posterior_models(model, posterior))``.  A warning says
-    that the model does something else than the one that was sampled, and which of its parameters have no draws and keep its own values.
+    Use it under ``eqx.filter_vmap``: ``eqx.filter_vmap(lambda m: m.cl / m.v)(posterior_models(model, posterior))``.  Parameters that were
+    held have the values at which they were.  A warning says where these are not the model's own, that the model does something else than
+    the one that was sampled, and which of its parameters have no draws and keep its own values.
 
     Raises
     ------
@@ -309,27 +327,33 @@ def posterior_models(model: Model, posterior: InferenceData) -> Model:
                 columns.append(np.asarray(draws[element]).reshape(-1))
     if not names:
         raise ModelError(f"{type(model).__name__} has no parameter of this posterior ({', '.join(map(str, draws.data_vars))}).")
-    _warn_of_another(model, posterior, [name for name in inventory.all_names if name not in names])
+    model = _as_held(model, posterior, [name for name in inventory.all_names if name not in names])
     free = Inventory(model, fixed=[n for n in inventory.all_names if n not in names])
     order = [names.index(n) for n in free.names]
     return jax.vmap(lambda vector: free.at_natural(model, vector))(jnp.asarray(np.stack(columns, axis=1)[:, order]))
 
 
-def _warn_of_another(model: Model, posterior: InferenceData, without: list[str]) -> None:
-    """Say what speaks against putting the draws into this model; ``without`` are its parameters that have none."""
+def _as_held(model: Model, posterior: InferenceData, without: list[str]) -> Model:
+    """The model with the values that the posterior's parameters were held at; a warning says what speaks against putting the draws into
+    it.  ``without`` are its parameters that have no draws."""
     attributes, found = posterior.attrs, []
     comparable = "behaviour" in attributes and same_python(attributes["version_python"])
     if comparable and attributes["behaviour"] != behaviour_of(model):
         found.append(
             f"it is of a {attributes['model']} whose functions, or what these rest on, are not those of this {type(model).__name__}"
         )
-    held = json.loads(attributes["held"]) if "held" in attributes else without
+    own = _values_of(model, without)
+    held = json.loads(attributes["held"]) if "held" in attributes else own
     if unknown := [name for name in without if name not in held]:
         found.append(
             f"it has no draws of {', '.join(unknown)}, which {'keep' if len(unknown) > 1 else 'keeps'} the model's own value"
         )
+    kept = {name: held[name] for name in without if name in held}
+    if other := [f"{name} at {value:g} ({own[name]:g} here)" for name, value in kept.items() if not np.isclose(value, own[name])]:
+        found.append(f"it held {', '.join(other)}, and these values are used")
     if found:
         warnings.warn(f"The posterior is put into another model than was sampled: {'; '.join(found)}.", stacklevel=3)
+    return Inventory(model).with_values(model, kept)
 
 
 def _declared(model: Model, population, prior: Priors, layout: Layout) -> str:

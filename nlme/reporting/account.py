@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from nlme.diagnostics.audit import REMARK, Audit, Check
 from nlme.language.model import documentation
 from nlme.reporting.blocks import Block, Code, Pairs, Paragraph, Table, Verdict
-from nlme.reporting.sections import named_units
+from nlme.reporting.criteria import criterion, said_of_error
+from nlme.reporting.sections import added_words, penalised
+from nlme.reporting.table import unused
 from nlme.tables.numbers import fixed_point, seconds, significant
 from nlme.tables.shown import Panel
 from nlme.versions import now
@@ -28,12 +33,15 @@ def summary(fit) -> list[Block]:
     dates = [f"Fitted {fit.date}."] if getattr(fit, "date", "") else []
     version = getattr(fit, "versions", {}).get("nlme")
     dates.append(f"Page written {now()}" + (f" from a fit by nlme {version}." if version else "."))
+    dates += [words] if (words := said_of_error(fit)) else []
     return [_verdict(fit), Pairs(_figures(fit)), Paragraph(" ".join(dates), "small")]
 
 
 def data(fit, units) -> list[Block]:
+    from nlme.plots.style import units_of
+
     source = getattr(fit.population, "source", "")
-    rows = [*([("read from", source)] if source else []), *fit.population.summary(named_units(fit, units))]
+    rows = [*([("read from", source)] if source else []), *fit.population.summary(units_of(fit, units))]
     return [Pairs(rows)]
 
 
@@ -44,7 +52,8 @@ def again(fit) -> list[Block]:
     rows += [("Fitted", fit.date)] if getattr(fit, "date", "") else []
     rows.append(("Method", _method(fit)))
     rows += [(f"Option {name}", value) for name, value in _options(fit.method)]
-    fixed = [row.name for row in fit.parameters if row.fixed and row.kind != "weight"]
+    idle = unused(fit)
+    fixed = [row.name for row in fit.parameters if row.fixed and row.kind != "weight" and row.name not in idle]
     rows.append(("Fixed parameters", ", ".join(fixed) or "none"))
     rows += [(f"Prior of {name}", words) for name, words in getattr(fit, "priors", {}).items()]
     rows += [(f"Time: {name}", seconds(float(value))) for name, value in getattr(fit, "timings", {}).items()]
@@ -57,23 +66,52 @@ def again(fit) -> list[Block]:
 
 
 def _lines(fit, fixed: Sequence[str]) -> str:
-    """Python that reads, checks and fits again; what the fit does not know of itself is named for the reader to fill in."""
-    name, source = type(fit.model).__name__, getattr(fit.population, "source", "")
-    rest = f", fixed={list(fixed)!r}" if fixed else ""
-    added = [
-        what for what, there in (("priors", getattr(fit, "priors", None)), ("penalty", getattr(fit, "penalty", 0.0))) if there
-    ]
+    """Python that reads, checks and fits again; what the fit does not know of itself is ``...``, with what is to stand there."""
+    name = type(fit.model).__name__
+    added, said = _added(fit)
+    options = [f"fixed={list(fixed)!r}"] if fixed else []
+    options += [f"{added}={added}"] if added else []
+    arguments = ", ".join(["start", "population", f"nlme.{_method(fit)}", *options])
     return "\n".join(
         [
             "import nlme",
             "",
-            "# with what else was said of the columns for this fit: the next line fails if the data are others",
-            f"population = nlme.read_nonmem({source or 'FILE'!r}{_columns(fit.population)})",
-            f'assert population.hash == "{_hash(fit)}"',
-            f"# start: a {name} with the starting values above" + (f"; and with the {added[0]} above" if added else ""),
-            f"fit = nlme.fit(start, population, nlme.{_method(fit)}{rest})",
+            *_reading(fit.population),
+            f'assert population.hash == "{_hash(fit)}"  # fails if the data are others',
+            f"start = ...  # a {name} with the starting values above",
+            *said,
+            f"fit = nlme.fit({arguments})",
         ]
     )
+
+
+def _reading(population) -> list[str]:
+    """Lines that make the population: of a data set that comes with the library, of a file, or what else is to stand there."""
+    source, columns = getattr(population, "source", ""), _columns(population)
+    library, mark, name = source.partition(": ")
+    if mark and library == "nlme.datasets":
+        return [f"population = nlme.datasets.load({name!r})"]
+    if Path(source).suffix:
+        return [
+            "# with what else was said of the columns for this fit",
+            f"population = nlme.read_nonmem({source!r}{columns})",
+        ]
+    made = source or "an unknown source"
+    return [f"population = ...  # from {made}" + (f": nlme.read_nonmem(frame{columns})" if columns else "")]
+
+
+def _added(fit) -> tuple[str, list[str]]:
+    """The argument that holds what was added to the objective ("" where nothing was), and the lines that say what it was."""
+    if priors := getattr(fit, "priors", None):
+        return "priors", [
+            "# priors: NumPyro distributions, of which a fit keeps what is said here, its numbers to four digits",
+            "priors = {",
+            *(f"    {name!r}: ...,  # {words}" for name, words in priors.items()),
+            "}",
+        ]
+    if penalised(fit):
+        return "penalty", [f"penalty = ...  # its value at the estimate was {fit.penalty!r}; a fit does not keep the function"]
+    return "", []
 
 
 def _columns(population) -> str:
@@ -107,40 +145,45 @@ def _verdict(fit) -> Verdict:
     if not hasattr(fit, "n_parameters"):
         problems = fit.messages
         return Verdict("warn" if problems else "good", "Evaluated at the values given; nothing was estimated.", problems)
-    problems = _problems(fit)
-    return Verdict("bad" if not fit.converged else ("warn" if problems or fit.messages else "good"), fit.verdict, problems)
+    doubts = _doubts(fit)
+    against = [*fit.messages, *doubts]
+    state = "bad" if not fit.converged else "warn" if against else "good"
+    sentence = _with_remarks(against) if fit.converged and doubts else fit.verdict
+    return Verdict(state, sentence, [one for one in against if one not in sentence])
 
 
-def _problems(fit) -> Sequence[str]:
-    """What stands against the fit, most serious first, without what the verdict has already said."""
-    problems = [message for message in fit.messages if message not in fit.verdict]
+def _with_remarks(remarks: Sequence[str]) -> str:
+    """What the audit says of a fit against which there are these remarks."""
+    return Audit("", tuple(Check("", REMARK, math.nan, one) for one in remarks)).headline
+
+
+def _doubts(fit) -> list[str]:
+    """What stands against the standard errors, of which the audit of a fit knows nothing."""
     if not any(not row.fixed for row in fit.parameters):
-        return problems
+        return []
     covariance = fit.covariance
     missing = not np.isfinite(covariance.standard_errors.to_numpy(dtype=float)).all()
-    if missing or covariance.condition_number > LARGE_CONDITION:
-        problems.append(covariance.missing or covariance.verdict)
-    return problems
+    doubtful = missing or covariance.condition_number > LARGE_CONDITION
+    return [covariance.missing or covariance.verdict] if doubtful else []
 
 
 def _figures(fit) -> list[tuple[str, str]]:
     """The fit in numbers, with equally many decimals."""
     found = [
-        ("Objective (−2 log L without constant)", fixed_point(fit.objective, 3)),
-        ("−2 log L", fixed_point(fit.objective_full, 3)),
+        ("Objective (−2 log L without constant)", criterion(fit, fit.objective)),
+        ("−2 log L", criterion(fit, fit.objective_full)),
     ]
     if hasattr(fit, "aic"):
         found += [
-            ("AIC", fixed_point(fit.aic, 3)),
-            ("BIC", fixed_point(fit.bic, 3)),
+            ("AIC", criterion(fit, fit.aic)),
+            ("BIC", criterion(fit, fit.bic)),
             ("Parameters estimated", str(fit.n_parameters)),
         ]
     found.append(("Method", _method(fit)))
     for name, words in getattr(fit, "priors", {}).items():
         found.append((f"Prior of {name}", words))
-    if getattr(fit, "penalty", 0.0):
-        what = "−2 log prior" if getattr(fit, "priors", None) else "Penalty"
-        found.append((f"{what} (not part of the objective)", fixed_point(fit.penalty, 3)))
+    if penalised(fit):
+        found.append((f"{added_words(fit)} (not part of the objective)", fixed_point(fit.penalty, 3)))
     return found
 
 

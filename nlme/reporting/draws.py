@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nlme.errors import FitError
+from nlme.posterior.draws import LEAST, effective_size, r_hat, scalars
 from nlme.tables.numbers import MISSING
 
 
@@ -23,7 +24,7 @@ def posterior_rows(posterior: Any, weights: bool, level: float) -> tuple[list[di
     if not isinstance(level, float) or not 0.0 < level < 1.0:
         raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
     declared = _declared(posterior)
-    draws = {name: values for name, values in _scalars(posterior).items() if name in declared}
+    draws = {name: values for name, values in scalars(posterior).items() if name in declared}
     tails = [0.5 - 0.5 * level, 0.5 + 0.5 * level]
     rows = []
     for name, values in draws.items():
@@ -56,18 +57,6 @@ def _declared(posterior: Any) -> dict[str, dict]:
         ) from None
 
 
-def _scalars(posterior: Any) -> dict[str, np.ndarray]:
-    """(chains, draws) of every number, by the names of tables."""
-    found = {}
-    for name, variable in posterior.posterior.data_vars.items():
-        values = np.asarray(variable)
-        if values.ndim == 2:
-            found[str(name)] = values
-        elif values.ndim == 3 and str(variable.dims[-1]) == f"{name}_element":
-            found |= {str(label): values[:, :, k] for k, label in enumerate(variable.coords[variable.dims[-1]].values)}
-    return found
-
-
 def _spread(name: str, own: dict, draws: dict[str, np.ndarray], tails: list[float]) -> dict[str, float]:
     """Variability between subjects, medians over the draws."""
     values = draws[name]
@@ -90,13 +79,10 @@ def _of_chains(posterior: Any) -> bool:
 
 
 def _worth(values: np.ndarray) -> dict[str, float]:
-    """Split R-hat and effective size; NaN of too few draws or a number that never moved."""
-    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-
-    if values.shape[1] < 4 or not np.ptp(values) > 0:
+    """R-hat and effective size; NaN of too few draws or a number that never moved."""
+    if values.shape[1] < LEAST or not np.ptp(values) > 0:
         return {"r_hat": math.nan, "ess": math.nan}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {"r_hat": float(split_gelman_rubin(values)), "ess": float(effective_sample_size(values))}
+    return {"r_hat": float(r_hat(values)), "ess": float(effective_size(values))}
 
 
 def _title(posterior: Any) -> str:
@@ -129,8 +115,8 @@ def _messages(posterior: Any) -> list[str]:
 def _notes(posterior: Any, level: float, left_out: int) -> tuple[str, ...]:
     notes = [
         f"Median, standard deviation and {100 * level:.6g} % credible interval (quantiles) of the posterior. IIV: CV = 100 √(exp(ω²) − 1) "
-        f"where η enters as exp(η), SD = √ω², correlations: medians of each. R-hat: split over the chains; ESS: effective draws; "
-        f"{MISSING}: not to be had.",
+        f"where η enters as exp(η), SD = √ω², correlations: medians of each. R-hat: rank-normalised, split over the chains; ESS: effective draws, of "
+        f"the bulk or the tails, whichever are fewer; {MISSING}: not to be had.",
         *_functions(posterior),
         *_messages(posterior),
     ]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.plots.style import BLUE, axis_label, chosen_log, known_units
+from nlme.plots.curves import events_of
+from nlme.plots.style import BLUE, axis_label, chosen_log, units_of
 from nlme.reporting.blocks import Fragment
 
 if TYPE_CHECKING:
@@ -41,9 +42,12 @@ def require() -> None:
 
 def observations(fit, units: Mapping[str, str] | None) -> list[Fragment]:
     """One fragment for each endpoint, the script with the first."""
-    units, found = known_units(units, fit.parameters), []
-    predictions = fit.predictions
+    units, found = units_of(fit, units), []
+    predictions, events = fit.predictions, events_of(fit)
     for name in dict.fromkeys(predictions["ENDPOINT"]):
+        if name in events:
+            found.append(Fragment("", f"{name}: times of events have neither predictions nor residuals to explore."))
+            continue
         rows = predictions[predictions["ENDPOINT"] == name]
         if len(rows) > MOST:
             text = f"{name}: {len(rows):,} observations are too many for an interactive picture (at most {MOST:,})."

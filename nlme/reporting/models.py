@@ -9,6 +9,7 @@ import pandas as pd
 
 from nlme.errors import FitError
 from nlme.fitting.names import named_fits
+from nlme.reporting.criteria import criterion
 from nlme.tables.numbers import MISSING, alike, fixed_point, significant
 from nlme.tables.shown import Panel, Shown
 
@@ -58,10 +59,10 @@ def _statistics(fit) -> dict[str, str]:
     known = hasattr(fit, "aic")
     return {
         "Method": repr(fit.method),
-        "Objective": fixed_point(fit.objective, 3),
+        "Objective": criterion(fit, fit.objective),
         "Parameters estimated": str(fit.n_parameters) if known else MISSING,
-        "AIC": fixed_point(fit.aic, 3) if known else MISSING,
-        "BIC": fixed_point(fit.bic, 3) if known else MISSING,
+        "AIC": criterion(fit, fit.aic) if known else MISSING,
+        "BIC": criterion(fit, fit.bic) if known else MISSING,
     }
 
 
@@ -86,7 +87,8 @@ def _notes(named: dict[str, Any], tables: dict[str, pd.DataFrame], frame: ModelT
 
 def _concerns(topic: str, shown: tuple[str, ...]) -> bool:
     """Whether a note is about something that this table shows."""
-    return topic in (*shown, "verdict", "missing", "priors", "penalty", "weights") or topic.startswith(("rest", "refits"))
+    always = ("verdict", "objective", "missing", "priors", "penalty", "unused", "weights")
+    return topic in (*shown, *always) or topic.startswith(("rest", "refits"))
 
 
 class ModelTable(Shown, pd.DataFrame):

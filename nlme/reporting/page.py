@@ -39,7 +39,7 @@ def report(
     fit : a fit, or what ``nlme.evaluate`` returned (then without a search and standard errors)
     path : the file to write: "warfarin.html" or "warfarin.docx"; its folder is made when absent
     title : heading; the model's name by default
-    units : units by endpoint name, "time" and "dose", for axes and data; the unit of time is otherwise that of the parameters
+    units : units by endpoint name, "time" and "dose", for axes and data
     max_subjects : how many subjects' fits are drawn; all of them by default
     simulations : title -> figure, DataFrame, or a result with ``.plot()`` or a table; a list is numbered
     checks : simulated data sets of a predictive check and prediction distribution errors (1,000 are usual), 0: without; or such
@@ -56,12 +56,17 @@ def report(
     FitError
         ``fit`` is neither, something added cannot be shown, the ending is another, the file cannot be written, or python-docx or
         mathml2omml is missing for a .docx (``pip install 'nlme[word]'``); ``interactive`` without Bokeh, or for a .docx.
+    DataError
+        A unit of something that is not there.
     """
     if not hasattr(fit, "predictions") or not hasattr(fit, "parameters"):
         words = "its table is nlme.table(posterior)" if hasattr(fit, "posterior") else "nlme.describe shows a model without data"
         raise FitError(f"report takes a fit, or what nlme.evaluate returned; got {type(fit).__name__} ({words}).")
+    from nlme.plots.style import units_of
+
     path = Path(path)
     write = _writer(path)
+    units = units_of(fit, units)
     if interactive:
         if path.suffix.lower() in WORD:
             raise FitError("report(interactive=True) is for a page (.html); paper has nothing to point at.")
@@ -72,7 +77,8 @@ def report(
     checked = lambda: sections.checks(fit, units, checks) if _is_count(checks) and checks else list(chain(*given.values()))  # noqa: E731
     shown = list(chain(*named(simulations, "simulations", units).values()))
     views = (lambda: linked.observations(fit, units)) if interactive else list
-    document = _document(fit, title, units, max_subjects, shown, checked, views)
+    replicates = int(checks) if _is_count(checks) else 0
+    document = _document(fit, title, units, max_subjects, shown, checked, views, replicates)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(write(document))
@@ -98,15 +104,15 @@ def _writer(path: Path) -> Callable[[Document], bytes]:
     raise FitError(f"report writes .html or .docx, by the ending of the path; got {str(path)!r}.")
 
 
-def _document(fit, title, units, max_subjects: int | None, simulations, checks, views) -> Document:
-    sections_of = _sections(fit, units, max_subjects, simulations, checks, views)
+def _document(fit, title, units, max_subjects: int | None, simulations, checks, views, replicates: int) -> Document:
+    sections_of = _sections(fit, units, max_subjects, simulations, checks, views, replicates)
     made = [(key, name, _kept(name, make)) for key, name, make in sections_of]
     kept = tuple(Section(*section) for section in made if section[2])
     return Document(title or type(fit.model).__name__, account.opening(fit), kept)
 
 
 def _sections(
-    fit, units, max_subjects: int | None, simulations, checks, views
+    fit, units, max_subjects: int | None, simulations, checks, views, replicates: int
 ) -> list[tuple[str, str, Callable[[], list[Block]]]]:
     """Key, heading and maker of every section."""
     return [
@@ -118,6 +124,7 @@ def _sections(
         ("goodness", "Goodness of fit", lambda: sections.goodness(fit, units)),
         ("views", "Observations to explore", views),
         ("individuals", "Individual fits", lambda: sections.individuals(fit, units, max_subjects)),
+        ("events", "Times of events", lambda: sections.events(fit, units, replicates)),
         ("effects", "Random effects", lambda: sections.random_effects(fit)),
         ("covariates", "Random effects and covariates", lambda: sections.covariates(fit)),
         ("forest", "Covariate effects", lambda: sections.covariate_effects(fit)),

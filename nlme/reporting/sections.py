@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from nlme.diagnostics.npde import npde
@@ -22,18 +20,18 @@ from nlme.tables.shown import Panel
 
 LARGE_CORRELATION = 0.95
 LARGE_RESIDUAL = 4.0
+EVENTS = 200  # simulated data sets behind a curve of events
 MANY_PAGES = 10  # of individual fits; beyond that more subjects share a page
 
 
-def named_units(fit, units: Mapping[str, str] | None) -> dict[str, str]:
-    """The units given, and that of time as the parameters have it."""
-    from nlme.plots.style import known_units
+def penalised(fit) -> bool:
+    """Whether something was added to the objective in the search."""
+    return bool(getattr(fit, "penalty", 0.0)) or getattr(fit, "penalty_slopes", None) is not None
 
-    found, endpoints = known_units(units, fit.parameters), fit.population.endpoints
-    own = list(dict.fromkeys(fit.predictions["ENDPOINT"]))
-    if len(endpoints) == len(own) == 1 and own[0] in found:  # of data that do not name it
-        found.setdefault(endpoints[0], found[own[0]])
-    return found
+
+def added_words(fit) -> str:
+    """What was added to it."""
+    return "−2 log prior" if getattr(fit, "priors", None) else "Penalty"
 
 
 def parameters(fit) -> list[Block]:
@@ -74,7 +72,7 @@ def goodness(fit, units) -> list[Block]:
 
     drawn = endpoints_with_residuals(fit)
     others = [name for name in dict.fromkeys(fit.predictions["ENDPOINT"]) if name not in drawn]
-    without = f"{', '.join(others)}: without residuals; see the predictive checks." if others else ""
+    without = f"{', '.join(others)}: without residuals; see predictive checks (nlme.vpc)." if others else ""
     if not drawn:
         return [Paragraph(without)]
     what = (
@@ -107,19 +105,45 @@ def checks(fit, units, replicates: int, key: int = 1) -> list[Block]:
 
 def individuals(fit, units, max_subjects: int | None) -> list[Block]:
     """Every subject's fit, page by page."""
+    from nlme.plots.curves import endpoints_with_curves
     from nlme.plots.individuals import individual_fit_pages
 
+    drawn = endpoints_with_curves(fit)
+    if not drawn:
+        return []
     total = len(fit.population)
     shown = total if max_subjects is None else min(total, max_subjects)
     which = f"All {total} subjects." if shown == total else f"The first {shown} of {total} subjects."
     text = f"{which} Circles: observations; triangles: beyond a limit of quantification. Solid: individual prediction. Dashed: population prediction. At the foot: doses."
     # A figure may not be cut in two when it is printed: at most four rows of panels, six of the small ones of a large population.
-    rows = max(1, 4 // max(1, len(set(fit.predictions["ENDPOINT"]))))
+    rows = max(1, 4 // len(drawn))
     columns = 4 if shown <= 4 * rows * MANY_PAGES else 6
     rows = rows if columns == 4 else max(1, 3 * rows // 2)
     pages = individual_fit_pages(fit, columns * rows, columns=columns, max_subjects=shown, units=units)
     captions = [text] + [f"Individual fits, continued ({k})." for k in range(2, len(pages) + 1)]
     return [Picture(page, caption) for page, caption in zip(pages, captions, strict=True)]
+
+
+def events(fit, units, replicates: int, key: int = 1) -> list[Block]:
+    """In the place of individual fits, of times of events: how many have happened by when, beside what the model simulates.
+
+    ``replicates`` is what the predictive checks, which show the same, were asked for; 0 where they were not.
+    """
+    from nlme.plots.curves import events_of
+
+    blocks: list[Block] = []
+    for name in events_of(fit):
+        without = f"{name}: times of events have no curve of a subject to draw them on"
+        if replicates:
+            blocks.append(Paragraph(f"{without}; the predictive checks show how many have happened by when."))
+            continue
+        check = vpc(fit, key=key, replicates=EVENTS, endpoint=name)
+        what = (
+            f"{check.quantities[0].capitalize()} of {name} over time. Line: observed; thin: median of what was simulated; band: "
+            f"{100 * check.level:g} % interval of {EVENTS} simulated data sets (key {key}). {' '.join(check.messages)}"
+        )
+        blocks += [Paragraph(f"{without}; all subjects are shown together."), Picture(check.plot(units=units), what.strip())]
+    return blocks
 
 
 def random_effects(fit) -> list[Block]:
@@ -240,7 +264,9 @@ def search(fit) -> list[Block]:
         caption = "−2 log L of the data with the random effects drawn, and the largest step of a parameter, by iteration. Dashed: smoothing begins."
     else:
         ends = [fixed_point(float(row["objective"]), 3) for row in (first, last)]
-        words = f"{count} iterations: objective from {ends[0]} to {ends[1]}, largest component of the gradient {size} at the end."
+        whole = f" ({added_words(fit).lower()} included)" if penalised(fit) else ""
+        course = f"objective{whole} from {ends[0]} to {ends[1]}"
+        words = f"{count} iterations: {course}, largest component of the gradient {size} at the end."
         caption = "Objective above its final value, and gradient, by iteration."
     return [Paragraph(words), Picture(objective_history(fit), caption)]
 

@@ -36,6 +36,8 @@ p.over { font-weight: 600; margin: 16px 0 4px; }
 pre.code { font: 12px/1.45 ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: #f6f6f6; padding: 10px 14px;
   overflow-x: auto; margin: 0; }
 .wide + .wide { margin-top: 18px; }
+p.formula { margin: 4px 0 4px 16px; }
+p.formula.text { padding-left: 32px; text-indent: -32px; overflow-wrap: anywhere; }
 figure { margin: 12px 0 20px; }
 figure img { max-width: 100%; height: auto; }
 figcaption { font-size: 13px; color: var(--soft); max-width: 860px; }

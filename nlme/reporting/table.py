@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nlme.errors import FitError
+from nlme.reporting.criteria import criterion, said_of_error
 from nlme.reporting.draws import posterior_rows
 from nlme.reporting.intervals import TRANSFORMED, Intervals, effects_of, intervals_of, percent
 from nlme.reporting.models import ModelTable, side_by_side
@@ -53,7 +54,8 @@ def table(fit, weights: bool = False, *, intervals: Any = "default", level: floa
     Returns
     -------
     ParameterTable
-        A DataFrame with one row per parameter in the model's order, indexed by name, at full precision:
+        A DataFrame with one row per parameter in the model's order, indexed by name, at full precision (without Omega where the
+        method has no use for it, ``nlme.NaivePooled``):
 
         ========================  =====================================================================================
         parameter label unit      as the model declares them
@@ -94,14 +96,22 @@ def table(fit, weights: bool = False, *, intervals: Any = "default", level: floa
     if isinstance(intervals, str) and intervals == "default":
         intervals = TRANSFORMED if estimated and any(not row.fixed for row in fit.parameters) else None
     found = intervals_of(fit, intervals, level)
-    shown = [row for row in fit.parameters if weights or row.kind != "weight"]
+    idle = unused(fit)
+    shown = [row for row in fit.parameters if (weights or row.kind != "weight") and row.name not in idle]
     variances = {row.name: row.value for row in fit.parameters if row.kind == "variance"}
     rows = [_row(row, variances, fit.shrinkage, found) for row in shown]
     frame = ParameterTable(pd.DataFrame(rows, columns=list(COLUMNS), index=[row["parameter"] for row in rows]))
-    frame.title = f"{type(fit.model).__name__}, {fit.method}: objective {fit.objective:.3f}"
+    frame.title = f"{type(fit.model).__name__}, {fit.method}: objective {criterion(fit, fit.objective)}"
     frame.headers = {"lower": f"{percent(level)} CI"} | ({} if estimated else {"estimate": "Value"})
     frame.said = _said(fit, frame, weights, found, estimated)
     return frame
+
+
+def unused(fit) -> tuple[str, ...]:
+    """Elements of Omega that are neither estimated nor used, for the method takes everyone for the typical subject."""
+    if getattr(fit.method, "individuals", True):
+        return ()
+    return tuple(row.name for row in fit.parameters if row.kind in ("variance", "covariance"))
 
 
 def _row(row, variances: dict[str, float], shrinkage, found: Intervals) -> dict:
@@ -145,6 +155,7 @@ def _said(fit, frame: pd.DataFrame, weights: bool, found: Intervals, estimated: 
         said["verdict"] = "Values as given; nothing was estimated."
     elif not fit.converged:
         said["verdict"] = fit.verdict
+    said |= {"objective": words} if (words := said_of_error(fit)) else {}
     said |= found.notes
     if getattr(fit, "priors", None):
         said["priors"] = (
@@ -162,6 +173,8 @@ def _said(fit, frame: pd.DataFrame, weights: bool, found: Intervals, estimated: 
         )
         said["shrinkage"] = f"Shrinkage = 100 (1 − SD(η) / ω).{residual}"
     said |= {f"rest {k}": sentence for k, sentence in enumerate(_rests(fit))}
+    if idle := unused(fit):
+        said["unused"] = f"Not listed: {', '.join(idle)}, of no use to {fit.method}: it takes everyone for the typical subject."
     count = sum(row.kind == "weight" for row in fit.parameters)
     if count and not weights:
         said["weights"] = f"Not listed: {count} network weights (nlme.table(fit, weights=True) lists them)."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,9 +25,13 @@ from nlme.reporting.blocks import (
     cannot_be_shown,
     shade,
 )
+from nlme.reporting.formulas import formulas
 from nlme.reporting.style import STYLE
 from nlme.tables.formats import html_table
 from nlme.tables.numbers import MISSING, fixed_point
+
+if TYPE_CHECKING:
+    from nlme.language.equations import Equations
 
 
 def page(document: Document) -> str:
@@ -69,7 +74,7 @@ class _Numbers:
             case Picture():
                 return self._picture(block)
             case Formulas(equations):
-                return f'<div class="wide"><p class="over">Equations</p>{equations.html()}</div>'
+                return _equations(equations)
             case Fragment(fragment, text):
                 return _paragraph(text, "text") + fragment
             case Code(title, text):
@@ -96,6 +101,20 @@ def _paragraph(text: str, kind: str) -> str:
         return f'<pre class="doc">{html.escape(text)}</pre>'
     name = {"text": "", "lead": ' class="lead"', "small": ' class="made"'}[kind]
     return f"<p{name}>{html.escape(text)}</p>"
+
+
+def _equations(equations: Equations) -> str:
+    found, notes = formulas(equations)
+    parts = []
+    for heading, rows in found.items():
+        parts.append(f"<h5>{html.escape(heading)}</h5>")
+        parts += [f'<p class="formula">{one.mathml}</p>' if one.mathml else _as_text(one.text) for one in rows]
+    parts += [f"<p>{html.escape(note)}</p>" for note in notes]
+    return f'<div class="wide"><p class="over">Equations</p><div class="equations">{"".join(parts)}</div></div>'
+
+
+def _as_text(formula: str) -> str:
+    return f'<p class="formula text">{html.escape(formula)}</p>'
 
 
 def _verdict(block: Verdict) -> str:

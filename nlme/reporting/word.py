@@ -32,6 +32,7 @@ from nlme.reporting.blocks import (
 )
 from nlme.reporting.blocks import Document as Report
 from nlme.reporting.columns import fitting_size, parts, widths
+from nlme.reporting.formulas import formulas
 from nlme.tables.numbers import MISSING, fixed_point
 from nlme.tables.shown import Panel
 
@@ -157,11 +158,14 @@ class _Writer:
 
     def _equations(self, equations: Equations) -> None:
         self.file.add_heading("Equations", level=2)
-        for heading, rows in equations.mathml().items():
+        found, notes = formulas(equations)
+        for heading, rows in found.items():
             self.file.add_paragraph(_clean(heading), style="Equations Heading")
-            for row in rows:
-                self.file.add_paragraph(style="Equation")._p.append(_mathematics(row))
-        for note in equations.notes:
+            for one in rows:
+                place = self.file.add_paragraph(_clean(one.text), style="Equation")
+                if one.mathml:
+                    place._p.append(_mathematics(one.mathml))
+        for note in notes:
             self.file.add_paragraph(_clean(note), style="Note")
 
     def _caption(self, label: str, number: int, text: str, above: bool) -> None:

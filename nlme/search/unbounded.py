@@ -19,10 +19,10 @@ _DEEP = 6.0  # decades below the estimate
 _STEADY = 0.9  # of one observation's fall from there to twice as deep
 
 
-def falls_without_end(problem: Problem, u: np.ndarray, at: Evaluation) -> dict[str, int]:
+def falls_without_end(problem: Problem, u: np.ndarray, at: Evaluation, gradient: bool = True) -> dict[str, int]:
     """Error parameters with which the objective falls without end as they go to zero, and how many observations make it.
 
-    ``at`` is the evaluation at the minimum ``u``.
+    ``at`` is the evaluation at the minimum ``u``; ``gradient``: by the program that is compiled, with a gradient that is not used.
     """
     if not _exact_zeros(problem):
         return {}
@@ -32,7 +32,7 @@ def falls_without_end(problem: Problem, u: np.ndarray, at: Evaluation) -> dict[s
         for depth in (_DEEP, 2.0 * _DEEP):
             there = u.copy()
             there[k] -= depth * np.log(10.0) / inventory.scales[inventory.free[k]]
-            deep = problem.evaluate(there, at.b)  # with its gradient, which is not used: as the program is compiled
+            deep = problem.evaluate(there, at.b, gradient=gradient)
             values.append(float(np.sum(deep.value)) + problem.penalised(there)[0])
             if not np.isfinite(values[-1]):
                 break

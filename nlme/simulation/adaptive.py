@@ -16,7 +16,7 @@ import numpy as np
 
 from nlme.data.by_subject import for_each
 from nlme.dynamics.solvers import Tolerances
-from nlme.errors import DataError
+from nlme.errors import DataError, ModelError
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.model import Model
@@ -156,6 +156,8 @@ def adaptive(
     ------
     DataError
         No doses to govern, times that are none, a rule that returns something else, a negative amount.
+    ModelError
+        The rule raised an error: for whom, when, and what.
     """
     population = model.population if population is None and isinstance(model, Evaluated) else population
     if population is None:
@@ -360,12 +362,12 @@ class Course:
                 who = f"Subject {ids[i]!r}, replicate {begin + r + 1}, decision at {self.times[i, k]:g}"
                 own = float(before[0][r, i]), float(before[1][r, i])
                 given = Seen(begin + r + 1, ids[i], float(self.times[i, k]), k, times, seen, told, *own)
-                answer = _decision(rule.function(given), who)
+                answer = _decision(_asked(rule.function, given, who), who)
                 for name in ("amount", "every"):
                     value = getattr(answer, name)
                     found[name][r, i] = np.nan if value is None else _amount(name, value, who)
                 for name in WORDS:
-                    found[name][r, i] = bool(getattr(answer, name))
+                    found[name][r, i] = _numbers(name, getattr(answer, name), (), bool, who)
                 words[r, i] = str(answer.why)
 
     def _ask_together(self, rule: Rule, k: int, dv, known, before, covariates, begin: int, found) -> None:
@@ -378,8 +380,11 @@ class Course:
         ids, replicate = np.array(self.design.population.ids, dtype=object)[own], begin + 1 + np.arange(count)
         told = {name: x[:count, own] for name, x in covariates.items()}
         given = [x[:count, own] for x in before[:2]]
-        answer = rule.function(Seen(replicate, ids, self.times[own, k], k, times, values, told, *given))
-        for name, decided in _arrays(_decision(answer, ""), (count, len(own))).items():
+        seen = Seen(replicate, ids, self.times[own, k], k, times, values, told, *given)
+        at = np.unique(self.times[own, k][np.isfinite(self.times[own, k])])
+        when = f"{at[0]:g}" + (f" to {at[-1]:g}" if len(at) > 1 else "")
+        who = f"{len(own)} subjects together, replicates {begin + 1} to {begin + count}, decision at {when}"
+        for name, decided in _arrays(_decision(_asked(rule.function, seen, who), who), (count, len(own)), who).items():
             found[name][:count, own] = decided
 
     def _at(self, known: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -490,6 +495,18 @@ class _State:
         self.amounts = np.where(later[None] & active[..., None], whole, self.amounts)
 
 
+def _asked(function: Callable, seen: Seen, who: str) -> Any:
+    """What the user's rule answers."""
+    try:
+        return function(seen)
+    except Exception as error:
+        there = [*(f.name for f in dataclasses.fields(Seen)), "last()"]
+        raise ModelError(
+            f"{who}: the rule raised {type(error).__name__}: {error}. It sees {', '.join(there)}; covariates: "
+            f"{', '.join(seen.covariates) or 'none'} (seen.covariates['wt']); times and values of: {', '.join(seen.values)}."
+        ) from error
+
+
 def _decision(answer: Any, who: str) -> Decision:
     if isinstance(answer, Decision):
         return answer
@@ -499,13 +516,20 @@ def _decision(answer: Any, who: str) -> Decision:
         return Decision(**{answer: True})
     if isinstance(answer, (int, float, np.number)) and not isinstance(answer, bool):
         return Decision(amount=float(answer))
-    raise DataError(
-        f"{who or 'The rule'}: it returns None, an amount, 'hold', 'stop', 'leave' or an nlme.Decision; got {answer!r}."
-    )
+    raise DataError(f"{who}: the rule returns None, an amount, 'hold', 'stop', 'leave' or an nlme.Decision; got {answer!r}.")
+
+
+def _numbers(name: str, value: Any, shape: tuple[int, ...], kind: type, who: str) -> np.ndarray:
+    """What is decided on as an array of this shape."""
+    try:
+        return np.broadcast_to(np.asarray(value, kind), shape)
+    except (TypeError, ValueError):
+        form = "one number" if not shape else f"one number or an array {shape}, of replicates and subjects"
+        raise DataError(f"{who}: the {name} decided on is {form}; got {value!r}.") from None
 
 
 def _amount(name: str, value: Any, who: str) -> float:
-    value = float(value)
+    value = float(_numbers(name, value, (), float, who))
     if not np.isfinite(value) or value < 0:
         raise DataError(f"{who}: the {name} decided on is {value:g}; it is a number from 0 on.")
     if name == "every" and (value != int(value) or value < 1):
@@ -515,16 +539,16 @@ def _amount(name: str, value: Any, who: str) -> float:
     return value
 
 
-def _arrays(answer: Decision, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+def _arrays(answer: Decision, shape: tuple[int, int], who: str) -> dict[str, np.ndarray]:
     """A vectorised decision as arrays (R, N)."""
     found = {}
     for name in ("amount", "every"):
         value = getattr(answer, name)
-        given = np.full(shape, np.nan) if value is None else np.broadcast_to(np.asarray(value, float), shape)
+        given = np.full(shape, np.nan) if value is None else _numbers(name, value, shape, float, who)
         bad = np.isfinite(given) & ((given < 0) | ((name == "every") & ((given < 1) | (given != np.floor(given)))))
         if bad.any() or np.isinf(given).any():
             raise DataError(
-                f"The rule: {name} = {given[bad | np.isinf(given)][0]:g}; amounts are numbers from 0 on, every a whole number from 1 on."
+                f"{who}: {name} = {given[bad | np.isinf(given)][0]:g}; amounts are numbers from 0 on, every a whole number from 1 on."
             )
         found[name] = given
-    return found | {name: np.broadcast_to(np.asarray(getattr(answer, name), bool), shape) for name in WORDS}
+    return found | {name: _numbers(name, getattr(answer, name), shape, bool, who) for name in WORDS}

@@ -156,6 +156,7 @@ def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
 
     model = with_numbers(model, standardisation_of(posterior), instead=True)
     models = posterior_models(model, posterior)
+    model = jax.tree.map(lambda x: x[0], models)  # what was held is where it was held
     free = [name for name, kept in _moves(model, posterior).items() if kept]
     inventory = Inventory(model, [name for name in Inventory(model).all_names if name not in free])
     table = pd.DataFrame(np.asarray(jax.vmap(inventory.natural)(models)), columns=inventory.names)

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from nlme.dynamics.solvers import SENTENCES, SOLVED, Tolerances
 from nlme.errors import FitError, ModelError
 from nlme.language.anatomy import Anatomy, observation_row, rows_of
-from nlme.language.layout import Layout, lay_out
+from nlme.language.layout import Layout, lay_out, match_endpoints
 from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects, threaded
 from nlme.language.solution import Expansion, failure
+from nlme.language.stacking import SubjectData
 from nlme.language.standardisation import require_written
-from nlme.observation.sequence import LINKS, Course
+from nlme.observation.base import Record
+from nlme.observation.sequence import LINKS, Course, Link, Past
 from nlme.parameters.draws import Drawn, model_at
 
 _NUMBERS = 4_000_000  # in the arrays of the subjects of all replicates that are worked off at once
@@ -60,17 +63,24 @@ class Design:
         """The model's endpoints in the order of their names, in which they are drawn."""
         return tuple(sorted(self.anatomy.endpoints))
 
+    def observations(self, endpoint: str) -> np.ndarray:
+        """(n,) which records are observations of one of the model's endpoints."""
+        of = np.array([*match_endpoints(self.layout.model, self.anatomy, self.population), -1])[self.column("endpoint")]
+        return self.column("is_observation") & (of == self.anatomy.endpoints.index(endpoint))
+
     def in_file_order(self, values) -> np.ndarray:
         """(R, n, ...) of what the arrays of R replicates hold, (R N, T, ...)."""
         values = np.asarray(values)
         count = self.layout.n_subjects
         return values.reshape(len(values) // count, count, *values.shape[1:])[:, self.subject, self._sample]
 
-    def in_arrays(self, of_records: np.ndarray) -> np.ndarray:
-        """(N, T) of (n,) Booleans; False where there is no record."""
-        found = np.zeros(self.layout.positions.shape, bool)
-        found[self.subject, self._sample] = of_records
-        return found
+    def in_all(self, of_records: Iterable[np.ndarray], replicates: int) -> np.ndarray:
+        """(R N, e, T) of (n,) Booleans for each of e endpoints; False where there is no record."""
+        of_records = list(of_records)
+        found = np.zeros((self.layout.n_subjects, len(of_records), self.layout.positions.shape[1]), bool)
+        for e, part in enumerate(of_records):
+            found[self.subject, e, self._sample] = part
+        return np.tile(found, (replicates, 1, 1))
 
     @functools.cached_property
     def most(self) -> int:
@@ -110,6 +120,7 @@ class Records:
     drawn : R vectors of parameters, where every replicate has its own
     arrays : the subjects of R replicates, where they are not all alike (other amounts, other people)
     system : keys (R,) of the paths of stochastic equations (``system_keys``); without them their noise is left out
+    known : for each of the design's endpoints, which records (n,) have a value that is known: all else is what it is given these
 
     Attributes
     ----------
@@ -127,16 +138,20 @@ class Records:
         drawn: Drawn | None = None,
         arrays: Ragged | None = None,
         system=None,
+        known: Sequence[np.ndarray] | None = None,
     ):
         self._design, self.model, self._drawn = design, model, drawn
         self._eta = np.concatenate(np.asarray(eta, float))
         self._members = np.zeros(len(self._eta), int) if members is None else np.ravel(members)
         self._replicate = np.repeat(np.arange(len(eta)), design.layout.n_subjects)
         self._arrays, self._random = arrays, system is not None
+        nothing = [np.zeros(len(design.subject), bool)] * len(design.endpoints)
+        self._known = dict(zip(design.endpoints, nothing if known is None else known, strict=True))
         given = [jnp.asarray(x) for x in (self._eta, self._members, self._replicate)]
         arrays = design.arrays(len(eta)) if arrays is None else arrays
         paths = None if system is None else _of_subjects(system[:, None], design.layout.n_subjects)[:, 0]
-        status, (states, outputs) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, paths, ode)
+        past = design.in_all(self._known.values(), len(eta))
+        status, (states, outputs) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, past, paths, ode)
         self._states = np.asarray(states)
         self._require_solved(np.asarray(status), ode)
         self.states = design.in_file_order(states)
@@ -148,8 +163,8 @@ class Records:
     def draw(self, endpoints: Sequence[str], observed: Sequence[np.ndarray], keys) -> dict[str, np.ndarray]:
         """Endpoint -> (R, n) simulated observations of it at every record.
 
-        ``observed`` says for each of ``endpoints`` which records are observations of it; ``keys`` are one for each replicate and
-        endpoint (R, e).  One replicate's states serve for any number of ``keys``.
+        ``observed`` says for each of ``endpoints`` which records are observations of it, beside those that are known; ``keys`` are
+        one for each replicate and endpoint (R, e).  One replicate's states serve for any number of ``keys``.
 
         Raises
         ------
@@ -164,10 +179,11 @@ class Records:
             )
         again = replicates * design.layout.n_subjects // len(self._eta)
         given = [np.tile(x, (again,) + (1,) * (x.ndim - 1)) for x in (self._eta, self._members, self._replicate, self._states)]
-        own = np.tile(np.stack([design.in_arrays(part) for part in observed], axis=1), (replicates, 1, 1))
+        own = design.in_all(observed, replicates)
+        known = design.in_all([self._known[name] for name in endpoints], replicates)
         each = _of_subjects(keys, design.layout.n_subjects)
         arrays = design.arrays(replicates) if self._arrays is None else self._arrays
-        drawn = _draw(self.model, self._drawn, design.anatomy, tuple(endpoints), arrays, *given, own, each)
+        drawn = _draw(self.model, self._drawn, design.anatomy, tuple(endpoints), arrays, *given, own, known, each)
         return {name: design.in_file_order(np.asarray(drawn)[:, :, e]) for e, name in enumerate(endpoints)}
 
     def _require_distributions(self) -> None:
@@ -233,8 +249,12 @@ def _draws(anatomy: Anatomy, events: int, key):
 
 
 @eqx.filter_jit
-def _solve(arrays: Ragged, base: Model, drawn: Drawn | None, anatomy: Anatomy, eta, members, replicates, paths, ode: Tolerances):
-    def of_subject(data, eta, member, r, path):
+def _solve(
+    arrays: Ragged, base: Model, drawn: Drawn | None, anatomy: Anatomy, eta, members, replicates, known, paths, ode: Tolerances
+):
+    names = tuple(sorted(anatomy.endpoints))
+
+    def of_subject(data, eta, member, r, known, path):
         model = model_at(base, drawn, r)
         data = data.belonging(member) if anatomy.mixture else data
         timeline = data.timeline
@@ -242,16 +262,45 @@ def _solve(arrays: Ragged, base: Model, drawn: Drawn | None, anatomy: Anatomy, e
             timeline = dataclasses.replace(timeline, draws=_draws(anatomy, len(timeline.time), path))
         solution = Expansion(model, anatomy, eta, data.covariates, timeline, 0, ode)(model, eta)
         states = solution.states[:, : len(anatomy.states)]
-        ind = {name: value[data.timeline.sample_row] for name, value in solution.individual.items()}
+        rows = _Rows(model, anatomy, data, solution.individual, states, names)
+        linked = zip(rows.of_each(lambda r: r.prediction()), *rows.memory(known), strict=True)
+        predicted = [link.prediction(value, carried, rows.course, past) for value, link, carried, past in linked]
+        return solution.status, (states, dict(zip(names, predicted, strict=True)))
 
-        def of_record(ind, state, t):
-            out = observation_row(model, ind, anatomy.states, state, t)
-            return {name: r.prediction() for name, r in out.items()}
+    return over_subjects(of_subject, arrays, eta, members, replicates, known, paths)
 
-        outputs = jax.vmap(of_record)(ind, states, data.timeline.sample_time)
-        return solution.status, (states, outputs)
 
-    return over_subjects(of_subject, arrays, eta, members, replicates, paths)
+class _Rows:
+    """What ``observe`` says of some endpoints at every sample of one subject.
+
+    Attributes
+    ----------
+    course : when the samples are
+    """
+
+    def __init__(self, model: Model, anatomy: Anatomy, data: SubjectData, table: dict[str, Array], states, names: Sequence[str]):
+        timeline = data.timeline
+        self._model, self._anatomy, self._names, self._data = model, anatomy, tuple(names), data
+        ind = {name: value[timeline.sample_row] for name, value in table.items()}
+        self._at = ind, states, timeline.sample_time
+        self.course = Course(timeline.sample_clock, timeline.sample_epoch)
+
+    def of_each(self, function: Callable, *values) -> list:
+        """``function(observation model, ...)`` of every endpoint at every sample, with what each of ``values`` holds for the endpoint."""
+
+        def at(ind, state, t, *values):
+            out = observation_row(self._model, ind, self._anatomy.states, state, t)
+            return [function(out[name], *own) for name, *own in zip(self._names, *values, strict=True)]
+
+        return jax.vmap(at)(*self._at, *values)
+
+    def memory(self, known) -> tuple[list[Link], list[Array], list[Past]]:
+        """Of every endpoint its link, what that needs, and what is known (e, T)."""
+        links = [LINKS[self._anatomy.laws[self._anatomy.endpoints.index(name)].link] for name in self._names]
+        record = Record(self._data.observed, self._data.cens, self._data.limit)
+        terms = self.of_each(lambda r, record: r.terms(record), [record] * len(links))
+        pasts = [Past(own[: len(record.y)], record.y, of) for own, of in zip(known, terms, strict=True)]
+        return links, self.of_each(lambda r: r.carried()), pasts
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -263,29 +312,20 @@ def _of_subjects(keys, count: int):
 @eqx.filter_jit
 def _draw(base: Model, drawn: Drawn | None, anatomy: Anatomy, endpoints: tuple[str, ...], arrays: Ragged, *rows):
     """An observation of each of ``endpoints`` (e,) at every sample, from states already solved."""
-    links = [LINKS[anatomy.laws[anatomy.endpoints.index(name)].link] for name in endpoints]
 
-    def of_subject(data, eta, member, r, states, own, keys):
+    def of_subject(data, eta, member, r, states, own, known, keys):
         model = model_at(base, drawn, r)
         data = data.belonging(member) if anatomy.mixture else data
         timeline = data.timeline
         count = len(timeline.sample)  # of this size class: the first of the widest arrangement, which has one group of samples
         states, own = states[:count], own[:, :count]
-        table = rows_of(model, anatomy, eta, data.covariates, timeline.rows)
-        ind = {name: value[timeline.sample_row] for name, value in table.items()}
-
-        def of_each(function, *values):
-            def at(ind, state, t, *values):
-                out = observation_row(model, ind, anatomy.states, state, t)
-                return [function(out[name], *own) for name, *own in zip(endpoints, *values, strict=True)]
-
-            return jax.vmap(at)(ind, states, timeline.sample_time, *values)
-
-        course = Course(timeline.sample_clock, timeline.sample_epoch)
+        rows = _Rows(model, anatomy, data, rows_of(model, anatomy, eta, data.covariates, timeline.rows), states, endpoints)
         both = [jax.random.split(key) for key in keys]
-        carried = of_each(lambda r: r.carried())
-        drives = [link.drive(c, o, course, first) for link, c, o, (first, _) in zip(links, carried, own, both, strict=True)]
-        values = of_each(
+        drives = [
+            link.drive(carried, seen | past.known, rows.course, past, first)
+            for link, carried, past, seen, (first, _) in zip(*rows.memory(known), own, both, strict=True)
+        ]
+        values = rows.of_each(
             lambda r, drive, key: r.sample(drive, key), drives, [jax.random.split(second, count) for _, second in both]
         )
         return None, jnp.stack(values, axis=-1)

@@ -54,7 +54,9 @@ def simulate(
     more records (EVID = 2) make it finer.
 
     With a fit and ``eta="estimated"`` (the default) each subject keeps its own estimated random effects, so that
-    ``simulate(fit, fit.population.with_doses(...), key=1)`` says what another dosing would have done to the same people.
+    ``simulate(fit, fit.population.with_doses(...), key=1)`` says what another dosing would have done to the same people.  All records are
+    drawn anew, from the first on: residuals remember none that was observed, and a subject is at risk from the beginning, event or not.
+    What follows after the observed ones is :func:`nlme.forecast`.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ def simulate(
     -------
     DataFrame
         REPLICATE, ID, TIME, ENDPOINT, IPRED, DV, EVID, MDV (0 where the record is an observation of this endpoint; 1 where a value
-        was only asked for: records to predict, for every endpoint), DVID (the data's code of the endpoint, else its name), and the
+        was only asked for: records to predict, for every endpoint; and where there is none: after a subject's only event), DVID (the data's code of the endpoint, else its name), and the
         random effects used (one column each, ``eta.NAME``).  ``read_nonmem`` reads one replicate of it, and of ``as_data``.  Of a fit
         with networks its ``extrapolates`` lists the records at which one is asked outside of what the data visited, and ``messages``
         says so (see :mod:`nlme.simulation.region`)
@@ -108,7 +110,7 @@ def simulate(
             watched.see(*seen)
         parts.append(columns)
     frame = table.frame(parts)
-    whole = data_sets(frame, population) if as_data else frame
+    whole = data_sets(frame, population, table.observed) if as_data else frame
     made = simulated_class()(whole)
     made.attrs.update(whole.attrs)  # units and categories, which reading it again needs
     made.extrapolates = None if watched is None else watched.table(replicates)
@@ -329,6 +331,11 @@ class Table:
         """Of every row of the table: position of its subject, of the record within it, and of its endpoint."""
         return self._design.subject[self.row], self._design.record[self.row], self._which
 
+    @property
+    def observed(self) -> np.ndarray:
+        """Which rows of a replicate are observations."""
+        return self._mdv == 0
+
     def columns(self, eta: np.ndarray, at: Records, keys, count: int) -> dict[str, np.ndarray]:
         """IPRED, DV and the random effects ``eta`` (R, N, q) of the first ``count`` replicates, (count, rows); DV without noise where
         there are no ``keys``."""
@@ -352,16 +359,16 @@ class Table:
         codes = dict(zip(population.endpoints, population.dvid, strict=True)) if population.dvid is not None else {}
         replicates, rows = sum(len(part["DV"]) for part in parts), len(self.row)
         drawn = {name: np.concatenate([part[name] for part in parts]).ravel() for name in parts[0]}
-        row, which = np.tile(self.row, replicates), np.tile(self._which, replicates)
+        row, which, dv = np.tile(self.row, replicates), np.tile(self._which, replicates), drawn.pop("DV")
         own = {
             "REPLICATE": np.repeat(np.arange(1, replicates + 1), rows),
             "ID": design.ids.take(row),
             "TIME": design.column("time")[row],
             "ENDPOINT": pd.Index(list(self._endpoints)).take(which),
             "IPRED": drawn.pop("IPRED"),
-            "DV": drawn.pop("DV"),
+            "DV": dv,
             "EVID": np.tile(self._evid, replicates),
-            "MDV": np.tile(self._mdv, replicates),
+            "MDV": np.where(np.isnan(dv), 1, np.tile(self._mdv, replicates)),
             "DVID": pd.Index([codes.get(name, name) for name in self._endpoints]).take(which),
         }
         return pd.DataFrame(own | drawn)

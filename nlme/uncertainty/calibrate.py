@@ -234,8 +234,14 @@ def _batches_in(saved: Mapping[str, np.ndarray]) -> dict[int, tuple[np.ndarray, 
 def _simulated(truths: Model, s: int, design: Population, key, limit: float | None):
     """The arrays of one simulated data set."""
     model = jax.tree.map(lambda x: x[s] if eqx.is_array(x) else x, truths)
-    frame = simulate(model, design, key=key, eta="new")
-    values, subjects = frame.loc[frame["MDV"] == 0, "DV"].to_numpy(float), []
+    frame = simulate(model, design, key=key, eta="new", as_data=True)
+    values = frame["DV"].to_numpy(float)[np.concatenate([s.is_observation for s in design])]
+    if np.isnan(values).any():
+        raise ModelError(
+            "nlme.calibrate: after its only event a subject has no further observation, and all simulated data sets have the records of "
+            "the design; give every subject one observation of a time to event."
+        )
+    subjects = []
     for own, part in zip(design, np.split(values, np.cumsum([s.n_observations for s in design])[:-1]), strict=True):
         dv, cens, below = own.dv.copy(), np.zeros(len(own), int), np.zeros(len(part), bool)
         if limit is not None:

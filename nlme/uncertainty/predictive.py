@@ -102,6 +102,7 @@ def _of_posterior(model: Model, population, posterior: InferenceData, draws: int
 
 
 def _values(model: Model, population, uncertainty, eta: str, draws: int, key) -> np.ndarray:
-    """(D, observations) simulated values in file order."""
-    frame = simulate(model, population, key=key, eta=eta, replicates=draws, uncertainty=uncertainty)
-    return frame.loc[frame["MDV"] == 0, "DV"].to_numpy(float).reshape(draws, -1)
+    """(D, observations) simulated values in file order; NaN after a subject's only event."""
+    frame = simulate(model, population, key=key, eta=eta, replicates=draws, uncertainty=uncertainty, as_data=True)
+    observed = np.concatenate([s.is_observation for s in population])
+    return frame["DV"].to_numpy(float).reshape(draws, -1)[:, observed]

@@ -101,6 +101,7 @@ CASES = [
     ("no observation", "ID,TIME,DV,AMT\n1,0,.,100\n2,0,.,100\n2,1,5,.", {}, [1]),
     ("empty column", "ID,TIME,DV,AMT,CENS\n1,0,.,100,.\n1,1,5,.,.", {}, [1]),
     ("numbers for categories", "ID,TIME,DV,SEX\n1,0,1,1\n1,1,5,1", {"covariates": ["sex"], "categories": {"sex": ["M", "F"]}}, [1, 2]),
+    ("limit of 0", "ID,TIME,DV,CENS\n1,0,1,0\n1,1,0,1\n1,2,0.5,1\n1,3,0,0", {}, [2]),
     ("code for missing", "ID,TIME,DV,WT\n1,0,1,70\n2,1,5,-99", {"covariates": ["wt"]}, [2]),
     ("code for missing", "ID,TIME,DV\n1,0,1\n1,1,-999\n1,2,3", {}, [2]),
     ("comment marks", "C,ID,TIME,DV\n.,1,0,1\nC,1,1,99\n.,1,2,3", {}, [2]),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from normal_means import Means
 
 import nlme
+from nlme.dosing.forecast import with_asked, with_further
 
 
 def seen(*values) -> nlme.Population:
@@ -50,8 +53,6 @@ def test_picture(found):
 
 
 def test_further_doses_come_beside_those_given():
-    from nlme.dosing.forecast import with_further
-
     given = nlme.Subject(id=1, time=[0.0, 2.0], dv=[np.nan, 5.0], evid=[1, 0], amt=[100.0, 0.0])
     more = with_further(nlme.Population((given,)), nlme.dose(50, time=12.0).every(6.0, n=2))
     (s,) = more
@@ -86,3 +87,82 @@ def test_bands_cover():
     frame = nlme.forecast(Means(), nlme.Population(people), times=[2.0], key=2, draws=500).frame
     assert 0.85 <= np.mean((y[:, 2] >= frame.DV_LOWER) & (y[:, 2] <= frame.DV_UPPER)) <= 0.95
     assert 0.85 <= np.mean((level >= frame.LOWER) & (level <= frame.UPPER)) <= 0.95
+
+
+class Level(Means):
+    """A level that is known, with residuals that remember."""
+
+    decay: nlme.Scalar = nlme.positive(0.1)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.ar1(nlme.additive(ind.mu, self.sd), self.decay)}
+
+
+def test_a_new_observation_goes_on_from_the_last_residuals():
+    """Bands of a normal process given its values at 1 and 5: before, between, at one of them, after, long after."""
+    t, y, at = np.array([1.0, 5.0]), np.array([11.5, 13.0]), np.array([0.0, 3.0, 5.0, 5.5, 60.0])
+    patient = nlme.Population((nlme.Subject(id=1, time=t, dv=y),))
+    model = Level(mu=10.0, sd=1.0, omega={"mu": 1e-8})
+    found = nlme.forecast(model, patient, times=at, key=1, draws=6000).frame
+
+    def covariance(a, b):
+        return np.exp(-0.1 * np.abs(a[:, None] - b))
+
+    known = np.linalg.solve(covariance(t, t), np.c_[y - 10.0, covariance(t, at)])
+    mean = 10.0 + covariance(at, t) @ known[:, 0]
+    sd = np.sqrt(np.maximum(1.0 - np.sum(covariance(t, at) * known[:, 1:], axis=0), 0.0))
+    for name, z in (("DV_LOWER", -1.6449), ("DV_UPPER", 1.6449)):
+        np.testing.assert_array_less(np.abs(found[name] - mean - z * sd), 5 * np.sqrt(0.05 * 0.95 / 6000) / 0.1031 * sd + 1e-3)
+    np.testing.assert_allclose(found.MEDIAN, 10.0, atol=1e-2)  # the patient's own curve has no residual
+
+
+class Risk(nlme.Model):
+    """A hazard 2 rate t, as a formula or integrated from the first record on."""
+
+    rate: nlme.Scalar = nlme.positive(0.02)
+    omega: nlme.Covariance = nlme.covariance(rate=1e-8)
+    repeated: bool = eqx.field(static=True, default=False)
+    integrated: bool = eqx.field(static=True, default=False)
+
+    def individual(self, eta, cov):
+        return dict(rate=self.rate * jnp.exp(eta.rate))
+
+    def dynamics(self, ind):
+        return nlme.ODE(lambda t, a: {"risk": 2 * ind.rate * t}, ("risk",)) if self.integrated else None
+
+    def observe(self, ind, state, t):
+        cumulative = state.risk if self.integrated else ind.rate * t**2
+        return {"event": nlme.time_to_event(2 * ind.rate * t, cumulative, repeated=self.repeated)}
+
+
+def _until(*visits) -> nlme.Population:
+    time, dv = np.array([(0.0, np.nan), *visits]).T
+    return nlme.Population((nlme.Subject(id=1, time=time, dv=dv, evid=[2, *(0 for _ in visits)]),))
+
+
+@pytest.mark.parametrize("integrated", [False, True])
+def test_events_are_those_of_somebody_with_this_past(integrated):
+    model, times = Risk(integrated=integrated), [2.0, 5.0, 5.1, 8.0]
+    found = nlme.forecast(model, _until((3.0, 0.0), (5.0, 0.0)), times=times, key=1, draws=2000)
+    left = np.exp(-0.02 * (np.array([25.0, 25.0, 5.1**2, 64.0]) - 25.0))
+    np.testing.assert_allclose(found.frame.MEDIAN, left, atol=1e-4)
+    assert found.frame.DV_UPPER.tolist() == [0.0, 0.0, 0.0, 2.0]  # 2 % of an event by 5.1
+
+
+def test_what_is_known_of_an_event_is_in_the_forecast():
+    interval = nlme.forecast(Risk(), _until((3.0, 0.0), (5.0, 2.0)), times=[2.0, 4.0, 5.0, 8.0], key=1, draws=500).frame
+    among = (np.exp(-0.02 * 7.0) - np.exp(-0.02 * 16.0)) / -np.expm1(-0.02 * 16.0)
+    np.testing.assert_allclose(interval.MEDIAN, [1.0, among, 0.0, 0.0], atol=1e-4)
+    assert interval[["DV_LOWER", "DV_UPPER"]].isna().all(axis=1).tolist() == [False, False, True, True]
+    again = nlme.forecast(Risk(repeated=True), _until((3.0, 1.0), (5.0, 2.0)), times=[2.0, 4.0, 5.0, 8.0], key=1, draws=500).frame
+    some = 0.02 / -np.expm1(-0.02 * 16.0)
+    np.testing.assert_allclose(again.MEDIAN, 1.0 + np.array([-1.0, some * 7.0, some * 16.0, some * 16.0 + 0.78]), atol=1e-4)
+
+
+def test_records_to_predict_come_beside_all_others():
+    own = nlme.Subject(
+        id=1, time=[0.0, 2.0, 2.0, 4.0, 6.0], dv=[np.nan, np.nan, 5.0, 4.0, np.nan], evid=[1, 1, 0, 0, 2], amt=[9.0, 9.0, 0, 0, 0]
+    )
+    (made,) = with_asked(nlme.Population((own,)), [2.0, 3.0, 4.0])
+    assert made.time.tolist() == [0.0, 2.0, 2.0, 2.0, 2.0, 3.0, 4.0, 4.0]
+    assert made.evid.tolist() == [1, 2, 1, 0, 2, 2, 0, 2]

@@ -117,3 +117,34 @@ def test_naive_pooled_is_least_squares(population):
 def test_options_are_kept():
     method = nlme.NaivePooled(inner_iterations=3)
     assert dataclasses.replace(method) == method and "inner_iterations=3" in repr(method)
+
+
+class Spline(nlme.Model):
+    """A level that bends with a covariate."""
+
+    curve: nlme.MLP = nlme.mlp(inputs=("x",), outputs=1, width=2, depth=1, key=1)
+    sd: nlme.Scalar = nlme.positive(0.3)
+    covariates = ("x",)
+
+    def individual(self, eta, cov):
+        return dict(level=self.curve(cov.x)[0])
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.level, self.sd)}
+
+
+def test_a_penalty_and_its_prior_have_the_same_errors():
+    """L2(s) is the prior Normal(0, s^-1/2) of each weight: one mode, and one curvature there."""
+    random = np.random.default_rng(2)
+    subjects = [
+        nlme.Subject(id=i, time=np.arange(3.0), dv=np.sin(x) + 0.3 * random.normal(size=3), covariates={"x": np.full(3, x)})
+        for i, x in enumerate(np.linspace(-2.0, 2.0, 14), 1)
+    ]
+    population, method = nlme.Population(tuple(subjects)), nlme.NaivePooled()
+    penalised = nlme.fit(Spline(), population, method, penalty=nlme.L2(4.0), progress=False)
+    start = penalised.model  # so that both stand at one mode
+    penalised = nlme.fit(start, population, method, penalty=nlme.L2(4.0), progress=False)
+    prior = nlme.fit(start, population, method, priors={"curve": dist.Normal(0.0, 0.5)}, progress=False)
+    assert penalised.objective == pytest.approx(prior.objective, abs=1e-4)
+    assert penalised.covariance.kind == prior.covariance.kind == "R"
+    np.testing.assert_allclose(penalised.covariance.standard_errors, prior.covariance.standard_errors, rtol=1e-2)

@@ -92,6 +92,15 @@ def test_a_network_is_found_and_pays(found, fit):
     assert np.std(level - truth) < 0.15
     refit = nlme.fit(found.model, fit.population, fixed=["shift"], progress=False)
     assert refit.objective < fit.objective - 50
+    weights = [row.name for row in refit.parameters if row.kind == "weight"]
+    assert weights and refit.n_parameters == fit.n_parameters + len(weights)  # they come from these data as well
+    assert refit.aic == pytest.approx(refit.objective_full + 2 * (fit.n_parameters + len(weights)))
+    assert nlme.compare({"base": fit, "augmented": refit}).table.parameters.to_dict() == {
+        "base": fit.n_parameters,
+        "augmented": refit.n_parameters,
+    }
+    other = nlme.fit(found.model, fit.population[:-1], fixed=["shift"], progress=False, max_evaluations=3, starts=0)
+    assert other.n_parameters == fit.n_parameters  # of weights that others have taught, nothing is asked
 
 
 def test_terms_are_chosen_and_pay(fit):
@@ -116,7 +125,8 @@ def test_a_shift_without_terms_is_a_model(fit, tmp_path):
     refit = nlme.fit(none.model, fit.population, fixed=["shift"], progress=False)
     assert refit.objective == pytest.approx(fit.objective, abs=1e-5)
     refit.save(tmp_path / "fit.nlme")
-    assert nlme.load(tmp_path / "fit.nlme", model=Line).objective == refit.objective
+    opened = nlme.load(tmp_path / "fit.nlme", model=Line)
+    assert opened.objective == refit.objective and opened.n_parameters == refit.n_parameters
 
 
 @pytest.mark.slow

@@ -204,3 +204,11 @@ def test_several_endpoints_have_to_be_chosen_from():
     with pytest.raises(DataError, match="conc, metabolite"):
         nlme.nca(both, route="extravascular")
     assert nlme.nca(both, "metabolite", route="extravascular", units={"metabolite": "mg/L"}).units["Cmax"] == "mg/L"
+
+
+def test_a_message_names_each_subject_once_with_its_doses():
+    rows = [dict(ID=i, TIME=10.0 * k, DV=np.nan, EVID=1, AMT=100.0) for i in ("A", "B") for k in range(9 if i == "A" else 1)]
+    rows += [dict(ID=row["ID"], TIME=row["TIME"] + t, DV=c, EVID=0, AMT=0.0) for row in rows for t, c in ((1.0, 5.0), (2.0, 6.0))]
+    found = nlme.nca(nlme.read_nonmem(pd.DataFrame(rows).sort_values(["ID", "TIME"])), route="extravascular")
+    missing = next(line for line in found.messages if "missing" in line)
+    assert missing == "Subject A (doses 1, 2, 3, 4, 5, 6 and 3 more), subject B: some parameters are missing, see .reasons."

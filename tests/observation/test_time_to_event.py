@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -10,6 +12,11 @@ from reference import case
 from scipy import stats
 
 import nlme
+from nlme.language.layout import lay_out
+from nlme.marginal.objective import evaluate_subjects
+from nlme.observation.base import not_normal
+from nlme.observation.sequence import LINKS, Course, Past
+from nlme.parameters.inventory import Inventory
 
 
 class Weibull(nlme.Model):
@@ -231,3 +238,181 @@ class Falling(ByPower):
 def test_a_cumulative_hazard_that_falls_makes_everything_impossible(dv):
     with pytest.raises(nlme.FitError, match="impossible under the model"):
         nlme.evaluate(Falling(), _events((1, 2.0, dv)), nlme.Laplace())
+
+
+class Steady(nlme.Model):
+    """A hazard that grows with time, h = 2 rate t, beside a drug that doses and resets are records of."""
+
+    rate: nlme.Scalar = nlme.positive(0.02)
+    repeated: bool = eqx.field(static=True, default=False)
+
+    def individual(self, eta, cov):
+        return dict(rate=self.rate)
+
+    def dynamics(self, ind):
+        return nlme.pk.OneCompartment(cl=1.0 + 0 * ind.rate, v=10.0)
+
+    def observe(self, ind, state, t):
+        event = nlme.time_to_event(2 * ind.rate * t, ind.rate * t**2, repeated=self.repeated)
+        return {"conc": nlme.additive(state.central / 10.0, 1.0), "event": event}
+
+
+class SteadyState(Steady):
+    """The same, integrated from the first record on."""
+
+    def dynamics(self, ind):
+        return nlme.ODE(lambda t, a: {"central": -0.1 * a.central, "risk": 2 * ind.rate * t}, ("central", "risk"))
+
+    def observe(self, ind, state, t):
+        event = nlme.time_to_event(2 * ind.rate * t, state.risk, repeated=self.repeated)
+        return {"conc": nlme.additive(state.central / 10.0, 1.0), "event": event}
+
+
+def _visits(*people) -> nlme.Population:
+    """Of everybody (time, DV) of visits, and (time, word) of what has no DV."""
+    known = {"start": (2, 0.0, 0), "reset": (3, 0.0, 0), "reset and dose": (4, 5.0, 0), "steady state": (1, 5.0, 1)}
+    table = []
+    for i, rows in enumerate(people, start=1):
+        for t, what in rows:
+            evid, amt, ss = known.get(what, (0, 0.0, 0))
+            table.append((i, t, evid, amt, ss, 12.0 * ss, np.nan if evid else what, 2))
+    table = pd.DataFrame(table, columns=["ID", "TIME", "EVID", "AMT", "SS", "II", "DV", "DVID"])
+    return nlme.read_nonmem(table, dvid={1: "conc", 2: "event"})
+
+
+START = (0.0, "start")
+RESETS = (
+    [START, (3.0, 0), (4.0, "reset"), (6.0, 1)],
+    [START, (3.0, 0), (3.0, "reset and dose"), (6.0, 1)],
+    [START, (1.0, "reset"), (3.0, 0), (4.0, "reset"), (5.0, "reset and dose"), (6.0, 2)],
+    [(0.0, "reset and dose"), (3.0, 0), (6.0, 1)],
+    [START, (3.0, 0), (6.0, 1), (7.0, "reset")],
+)
+
+
+@pytest.mark.parametrize("model", [Steady, SteadyState])
+def test_the_risk_goes_on_over_a_reset(model):
+    """Whatever the reset does to H: exp(-H(6)) h(6), and what is known of an interval is 1 - exp(-(H(6) - H(3)))."""
+    gained = 0.02 * np.diff([0.0, 9.0, 36.0])
+    exact, interval = np.log(0.24) - gained[1], np.log(-np.expm1(-gained[1]))
+    at = nlme.evaluate(model(), _visits(*RESETS), nlme.Laplace())
+    expected = -2 * (np.array([exact, exact, interval, exact, exact]) - gained[0])
+    np.testing.assert_allclose(at.subjects.objective, expected, atol=1e-6)
+    np.testing.assert_allclose(at.predictions.PRED, np.tile(np.exp(-0.02 * np.array([9.0, 36.0])), 5), atol=1e-8)
+    whole = nlme.predict(model(), _visits(*RESETS))
+    np.testing.assert_allclose(whole.event, np.exp(-0.02 * whole.TIME**2), atol=1e-8)
+
+
+def test_a_formula_counts_once_at_a_steady_state():
+    rows = [START, (3.0, 0), (4.0, "steady state"), (6.0, 1)]
+    expected = -2 * (np.log(0.24) - 0.02 * 36.0)
+    assert nlme.evaluate(Steady(), _visits(rows), nlme.Laplace()).objective == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("model", [Steady, SteadyState])
+def test_a_time_set_back_begins_a_second_course(model):
+    """H(3) of the first and H(6) of the second; nothing in between."""
+    rows = [START, (3.0, 0), (0.0, "reset and dose"), (2.0, 0), (6.0, 1)]
+    at = nlme.evaluate(model(), _visits(rows), nlme.Laplace())
+    assert at.objective == pytest.approx(-2 * (np.log(0.24) - 0.02 * (9.0 + 36.0)), abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [0.8, 1.5])
+def test_gradients_where_powers_of_time_begin_again(shape):
+    table = pd.DataFrame(
+        [(1, 0.0, 2, np.nan), (1, 3.0, 0, 0.0), (1, 0.0, 3, np.nan), (1, 2.0, 0, 1.0)], columns=["ID", "TIME", "EVID", "DV"]
+    )
+    model, population = ByPower(shape=shape), nlme.read_nonmem(table)
+    layout, inventory = lay_out(model, population), Inventory(model)
+    u, h = inventory.unconstrained(model), 1e-4
+
+    def at(u, gradient=False):
+        way = nlme.Laplace(inner_tolerance=1e-22)
+        return evaluate_subjects(way, layout.anatomy, inventory, model, layout.arrays, u, np.zeros((1, 1)), gradient=gradient)
+
+    ours = np.asarray(at(u, True).gradient)[0]
+    out = [[float(np.sum(at(u.at[k].add(step * h)).value)) for step in (-1, 1)] for k in range(len(inventory))]
+    np.testing.assert_allclose(ours, np.diff(out)[:, 0] / (2 * h), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("model", [Steady, SteadyState])
+def test_simulated_events_know_no_reset(model, repeated):
+    rows = [START, (3.0, 0), (4.0, "reset"), (6.0, 0)]
+    drawn = nlme.simulate(model(repeated=repeated), _visits(rows), key=3, eta="typical", replicates=2000)
+    drawn = drawn[drawn.ENDPOINT == "event"]
+    late = drawn.DV[drawn.TIME == 6.0].dropna()
+    p = -np.expm1(-0.02 * 27.0)
+    assert abs((late == 2).mean() - p) < 4 * np.sqrt(p * (1 - p) / len(late))
+    expected = 0.02 * 36.0 if repeated else np.exp(-0.02 * 36.0)
+    assert drawn.IPRED[drawn.TIME == 6.0].iloc[0] == pytest.approx(expected, abs=1e-8)
+
+
+def test_an_event_where_its_state_begins_is_refused():
+    with pytest.raises(nlme.DataError, match=r"Subject 1, row 1: .* TIME 7.2.*EVID = 2 at TIME 0"):
+        nlme.evaluate(SteadyState(), _visits([(7.2, 1)]), nlme.Laplace())
+    at = nlme.evaluate(SteadyState(), _visits([START, (7.2, 1)]), nlme.Laplace())
+    assert at.objective == pytest.approx(-2 * (np.log(0.04 * 7.2) - 0.02 * 7.2**2), abs=1e-6)
+
+
+def test_events_have_no_residual():
+    table = nlme.evaluate(Steady(), _visits([START, (3.0, 0), (6.0, 1)]), nlme.Laplace()).predictions
+    assert table[["RES", "IRES"]].isna().all(axis=None) and table.PRED.notna().all()
+
+
+@pytest.mark.parametrize("as_data", [False, True])
+def test_a_simulated_only_event_can_be_read_again(as_data):
+    people = _visits([START, (3.0, 0), (6.0, 0), (9.0, 0)])
+    drawn = nlme.simulate(Steady(rate=0.05), people, key=2, eta="typical", replicates=20, as_data=as_data)
+    lost = drawn.DV.isna() & (drawn.EVID == 0)
+    assert lost.any() and (drawn.MDV[lost] == 1).all()
+    found = []
+    for _, one in drawn.groupby("REPLICATE"):
+        again = nlme.read_nonmem(one.drop(columns="REPLICATE"), dvid={1: "conc", 2: "event"})
+        objective = nlme.evaluate(Steady(rate=0.05), again, nlme.Laplace()).objective
+        known = one[(one.EVID == 0) & (one.MDV == 0)]
+        gained = 0.05 * np.diff(np.r_[0.0, known.TIME] ** 2)
+        found.append(objective + 2 * np.where(known.DV == 2, np.log(-np.expm1(-gained)), -gained).sum())
+    np.testing.assert_allclose(found, 0.0, atol=1e-8)
+
+
+T = np.arange(7.0)
+KNOWN = {
+    "none": {2: 0, 3: 0},
+    "exact": {1: 0, 3: 1},
+    "interval": {1: 0, 4: 2},
+}
+
+
+@pytest.mark.parametrize("link", ["event", "events"])
+@pytest.mark.parametrize("known", KNOWN.values(), ids=KNOWN)
+def test_what_is_drawn_given_known_records(link, known):
+    """Probability of an event since the record before, and of none so far (the number so far), enumerated from the Poisson process."""
+    total = 0.1 * T**2
+    is_known, y = np.isin(T, list(known)), np.array([known.get(k, 0.0) for k in T])
+    past = Past(jnp.asarray(is_known), jnp.asarray(y), not_normal(jnp.zeros(len(T))))
+    course = Course(jnp.asarray(T), jnp.zeros(len(T), int))
+    keys = jax.random.split(jax.random.key(1), 20_000)
+    all_of_them = jnp.ones(len(T), bool)
+    drawn = np.asarray(jax.vmap(lambda k: LINKS[link].drive(jnp.asarray(total), all_of_them, course, past, k))(keys))
+    random = np.random.default_rng(4)
+    counts = random.poisson(np.diff(total, prepend=0.0), (400_000, len(T)))
+    exact = [k for k, value in known.items() if value == 1]
+    before = -1
+    for k in sorted(known):
+        own = counts[:, before + 1 : k + 1].sum(axis=1)
+        counts, before = counts[own > 0 if known[k] == 2 else own == 0], k
+    counts[:, exact] += 1
+    if link == "event":
+        past_it = np.cumsum(counts > 0, axis=1) - (counts > 0) > 0
+        expected = np.where(past_it, np.nan, counts > 0)
+    else:
+        expected = counts > 0
+    for k in range(len(T)):
+        ours, theirs = drawn[:, k][~np.isnan(drawn[:, k])] == 2, expected[:, k][~np.isnan(expected[:, k].astype(float))]
+        assert np.isnan(drawn[:, k]).mean() == pytest.approx(np.isnan(expected[:, k].astype(float)).mean(), abs=0.02)
+        if len(theirs) > 100:
+            assert ours.mean() == pytest.approx(theirs.mean(), abs=0.03)
+    predicted = LINKS[link].prediction(jnp.zeros(len(T)), jnp.asarray(total), course, past)
+    so_far = np.cumsum(counts, axis=1)
+    np.testing.assert_allclose(predicted, (so_far == 0).mean(axis=0) if link == "event" else so_far.mean(axis=0), atol=0.02)

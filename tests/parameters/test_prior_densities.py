@@ -97,6 +97,36 @@ def test_correlation_of_a_pair():
     np.testing.assert_allclose(back.omega.matrix, Pair().omega.matrix, rtol=1e-12)
 
 
+class Three(nlme.Model):
+    omega: nlme.Covariance = nlme.covariance(("a", "b", "c"), [[1.0], [0.2, 1.0], [0.1, -0.3, 1.0]])
+
+    def individual(self, eta, cov):
+        return dict(a=eta.a, b=eta.b, c=eta.c)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.a + ind.b + ind.c, 1.0)}
+
+
+@pytest.mark.parametrize("concentration", [1.0, 2.0, 0.7])
+def test_a_correlation_has_the_density_of_the_matrix(concentration):
+    """LKJ(3, c) is det(R)^(c - 1) up to a constant, whatever the order of the effects; LKJ(3, 1) is flat over a volume of pi^2 / 2."""
+    prior = Priors(Three(), {"omega.correlation": dist.LKJ(3, concentration)}, complete=False).sites[0]
+
+    def at(ab, ac, bc):
+        matrix = np.array([[1.0, ab, ac], [ab, 1.0, bc], [ac, bc, 1.0]])
+        return float(prior.log_density(Three(omega=matrix))), np.log(np.linalg.det(matrix))
+
+    for one, other in (
+        ((0.2, 0.1, -0.3), (0.8, 0.5, 0.1)),
+        ((0.8, 0.5, 0.1), (0.5, 0.1, 0.8)),
+        ((0.8, 0.5, 0.1), (0.1, 0.5, 0.8)),
+    ):
+        (density, volume), (another, compared) = at(*one), at(*other)
+        assert density - another == pytest.approx((concentration - 1) * (volume - compared), abs=1e-10)
+    if concentration == 1.0:
+        assert at(0.3, 0.2, 0.1)[0] == pytest.approx(-np.log(np.pi**2 / 2), rel=1e-6)
+
+
 def test_covariance_of_a_block():
     """Inverse Wishart: scipy's density of the matrix, and the Jacobian of its three elements by central differences."""
     scale = np.array([[0.5, 0.1], [0.1, 0.3]])

@@ -17,7 +17,8 @@ from nlme import plots
 from nlme.errors import DataError
 from nlme.plots.curves import dose_times
 from nlme.plots.goodness import agreement
-from nlme.plots.style import INDIVIDUAL, OBSERVED, PALE, POPULATION, known_units, wants_log
+from nlme.plots.individuals import individual_fit_pages
+from nlme.plots.style import INDIVIDUAL, OBSERVED, PALE, POPULATION, units_of, wants_log
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def _labels(axes):
 
 def test_goodness_of_fit_draws_every_observation(fit):
     rows = fit.predictions
-    panels = plots.goodness_of_fit(fit, units={"conc": "mg/L"}).axes
+    panels = plots.goodness_of_fit(fit, units={"conc": "mg/L", "time": "h"}).axes
     for axes, x, y in zip(panels, ("PRED", "IPRED", "TIME", "PRED"), ("DV", "DV", "CWRES", "CWRES"), strict=True):
         np.testing.assert_array_equal(_points(axes), rows[[x, y]])
     assert _labels(panels[0]) == ("Population prediction (mg/L)", "Observed conc (mg/L)")
@@ -117,7 +118,7 @@ def test_missing_residuals_are_drawn_around():
 
 
 def test_individual_fits_at_the_observations(fit):
-    panels = plots.individual_fits(fit, columns=3, max_subjects=5, fine=False, units={"conc": "mg/L"}).axes
+    panels = plots.individual_fits(fit, columns=3, max_subjects=5, fine=False, units={"conc": "mg/L", "time": "h"}).axes
     assert [axes.get_title(loc="left") for axes in panels if axes.get_visible()] == [f"ID {k}" for k in range(1, 6)]
     mine = fit.predictions.query("ID == 4")
     np.testing.assert_array_equal(_points(panels[3]), mine[["TIME", "DV"]])
@@ -297,22 +298,38 @@ def test_a_picture_shows_itself_and_leaves_the_users_settings_alone(fit):
     assert "matplotlib.pyplot" not in sys.modules or not matplotlib.pyplot.get_fignums()
 
 
-@pytest.mark.parametrize(
-    ("units", "given", "time"),
-    [
-        (["L/h", "1/h", "mg/L", ""], None, "h"),
-        (["L/min", "L"], None, "min"),
-        (["mL/min/kg", "L"], None, "min"),
-        (["L/min/year", "L/year", "L/min"], None, "min"),  # an effect of age
-        (["L/h", "1/day"], None, None),  # two that differ: no guess
-        (["mg/L", None], None, None),
-        (["L/h"], {"time": "days"}, "days"),
-    ],
-)
-def test_the_unit_of_time_is_that_of_the_parameters(units, given, time):
-    from types import SimpleNamespace
+def test_the_unit_of_time_is_the_users_alone(fit):
+    """Clearances in L/h do not say that the data count hours: the model may convert."""
+    for given, label in ((None, "Time"), ({"time": "min"}, "Time (min)")):
+        assert plots.individual_fits(fit, max_subjects=1, fine=False, units=given).axes[0].get_xlabel() == label
+        assert plots.goodness_of_fit(fit, given).axes[2].get_xlabel() == label
 
-    assert known_units(given, [SimpleNamespace(unit=unit) for unit in units]).get("time") == time
+
+@pytest.mark.parametrize("given", [{"Time": "h"}, {"cp": "mg/L"}, {"conc": "mg/L", "cl": "L/h"}, "h"])
+def test_a_unit_of_what_is_not_there_is_refused(fit, given):
+    rows = fit.predictions.rename(columns={"IPRED": "conc"})[["ID", "TIME", "conc"]]
+    drawings = (
+        lambda: plots.goodness_of_fit(fit, given),
+        lambda: plots.individual_fits(fit, fine=False, units=given),
+        lambda: individual_fit_pages(fit, units=given),
+        lambda: plots.residuals(fit, units=given),
+        lambda: plots.data(fit.population, units=given),
+        lambda: plots.counterfactual({"one": rows}, "conc", units=given),
+        lambda: plots.forecast(SimpleNamespace(frame=pd.DataFrame({"ENDPOINT": ["conc"]})), units=given),
+        lambda: plots.held_out(SimpleNamespace(predictions=lambda: fit.predictions, plain=None), units=given),
+    )
+    words = "units=: a dict" if given == "h" else "units=: No quantity named .*: .*conc.*time, dose"
+    for draw in drawings:
+        with pytest.raises(DataError, match=words):
+            draw()
+
+
+def test_a_unit_may_be_given_by_the_name_that_the_data_have():
+    fit = theophylline_fit()
+    fit.population.endpoints = ("DV",)
+    for given in ({"DV": "mg/L"}, {"conc": "mg/L"}):
+        assert units_of(fit, given) == {"DV": "mg/L", "conc": "mg/L"}
+        assert plots.goodness_of_fit(fit, given).axes[0].get_ylabel() == "Observed conc (mg/L)"
 
 
 def test_many_covariates_continue_in_a_second_band():
@@ -342,21 +359,11 @@ def test_learned_function_draws_median_and_bands():
 
 
 def test_the_grid_of_times_sees_peaks_in_a_long_record(fit):
-    from types import SimpleNamespace
-
+    from nlme.data.subject import Subject
     from nlme.plots.curves import _grid
 
     time = np.array([0.0, 3.0, 4000.0, 4002.0])
-    subject = SimpleNamespace(
-        time=time,
-        evid=np.array([1, 0, 1, 0]),
-        amt=np.array([100.0, 0.0, 100.0, 0.0]),
-        rate=np.zeros(4),
-        duration=np.zeros(4),
-        addl=np.zeros(4, int),
-        ii=np.zeros(4),
-        is_observation=np.array([False, True, False, True]),
-    )
+    subject = Subject(1, time=time, evid=[1, 0, 1, 0], amt=[100.0, 0.0, 100.0, 0.0])
     grid = _grid(subject)
     assert np.isin(time, grid).all() and (np.diff(grid) > 0).all() and grid[0] == 0 and grid[-1] == 4002
     for dose in (0.0, 4000.0):

@@ -19,7 +19,8 @@ from nlme.language import solution
 from nlme.language.layout import lay_out
 from nlme.parameters.priors import Priors
 from nlme.posterior.convergence import messages_of
-from nlme.posterior.functions import Learned, worth
+from nlme.posterior.draws import worth
+from nlme.posterior.functions import Learned
 from nlme.posterior.langevin import spread_inflation
 from nlme.posterior.marginal import Marginal
 from nlme.posterior.metric import descended, joined, spread_of
@@ -216,12 +217,11 @@ def test_units_that_change_places_do_not_count():
     a, b = 1.0 + 0.1 * random.normal(size=shape), -1.0 + 0.1 * random.normal(size=shape)
     a, b = np.where([[True], [False]], a, b), np.where([[True], [False]], b, a)
     one = Learned(np.ones((1, 1)), (a + b)[..., None, None], (("x",), ("y",)))
-    prior = Priors(Line(), PRIORS, ("omega", "sd"))
-    u = np.stack([random.normal(size=shape), a, b], axis=-1)
-    kept = Draws({"u": u, "b": np.zeros((*shape, 0))}, *[np.zeros(shape, bool)] * 6)
-    assert worth(u[..., 1:])[0] > 2.0 and messages_of(kept, prior, 400, {"net": one}, 0) == []
+    numbers = random.normal(size=(*shape, 1))
+    kept = Draws({"b": np.zeros((*shape, 0))}, *[np.zeros(shape, bool)] * 6)
+    assert worth(np.stack([a, b], axis=-1))[0] > 1.5 and messages_of(kept, numbers, 400, {"net": one}, 0) == []
     apart = one._replace(values=one.values + np.array([0.0, 1.0])[:, None, None, None])
-    assert "learned function of net" in messages_of(kept, prior, 400, {"net": apart}, 0)[0]
+    assert "learned function of net" in messages_of(kept, numbers, 400, {"net": apart}, 0)[0]
 
 
 def test_the_metric_stays_positive_definite():

@@ -214,7 +214,7 @@ def test_the_data_file_dates_units_priors_and_penalty_are_there(tmp_path):
     ):
         assert piece in text
     assert "−2 log prior (not part of the objective)" in text and "1.234" in text
-    assert seen["units"] == {"time": "h", "dose": "mg", "conc": "mg/L"}
+    assert seen["units"] == {"dose": "mg", "conc": "mg/L"}
     fit.priors = {}
     _, reader = _read(report(fit, tmp_path / "x.html", max_subjects=1))
     assert "Penalty (not part of the objective)" in " ".join(reader.text)

@@ -61,6 +61,12 @@ def test_a_local_maximum_is_called_so(drawn, method):
     assert deep[0] - deep[1] == pytest.approx(2 * 4 * np.log(100.0), rel=1e-6)
 
 
+@pytest.mark.slow
+def test_by_saem(drawn):
+    fit = nlme.fit(Oral(), nlme.read_nonmem(drawn), nlme.SAEM(seed=1), progress=False)
+    assert fit.unbounded == {"add": 4} and "no maximum: 4 observations of 0" in fit.verdict
+
+
 def test_a_search_that_went_there_says_so(drawn):
     fit = nlme.fit(Oral(add=1e-7), nlme.read_nonmem(drawn), progress=False, starts=0)
     assert not fit.converged and fit.verdict.startswith("Do not use as it is: The likelihood has no maximum: 4 observations of 0")

@@ -213,7 +213,8 @@ def test_what_cannot_be_searched_is_said():
 def test_warfarin():
     """The truth in the literature: one compartment, absorption delayed (Nguyen et al. 2017: a lag); its objective or a better one."""
     data = case("warfarin_pkpd_turnover").table()
-    data = data[data.DVID != 2].drop(columns="DVID")
+    # four samples half an hour after the dose are 0: with a lag and a combined error they leave the likelihood without a maximum
+    data = data[(data.DVID != 2) & ~((data.EVID == 0) & (data.DV == 0))].drop(columns="DVID")
     population = nlme.read_nonmem(data)
     found = nlme.structure_search(
         population, route="oral", compartments=(1, 2), elimination="linear", max_fits=200, progress=False

@@ -183,3 +183,21 @@ def test_a_steady_state_that_a_decision_would_change_is_refused():
     plain = nlme.simulate(OneCompartment(), design, key=2, noise=False, eta="typical")
     # the dose at 12 alone is halved: what was there before it stays
     assert changed.frame["IPRED"][0] == pytest.approx(plain["IPRED"][0] - 50 / 50 * np.exp(-0.1), rel=1e-9)
+
+
+@pytest.mark.parametrize("vectorised", [False, True])
+def test_an_error_of_the_rule_says_for_whom_and_what_there_is(vectorised):
+    design = nlme.virtual(2, {"wt": nlme.distributions.uniform(50, 90)}, key=1).with_doses(PLAN).with_times(TIMES)
+    whom = "2 subjects together, replicates 1 to 3" if vectorised else "Subject 1, replicate 1"
+    says = f"{whom}, decision at 24: the rule raised AttributeError: .*'wt'.* It sees replicate, id, .*; covariates: wt"
+    with pytest.raises(nlme.ModelError, match=says) as raised:
+        run(design, lambda seen: None if seen.number == 0 else seen.wt, vectorised=vectorised)
+    assert isinstance(raised.value.__cause__, AttributeError)
+
+
+@pytest.mark.parametrize(
+    ("vectorised", "says"), [(False, "Subject 1, replicate 1, .*amount"), (True, r"amount .* array \(3, 6\)")]
+)
+def test_a_decision_that_is_no_number_is_said(design, vectorised, says):
+    with pytest.raises(nlme.DataError, match=says):
+        run(design, lambda seen: nlme.Decision(amount=["much", "more"]), vectorised=vectorised)

@@ -38,6 +38,7 @@ import jax
 import numpy as np
 
 from nlme.errors import FitError, ModelError
+from nlme.fitting.maximum_posterior import MinusTwiceLogPrior
 from nlme.fitting.saem.chains import Draws, draws
 from nlme.fitting.saem.checkpoint import arrays_of, progress_from
 from nlme.fitting.saem.determination import doubtful, undetermined
@@ -201,9 +202,8 @@ def _require_penalty(penalty, parts: Parts, inventory: Inventory, model: Model) 
     slope = np.asarray(jax.grad(lambda u: penalty(inventory.at_unconstrained(model, u)))(u + 0.01))
     closed = [inventory.names[k] for k in (*parts.omega, *parts.shifts) if slope[k] != 0]
     if closed:
-        raise ModelError(
-            f"penalty= acts on {', '.join(closed)}, which SAEM estimates in closed form, without a penalty; use nlme.FOCEI()."
-        )
+        what = "priors= act" if isinstance(penalty, MinusTwiceLogPrior) else "penalty= acts"
+        raise ModelError(f"{what} on {', '.join(closed)}, which SAEM estimates in closed form, without any; use nlme.FOCEI().")
 
 
 def _steps(method: SAEM, found: Progressed) -> Step:
