@@ -142,10 +142,8 @@ def first_events(time: np.ndarray, hazard: np.ndarray, random: np.random.Generat
 
 
 def repeated_events(time: np.ndarray, hazard: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(m,) replicate and time of a subject's events; where H falls back (a reset) it begins again from zero."""
-    gained = np.diff(hazard, axis=1, prepend=0.0)
-    gained = np.where(gained < 0, hazard, gained)[:, 1:]
-    count = random.poisson(gained)
+    """(m,) replicate and time of a subject's events; H, an expected number, does not fall."""
+    count = random.poisson(np.maximum(np.diff(hazard, axis=1), 0.0))
     replicate, interval = (np.repeat(x.ravel(), count.ravel()) for x in np.indices(count.shape))
     return replicate, time[interval] + random.uniform(size=len(interval)) * np.diff(time)[interval]
 

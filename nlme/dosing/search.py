@@ -47,6 +47,7 @@ from nlme.language.layout import lay_out
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
+from nlme.observation.sequence import LINKS
 from nlme.parameters.domains import is_numeric, require_whole
 
 if TYPE_CHECKING:
@@ -350,13 +351,18 @@ def _slope(ahead: _Arrays, behind: _Arrays):
 
 def _endpoint(target: Target, patients: Patients) -> str:
     names = patients.anatomy.endpoints
-    if target.endpoint is None and len(names) == 1:
-        return names[0]
-    if target.endpoint not in names:
+    name = names[0] if target.endpoint is None and len(names) == 1 else target.endpoint
+    if name not in names:
         raise ModelError(
             f"The target ({target.words}) is of one endpoint: endpoint=, one of {', '.join(names)}; got {target.endpoint!r}."
         )
-    return target.endpoint
+    if LINKS[patients.anatomy.laws[names.index(name)].link].accumulates:
+        raise ModelError(
+            f"The target ({target.words}) is of {name!r}, times of events: what is predicted of them depends on what the patient has been "
+            "through without one, which a search does not know. Take a concentration or a response, and look at the events of the regimen "
+            "found: nlme.forecast(model, patient, doses=...)."
+        )
+    return name
 
 
 @eqx.filter_jit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -175,3 +177,18 @@ def test_what_cannot_be_searched_is_refused(change, seen, monkeypatch):
 def test_targets_without_a_meaning_are_refused(make, seen):
     with pytest.raises(nlme.ModelError, match=seen):
         make()
+
+
+def test_an_event_is_no_target():
+    """What is predicted of it begins anew for everybody, and this patient has come so far without one."""
+
+    class Event(Bolus):
+        def observe(self, ind, state, t):
+            return super().observe(ind, state, t) | {"event": nlme.time_to_event(0.1, 0.1 * t)}
+
+    target = nlme.Target.of(lambda t, y: y[-1], [24.0], low=0.5, high=1.0, endpoint="event")
+    people = dataclasses.replace(patient(), endpoints=("conc", "event"))
+    with pytest.raises(nlme.ModelError, match="is of 'event', times of events: .* Take a concentration or a response"):
+        nlme.dose_search(
+            Event(), people, lambda amount: nlme.dose(amount, time=10.0), bounds=dict(amount=(1.0, 100.0)), target=target, key=1
+        )
