@@ -203,7 +203,7 @@ def _range(fit: Fit, name: str) -> Check:
 
 def _unbounded(fit: Fit, name: str) -> Check:
     count = max(fit.unbounded.values())
-    several, local = count > 1, fit.search_status == CONVERGED and not fit.ran_away
+    several, local = count > 1, fit.search_status == CONVERGED and not fit.ran_away and not _mostly_below(fit)
     return Check(
         name,
         REMARK if local else PROBLEM,
@@ -213,6 +213,11 @@ def _unbounded(fit: Fit, name: str) -> Check:
         f"{'This is a local maximum.' if local else 'The search went there.'} Leave out what can only be 0, such as samples before the "
         "first dose (MDV = 1), and give values below the limit of quantification as such (CENS = 1); or fix the parameter.",
     )
+
+
+def _mostly_below(fit: Fit) -> bool:
+    """Whether more searches ran off below this minimum than reached it."""
+    return fit.starts is not None and len(fit.starts.below) > fit.starts.reached
 
 
 def _gradient(fit: Fit, name: str) -> Check:
@@ -293,6 +298,13 @@ def _information(fit: Fit, name: str) -> Check:
     edges = {column for _, columns in _singular_blocks(fit) for column in columns}
     own = [k for k in own if k not in edges]
     names = [fit.inventory.names[k] for k in own]
+    if lost := fit.undetermined_covariances:
+        several = len(lost) > 1
+        sentence = (
+            f"Nothing depends on {' and '.join(lost)}: no subject's data say anything of {'them' if several else 'it'}, as where nobody has "
+            f"data on both effects. Leave the correlation{'s' if several else ''} out, or fix {'them' if several else 'it'}."
+        )
+        return Check(name, PROBLEM, 0.0, sentence)
     if hessian is None:
         units = "subjects" if fit.layout.sites is None else "sites"
         sentence = f"Not more {units} than parameters: nlme.audit(fit) computes the second derivatives."
@@ -373,6 +385,11 @@ def _starts(fit: Fit, name: str) -> Check:
             return Check(name, REMARK, 1.0, words)
         return Check(name, FINE, 1.0, "One start; the search ended well and near it.")
     said = f"{starts.reached} of {starts.tried} starts reached this minimum"
+    if below := starts.below:
+        own = ", among them that from the model's own values," if 0 in below else ""
+        words = f"{said}; in {len(below)}{own} a parameter ran off without end, to an objective of {starts.objectives[below].min():.1f}: "
+        words += "the objective has no lowest minimum."
+        return Check(name, PROBLEM if _mostly_below(fit) else REMARK, float(len(below)), words)
     if networks and starts.reached < 2 and starts.valid.any():
         return Check(name, REMARK, float(starts.reached), f"{said}: a network has many, and a lower one may be left.")
     if not starts.rivals:

@@ -165,10 +165,13 @@ def fit(
     history = dict(
         zip(("iteration", "objective", "gradient", "elapsed"), map(np.array, zip(*found.history, strict=True)), strict=True)
     )
+    made = Starts.of(problem, attempts, reason)
     return _of_minimum(
         problem,
         found,
-        starts=Starts.of(problem, attempts, reason),
+        starts=made,
+        unbounded=falls_without_end(problem, found.search.x, found.at)
+        or (falls_without_end(problem, problem.start, found.at) if made.below else {}),
         history_columns=history,
         timings=timings,
         validation=validation,
@@ -262,7 +265,8 @@ def _approximated(found, problem: Problem, clock, progress) -> Fit:
                 status = SEARCHING
     if minimum is not None:
         timings = {"search": time.perf_counter() - clock, "total": time.perf_counter() - clock}
-        return _of_minimum(problem, minimum, training=(FINISHED,), history_columns=history, timings=timings)
+        unbounded = falls_without_end(problem, minimum.search.x, minimum.at)
+        return _of_minimum(problem, minimum, training=(FINISHED,), history_columns=history, timings=timings, unbounded=unbounded)
     scores = np.asarray(found.state.scores).mean(axis=0)
     learned = len(scores) == layout.n_subjects
     at = problem.evaluate(u, starts, gradient=not learned)
@@ -296,7 +300,6 @@ def _of_minimum(problem: Problem, found: Minimum, **how) -> Fit:
         curvature=search.hessian,
         ended={name: int(side) for name, side in zip(names, search.ended, strict=True) if side},
         ran_away=tuple(ran_away(problem, found)),
-        unbounded=falls_without_end(problem, search.x, found.at),
         bimodal=() if two is None else tuple(s.id for s, both in zip(problem.layout.population, two, strict=True) if both),
         **how,
     )

@@ -17,6 +17,9 @@ from nlme.search.problem import Penalty, Problem
 from nlme.search.quasi_newton import CONVERGED
 from nlme.versions import now
 
+_NOTHING = 1e-8  # second derivative of an objective that does not depend on a parameter
+_DETERMINES = 0.999  # correlation at which the coordinates of the search have lost their slopes
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Fit(Evaluated):
@@ -115,11 +118,29 @@ class Fit(Evaluated):
         return quick_audit(self)
 
     def _at_bounds(self) -> tuple[str, ...]:
-        """Free parameters that stand at a bound, with the covariances of an effect whose variance does."""
+        """Free parameters that stand at a bound, with the covariances of an effect whose variance does and those of which the data say
+        nothing: none has a standard error."""
         return tuple(
             name
             for name in self.inventory.names
-            if name in self.at_bounds or any(_covaries(name, variance) for variance in self.at_bounds)
+            if name in self.at_bounds
+            or name in self.undetermined_covariances
+            or any(_covaries(name, variance) for variance in self.at_bounds)
+        )
+
+    @functools.cached_property
+    def undetermined_covariances(self) -> tuple[str, ...]:
+        """Covariances on which no subject's objective depends, though no effect of the two determines the other: as where nobody has data
+        on both."""
+        if self.information is None:
+            return ()
+        known = np.diagonal(self.information)
+        if self.penalty_slopes is not None:
+            known = known + np.abs(np.diagonal(self.penalty_slopes[1]))
+        return tuple(
+            name
+            for name, kind, d in zip(self.inventory.names, self.inventory.kinds, known, strict=True)
+            if kind == "covariance" and d < _NOTHING and abs(_correlation(name, self.estimates)) < _DETERMINES
         )
 
     @functools.cached_property
@@ -129,7 +150,9 @@ class Fit(Evaluated):
         kinds = dict(zip(self.inventory.names, self.inventory.kinds, strict=True))
         values = {row.name: row.value for row in self.parameters}
         for name in self.inventory.names:
-            if name in self.ran_away or not (side := self._side(name, kinds[name], values[name])):
+            if name in (*self.ran_away, *self.undetermined_covariances) or not (
+                side := self._side(name, kinds[name], values[name])
+            ):
                 continue
             found[name] = _said_of_bound(name, kinds[name], values[name], side, self.ended is not None)
         return found
@@ -183,6 +206,13 @@ def _said_of_bound(name: str, kind: str, value: float, side: int, tested: bool) 
         pair = " and ".join(effect.split(","))
         return f"{name} = {value:.4g}: the covariance of {pair} is at its bound, where one determines the other. It has no standard error."
     return f"{name} = {value:.4g} is at its {'lower' if side < 0 else 'upper'} bound, where it has no standard error."
+
+
+def _correlation(name: str, values) -> float:
+    """Of the two effects of the covariance ``name``; 1 where one does not vary."""
+    field, _, pair = name.rpartition(".")
+    spread = math.sqrt(math.prod(values[f"{field}.{effect}"] for effect in pair.split(",")))
+    return values[name] / spread if spread > 0 else 1.0
 
 
 def _covaries(name: str, variance: str) -> bool:

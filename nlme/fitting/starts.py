@@ -16,6 +16,7 @@ from nlme.marginal.base import Method
 from nlme.marginal.sites import require_sites
 from nlme.parameters.inventory import Inventory
 from nlme.search.problem import Problem
+from nlme.search.quasi_newton import RAN_AWAY, SENTENCES
 from nlme.search.several import SAME, Attempt
 from nlme.search.starts import Typical
 
@@ -82,6 +83,13 @@ class Starts:
         """How many of the searches ended at the lowest minimum."""
         lowest = np.min(self.objectives, where=self.valid, initial=np.inf)
         return int(np.sum(self.valid & (self.objectives < lowest + self.same)))
+
+    @property
+    def below(self) -> list[int]:
+        """Searches in which a parameter ran off without end, below the lowest minimum."""
+        lowest = np.min(self.objectives, where=self.valid, initial=np.inf)
+        away = [sentence == SENTENCES[RAN_AWAY] for sentence in self.sentences]
+        return np.flatnonzero(away & (self.objectives < lowest - self.same)).tolist() if self.valid.any() else []
 
     @property
     def rivals(self) -> list[int]:

@@ -68,6 +68,13 @@ def _require(base: Fit, effects: tuple[str, ...], columns: tuple[str, ...], of: 
         raise ModelError(
             f"{where}, and {type(base.model).__name__} reads {', '.join(read)}: its individual parameters would not be known."
         )
+    known = np.isfinite(table)
+    apart = np.argwhere(np.triu((known.T.astype(int) @ known) == 0))
+    if len(apart):
+        one, other = (columns[k] for k in apart[0])
+        raise ModelError(
+            f"{where}, and {one} and {other} are known together in nobody, so that the data say nothing of their covariance. Leave one out."
+        )
     omega = base.model.random()
     together = {omega.names[k] for block in omega.blocks if {omega.names[k] for k in block} & set(effects) for k in block}
     if together != set(effects):

@@ -142,6 +142,10 @@ def test_ids_that_are_words_are_numbered_and_kept_beside():
     out = nlme.to_nonmem(One(), population=Case(One(), frame).population)
     assert "SUBJECT=DROP" in out.text and list(out.data["SUBJECT"].unique()) == ["A-1", "A-2", "A-3"]
     assert list(out.data["ID"].unique()) == [1, 2, 3]
+    frame = [
+        r | {"ID": "=1+1" if r["ID"] == 1 else f"A-{r['ID']}"} for r in rows()
+    ]  # NONMEM drops the column; a spreadsheet must not compute
+    assert nlme.to_nonmem(One(), population=Case(One(), frame).population).data["SUBJECT"].iloc[0] == "'=1+1"
 
 
 def test_a_value_of_zero_is_a_theta_of_one():

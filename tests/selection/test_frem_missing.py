@@ -78,6 +78,11 @@ def test_refused():
         with pytest.raises(FitError, match="wt, sex are missing in some subjects, .* does not integrate well"):
             _asked_of(Line(), population, method)
 
+    halves = table_of(population)
+    halves[:30, 0], halves[30:, 1] = np.nan, np.nan
+    with pytest.raises(ModelError, match="wt and age are known together in nobody"):
+        _asked_of(Line(), population, table=halves)
+
     class Reads(Line):
         covariates = ("wt",)
 
@@ -101,7 +106,7 @@ def test_refused():
         _asked_of(Called(), population)
 
 
-def _asked_of(model, population, method=None, effects=("level", "slope")):
+def _asked_of(model, population, method=None, effects=("level", "slope"), table=None):
     """What the joint fit of a base model with these data says, which need not be fitted for it."""
     base = SimpleNamespace(
         model=model,
@@ -110,7 +115,7 @@ def _asked_of(model, population, method=None, effects=("level", "slope")):
         layout=lay_out(model, population),
         inventory=Inventory(model),
     )
-    fitted_with_missing(base, effects, COLUMNS, ("wt", "age", "sex"), table_of(population), False)
+    fitted_with_missing(base, effects, COLUMNS, ("wt", "age", "sex"), table_of(population) if table is None else table, False)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from nlme.marginal.foce import FOCE, FOCEI
 from nlme.marginal.laplace import Laplace
 from nlme.marginal.pooled import NaivePooled
 from nlme.marginal.quadrature import AGQ, ImportanceSampling
+from nlme.tables.formats import harmless
 
 _RULES = {"lag": "ALAG", "bioavailability": "F", "duration": "D", "rate": "R"}
 _THETAS, _RANDOM, _ITEMS = 100, 30, 50  # what NONMEM has room for unless $SIZES says more
@@ -91,7 +92,7 @@ class Control:
         kept = {**self.columns, **({"SUBJECT": "SUBJECT"} if self.renamed else {})}
         made = self.records.frame[list(kept)].rename(columns=kept)
         if self.renamed:
-            made["SUBJECT"] = [_plain(text).replace(",", " ").replace(" ", "_") for text in made["SUBJECT"]]
+            made["SUBJECT"] = [harmless(_plain(text).replace(",", " ").replace(" ", "_")) for text in made["SUBJECT"]]
         return made
 
     def _thetas(self) -> None:
