@@ -33,7 +33,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nlme.dynamics.solvers import SOLVED
-from nlme.fitting.result import Fit
+from nlme.fitting.result import NOTHING, Fit
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.scales import said_of_scales
 from nlme.language.standardisation import far_inputs
@@ -48,7 +48,6 @@ _EXPECTED = 1e-3  # further fall of the objective, from which a search has ended
 _BY_CHANCE = 0.5  # the same where the estimate is one of a stochastic algorithm
 _FLAT = 1e-8  # eigenvalue of the information in units of its diagonal
 _SINGULAR = 1e-5  # smallest eigenvalue of a correlation matrix
-_NOTHING = 1e-8  # second derivative in a parameter by itself: a standard error of 10,000 in its logarithm
 _NEARLY_FLAT = 1000.0  # ratio of largest to smallest
 
 
@@ -316,7 +315,7 @@ def _information(fit: Fit, name: str) -> Check:
         return Check(name, UNJUDGED, float("nan"), "There is no parameter to judge.")
     diagonal = np.abs(np.diagonal(hessian))
     kinds = [fit.inventory.kinds[k] for k in own]
-    unknown = [n for n, kind, d in zip(names, kinds, diagonal, strict=True) if kind == "fixed effect" and d < _NOTHING]
+    unknown = [n for n, kind, d in zip(names, kinds, diagonal, strict=True) if kind == "fixed effect" and d < NOTHING]
     if unknown:
         sentence = f"Nothing depends on {' and '.join(unknown)} here (from {source}): not determined by the data."
         return Check(name, PROBLEM, float(diagonal.min()), sentence)

@@ -98,7 +98,7 @@ def replicated(
     """
     model, population = subjects_of(model, population, simulations)
     endpoint, law = endpoint_of(model, population, endpoint)
-    if law.whole is not None or law.link in ("event", "events"):
+    if law.whole is not None or law.of_events:
         raise ModelError(
             f"{what} is for continuous observations; {endpoint} is {law.words}. Use nlme.vpc, which shows its probabilities, "
             f"counts or survival beside simulated ones."

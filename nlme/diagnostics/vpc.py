@@ -266,7 +266,7 @@ def _one_limit(checked: Replicated) -> float:
 
 
 def _kind(law: Law, asked: str | None, endpoint: str) -> str:
-    if law.link in ("event", "events"):
+    if law.of_events:
         own = law.link
     elif law.whole is not None:
         own = "categorical" if np.isfinite(law.whole[1]) else "count"

@@ -47,7 +47,6 @@ from nlme.language.layout import lay_out
 from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
-from nlme.observation.sequence import LINKS
 from nlme.parameters.domains import is_numeric, require_whole
 
 if TYPE_CHECKING:
@@ -356,7 +355,7 @@ def _endpoint(target: Target, patients: Patients) -> str:
         raise ModelError(
             f"The target ({target.words}) is of one endpoint: endpoint=, one of {', '.join(names)}; got {target.endpoint!r}."
         )
-    if LINKS[patients.anatomy.laws[names.index(name)].link].accumulates:
+    if patients.anatomy.laws[names.index(name)].of_events:
         raise ModelError(
             f"The target ({target.words}) is of {name!r}, times of events: what is predicted of them depends on what the patient has been "
             "through without one, which a search does not know. Take a concentration or a response, and look at the events of the regimen "

@@ -326,9 +326,9 @@ class Evaluated:
     def covariance(self) -> CovarianceOfEstimates:
         """Covariance of the estimates, computed on first use (2 P + 1 evaluations of the gradient).
 
-        The sandwich by default; R with priors or a penalty, which are no sample, where subjects share the random effects of sites, whose scores are too few as a
-        rule, and where there are no more subjects than parameters, whose scores do not span them (``of_kind("sandwich")`` takes
-        them all the same).  S where parameters move a lag, the end of an infusion or an event time (``nlme.marginal.kinks``).
+        The sandwich by default; R with priors or a penalty, which are no sample, where subjects share the random effects of sites,
+        whose scores are too few as a rule, and where there are no more subjects than parameters, whose scores do not span them
+        (``of_kind("sandwich")`` takes them all the same).  S where parameters move a lag, the end of an infusion or an event time (``nlme.marginal.kinks``).
 
         Raises
         ------

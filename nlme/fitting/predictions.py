@@ -41,7 +41,9 @@ def _slopes(arrays, method: Method, anatomy, model: Model, b):
         conditional = slopes.moments.mean - slopes.a @ b
         back = subject.back_transformed(model, b, conditional)
         at = slopes.moments._replace(status=None, prediction=_predicted(anatomy, data, slopes.moments))
-        residual = jnp.concatenate([jnp.full(b - a, law.residual) for law, (a, b) in zip(anatomy.laws, data.spans, strict=True)])
+        residual = jnp.concatenate(
+            [jnp.full(b - a, not law.of_events) for law, (a, b) in zip(anatomy.laws, data.spans, strict=True)]
+        )
         series = {"at": at, "a": slopes.a, "centre": conditional, "shown": back, "residual": residual}
         return None, series | {"y": data.observed, "cens": data.cens}
 

@@ -17,7 +17,7 @@ from nlme.search.problem import Penalty, Problem
 from nlme.search.quasi_newton import CONVERGED
 from nlme.versions import now
 
-_NOTHING = 1e-8  # second derivative of an objective that does not depend on a parameter
+NOTHING = 1e-8  # second derivative in a parameter by itself: a standard error of 10,000 in its logarithm
 _DETERMINES = 0.999  # correlation at which the coordinates of the search have lost their slopes
 
 
@@ -34,7 +34,7 @@ class Fit(Evaluated):
     ran_away: tuple[str, ...] = ()  # those for which that is no end of their range
     unbounded: dict[str, int] = dataclasses.field(
         default_factory=dict
-    )  # error parameters that would go to zero, and by how many observations
+    )  # errors that would go to zero -> by how many observations
     undetermined: tuple[tuple[str, ...], ...] = ()  # combinations of parameters that the data leave open, found in the search
     starts: Starts | None = None  # from where it was searched
     bimodal: tuple = ()  # IDs of subjects in whose densities two modes were found
@@ -140,7 +140,7 @@ class Fit(Evaluated):
         return tuple(
             name
             for name, kind, d in zip(self.inventory.names, self.inventory.kinds, known, strict=True)
-            if kind == "covariance" and d < _NOTHING and abs(_correlation(name, self.estimates)) < _DETERMINES
+            if kind == "covariance" and d < NOTHING and abs(_correlation(name, self.estimates)) < _DETERMINES
         )
 
     @functools.cached_property

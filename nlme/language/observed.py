@@ -37,7 +37,7 @@ def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[i
                 f"({law.words}). "
                 + (
                     "Code an event at an unknown time since the record before as DV = 2, without CENS."
-                    if law.link in ("event", "events")
+                    if law.of_events
                     else "Give it to nlme.censored(...), or leave the records out: drop the rows, or set MDV = 1 on them."
                 ),
             )

@@ -32,7 +32,6 @@ from nlme.dynamics.events import (
 from nlme.errors import DataError, ModelError, name_error
 from nlme.language.anatomy import Anatomy
 from nlme.language.parameter_rows import parameter_rows
-from nlme.observation.sequence import LINKS
 
 BOLUS_HOW = -1
 _JUST_AFTER = 1e-75  # time 0: powers of it and their third derivatives are numbers
@@ -90,7 +89,7 @@ def records_of(
     if not wanted.any():
         raise DataError(f"Subject {subject.id} has no {samples}; drop it before the fit: population.filter(...).")
     last = clock[np.flatnonzero(wanted)[-1]]
-    risks = [k for k, law in enumerate(anatomy.laws) if LINKS[law.link].accumulates]
+    risks = [k for k, law in enumerate(anatomy.laws) if law.of_events]
     resets = np.isin(subject.evid, (3, 4)) | ((subject.evid == 1) & (subject.ss == 1))
     resets &= bool(risks) & (np.arange(n) > 0)  # those on both sides of which a risk is looked at
     sides: list[tuple[float, int]] = []  # time and parameter row of these places

@@ -79,7 +79,6 @@ class Law:
     censoring : the model says what a record with CENS = 1 or -1 means
     whole : (lowest, highest) of whole-numbered data, or None
     limits : (lower, upper) limits of quantification where the model gives them as numbers; None where it gives none
-    residual : the prediction is a mean or median of what is observed, so that what is observed less it is a residual
     """
 
     words: str
@@ -89,7 +88,11 @@ class Law:
     censoring: bool = False
     whole: tuple[float, float] | None = None
     limits: tuple[float | None, float | None] = (None, None)
-    residual: bool = True
+
+    @property
+    def of_events(self) -> bool:
+        """Whether it says when events happen: the prediction is then no mean of DV, and a risk goes on from record to record."""
+        return self.link in ("event", "events")
 
 
 class Observation(eqx.Module):

@@ -33,7 +33,7 @@ class TimeToEvent(Observation):
 
     def law(self) -> Law:
         words = f"time to {'repeated events' if self.repeated else 'an event'}"
-        return Law(words, link=_LINKS[self.repeated], whole=(0, 2), residual=False)
+        return Law(words, link=_LINKS[self.repeated], whole=(0, 2))
 
     def parts(self):
         return {"hazard": self.hazard, "cumulative hazard": self.cumulative}

@@ -8,7 +8,7 @@ trouble.
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +45,6 @@ def _after(x, last):
 
 class Link:
     """Records that are independent given the random effects."""
-
-    accumulates: ClassVar[bool] = False  # whether it has to look at both sides of a reset
 
     def terms(self, terms: Terms, carried, y, course: Course) -> Terms:
         """The terms of every record given the record before."""
@@ -131,8 +129,6 @@ class Hazard(Link):
     nothing changes; no event comes before one whose DV is 0 or 1; before one whose DV is 2 there is an event by now with
     probability (1 - exp(-A)) / (1 - exp(-(A + B))).
     """
-
-    accumulates = True
 
     def __init__(self, once: bool):
         self.once = once

@@ -20,7 +20,7 @@ POINTS = 120  # per subject, about, spread over the intervals between doses and 
 def events_of(fit) -> list[str]:
     """The endpoints that are times of events: a 0 or 1 for each record, beside which a survival says nothing of one subject."""
     laws = endpoints_of(fit, fit.population) if isinstance(fit, Evaluated) else {}
-    return [name for name, law in laws.items() if law.link in ("event", "events")]
+    return [name for name, law in laws.items() if law.of_events]
 
 
 def endpoints_with_curves(fit) -> list[str]:

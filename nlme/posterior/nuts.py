@@ -175,15 +175,17 @@ def sample(
     functions = learned_functions(prior, layout, tolerances, w, made.stats["lp"], made.about)
     messages = list(made.words)
     found = inference_data(model, prior, layout, tolerances, w, made.stats)
-    declared = json.loads(_declared(model, population, prior, layout))
+    attributes = _attributes(model, population, prior, layout, method)
     if kind in ("nuts", "sgld"):
-        messages += messages_of(ran.kept._replace(w=w), _judged(found, declared), draws, functions, ran.failed)
+        messages += messages_of(
+            ran.kept._replace(w=w), _judged(found, json.loads(attributes["parameters"])), draws, functions, ran.failed
+        )
     add_functions(found, functions)
     if method is not None and layout.anatomy.effects:
         worth = approximation(w["ratio"], w["effective"])
         add_by_subject(found, "approximation", worth, population.ids)
         messages += approximation_messages(method, population.ids, worth)
-    found.attrs.update(_attributes(model, population, prior, layout, method), messages=messages, weights=kind, **timings)
+    found.attrs.update(attributes, messages=messages, weights=kind, **timings)
     if functions:
         found.attrs["learned_functions"] = judged(functions, kind in ("nuts", "sgld"))
     if messages:

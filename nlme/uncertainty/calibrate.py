@@ -40,7 +40,7 @@ from nlme.posterior.chains import Settings
 from nlme.posterior.joint import Joint
 from nlme.posterior.sampler import Line, one_chain
 from nlme.search.checkpoint import Checkpoint, fingerprint
-from nlme.simulation.simulate import simulate
+from nlme.uncertainty.predictive import simulated_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,8 +234,7 @@ def _batches_in(saved: Mapping[str, np.ndarray]) -> dict[int, tuple[np.ndarray, 
 def _simulated(truths: Model, s: int, design: Population, key, limit: float | None):
     """The arrays of one simulated data set."""
     model = jax.tree.map(lambda x: x[s] if eqx.is_array(x) else x, truths)
-    frame = simulate(model, design, key=key, eta="new", as_data=True)
-    values = frame["DV"].to_numpy(float)[np.concatenate([s.is_observation for s in design])]
+    values = simulated_values(model, design, None, "new", 1, key)[0]
     if np.isnan(values).any():
         raise ModelError(
             "nlme.calibrate: after its only event a subject has no further observation, and all simulated data sets have the records of "

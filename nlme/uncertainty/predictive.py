@@ -79,7 +79,7 @@ def predictive(
         natural = jax.jit(jax.vmap(lambda u: prior.inventory.natural(prior.model_and_density(u)[0])))(u)
         table = pd.DataFrame(np.asarray(natural), columns=prior.inventory.names)
         found.add_groups({"prior": arviz.dict_to_dataset({name: table[name].to_numpy()[None] for name in table})})
-        values = _values(model, population, table, "new", draws, of_prior)
+        values = simulated_values(model, population, table, "new", draws, of_prior)
         found.add_groups({"prior_predictive": predictive_group(values)})
         units = {row.name: row.unit for row in prior.inventory.rows(model) if row.unit}
         found.prior.attrs["units"] = json.dumps(units)
@@ -98,10 +98,10 @@ def _of_posterior(model: Model, population, posterior: InferenceData, draws: int
     if total < draws:
         raise ModelError(f"nlme.predictive: the posterior has {total} draws, and {draws} are asked for.")
     own = "estimated" if "eta" in posterior.posterior else "typical"  # a model without random effects has none
-    return _values(model, population, posterior, own, draws, key)
+    return simulated_values(model, population, posterior, own, draws, key)
 
 
-def _values(model: Model, population, uncertainty, eta: str, draws: int, key) -> np.ndarray:
+def simulated_values(model: Model, population, uncertainty, eta: str, draws: int, key) -> np.ndarray:
     """(D, observations) simulated values in file order; NaN after a subject's only event."""
     frame = simulate(model, population, key=key, eta=eta, replicates=draws, uncertainty=uncertainty, as_data=True)
     observed = np.concatenate([s.is_observation for s in population])
