@@ -43,6 +43,11 @@ def redesigned(
     return made if ties == "dose first" else replace(written_out(made, infos), course=made.course)
 
 
+def records_to_predict(times: np.ndarray) -> dict[str, np.ndarray]:
+    """New records at which predictions are asked for."""
+    return {"time": times, "evid": np.full(times.size, 2), "mdv": np.ones(times.size)}
+
+
 def written_out(s: Subject, infos: Mapping[str, CovariateInfo]) -> Subject:
     """The subject with a record for each additional dose (ADDL), behind the others of its time: as ADDL they come before these.
 

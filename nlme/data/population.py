@@ -15,7 +15,7 @@ import numpy as np
 
 from nlme.data.by_subject import for_each
 from nlme.data.covariates import CovariateInfo
-from nlme.data.designs import redesigned
+from nlme.data.designs import records_to_predict, redesigned
 from nlme.data.features import features_by_subject
 from nlme.data.made import require_sound
 from nlme.data.subject import RECORD_FIELDS, WHOLES, Subject, count, span
@@ -247,9 +247,9 @@ class Population(Sequence):
                 raise DataError(f"Subject {s.id!r}: prediction times must be numbers from 0 on, got {asked!r}.")
             kept = ((s.evid != 0) & (s.evid != 2)) | s.is_switch
             how = "observation first" if ties == "both" else ties
-            made = redesigned(s, kept, _asked_at(at), how, "with_times", self.covariates)
+            made = redesigned(s, kept, records_to_predict(at), how, "with_times", self.covariates)
             if ties == "both":
-                again = _asked_at(at[np.isin(at, made.time[made.is_dose])])
+                again = records_to_predict(at[np.isin(at, made.time[made.is_dose])])
                 made = redesigned(made, np.ones(len(made), bool), again, "dose first", "with_times", self.covariates)
             out.append(made)
         return replace(self, subjects=tuple(out))
@@ -361,8 +361,3 @@ def _bytes(pieces: list[np.ndarray], kind: str) -> bytes:
     if kind == "<f8":
         joined = np.where(np.isnan(joined), np.nan, joined + 0.0)  # one NaN, one zero
     return joined.tobytes()
-
-
-def _asked_at(times: np.ndarray) -> dict[str, np.ndarray]:
-    """Records at which predictions are asked for."""
-    return {"time": times, "evid": np.full(times.size, 2), "mdv": np.ones(times.size)}

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from nlme.data.designs import redesigned
+from nlme.data.designs import records_to_predict, redesigned
 from nlme.data.population import Population
 from nlme.data.regimen import Regimen
 from nlme.dynamics.solvers import Tolerances
@@ -158,21 +158,16 @@ def with_asked(patient: Population, times) -> Population:
     """
 
     def of(s, at):
-        s = redesigned(
-            s, (s.evid != 2) | s.is_switch, _records_to_predict(at[:0]), "observation first", *which
-        )  # ADDL written out
+        kept = (s.evid != 2) | s.is_switch
+        s = redesigned(s, kept, records_to_predict(at[:0]), "observation first", *which)  # ADDL written out
         done = np.isin(at, s.time[s.is_dose | s.is_switch | (s.evid == 3)])
         again = ~done | np.isin(at, s.time[s.is_dose])
-        s = redesigned(s, np.ones(len(s), bool), _records_to_predict(at[done]), "observation first", *which)
-        return redesigned(s, np.ones(len(s), bool), _records_to_predict(at[again]), "dose first", *which)
+        s = redesigned(s, np.ones(len(s), bool), records_to_predict(at[done]), "observation first", *which)
+        return redesigned(s, np.ones(len(s), bool), records_to_predict(at[again]), "dose first", *which)
 
     which = "nlme.forecast", patient.covariates
     asked = (s.time[(s.evid == 2) & ~s.is_switch] for s in patient.with_times(times))
     return dataclasses.replace(patient, subjects=tuple(map(of, patient, asked)))
-
-
-def _records_to_predict(at: np.ndarray) -> dict[str, np.ndarray]:
-    return {"time": at, "evid": np.full(len(at), 2), "mdv": np.ones(len(at))}
 
 
 def effects_later(found: IndividualPosterior, design: Design, key) -> np.ndarray:
