@@ -31,7 +31,9 @@ from nlme.cli.options import ADDS, reads_data
 from nlme.cli.output import FORMATS, RESULTS, in_every_format, keep, require_room, write
 from nlme.cli.written import Folder, note, put, require_file, require_writable
 from nlme.errors import FitError
+from nlme.language.layout import lay_out
 from nlme.parameters.inventory import Inventory
+from nlme.plots.style import known_units
 from nlme.tables import formats
 
 NOT_CONVERGED = 3
@@ -74,6 +76,8 @@ def fit(
     named_units = options.pairs(units, "--units")
     require_room(type(instance), folder)
     population = population_of(data, reading, instance)
+    if named_units:  # before the search, not after it
+        known_units(named_units, [*lay_out(instance, population).anatomy.endpoints, *population.endpoints])
     result = nlme.fit(instance, population, by, fixed=options.names(fixed))
     keep(result, folder, read=[data] if start_from is None else [data, saved_file(start_from)])
     typer.echo(repr(result.table()))
@@ -102,6 +106,9 @@ def report(
     saved, found = opened("report", model, fit)
     named_units = options.pairs(units, "--units")
     if out is not None and out.suffix and not out.is_dir():
+        from nlme.reporting.page import require_ending  # nlme --help need not wait for it
+
+        require_ending(out)
         require_file(out, [saved])
         put(out, lambda path: nlme.report(found, path, title=title or None, units=named_units, interactive=interactive))
         say(found)

@@ -55,7 +55,12 @@ def nca(
     below: Annotated[
         str, typer.Option(help="Below the limit: zero, missing, half, limit; by place: before=zero,first after=half"), ADDS
     ] = "",
-    by: Annotated[str, typer.Option(help="Column or covariate within whose values the summary is made.")] = "",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="Column of the results, or covariate (named in --covariates), within whose values the summary is made."
+        ),
+    ] = "",
     units: Units = "",
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("nca"),
     *,

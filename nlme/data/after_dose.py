@@ -29,14 +29,14 @@ def times_after_dose(subject: Subject) -> np.ndarray:
     until that dose, below zero; NaN for a subject without doses, and for records after a restart of time with no dose since.
     """
     found, clock = np.full(len(subject), np.nan), subject.clock
-    restart = np.cumsum(np.diff(subject.time, prepend=subject.time[:1]) < 0)
+    period = subject.period
     doses = np.flatnonzero(subject.is_dose)
     later, of = additional_doses(subject)
     for j in range(len(subject)):
-        same = doses[restart[doses] == restart[j]]
+        same = doses[period[doses] == period[j]]
         given = clock[same[same <= j]]
         if len(given):
-            repeated = later[(restart[of] == restart[j]) & (of <= j)]
+            repeated = later[(period[of] == period[j]) & (of <= j)]
             given = np.r_[given, repeated[repeated - clock[j] <= 1e-12 * np.abs(repeated)]]
             found[j] = max(clock[j] - np.max(given), 0.0)
         elif len(same):

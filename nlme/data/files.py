@@ -37,9 +37,11 @@ def text_of(path: Path, encoding: str | None = None) -> str:
     DataError
         No such file, a damaged one, one that is no text, or another encoding.
     """
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no file with a content"
+        raise DataError(f"{path} is {what}; a data set is a text file." + _tables_in(path))
     if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.csv"))[:8] if path.parent.is_dir() else []
-        raise DataError(f"There is no file {path}." + (f" In {path.parent} there are: {', '.join(near)}." if near else ""))
+        raise DataError(f"There is no file {path}." + _tables_in(path.parent))
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -50,6 +52,12 @@ def text_of(path: Path, encoding: str | None = None) -> str:
         if content.startswith(start):
             raise DataError(f"{path.name} is {sentence}.")
     return _decoded(content, path.name, encoding)
+
+
+def _tables_in(folder: Path) -> str:
+    """What a folder has that might have been meant, in a sentence with a space before it."""
+    near = sorted(p.name for p in folder.glob("*.csv"))[:8] if folder.is_dir() else []
+    return f" In {folder} there are: {', '.join(near)}." if near else ""
 
 
 def _decompressed(content: bytes, name: str) -> bytes:

@@ -158,7 +158,7 @@ def code_of(value: Any) -> int | float | str:
     return number if exact else text
 
 
-def identities(column: pd.Series, words_only: bool = False) -> np.ndarray:
+def identities(column: pd.Series, decimal: str = ".", words_only: bool = False) -> np.ndarray:
     """Codes of a column (None where missing): whole numbers if all are, of 64 bits and without leading zeros, else text.
 
     ``words_only``: text, whatever it looks like.
@@ -166,7 +166,7 @@ def identities(column: pd.Series, words_only: bool = False) -> np.ndarray:
     if column.dtype.kind == "i" and not words_only and not column.isna().any():
         return column.to_numpy(dtype=np.int64).astype(object)
     words = [None if w.upper() in MISSING else w for w in as_words(column)]
-    known = {w: None if w is None or words_only else whole_of(w) for w in dict.fromkeys(words)}
+    known = {w: None if w is None or words_only else whole_of(w, decimal) for w in dict.fromkeys(words)}
     wholes = [v for w, v in known.items() if w is not None]
     usual = all(v is not None and SMALLEST <= v <= LARGEST for v in wholes)
     plain = usual and not any(w is not None and LEADING_ZEROS.match(w) for w in known)

@@ -273,11 +273,13 @@ class Population(Sequence):
             pieces = [getattr(s, name)[getattr(s, where)] if where else getattr(s, name) for s in self.subjects]
             return np.concatenate(pieces) if pieces else np.zeros(0)
 
-        doses, amounts = sum(int(s.is_dose.sum()) for s in self.subjects), gather("amt", "is_dose")
+        amounts, doses = gather("amt", "is_dose"), len(gather("amt", "is_dose")) + int(np.sum(gather("addl", "is_dose")))
+        given = f" (amount {span(amounts, unit=units.get('dose'))})" if doses else ""
+        given += f" in {count(len(amounts), 'record')}" if doses > len(amounts) else ""
         lines = [
             ("subjects", f"{len(self):,}"),
             ("observations", f"{self.n_observations:,}" + self._per_subject([s.n_observations for s in self.subjects])),
-            ("doses", f"{doses:,}" + (f" (amount {span(amounts, unit=units.get('dose'))})" if doses else "")),
+            ("doses", f"{doses:,}{given}"),
             ("time", span(gather("time"), unit=units.get("time"))),
         ]
         endpoint, dv = gather("endpoint", "is_observation"), gather("dv", "is_observation")

@@ -119,7 +119,7 @@ def _population(r: Records, source: str) -> Population:
     """The records cut into subjects; rows that only say what covariates and occasion are become the courses of theirs."""
     arrays = {name: values for name, values in r.arrays.items() if name != "covonly"} | {"rows": r.row}
     others = {r.header.names[at]: r.cells.iloc[:, at] for at in r.header.extra}
-    extra = {name: _extra(column, r.options.is_text(name, column)) for name, column in others.items()}
+    extra = {name: _extra(column, r.options.decimal, r.options.is_text(name, column)) for name, column in others.items()}
     ids = [i.item() if isinstance(i, np.generic) else i for i in r.id[r.first]]
     told = r.arrays["covonly"] == 1
     record, group = np.flatnonzero(~told), r.group[~told]
@@ -140,18 +140,18 @@ def _course(r: Records, rows: np.ndarray) -> Course:
     return Course(r.time[rows], r.occasion[rows], {name: values[rows] for name, values in r.covariates.items()})
 
 
-def _extra(column: pd.Series, words_only: bool) -> np.ndarray:
+def _extra(column: pd.Series, decimal: str, words_only: bool) -> np.ndarray:
     """A column that nothing reads: whole numbers exactly, numbers if nothing is lost by it, else text with None for missing."""
     if column.dtype.kind == "f":
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    codes = identities(column, words_only)
+    codes = identities(column, decimal, words_only)
     missing = np.array([c is None for c in codes], dtype=bool)
     known = set(codes[~missing])
     if known and all(isinstance(c, int) for c in known):
         if not missing.any():
             return codes.astype(np.int64)
         return codes if any(abs(c) >= EXACT for c in known) else _with_gaps(codes, {c: c for c in known})
-    numbers = {c: number_of(c) for c in known}
+    numbers = {c: number_of(c, decimal) for c in known}
     apart = len(set(numbers.values())) == len(numbers)  # 1.10 and 1.1 may be two sites
     plain = all(np.isfinite(v) and not LEADING_ZEROS.match(w) for w, v in numbers.items())
     return _with_gaps(codes, numbers) if known and apart and plain and not words_only else codes

@@ -144,7 +144,7 @@ def parse(cells: pd.DataFrame, header: Header, options: Options, rows: np.ndarra
     """Type every column that is read; ``rows`` are the row numbers that messages will name."""
     columns = _Columns(cells, header, options)
     bad = columns.bad
-    identity = identities(columns.series("ID"), options.is_text("ID", columns.series("ID")))
+    identity = identities(columns.series("ID"), options.decimal, options.is_text("ID", columns.series("ID")))
     bad["ID"] = np.array([i is None for i in identity], dtype=bool)
     columns.large["ID"] = rounded(columns.series("ID"))
     identity[bad["ID"]] = ""

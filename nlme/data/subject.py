@@ -129,6 +129,11 @@ class Subject:
         return self.time - np.cumsum(back) if back.any() else self.time
 
     @property
+    def period(self) -> np.ndarray:
+        """(n,) how many times time has begun again by each record."""
+        return np.cumsum(np.diff(self.time, prepend=self.time[:1]) < 0)
+
+    @property
     def history(self) -> Course:
         """What covariates and occasion are in time (``clock``): the subject's course, or what its records say."""
         return self.course or Course(self.clock, self.occasion, self.covariates)

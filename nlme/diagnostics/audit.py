@@ -150,10 +150,7 @@ def quick_checks(fit: Fit) -> list[Check]:
 def information(fit: Fit) -> tuple[np.ndarray | None, str]:
     """(P, P) Hessian of the objective in the unconstrained parameters as far as it is known without work, and from what; or None."""
     if "covariance" in fit.__dict__:
-        from nlme.fitting.covariance import natural_jacobian
-
-        jacobian = natural_jacobian(fit.inventory, fit.model)
-        return 2.0 * jacobian.T @ fit.covariance.information_r @ jacobian, "R"
+        return 2.0 * fit.covariance.curvature, "R"
     if fit.curvature is not None:
         return fit.curvature, "differences of the gradient"
     if fit.information is None:

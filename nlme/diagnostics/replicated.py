@@ -15,11 +15,12 @@ import numpy as np
 
 from nlme.data.population import Population
 from nlme.errors import DataError, FitError, ModelError, name_error
+from nlme.fitting.applied import require_alike
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.anatomy import anatomy_of
-from nlme.observation.base import Law
-from nlme.simulation.predict import model_of
+from nlme.observation.base import COMPUTED, LIMITS, Law
+from nlme.simulation.predict import limits_of, model_of
 from nlme.simulation.simulate import simulate
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def replicated(
 def observed_of(model, population, endpoint: str, law: Law, lloq=None, uloq=None) -> Replicated:
     """The observations with their limits, no replicates yet."""
     record, rows = observations_of(population, endpoint)
-    lower = _limits(population, law, record, rows, lloq, "lower", 1)
-    upper = _limits(population, law, record, rows, uloq, "upper", -1)
+    of = model, population, endpoint, law, record, rows
+    lower, upper = _limits(*of, lloq, "lower", 1), _limits(*of, uloq, "upper", -1)
     dv, cens = rows["DV"].to_numpy(dtype=float), rows["CENS"].to_numpy()
     rows["CENS"] = np.where(cens != 0, cens, np.where(dv < lower, 1, np.where(dv > upper, -1, 0)))
     floor = np.where(rows["CENS"] != 0, _column(population, "limit")[record], np.nan)
@@ -148,6 +149,7 @@ def subjects_of(model, population, simulations=None):
         raise DataError("A model needs a population to be checked on; a fit has its own.")
     if not isinstance(population, Population):
         raise DataError(f"The population is what nlme.read_nonmem returns; got {type(population).__name__}.")
+    require_alike(model, population)
     return model, population
 
 
@@ -274,14 +276,16 @@ def _refuse(wrong: np.ndarray, seen, expected, column: str) -> None:
         )
 
 
-def _limits(population, law: Law, record, rows, given, what: str, side: int) -> np.ndarray:
+def _limits(model, population, endpoint: str, law: Law, record, rows, given, what: str, side: int) -> np.ndarray:
     """(n,) lower (side 1) or upper (-1) limit of every observation: as given, as the model says, or as censored records show."""
-    argument = "lloq" if side > 0 else "uloq"
+    argument, which = ("lloq", 0) if side > 0 else ("uloq", 1)
     nothing = -np.inf if side > 0 else np.inf
     own = rows["CENS"].to_numpy() == side
     dv = rows["DV"].to_numpy(dtype=float)
     if given is None:
-        given = law.limits[0 if side > 0 else 1]
+        given = law.limits[which]
+        if given == COMPUTED:
+            return limits_of(model, population, endpoint)[LIMITS[which]][record]
     if given is None and own.any():
         shown = np.unique(dv[own])
         if len(shown) > 1:

@@ -56,8 +56,8 @@ class Discovery(Shown):
     sets : sets of forms, with the share of the draws that chose each, most frequent first
     coefficients : name of a form -> (k,) its coefficient in each of the draws that hold it
     expression : the best set's expression at the estimate, with coefficients
-    misfit : root mean square difference of the expression from the network, in standard errors of the learned function (of which
-        1 % of its spread is the least).  A constant that other parameters of the model can take over is not missed
+    misfit : root mean square over the inputs visited of the difference of the expression from the network, in standard errors of the
+        learned function there (of which 1 % of its spread is the least)
     same : candidate -> another one of which it is a multiple at all inputs visited, which stands for both
     """
 
@@ -200,7 +200,8 @@ def discover(
         of.inputs,
         of.outputs,
     )
-    misfit = float(np.sqrt(np.mean((whitened[:, own] @ estimate - targets[0]) ** 2)))
+    error = np.sqrt(np.maximum(np.diagonal(of.covariance), 0.0) + _floor(of.functions[0]) ** 2)
+    misfit = float(np.sqrt(np.mean(((columns[:, own] @ estimate - of.functions[0]) / error) ** 2)))
     held = {name: np.array(values) for name, values in coefficients.items()}
     same = {one: other for one, other in same.items() if one not in names and one != other}
     return Discovery(fit, of.network, terms, probabilities, sets, held, expression, misfit, of.base, same)
@@ -252,11 +253,15 @@ def _whitened(covariance: np.ndarray, y: np.ndarray, columns: np.ndarray, functi
     In directions in which its weights cannot move it, or a penalty keeps them from it, the function is not better known than in the
     others: there it is what its form makes of it.  They count with the median of the variances of those that it can move in.
     """
-    floor = _NOISE * max(np.std(y), 1e-8 * max(1.0, float(np.max(np.abs(y)))))
     values, vectors = np.linalg.eigh(covariance)
     least = np.median(values[values >= _TOLD * values[-1]])
-    half = vectors / np.sqrt(np.maximum(values, least) + floor**2)
+    half = vectors / np.sqrt(np.maximum(values, least) + _floor(y) ** 2)
     return half.T @ columns, functions @ half
+
+
+def _floor(y: np.ndarray) -> float:
+    """The least that counts as an error of the learned function ``y``."""
+    return _NOISE * max(np.std(y), 1e-8 * max(1.0, float(np.max(np.abs(y)))))
 
 
 def _best_sets(terms: Sequence[Term], columns: np.ndarray, targets: np.ndarray, most: int, n: int) -> list[tuple[int, ...]]:

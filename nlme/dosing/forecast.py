@@ -46,7 +46,8 @@ class Forecast:
 
     Attributes
     ----------
-    frame : DataFrame, one row per patient, time and endpoint: ID TIME ENDPOINT; MEDIAN LOWER UPPER of the patient's own prediction;
+    frame : DataFrame, one row per patient, time and endpoint, two at a dose: ID TIME ENDPOINT; AT_DOSE "before", "after" or "";
+        MEDIAN LOWER UPPER of the patient's own prediction;
         DV_LOWER DV_UPPER of a new observation (NaN after the only event)
     level : of the bands
     curves : (D, rows) predictions of every draw, in the rows of ``frame``
@@ -229,7 +230,11 @@ def _bands(design: Design, predicted: dict[str, Any], observed: dict[str, Any], 
             )
         )
         curves.append(own)
-    return pd.concat(frames, ignore_index=True), level, np.concatenate(curves, axis=1)
+    frame = pd.concat(frames, ignore_index=True)
+    keys = ["ID", "TIME", "ENDPOINT"]
+    twice, again = frame.duplicated(keys, keep=False), frame.duplicated(keys)
+    frame.insert(3, "AT_DOSE", np.where(twice, np.where(again, "after", "before"), ""))
+    return frame, level, np.concatenate(curves, axis=1)
 
 
 def _observed(patient: Population, endpoints: tuple[str, ...]):

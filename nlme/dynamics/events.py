@@ -12,6 +12,8 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, Int
 
+from nlme.observation.sequence import Course
+
 NOTHING, BOLUS, START, STOP, FILL, OFF, ON, BREAK, ECHO = range(9)
 GIVEN_RATE, GIVEN_DURATION, MODELLED_RATE, MODELLED_DURATION = range(4)
 
@@ -95,6 +97,7 @@ class Timeline(eqx.Module):
     sample: Int[Array, " T"]  # event after which sample t is taken
     sample_clock: Float[Array, " T"]  # its time on the clock of the events
     sample_epoch: Int[Array, " T"]
+    sample_ahead: Float[Array, " T"]
     sample_row: Int[Array, " T"]  # parameter row of the sample's record
     sample_time: Float[Array, " T"]  # as in the data
     fills: Fills
@@ -115,3 +118,8 @@ class Timeline(eqx.Module):
     draws: Float[Array, "E K s"] | None = (
         None  # where a path of theirs is: standard normal, K stretches of time before each event
     )
+
+    @property
+    def course(self) -> Course:
+        """When the samples are."""
+        return Course(self.sample_clock, self.sample_epoch, self.sample_ahead)

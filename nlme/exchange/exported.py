@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def data_name(program: str, stem: str) -> str:
+    """Of the data file: each program has columns of its own, and none may take another's, or the user's ``<stem>.csv``, for its own."""
+    return f"{stem}_{program.lower()}.csv"
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Exported:
     """A model and its data in another program's words.
@@ -43,7 +48,7 @@ class Exported:
     def write(self, folder: Path) -> Exported:
         """The same after its files were written into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        texts = {**self.texts, f"{self.stem}.csv": written(self.data)}
+        texts = {**self.texts, data_name(self.program, self.stem): written(self.data)}
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
         return dataclasses.replace(self, files=tuple(folder / name for name in texts))

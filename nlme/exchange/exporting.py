@@ -30,7 +30,7 @@ def to_nonmem(
     Parameters
     ----------
     source : a fit, what ``nlme.evaluate`` returned, or a model
-    path : the control stream, or a folder for ``run1.mod``; the data are beside it, ``run1.csv``.  None: nothing is written
+    path : the control stream, or a folder for ``run1.mod``; the data are beside it, ``run1_nonmem.csv``.  None: nothing is written
     population : the data, where ``source`` is a model
     method : of $ESTIMATION; the fit's, or FOCEI (Laplace where observations are not normal)
     fixed : names of parameters to FIX; the fit's
@@ -44,11 +44,11 @@ def to_nonmem(
     """
 
     def build(outline: Outline, stem: str) -> Exported:
-        from nlme.exchange.exported import Exported
+        from nlme.exchange.exported import Exported, data_name
         from nlme.exchange.nonmem.control import Control
 
         control = Control(outline)
-        text = control.text(f"{stem}.csv")
+        text = control.text(data_name("NONMEM", stem))
         return Exported("NONMEM", {f"{stem}.mod": text}, control.table, stem, control.shift, tuple(control.messages))
 
     return _exported("NONMEM", build, source, path, population, method, fixed)

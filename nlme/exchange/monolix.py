@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from nlme.exchange.densities import log_density
-from nlme.exchange.exported import Exported
+from nlme.exchange.exported import Exported, data_name
 from nlme.exchange.infix import Infix, Syntax, lines_of
 from nlme.exchange.lognormals import log_normals
 from nlme.exchange.names import Names
@@ -306,7 +306,7 @@ class _Project:
             "<DATAFILE>",
             "",
             "[FILEINFO]",
-            f"file='{self.stem}.csv'",
+            f"file='{data_name(PROGRAM, self.stem)}'",
             "delimiter = comma",
             f"header={{{', '.join(table)}}}",
             "",

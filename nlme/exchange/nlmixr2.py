@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from nlme.exchange.densities import LIKELIHOODS, log_density
-from nlme.exchange.exported import Exported
+from nlme.exchange.exported import Exported, data_name
 from nlme.exchange.infix import Infix, Syntax, lines_of
 from nlme.exchange.lognormals import log_normals
 from nlme.exchange.names import Names
@@ -221,7 +221,7 @@ class _Script:
             "}",
             "",
         ]
-        lines += [f'data <- read.csv("{self.stem}.csv", na.strings = ".")', self._call(name)]
+        lines += [f'data <- read.csv("{data_name(PROGRAM, self.stem)}", na.strings = ".")', self._call(name)]
         table = self._table()
         return Exported(PROGRAM, {f"{self.stem}.R": "\n".join(lines) + "\n"}, table, self.stem, 0.0, tuple(self.messages))
 

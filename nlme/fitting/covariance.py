@@ -7,6 +7,13 @@ with p the estimated parameters on their natural scale; an element of Omega off 
 central differences of the exact gradient in the unconstrained parameters u, brought to p by the chain rule, the term with the
 gradient included:  d2/dp2 = J^-T (d2/du2 - sum_k g_k d2p_k/du2) J^-1,  J = dp/du,  g = J^-T d/du.
 
+A parameter at a bound is known there.  Its coordinate in u is held, not its p: a correlation that is 1 stays 1 while the variances that
+it belongs to vary, and with them the covariance.  What is inverted are the rows and columns F of the others in u,
+
+    C = J_F V J_F',        V = R_F^-1 S_F R_F^-1 in u,        J_F the columns F of J
+
+which is the above where nothing is held, and does not need J^-1, which has no value where something is.
+
 Source: NONMEM Users Guide Part II, D.2.5; White (1982), doi:10.2307/1912526.
 """
 
@@ -31,14 +38,16 @@ KINDS = ("sandwich", "R", "S")
 class CovarianceOfEstimates:
     """Covariance matrix of the estimates on the natural scale.
 
-    ``information_r`` and ``information_s`` are R and S, ``kind`` says which of the three forms ``matrix`` is.  Parameters that
-    stand at a bound (``held``) count as known there: theirs are no errors of estimation, and the others' are those given them.
-    ``kinks`` are the times moved by parameters (``nlme.fitting.kinks``) for whose sake ``kind`` is "S" where that can be had.
+    ``curvature`` and ``products`` are R and S in the unconstrained parameters (J' R J and J' S J), ``jacobian`` is J, all (P, P);
+    ``kind`` says which of the three forms ``matrix`` is.  Parameters that stand at a bound (``held``) count as known there: theirs
+    are no errors of estimation, and the others' are those given them.  ``kinks`` are the times moved by parameters
+    (``nlme.fitting.kinks``) for whose sake ``kind`` is "S" where that can be had.
     """
 
     names: tuple[str, ...]
-    information_r: np.ndarray
-    information_s: np.ndarray
+    curvature: np.ndarray
+    products: np.ndarray
+    jacobian: np.ndarray
     kind: str = "sandwich"
     held: tuple[str, ...] = ()
     kinks: str = ""
@@ -50,31 +59,61 @@ class CovarianceOfEstimates:
         return dataclasses.replace(self, kind=kind)
 
     @functools.cached_property
-    def _values(self) -> np.ndarray:
+    def unconstrained(self) -> np.ndarray:
+        """(P, P) in the unconstrained parameters, 0 for those that are held; NaN where it cannot be had."""
         size = len(self.names)
-        found = np.full((size, size), np.nan)
+        lost = np.full((size, size), np.nan)
         if not (self._s_regular if self.kind == "S" else self._r_positive):
-            return found
+            return lost
         with np.errstate(all="ignore"):
             try:
                 inverse = np.linalg.inv(self._s if self.kind == "S" else self._r)
             except np.linalg.LinAlgError:
-                return found
-            found[self._free] = inverse @ self._s @ inverse if self.kind == "sandwich" else inverse
+                return lost
+            found = np.zeros((size, size))
+            found[self._block] = inverse @ self._s @ inverse if self.kind == "sandwich" else inverse
             return found
 
     @functools.cached_property
-    def _free(self):
-        kept = [k for k, name in enumerate(self.names) if name not in self.held]
-        return np.ix_(kept, kept)
+    def _values(self) -> np.ndarray:
+        free = self._free
+        found = self.jacobian[:, free] @ self.unconstrained[self._block] @ self.jacobian[:, free].T
+        held = np.setdiff1d(np.arange(len(self.names)), free)
+        found[held] = found[:, held] = np.nan
+        return found
+
+    @functools.cached_property
+    def _free(self) -> list[int]:
+        return _free(self.names, self.held)
+
+    @functools.cached_property
+    def _block(self):
+        return np.ix_(self._free, self._free)
 
     @property
     def _r(self) -> np.ndarray:
-        return self.information_r[self._free]
+        return self.curvature[self._block]
 
     @property
     def _s(self) -> np.ndarray:
-        return self.information_s[self._free]
+        return self.products[self._block]
+
+    @functools.cached_property
+    def information_r(self) -> np.ndarray:
+        """(P, P) R; NaN where a parameter is at the end of what a number can hold."""
+        return self._natural(self.curvature)
+
+    @functools.cached_property
+    def information_s(self) -> np.ndarray:
+        """(P, P) S."""
+        return self._natural(self.products)
+
+    def _natural(self, form: np.ndarray) -> np.ndarray:
+        try:
+            inverse = np.linalg.inv(self.jacobian)
+        except np.linalg.LinAlgError:
+            return np.full(form.shape, np.nan)
+        return inverse.T @ form @ inverse
 
     @functools.cached_property
     def _scaled_eigenvalues(self) -> np.ndarray:
@@ -124,7 +163,7 @@ class CovarianceOfEstimates:
     @property
     def condition_number(self) -> float:
         """Largest over smallest eigenvalue of the correlation matrix of the estimates; above 1,000 is a warning sign."""
-        values = np.asarray(self.correlation)[self._free]
+        values = np.asarray(self.correlation)[self._block]
         if not len(values) or not np.all(np.isfinite(values)):
             return float("inf")
         eigenvalues = np.linalg.eigvalsh(values)
@@ -234,13 +273,21 @@ def covariance_of_estimates(
     def natural(v):
         return inventory.natural(inventory.at_unconstrained(model, v))
 
-    jacobian = natural_jacobian(inventory, model)
-    try:
-        inverse = np.linalg.inv(jacobian)
-    except np.linalg.LinAlgError:  # at the end of what a number can hold; the verdict will say that nothing is finite
-        inverse = np.full(jacobian.shape, np.nan)
-    natural_scores = scores @ inverse
-    second = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, slope @ inverse))
-    information_r = 0.5 * inverse.T @ (hessian - second) @ inverse
-    information_s = 0.25 * natural_scores.T @ natural_scores
-    return CovarianceOfEstimates(tuple(inventory.names), information_r, information_s, kind, held, kinks)
+    jacobian, free = natural_jacobian(inventory, model), _free(inventory.names, held)
+    g = _natural_slope(jacobian[:, free], slope[free])
+    second = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, g))
+    names = tuple(inventory.names)
+    return CovarianceOfEstimates(names, 0.5 * (hessian - second), 0.25 * scores.T @ scores, jacobian, kind, held, kinks)
+
+
+def _free(names, held) -> list[int]:
+    return [k for k, name in enumerate(names) if name not in held]
+
+
+def _natural_slope(jacobian: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """The smallest g with J_F' g = slope, in units of what moves the parameters: of the slope along a bound, nothing."""
+    size = np.max(np.abs(jacobian), axis=1, initial=0.0)
+    size = np.where(size > 0, size, 1.0)
+    if not (np.all(np.isfinite(jacobian)) and np.all(np.isfinite(slope))):
+        return np.full(len(jacobian), np.nan)
+    return np.linalg.lstsq((jacobian / size[:, None]).T, slope, rcond=None)[0] / size

@@ -28,7 +28,7 @@ from nlme.language.ragged import over_subjects, threaded
 from nlme.language.stacking import SubjectData
 from nlme.marginal.base import Method, Subject
 from nlme.observation.base import Terms
-from nlme.observation.sequence import LINKS, Course, Past
+from nlme.observation.sequence import LINKS, Past
 
 COLUMNS = ("PRED", "IPRED", "RES", "IRES", "WRES", "IWRES", "CPRED", "CWRES")
 
@@ -53,7 +53,7 @@ def _slopes(arrays, method: Method, anatomy, model: Model, b):
 def _predicted(anatomy, data: SubjectData, at: Moments):
     """(T,) predictions, given no record."""
     past = Past(jnp.zeros_like(data.mask), data.observed, Terms(*at[:5]))
-    rows = at.prediction, at.carried, Course(data.timeline.sample_clock, data.timeline.sample_epoch), past
+    rows = at.prediction, at.carried, data.timeline.course, past
     parts = []
     for law, (a, b) in zip(anatomy.laws, data.spans, strict=True):
         parts.append(LINKS[law.link].prediction(*jax.tree.map(lambda x: x[a:b], rows)))  # noqa: B023 (used at once)

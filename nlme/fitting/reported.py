@@ -5,29 +5,26 @@ from __future__ import annotations
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.fitting.covariance import natural_jacobian
 
 
 def covariance_as_reported(fit) -> np.ndarray:
-    """(P, P) covariance in unconstrained parameters: J^-1 C J^-T with C as ``fit.covariance`` reports it, J = dp/du.
+    """(P, P) covariance in unconstrained parameters, as ``fit.covariance`` reports it on the natural scale.
 
-    Parameters at a bound count as known: their rows and columns of C are 0.
+    Parameters at a bound count as known: their rows and columns are 0.
 
     Raises
     ------
     FitError
         The fit has no covariance of its estimates.
     """
-    covariance, inventory = fit.covariance, fit.inventory
-    matrix = np.array(covariance.matrix)
-    lost = [name for name, v in zip(inventory.names, np.diagonal(matrix), strict=True) if not np.isfinite(v)]
-    if not np.isfinite(matrix).any() or not set(lost) <= set(covariance.held) or np.any(np.diagonal(matrix) < 0):
+    covariance = fit.covariance
+    matrix = covariance.unconstrained
+    if not np.isfinite(matrix).all() or len(covariance.held) == len(matrix) or np.any(np.diagonal(matrix) < 0):
         raise FitError(
             f"the fit has no covariance of its estimates. {covariance.missing} nlme.bootstrap(fit) and nlme.sir(fit) are other ways "
             f"to their uncertainty."
         )
-    inverse = np.linalg.inv(natural_jacobian(inventory, fit.model))
-    return inverse @ np.where(np.isfinite(matrix), matrix, 0.0) @ inverse.T
+    return matrix
 
 
 def require_of(found, fit, what: str) -> None:

@@ -322,7 +322,7 @@ def _covariance(saved: dict, arrays: dict[str, np.ndarray], fit: Fit) -> Covaria
         raise FitError(f"the covariance of the estimates has {', '.join(saved)}")
     found = CovarianceOfEstimates(**{name: decoded(value, arrays) for name, value in saved.items()})
     names = tuple(fit.inventory.names)
-    shapes = {np.shape(found.information_r), np.shape(found.information_s)}
+    shapes = {np.shape(found.curvature), np.shape(found.products), np.shape(found.jacobian)}
     if (
         found.names != names
         or shapes != {(len(names), len(names))}

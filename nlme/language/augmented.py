@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from nlme.language.model import Model
+from nlme.language.model import Model, documented
 from nlme.language.reading import Reading
 from nlme.neural.term import LearnedTerm
 from nlme.parameters.domains import METADATA, REAL, Declaration
@@ -131,7 +131,7 @@ def augmented_kind(base: type[Model], read: tuple[tuple[str, Any], ...]) -> type
         "__annotations__": {FIELD: Shift},
         FIELD: eqx.field(default=None),
         "__module__": __name__,
-        "__doc__": base.__doc__,
+        "__doc__": documented(base),
         "covariates": dict(read) | declared_by(base),
         "written": base,
         "read": read,

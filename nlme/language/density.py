@@ -18,7 +18,7 @@ from nlme.language.model import Model
 from nlme.language.solution import Solution
 from nlme.language.stacking import SubjectData
 from nlme.observation.base import Observation, Record, Terms, impossible_where, log_density
-from nlme.observation.sequence import LINKS, Course
+from nlme.observation.sequence import LINKS
 
 
 class Moments(NamedTuple):
@@ -64,7 +64,7 @@ def _linked(anatomy: Anatomy, data: SubjectData, terms: Terms, carried: Float[Ar
     """The terms of every record given the record before of its endpoint."""
     if not any(law.link for law in anatomy.laws):
         return terms
-    course = Course(data.timeline.sample_clock, data.timeline.sample_epoch)
+    course = data.timeline.course
     parts = []
     for law, (a, b) in zip(anatomy.laws, data.spans, strict=True):
         if a < b:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import linecache
 import sys
+import time
 import traceback
 import types
 from pathlib import Path
@@ -14,6 +15,8 @@ from nlme.errors import ModelError, NLMEError, name_error
 from nlme.language.model import Model
 
 _LIBRARY = Path(__file__).resolve().parent.parent
+_BEGAN = time.time()  # a file of a model imports this library, and was read by Python after it was written last
+_run_here: dict[str, tuple[types.ModuleType, bytes]] = {}  # name -> module, and what its file held
 
 
 def load_model(where: str | Path) -> type[Model]:
@@ -66,18 +69,23 @@ def class_in(text: str, name: str) -> type[Model]:
 
 
 def _run(path: Path, text: str):
-    """The module of a file, run once."""
+    """The module of a file: the one that is at hand, where the file has not changed since; else it is run.
+
+    Run again, its classes would be others than those of what was fitted before, which could be pickled no more.
+    """
     _require_free_name(path, text)
+    if (known := _at_hand(path)) is not None:
+        return known
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ModelError(f"{text} is not a Python file (its name must end in .py).")
     module, before = importlib.util.module_from_spec(spec), sys.modules.get(path.stem)
     sys.modules[path.stem] = module  # dataclasses and pickle look a class up by the name of its module
-    folder = str(path.parent.resolve())
+    folder, content = str(path.parent.resolve()), path.read_bytes()
     sys.path.insert(0, folder)
     try:
         # never Python's kept bytecode, which takes a file of the same size, written in the same second, for the one before
-        exec(spec.loader.source_to_code(path.read_bytes(), str(path)), module.__dict__)
+        exec(spec.loader.source_to_code(content, str(path)), module.__dict__)
     except BaseException as error:  # a file may raise anything, SystemExit too
         del sys.modules[path.stem]
         if before is not None:
@@ -88,7 +96,19 @@ def _run(path: Path, text: str):
     finally:
         if folder in sys.path:
             sys.path.remove(folder)
+    _run_here[path.stem] = module, content
     return module
+
+
+def _at_hand(path: Path):
+    """The module that this file was read into before, by this library or by Python; None where it has changed since."""
+    module = sys.modules.get(path.stem)
+    place = getattr(module, "__file__", None)
+    if place is None or not Path(place).is_file() or not path.samefile(place):
+        return None
+    if path.stem in _run_here and _run_here[path.stem][0] is module:
+        return module if _run_here[path.stem][1] == path.read_bytes() else None
+    return module if path.stat().st_mtime < _BEGAN else None
 
 
 def _why_not(text: str, error: BaseException) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from nlme.errors import ModelError
 from nlme.language.augmented import declared_by, made_as, made_kind
-from nlme.language.model import Model
+from nlme.language.model import Model, documented
 from nlme.observation.residual import additive
 from nlme.parameters.covariance import Covariance
 from nlme.parameters.domains import real
@@ -74,7 +74,7 @@ def _kind(base: type[Model], columns: tuple[tuple[str, float], ...]) -> type[Wit
     words = {
         "__annotations__": dict.fromkeys(fields, Scalar),
         "__module__": __name__,
-        "__doc__": base.__doc__,
+        "__doc__": documented(base),
         "covariates": declared_by(base),
         "written": base,
         "columns": columns,

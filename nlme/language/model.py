@@ -222,8 +222,13 @@ def require_model(model) -> Model:
 
 def documentation(model: Model) -> str:
     """What the author wrote about the model; nothing for the signature that dataclasses put where there is nothing."""
-    written = inspect.getdoc(type(model)) or ""
-    return "" if written.startswith(f"{type(model).__name__}(") else written
+    return documented(type(model)) or ""
+
+
+def documented(kind: type[Model]) -> str | None:
+    """The docstring that the author of a class wrote."""
+    written = inspect.getdoc(kind)
+    return None if written is None or written.startswith(f"{kind.__name__}(") else written
 
 
 def covariate_units(model: Model) -> dict[str, str]:

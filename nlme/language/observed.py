@@ -15,8 +15,8 @@ def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[i
     Raises
     ------
     DataError
-        An observation without a value, a censored record of an endpoint that says nothing of censoring, a value outside the whole numbers that the endpoint can
-        take, two records of an autocorrelated endpoint at one time.
+        An observation without a value, a censored record of an endpoint that says nothing of censoring, a LIMIT beyond the model's own, a value outside the whole
+        numbers that the endpoint can take, two records of an autocorrelated endpoint at one time.
     """
     for subject in population:
         empty = subject.is_observation & np.isnan(subject.dv)
@@ -41,6 +41,16 @@ def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[i
                     else "Give it to nlme.censored(...), or leave the records out: drop the rows, or set MDV = 1 on them."
                 ),
             )
+        for side, limit in zip((1, -1), law.limits, strict=True):
+            if isinstance(limit, float):
+                _refuse(
+                    population,
+                    endpoint_of,
+                    k,
+                    lambda s, side=side, limit=limit: (s.cens == side) & (side * (s.limit - limit) >= 0.0),
+                    f"{'below' if side > 0 else 'above'} the limit {limit:g} that {model}.observe gives endpoint {name!r}, and LIMIT, the other "
+                    f"end of the interval, is {'not below' if side > 0 else 'not above'} it. Correct LIMIT, or the model's limit.",
+                )
         if law.whole is not None:
             lowest, highest = law.whole
             many = f"{lowest:g} to {highest:g}" if np.isfinite(highest) else f"{lowest:g} or above"
@@ -56,7 +66,7 @@ def check_observed(population: Population, anatomy: Anatomy, endpoint_of: list[i
                 population,
                 endpoint_of,
                 k,
-                lambda s, k=k: _after(s, endpoint_of, k, lambda i, j: s.time[i] == s.time[j]),
+                lambda s, k=k: _after(s, endpoint_of, k, lambda i, j: (s.time[i] == s.time[j]) & (s.period[i] == s.period[j])),
                 f"at the time of the record before: residuals of endpoint {name!r} would be correlated by 1 there. "
                 "Keep one of the two, or take nlme.ar1 away.",
             )

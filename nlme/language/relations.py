@@ -33,7 +33,7 @@ import numpy as np
 
 from nlme.errors import ModelError, name_error
 from nlme.language.augmented import Augmented, declared_by, made_as, made_kind
-from nlme.language.model import Model
+from nlme.language.model import Model, documented
 from nlme.language.source import source_of
 from nlme.parameters.covariance import SUBJECT, Covariance
 from nlme.parameters.domains import METADATA, bounded, real
@@ -198,7 +198,7 @@ def _kind(base: type[Model], relations: tuple[Relation, ...], units: tuple[tuple
     words = {
         "__annotations__": dict.fromkeys(fields, Scalar),
         "__module__": __name__,
-        "__doc__": base.__doc__,
+        "__doc__": documented(base),
         "covariates": dict(units) | declared_by(base),
         "written": base,
         "relations": relations,

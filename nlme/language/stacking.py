@@ -152,6 +152,7 @@ def stack(anatomy: Anatomy, subjects: list[dict[str, Any]], filtered: bool = Fal
         sample=sample,
         sample_clock=np.take_along_axis(event["time"], sample, axis=1),
         sample_epoch=np.take_along_axis(event["epoch"], sample, axis=1),
+        sample_ahead=np.take_along_axis(event["ahead"], sample, axis=1),
         sample_row=sample_row,
         sample_time=sample_time,
         fills=fills,

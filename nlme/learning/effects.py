@@ -39,10 +39,11 @@ LOW, HIGH = 0.05, 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Subjects:
-    """Every subject's covariates at its first record, and its features: name -> (N, ...)."""
+    """Every subject's covariates at its first record, and its features: name -> (N, ...); words of categories, units of numbers."""
 
     told: dict[str, np.ndarray]
     categories: dict[str, tuple[str, ...]]
+    units: dict[str, str]
 
     @property
     def reference(self) -> dict[str, np.ndarray]:
@@ -65,10 +66,11 @@ class Subjects:
         if name in self.categories:
             words = self.categories[name]
             return [(words[int(code)], float(code)) for code in np.unique(values) if code != self.reference[name]]
+        unit = f" {self.units[name]}" if name in self.units else ""
         if len(np.unique(values)) == 2:
-            return [(f"{value:.4g}", float(value)) for value in np.unique(values) if value != self.reference[name]]
+            return [(f"{value:.4g}{unit}", float(value)) for value in np.unique(values) if value != self.reference[name]]
         places = zip(np.quantile(values, (LOW, HIGH)), (LOW, HIGH), strict=True)
-        return [(f"{value:.4g} ({100 * share:g}th percentile)", float(value)) for value, share in places]
+        return [(f"{value:.4g}{unit} ({100 * share:g}th percentile)", float(value)) for value, share in places]
 
 
 def subjects_of(fit: Evaluated) -> Subjects:
@@ -93,6 +95,7 @@ def subjects_of(fit: Evaluated) -> Subjects:
     return Subjects(
         {name: np.stack([one[name] for one in each]) for name in each[0]},
         {name: info.categories for name, info in infos.items() if info.categories},
+        {name: info.unit for name, info in infos.items() if info.unit},
     )
 
 
@@ -157,7 +160,7 @@ def accumulated_effects(fit: Evaluated, parameters: str | list[str] | None = Non
     Raises
     ------
     ModelError
-        No covariates, an unknown parameter.
+        No covariates, or none with numbers that differ between subjects; an unknown parameter.
     """
     import pandas as pd
 
@@ -177,6 +180,12 @@ def accumulated_effects(fit: Evaluated, parameters: str | list[str] | None = Non
             whole = np.r_[0.0, np.cumsum(means)]
             effect = whole - np.mean(np.interp(x, cuts, whole))
             parts.append(pd.DataFrame({"parameter": parameter, "covariate": name, "x": cuts, "effect": effect}))
+    if not parts:
+        words = ", ".join(fit.layout.anatomy.covariates)
+        raise ModelError(
+            f"accumulated_effects: none of the covariates ({words}) has numbers that differ between subjects; nlme.plots.forest shows "
+            "categories as well."
+        )
     table = pd.concat(parts, ignore_index=True)
     if parameters is not None:
         return table

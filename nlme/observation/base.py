@@ -66,6 +66,10 @@ def log_density(terms: Terms) -> Float[Array, ...]:
     return jnp.where(terms.normal, normal, 0.0) + terms.log_factor
 
 
+COMPUTED = "computed"
+LIMITS = ("lower limit", "upper limit")  # as parts are called
+
+
 @dataclasses.dataclass(frozen=True)
 class Law:
     """What is known of an endpoint's distribution before any number is.
@@ -78,7 +82,8 @@ class Law:
     link : "" if records are independent given the random effects, else how one looks at the one before (see ``sequence``)
     censoring : the model says what a record with CENS = 1 or -1 means
     whole : (lowest, highest) of whole-numbered data, or None
-    limits : (lower, upper) limits of quantification where the model gives them as numbers; None where it gives none
+    limits : (lower, upper) limits of quantification: a number, ``COMPUTED`` where it depends on the record (a covariate, a parameter)
+        and is among the ``parts``, None where the model gives none
     """
 
     words: str
@@ -87,7 +92,7 @@ class Law:
     link: str = ""
     censoring: bool = False
     whole: tuple[float, float] | None = None
-    limits: tuple[float | None, float | None] = (None, None)
+    limits: tuple[float | str | None, float | str | None] = (None, None)
 
     @property
     def of_events(self) -> bool:

@@ -18,12 +18,24 @@ Source: Beal (2001), doi:10.1023/A:1012299115260; intervals and columns as in Mo
 from __future__ import annotations
 
 import dataclasses
+from numbers import Real
 
 import equinox as eqx
 import jax.numpy as jnp
 
 from nlme.errors import ModelError
-from nlme.observation.base import Continuous, Law, Observation, Record, Terms, choose, impossible_where, not_normal
+from nlme.observation.base import (
+    COMPUTED,
+    LIMITS,
+    Continuous,
+    Law,
+    Observation,
+    Record,
+    Terms,
+    choose,
+    impossible_where,
+    not_normal,
+)
 from nlme.observation.tails import log_between
 from nlme.typing import Scalar
 
@@ -37,7 +49,7 @@ class Censored(Observation):
     method: str = eqx.field(static=True)
     lloq: Scalar | None
     uloq: Scalar | None
-    numbers: tuple[float | None, float | None] = eqx.field(static=True)  # the limits, where they are numbers and not computed
+    known: tuple[float | str | None, float | str | None] = eqx.field(static=True)  # of the limits, before any number is
 
     def law(self) -> Law:
         base, dropped = self.base.law(), self.method == "M1"
@@ -48,12 +60,12 @@ class Censored(Observation):
             normal=base.normal and dropped,
             plain=base.plain and dropped,
             censoring=True,
-            limits=self.numbers,
+            limits=self.known,
         )
 
     def parts(self):
-        limits = {"lower limit": self.lloq, "upper limit": self.uloq}
-        return self.base.parts() | {name: value for name, value in limits.items() if value is not None}
+        limits = zip(LIMITS, (self.lloq, self.uloq), strict=True)
+        return self.base.parts() | {name: value for name, value in limits if value is not None}
 
     def terms(self, record: Record) -> Terms:
         y, cens, limit = record
@@ -135,5 +147,5 @@ def censored(residual: Continuous, method: str = "M3", *, lloq=None, uloq=None) 
     if method in ("M3", "M4"):
         residual.log_cdf(jnp.zeros(()))  # refuses here, where there is no distribution function
     limits = (None if bound is None else jnp.asarray(bound, dtype=float) for bound in (lloq, uloq))
-    numbers = tuple(float(bound) if isinstance(bound, (int, float)) else None for bound in (lloq, uloq))
-    return Censored(residual, method, *limits, numbers)
+    known = tuple(None if bound is None else float(bound) if isinstance(bound, Real) else COMPUTED for bound in (lloq, uloq))
+    return Censored(residual, method, *limits, known)

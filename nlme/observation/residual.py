@@ -128,7 +128,7 @@ def ar1(residual: Residual, decay) -> AutoRegressive:
 
     ``residual`` is any error model above, ``decay`` > 0 per unit of time; log 2 / decay is the time in which the correlation
     halves.  Each record's density is that given the record before (the process is Markov); FO, FOCE and FOCEI linearise
-    those.
+    those.  Where time begins again at a reset, nothing is remembered: how long ago the record before was nobody knows.
     Source: Karlsson, Beal & Sheiner (1995), doi:10.1007/BF02353466.
 
     Raises

@@ -21,10 +21,12 @@ _ROUNDING = 1e-6
 
 
 class Course(NamedTuple):
-    """When the T records are: a clock that never runs back, and the epoch, counted up by every reset of the system."""
+    """When the T records are: a clock that never runs back, the epoch, counted up by every reset of the system, and how far the clock is
+    ahead of the data's time.  Where that changes time has begun again, and nobody knows how long after the record before."""
 
     clock: Float[Array, " T"]
     epoch: Int[Array, " T"]
+    ahead: Float[Array, " T"]
 
 
 class Past(NamedTuple):
@@ -60,7 +62,7 @@ class Link:
 
 
 class Memory(Link):
-    """Residuals with correlation rho = exp(-decay (t_j - t_i)), a Markov process in time.
+    """Residuals with correlation rho = exp(-decay (t_j - t_i)), a Markov process in time; none where time begins again.
 
     Given the record before, z_j ~ N( m_j + rho s_j / s_i (z_i - m_i), g_j (1 - rho^2) ),  s = sqrt(g).
 
@@ -109,9 +111,9 @@ class Memory(Link):
     @staticmethod
     def _correlation(decay, course: Course, together: float = 0.0):
         apart = course.clock - _before(course.clock, course.clock[0])
-        first = jnp.arange(apart.shape[0]) == 0
+        alone = (jnp.arange(apart.shape[0]) == 0) | (course.ahead != _before(course.ahead, course.ahead[0]))
         rho = jnp.exp(-decay * jnp.where(apart > 0, apart, 1.0))
-        return jnp.where(apart > 0, rho, jnp.where(first, 0.0, together))
+        return jnp.where(alone, 0.0, jnp.where(apart > 0, rho, together))
 
 
 class Hazard(Link):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -62,6 +64,6 @@ def student_t(f, scale, df) -> Student:
 
     ``scale`` is not the standard deviation, which is scale sqrt(df / (df - 2)) for df > 2.  ``df`` is a number or a parameter.
     """
-    number = float(df) if isinstance(df, (int, float)) else None
+    number = float(df) if isinstance(df, Real) else None
     f = jnp.asarray(f, dtype=float)
     return Student(f, jnp.asarray(scale) * jnp.ones_like(f), jnp.asarray(df, dtype=float), number)

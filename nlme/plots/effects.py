@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from nlme.errors import ModelError
 from nlme.learning.effects import accumulated_effects, covariate_effects, subjects_of
-from nlme.plots.style import BLUE, INK, legend, new_figure, picture
+from nlme.plots.style import BLUE, INK, axis_label, legend, new_figure, picture
 
 _ACROSS = 3
 
@@ -72,7 +72,7 @@ def accumulated(fit, parameters=None, *, labels: dict[str, str] | None = None) -
     pairs = [p for p in pairs if parameters is not None or np.ptp(_of(table, *p).effect) > 1e-12]
     if not pairs:
         raise ModelError(f"No covariate changes an individual parameter of {type(fit.model).__name__}.")
-    told = subjects_of(fit).told
+    subjects = subjects_of(fit)
     across = min(_ACROSS, len(pairs))
     down = -(-len(pairs) // across)
     figure = new_figure(0.6 + 2.2 * down, width=max(4.2, 2.9 * across))
@@ -80,9 +80,12 @@ def accumulated(fit, parameters=None, *, labels: dict[str, str] | None = None) -
         axes, own = figure.add_subplot(down, across, k + 1), _of(table, parameter, covariate)
         axes.axhline(0.0, color=INK, linewidth=0.6, alpha=0.5)
         axes.plot(own.x, own.effect, color=BLUE, linewidth=1.8)
-        seen = told[covariate]
+        seen = subjects.told[covariate]
         axes.plot(seen, np.full(len(seen), 0.02), "|", color=INK, markersize=5, alpha=0.4, transform=axes.get_xaxis_transform())
-        axes.set(xlabel=labels.get(covariate, covariate), ylabel=f"{labels.get(parameter, parameter)}, difference")
+        axes.set(
+            xlabel=axis_label(labels.get(covariate, covariate), subjects.units.get(covariate)),
+            ylabel=f"{labels.get(parameter, parameter)}, difference",
+        )
     title = "Accumulated local effects at random effects zero, from the mean"
     figure.suptitle(textwrap.fill(title, int(12 * figure.get_figwidth())), fontsize="medium")
     return figure

@@ -26,6 +26,7 @@ from scipy.special import logsumexp
 
 from nlme.dynamics.solvers import SOLVED, Tolerances
 from nlme.errors import FitError, ModelError
+from nlme.fitting.applied import require_alike
 from nlme.fitting.monte_carlo import UNRELIABLE, pareto_k
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
@@ -220,7 +221,9 @@ def _put_in(whole: IndividualPosterior, part: IndividualPosterior, where: np.nda
 def told(model, population, ode: Tolerances | None, verb: str):
     """(model, population, tolerances) of a fit or of a model."""
     if isinstance(model, Evaluated):
-        return model.model, model.population if population is None else population, ode or model.method.ode
+        population = model.population if population is None else population
+        require_alike(model, population)
+        return model.model, population, ode or model.method.ode
     if population is None:
         raise ModelError(f"{verb} of a model needs its subjects: {verb}(model, population, ...).")
     return require_model(model), population, ode or Tolerances()

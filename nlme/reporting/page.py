@@ -91,17 +91,27 @@ def _is_count(checks) -> bool:
     return isinstance(checks, numbers.Integral) and not isinstance(checks, bool)
 
 
+def require_ending(path: Path) -> None:
+    """Refuse a path that says no form of a report.
+
+    Raises
+    ------
+    FitError
+        Its ending is neither that of a page nor Word's.
+    """
+    if path.suffix.lower() not in (*HTML, *WORD):
+        raise FitError(f"report writes .html or .docx, by the ending of the path; got {str(path)!r}.")
+
+
 def _writer(path: Path) -> Callable[[Document], bytes]:
     """What writes a file of this ending."""
-    ending = path.suffix.lower()
-    if ending in HTML:
+    require_ending(path)
+    if path.suffix.lower() in HTML:
         return lambda document: web.page(document).encode()
-    if ending in WORD:
-        from nlme.reporting import word
+    from nlme.reporting import word
 
-        word.require()
-        return word.document
-    raise FitError(f"report writes .html or .docx, by the ending of the path; got {str(path)!r}.")
+    word.require()
+    return word.document
 
 
 def _document(fit, title, units, max_subjects: int | None, simulations, checks, views, replicates: int) -> Document:

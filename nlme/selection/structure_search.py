@@ -1,6 +1,8 @@
 """Search of the structure: which model of a small grammar (``nlme.selection.grammar``) describes the data best.
 
-Stepwise: from the smallest model, everything that is one change away is fitted, the best is gone to, and so on until nothing is better.
+Stepwise: from the smallest model, everything that is one change away is fitted, the best is gone to, and so on until nothing is better;
+then the same from the best structures with other forms of absorption (niches), each of which the first descent left for another when it
+was hardly begun.
 Genetic: a number of structures, the better of two drawn at random become parents, a child has each feature of one of its parents and
 now and then another; what the last generation leads to is finished stepwise.  Structures are compared by
 
@@ -10,7 +12,8 @@ P parameters, n observations.  Only a fit that ends at an optimum counts: one wh
 which it contains, is in the table and cannot win.
 
 Source: Sherer, Sale, Pollock et al. (2012), J Pharmacokinet Pharmacodyn 39:393, doi:10.1007/s10928-012-9258-0 (a genetic algorithm, finished by
-steps).
+steps); Li, Sale, Nieforth et al. (2024), J Pharmacokinet Pharmacodyn, doi:10.1007/s10928-024-09932-9 (pyDarwin: steps down from several
+niches).
 """
 
 from __future__ import annotations
@@ -41,7 +44,18 @@ from nlme.parameters.inventory import Inventory
 from nlme.search.checkpoint import Checkpoint, folder_of, onwards
 from nlme.search.progress import Progress
 from nlme.selection.first_values import first_values, values_for
-from nlme.selection.grammar import ABSORPTIONS, ELIMINATIONS, ERRORS, ROLES, Candidate, data_for, model_of, require_words, text_of
+from nlme.selection.grammar import (
+    ABSORPTIONS,
+    ELIMINATIONS,
+    ERRORS,
+    ROLES,
+    Candidate,
+    data_for,
+    method_for,
+    model_of,
+    require_words,
+    text_of,
+)
 from nlme.tables.numbers import fixed_point
 from nlme.tables.shown import Panel, Shown
 
@@ -49,6 +63,7 @@ CRITERIA = ("bic", "aic", "-2ll")
 ALGORITHMS = ("stepwise", "genetic")
 _CHANCE = 0.05  # a model with something more is never worse by more than this, or its search has failed
 _FITS, _KEPT = itertools.count(1), 8  # fits of this process, and those whose programs it keeps
+_NICHES = 3  # forms of absorption from whose best structure the steps go on
 _PEOPLE, _ELITE, _STALE = 12, 2, 3  # structures of a generation, those that stay, generations without a better one
 
 
@@ -95,7 +110,8 @@ class StructureSearch(Shown):
     @functools.cached_property
     def fit(self) -> Fit:
         """The chosen model fitted from where the search ended, with its covariance, diagnostics and audit."""
-        return fit_model(self.model, data_for(self.best, self.population), self.method, progress=False)
+        method = method_for(self.best, self.method)
+        return fit_model(self.model, data_for(self.best, self.population), method, progress=False)
 
     def _exact(self):
         return self.table
@@ -147,7 +163,7 @@ def structure_search(
     Parameters
     ----------
     population : concentrations (one endpoint) after doses into the first compartment
-    method : as in :func:`nlme.fit`
+    method : as in :func:`nlme.fit`; where it names no ODE solver, structures that are solved as equations have "auto"
     route : "oral" or "iv" (into the central compartment)
     algorithm : "stepwise" or "genetic" (more fits, and fewer local ends)
     criterion : "bic", "aic" or "-2ll"
@@ -232,7 +248,8 @@ class _Fitting:
     """Fits one structure, from the estimates of another and from what the data show at a glance: called with (candidate, starts).
 
     An optimum inherited may be the wrong one: a model without variability of absorption that has the rates of absorption and elimination
-    exchanged (flip-flop) hands that on.  The lower of the two counts, and an optimum before what is none.
+    exchanged (flip-flop) hands that on.  The lower of the two counts, and an optimum before what is none.  Others are made only where
+    neither ends at one: they cost several times as much.
     """
 
     population: Population
@@ -242,25 +259,26 @@ class _Fitting:
 
     def __call__(self, task: tuple[Candidate, tuple[dict[str, float], ...]]) -> Tried:
         candidate, starts = task
+        written = starts[0]  # one class, compiled once
         try:
-            found = [self._from(candidate, values, starts[0]) for values in starts]
-            return min(
-                found, key=lambda one: (bool(one.problem), math.inf if math.isnan(one.objective_full) else one.objective_full)
-            )
+            ends = [(self._from(candidate, values, written, 0), values) for values in starts]
+            best, values = min(ends, key=lambda end: _rank(end[0]))
+            return min(best, self._from(candidate, values, written, None), key=_rank) if best.problem else best
         finally:
             if next(_FITS) % _KEPT == 0:
                 jax.clear_caches()  # the programs of hundreds of structures would take gigabytes
 
-    def _from(self, candidate: Candidate, values: dict[str, float], written: dict[str, float]) -> Tried:
+    def _from(self, candidate: Candidate, values: dict[str, float], written: dict[str, float], others: int | None) -> Tried:
         try:
-            base = model_of(candidate, written)  # one class, compiled once
+            base = model_of(candidate, written)
             inventory = Inventory(base)
             start = inventory.at_natural(base, np.asarray(Inventory(other := model_of(candidate, values)).natural(other)))
             made = uninterrupted(
                 fit_model(
                     start,
                     data_for(candidate, self.population),
-                    self.method,
+                    method_for(candidate, self.method),
+                    starts=others,
                     tolerance=self.tolerance,
                     max_evaluations=self.limit,
                     progress=False,
@@ -271,6 +289,10 @@ class _Fitting:
             return Tried(candidate, *numbers, (made.audit.problems or [""])[0], found)
         except NLMEError as error:  # a structure that these data do not take is one that cannot win
             return Tried(candidate, math.nan, 0, math.nan, math.nan, str(error).splitlines()[0], {})
+
+
+def _rank(one: Tried) -> tuple[bool, float]:
+    return bool(one.problem), math.inf if math.isnan(one.objective_full) else one.objective_full
 
 
 class _Search:
@@ -318,9 +340,9 @@ class _Search:
 
     # -- fitting ----------------------------------------------------------------------------------------------------------
 
-    def fit(self, candidates: Iterable[Candidate]) -> None:
-        """Fit what has not been, from the estimates of the best so far and from first values."""
-        known = self.best()
+    def fit(self, candidates: Iterable[Candidate], origin: Candidate | None = None) -> None:
+        """Fit what has not been, from the estimates of ``origin``, or else of the best so far, and from first values."""
+        known = self.best([origin]) or self.best()
         fresh = [c for c in dict.fromkeys(candidates) if c not in self.tried]
         self.spent |= len(fresh) > self.limit - len(self.tried)
         fresh = fresh[: self.limit - len(self.tried)]
@@ -372,19 +394,32 @@ class _Search:
                 return f"It ended {one.objective_full - other.objective_full:.2f} higher than a model that it contains ({other.candidate})."
         return ""
 
-    def best(self) -> Tried | None:
-        counting = [one for one in self.tried.values() if not self.problem(one)]
-        return min(counting, key=lambda one: one.score(self.criterion), default=None)
+    def best(self, among: Iterable[Candidate] | None = None) -> Tried | None:
+        """Of those tried that count, ``among`` these structures if given."""
+        return min(self.counting(among), key=lambda one: one.score(self.criterion), default=None)
+
+    def counting(self, among: Iterable[Candidate] | None = None) -> list[Tried]:
+        tried = self.tried.values() if among is None else [self.tried[c] for c in among if c in self.tried]
+        return [one for one in tried if not self.problem(one)]
 
     # -- the algorithms ---------------------------------------------------------------------------------------------------
 
-    def stepwise(self, begin: Candidate | None = None) -> None:
-        begin = begin or self.smallest()
+    def stepwise(self) -> None:
+        begin = self.smallest()
         self.fit([begin])
-        at = begin
+        self.descend(begin)
+        niches: dict[tuple[str, bool], Candidate] = {}
+        for one in sorted(self.counting(), key=lambda one: one.score(self.criterion)):
+            niches.setdefault((one.candidate.absorption, one.candidate.lag), one.candidate)
+        for begin in list(niches.values())[:_NICHES]:
+            self.descend(begin)
+
+    def descend(self, at: Candidate) -> None:
+        """From a structure to the best of those one change away, until none of them is better."""
         while not self.spent:
-            self.fit(self.neighbours(at))
-            best = self.best()
+            near = self.neighbours(at)
+            self.fit(near, at)
+            best = self.best([at, *near])
             if best is None or best.candidate == at:
                 return
             at = best.candidate
@@ -402,7 +437,7 @@ class _Search:
             children = [self.child(own[a], own[b], rng) for a, b in zip(parents[::2], parents[1::2], strict=True)]
             people = list(dict.fromkeys([*own[:_ELITE], *children]))[:_PEOPLE]
         if (best := self.best()) is not None and not self.spent:
-            self.stepwise(best.candidate)
+            self.descend(best.candidate)
 
     def _merit(self, candidate: Candidate) -> float:
         one = self.tried.get(candidate)

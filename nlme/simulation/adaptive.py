@@ -17,6 +17,7 @@ import numpy as np
 from nlme.data.by_subject import for_each
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, ModelError
+from nlme.fitting.applied import require_alike
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.model import Model
@@ -165,6 +166,7 @@ def adaptive(
     require_whole("nlme.adaptive", "replicates", replicates, 1)
     if not callable(rule):
         raise DataError(f"rule is a function of what is seen; got {rule!r}.")
+    require_alike(model, population)
     design = Design(model_of(model), population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = key_of(key)

@@ -31,6 +31,7 @@ import numpy as np
 
 from nlme.errors import DataError, name_error
 from nlme.parameters.domains import is_numeric, is_probability
+from nlme.simulation.simulate import RESTARTED
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 PLAIN = ("cmax", "cmin", "tmax", "auc", "cavg", "ctrough", "last")
@@ -277,6 +278,10 @@ class Courses:
         time[who, place], value[who, place] = frame["TIME"].to_numpy(float), frame[values].to_numpy(float)
         if np.isnan(value[np.isfinite(time)]).any():
             raise DataError(f"The simulation has missing values of {values}.")
+        if restarted := frame.attrs.get(RESTARTED):
+            raise DataError(
+                f"Time begins again at a reset of subject {restarted[0]}; exposure needs one axis of time: give each period its own subject."
+            )
         if np.any(np.diff(time, axis=1) < 0):
             raise DataError("A subject's times run backwards (a reset); exposure needs one axis of time.")
         return cls(people, time, value)

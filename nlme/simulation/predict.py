@@ -8,6 +8,7 @@ import numpy as np
 
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, ModelError
+from nlme.fitting.applied import require_alike
 from nlme.fitting.result import Evaluated
 from nlme.language.anatomy import mixtures_of
 from nlme.language.layout import anatomy_for
@@ -148,12 +149,23 @@ def predict(model: Model | Evaluated, population=None, eta=None, *, ode: Toleran
         if not isinstance(model, Evaluated):
             raise ModelError("predict needs a population: nlme.predict(model, population).")
         population = model.population
+    require_alike(model, population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     design = Design(model_of(model), population)
     at = Records(design, model_of(model), effects_of(model, population, eta)[None], ode, _one(members_of(model, population)))
     frame = {"ID": design.ids, "TIME": design.column("time"), "EVID": design.column("evid")}
     frame |= {name: at.states[0, :, k] for k, name in enumerate(design.anatomy.states)}
     return pd.DataFrame(frame | {name: values[0] for name, values in at.outputs.items()})
+
+
+def limits_of(model: Model | Evaluated, population, endpoint: str) -> dict[str, np.ndarray]:
+    """ "lower limit", "upper limit" -> (n,) limits of quantification at every record that the model gives, of typical subjects."""
+    own = model_of(model)
+    ode = model.method.ode if isinstance(model, Evaluated) else Tolerances()
+    at = Records(
+        Design(own, population), own, effects_of(model, population, "typical")[None], ode, _one(members_of(model, population))
+    )
+    return {name: values[0] for name, values in at.limits[endpoint].items()}
 
 
 def _one(members: np.ndarray | None) -> np.ndarray | None:

@@ -24,8 +24,8 @@ from nlme.language.ragged import Ragged, over_subjects, threaded
 from nlme.language.solution import Expansion, failure
 from nlme.language.stacking import SubjectData
 from nlme.language.standardisation import require_written
-from nlme.observation.base import Record
-from nlme.observation.sequence import LINKS, Course, Link, Past
+from nlme.observation.base import LIMITS, Record
+from nlme.observation.sequence import LINKS, Link, Past
 from nlme.parameters.draws import Drawn, model_at
 
 _NUMBERS = 4_000_000  # in the arrays of the subjects of all replicates that are worked off at once
@@ -126,6 +126,7 @@ class Records:
     ----------
     states : (R, n, s) states at every record
     outputs : endpoint -> (R, n) predictions
+    limits : endpoint -> "lower limit", "upper limit" -> (R, n) of quantification, those that the model gives
     """
 
     def __init__(
@@ -151,11 +152,12 @@ class Records:
         arrays = design.arrays(len(eta)) if arrays is None else arrays
         paths = None if system is None else _of_subjects(system[:, None], design.layout.n_subjects)[:, 0]
         past = design.in_all(self._known.values(), len(eta))
-        status, (states, outputs) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, past, paths, ode)
+        status, (states, outputs, limits) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, past, paths, ode)
         self._states = np.asarray(states)
         self._require_solved(np.asarray(status), ode)
         self.states = design.in_file_order(states)
         self.outputs = {name: design.in_file_order(part) for name, part in outputs.items()}
+        self.limits = {name: jax.tree.map(design.in_file_order, part) for name, part in limits.items()}
         if self._random:
             self._require_values()
         self._require_distributions()
@@ -265,7 +267,8 @@ def _solve(
         rows = _Rows(model, anatomy, data, solution.individual, states, names)
         linked = zip(rows.of_each(lambda r: r.prediction()), *rows.memory(known), strict=True)
         predicted = [link.prediction(value, carried, rows.course, past) for value, link, carried, past in linked]
-        return solution.status, (states, dict(zip(names, predicted, strict=True)))
+        limits = rows.of_each(lambda r: {name: part for name, part in r.parts().items() if name in LIMITS})
+        return solution.status, (states, dict(zip(names, predicted, strict=True)), dict(zip(names, limits, strict=True)))
 
     return over_subjects(of_subject, arrays, eta, members, replicates, known, paths)
 
@@ -283,7 +286,7 @@ class _Rows:
         self._model, self._anatomy, self._names, self._data = model, anatomy, tuple(names), data
         ind = {name: value[timeline.sample_row] for name, value in table.items()}
         self._at = ind, states, timeline.sample_time
-        self.course = Course(timeline.sample_clock, timeline.sample_epoch)
+        self.course = timeline.course
 
     def of_each(self, function: Callable, *values) -> list:
         """``function(observation model, ...)`` of every endpoint at every sample, with what each of ``values`` holds for the endpoint."""

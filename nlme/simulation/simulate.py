@@ -14,6 +14,7 @@ import numpy as np
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError
 from nlme.execution.executors import carried_out, in_order, require_executor
+from nlme.fitting.applied import require_alike
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.anatomy import Anatomy
@@ -30,6 +31,7 @@ from nlme.simulation.records import Design, Records, system_keys
 from nlme.simulation.region import simulated_class, watch
 
 CHOICES = ("estimated", "new", "typical")
+RESTARTED = "restarted"  # attribute of a table: the IDs whose time begins again at a reset
 
 
 def simulate(
@@ -98,6 +100,7 @@ def simulate(
         raise DataError("simulate needs a population: nlme.simulate(model, population, key=1).")
     require_executor(executor)
     require_whole("nlme.simulate", "replicates", replicates, 1)
+    require_alike(model, population)
     design = Design(model_of(model), population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     key = key_of(key)
@@ -371,4 +374,7 @@ class Table:
             "MDV": np.where(np.isnan(dv), 1, np.tile(self._mdv, replicates)),
             "DVID": pd.Index([codes.get(name, name) for name in self._endpoints]).take(which),
         }
-        return pd.DataFrame(own | drawn)
+        table = pd.DataFrame(own | drawn)
+        if restarted := [s.id for s in population if s.period.any()]:
+            table.attrs[RESTARTED] = restarted
+        return table

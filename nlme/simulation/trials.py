@@ -33,6 +33,7 @@ from nlme.data.regimen import Regimen
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import DataError, ModelError, name_error
 from nlme.execution.executors import carried_out, in_order, require_executor
+from nlme.fitting.applied import require_alike
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.model import Model
@@ -269,6 +270,7 @@ def trial(
     if not isinstance(population, Population) or not len(population):
         raise DataError("trial: population is who is recruited, nlme.virtual(...) or a data set.")
     require_whole("nlme.trial", "trials", trials, 1)
+    require_alike(model, population)
     own = model_of(model)
     pool = _pool(arms, population, times)
     among = Design(own, pool)

@@ -127,6 +127,16 @@ def test_a_fit_replaces_no_file_of_the_users(fitted, tmp_path):
         assert [path.name for path in out.iterdir()] == [name] and (out / name).read_text() == words
 
 
+def test_units_and_the_form_of_a_report_are_checked_before_the_work(fitted, tmp_path, monkeypatch):
+    for name in ("fit", "report"):
+        monkeypatch.setattr(nlme, name, lambda *arguments, **more: pytest.fail("it was done"))
+    model = fitted / f"{NAME}.py"
+    asked = ["fit", model, fitted / "data.csv", "--out", tmp_path / "new", "--units", "foo=mg"]
+    assert_refused(nlme_command(*asked), "No quantity named 'foo'")
+    assert_refused(nlme_command("report", model, fitted / "fit", "--out", tmp_path / "r.pdf"), f"'{tmp_path / 'r.pdf'}'")
+    assert_refused(nlme_command("check", tmp_path), "is a folder; a data set is a text file")
+
+
 def test_a_simulation_replaces_nothing_that_it_reads(fitted, monkeypatch):
     monkeypatch.setattr(nlme, "simulate", lambda *arguments, **more: pytest.fail("it was simulated"))
     model, data, fit = fitted / f"{NAME}.py", fitted / "data.csv", fitted / "fit"
@@ -151,11 +161,18 @@ def test_an_exported_model_replaces_none_of_the_users(fitted, tmp_path):
     model, fit = fitted / f"{NAME}.py", fitted / "fit"
     (tmp_path / "run1.mod").write_text("$PROBLEM of the user's")
     assert_refused(nlme_command("export", model, fit, "--out", tmp_path / "run1.mod"), "run1.mod was not written")
-    assert not (tmp_path / "run1.csv").exists()
+    assert not (tmp_path / "run1_nonmem.csv").exists()
     for _ in range(2):
         done = nlme_command("export", model, fit, "--out", tmp_path / "run2.mod")
         assert done.exit_code == 0 and f"{tmp_path / 'run2.mod'}" in "".join(done.stdout.split("\n")), done.output
-    assert (tmp_path / "run2.csv").exists() and (tmp_path / "run2.mod").read_text().startswith("$PROB")
+    assert (tmp_path / "run2_nonmem.csv").exists() and (tmp_path / "run2.mod").read_text().startswith("$PROB")
+    # the data of each program stay with its model, and with those of the user
+    (tmp_path / "run2.csv").write_text("ID\n")
+    written = {path: path.read_bytes() for path in tmp_path.glob("run2*")}
+    for program, name in (("monolix", "run2.mlxtran"), ("nlmixr2", "run2.R")):
+        done = nlme_command("export", model, fit, "--to", program, "--out", tmp_path / name)
+        assert done.exit_code == 0, done.output
+    assert {path: path.read_bytes() for path in written} == written and len(list(tmp_path.glob("run2*.csv"))) == 4
 
 
 def test_what_was_written_before_an_interrupt_is_said(fitted, tmp_path, monkeypatch):

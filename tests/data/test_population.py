@@ -52,6 +52,13 @@ def test_slices(population):
     assert (population.n_observations, population.n_records) == (4, 7)
 
 
+def test_additional_doses_are_counted():
+    text = "ID,TIME,DV,AMT,ADDL,II\n1,0,.,100,6,24\n1,1,5,.,0,0\n2,0,.,50,0,0\n2,1,5,.,0,0"
+    assert (
+        dict(read_nonmem(pd.read_csv(io.StringIO(text), na_values=".")).summary())["doses"] == "8 (amount 50 to 100) in 2 records"
+    )
+
+
 def test_an_unknown_id_is_named(population):
     with pytest.raises(DataError, match=r"No subject named 'C'.*A, B"):
         population["C"]

@@ -182,6 +182,12 @@ def test_what_is_no_number(text):
         read_nonmem(frame(f'ID,TIME,DV,AMT\n1,0,.,"{text}"\n1,1,5,.'))
 
 
+def test_ids_and_columns_that_nothing_reads_have_the_decimal_mark_of_the_file():
+    text = 'ID,TIME,DV,AMT,SITE\n"1,0",0,.,100,"1,5"\n"1,0",1,"5,5",.,"1,5"\n2,1,"5,5",.,2'
+    population = read_nonmem(frame(text), decimal=",")
+    assert [s.id for s in population] == [1, 2] and [s.extra["SITE"][0] for s in population] == [1.5, 2.0]
+
+
 def test_a_point_beside_a_decimal_comma_is_not_guessed():
     with pytest.raises(DataError, match="1.000 may be one or a thousand"):
         read_nonmem(frame('ID,TIME,DV,AMT\n1,0,.,1.000\n1,1,"5,5",.'), decimal=",")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -193,6 +194,28 @@ def test_the_models_own_limit_is_used_and_limits_that_differ_are_asked_for(trial
     with pytest.raises(nlme.DataError, match=r"2 lower limits \(2, 3\).*lloq="):
         nlme.vpc(mixed, simulations=values)
     assert np.isnan(nlme.vpc(mixed, simulations=values, lloq="dose").limit)
+
+
+class LimitedBy(Decline):
+    """The limit of ``Limited``, 2, by a covariate."""
+
+    def individual(self, eta, cov):
+        return super().individual(eta, cov) | dict(limit=2.0 + 0.0 * cov.dose)
+
+    def observe(self, ind, state, t):
+        return {"conc": nlme.censored(nlme.proportional(ind.start * jnp.exp(-ind.k * t), self.prop), lloq=ind.limit)}
+
+
+@pytest.mark.parametrize("number", [np.int64(2), np.float32(2.0), jnp.asarray(2.0), None])
+def test_a_limit_of_the_model_holds_in_its_checks_however_it_is_written(trial, number):
+    class Written(Decline):
+        def observe(self, ind, state, t):
+            return {"conc": nlme.censored(nlme.proportional(ind.start * jnp.exp(-ind.k * t), self.prop), lloq=number)}
+
+    data, values = trial  # no record has CENS
+    check = nlme.vpc(LimitedBy() if number is None else Written(), data, simulations=values)
+    pd.testing.assert_frame_equal(check.table, nlme.vpc(Limited(), data, simulations=values).table)
+    assert check.limit == 2.0 and _rows(check, "below limit")["OBSERVED"].iloc[-1] > 0
 
 
 # -- prediction correction -------------------------------------------------------------------------------------------------

@@ -13,7 +13,10 @@ import nlme
 from nlme.discovery.discover import _alike, _whitened
 from nlme.discovery.terms import Expression, Term, polynomials, saturating
 from nlme.errors import ModelError
+from nlme.learning.curves import outputs_of
+from nlme.learning.spread import covariance_of, standard_errors
 from nlme.parameters.inventory import Inventory
+from nlme.simulation.visited import visited
 
 
 class Effect(nlme.Model):
@@ -60,6 +63,19 @@ def test_a_saturable_term_is_found_and_its_model_fits_better_than_the_network(sa
     assert again.objective < fit.objective + 4.0 and again.n_parameters < fit.n_parameters
     half = next(float(h) for h in again.model.net.halves)
     assert half == pytest.approx(0.6, rel=0.4)
+
+
+@pytest.mark.slow
+def test_the_misfit_is_that_at_the_inputs_visited(saturable):
+    """Of a straight line, in standard errors point by point."""
+    data, fit = saturable
+    line = nlme.discover(fit, library=[t for t in nlme.discover(fit).terms if t.text(("c",), "half") == "c"], most=1)
+    x = visited(fit)["net"]
+    (y, slopes), (slope,) = outputs_of(fit, "net", x), (float(c) for c in line.expression.coefficients)
+    spread = covariance_of(fit)
+    error = np.sqrt(standard_errors(slopes, spread)[:, 0] ** 2 + (0.01 * np.std(y)) ** 2)
+    expected = np.sqrt(np.mean(((slope * x[:, 0] - y[:, 0]) / error) ** 2))
+    assert line.misfit == pytest.approx(expected, rel=1e-6) and line.misfit > 0.1
 
 
 @pytest.mark.slow

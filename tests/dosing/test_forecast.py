@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from normal_means import Means
+from one_compartment_people import OneCompartment, people
 
 import nlme
 from nlme.dosing.forecast import with_asked, with_further
@@ -166,3 +167,11 @@ def test_records_to_predict_come_beside_all_others():
     (made,) = with_asked(nlme.Population((own,)), [2.0, 3.0, 4.0])
     assert made.time.tolist() == [0.0, 2.0, 2.0, 2.0, 2.0, 3.0, 4.0, 4.0]
     assert made.evid.tolist() == [1, 2, 1, 0, 2, 2, 0, 2]
+
+
+def test_the_two_rows_at_a_dose_are_told_apart():
+    patient = people(1)[0]
+    found = nlme.forecast(OneCompartment(), patient, times=[20.0, 24.0, 30.0], doses=nlme.dose(100.0, time=24.0), key=1, draws=20)
+    assert found.frame.TIME.tolist() == [20.0, 24.0, 24.0, 30.0] and found.frame.AT_DOSE.tolist() == ["", "before", "after", ""]
+    before, after = found.frame.MEDIAN[1], found.frame.MEDIAN[2]
+    assert after > before

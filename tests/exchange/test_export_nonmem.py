@@ -76,10 +76,10 @@ def test_text_is_what_nm_tran_takes(name):
 def test_a_control_stream_as_one_would_write_it(tmp_path):
     population = nlme.datasets.load("theophylline")[:2]
     out = nlme.to_nonmem(Theophylline(), tmp_path, population=population, fixed=["prop"])
-    assert [f.name for f in out.files] == ["run1.mod", "run1.csv"]
+    assert [f.name for f in out.files] == ["run1.mod", "run1_nonmem.csv"]
     assert out.text.splitlines()[2:] == [
         "$INPUT ID TIME AMT CMT EVID MDV DV",
-        "$DATA run1.csv IGNORE=@",
+        "$DATA run1_nonmem.csv IGNORE=@",
         "$SUBROUTINES ADVAN2 TRANS2",
         "$PK",
         "KA = THETA(1)*EXP(ETA(1))",
@@ -104,7 +104,7 @@ def test_a_control_stream_as_one_would_write_it(tmp_path):
         "$TABLE ID TIME EVID MDV IPRED CWRES ONEHEADER NOPRINT FILE=sdtab",
         "$TABLE ID KA CL V ETA1 ETA2 ETA3 NOAPPEND ONEHEADER NOPRINT FILE=patab",
     ]
-    assert (tmp_path / "run1.csv").read_text().splitlines()[:2] == ["ID,TIME,AMT,CMT,EVID,MDV,DV", "1,0,319.992,1,1,1,."]
+    assert (tmp_path / "run1_nonmem.csv").read_text().splitlines()[:2] == ["ID,TIME,AMT,CMT,EVID,MDV,DV", "1,0,319.992,1,1,1,."]
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_what_nlmixr2_cannot_say_is_refused(name, why):
 
 def test_a_script_as_one_would_write_it(tmp_path):
     out = nlme.to_nlmixr2(Theophylline(), tmp_path / "theo.R", population=nlme.datasets.load("theophylline")[:2], fixed=["prop"])
-    assert [f.name for f in out.files] == ["theo.R", "theo.csv"]
+    assert [f.name for f in out.files] == ["theo.R", "theo_nlmixr2.csv"]
     assert out.text.splitlines()[2:] == [
         "library(nlmixr2)",
         "",
@@ -181,11 +181,11 @@ def test_a_script_as_one_would_write_it(tmp_path):
         "  })",
         "}",
         "",
-        'data <- read.csv("theo.csv", na.strings = ".")',
+        'data <- read.csv("theo_nlmixr2.csv", na.strings = ".")',
         'fit <- nlmixr2(theophylline, data, est = "focei",',
         '               control = foceiControl(rxControl = rxControl(covsInterpolation = "nocb")))',
     ]
-    assert (tmp_path / "theo.csv").read_text().splitlines()[:3] == [
+    assert (tmp_path / "theo_nlmixr2.csv").read_text().splitlines()[:3] == [
         "ID,TIME,DV,EVID,MDV,AMT,CMT", "1,0,.,1,1,319.992,depot", "1,0,0.74,0,0,0,conc",
     ]  # fmt: skip
 
@@ -283,7 +283,7 @@ def test_what_monolix_cannot_say_is_refused(name, why):
 
 def test_a_project_as_monolix_writes_it(tmp_path):
     out = nlme.to_monolix(Theophylline(), tmp_path, population=nlme.datasets.load("theophylline")[:2], fixed=["prop"])
-    assert [f.name for f in out.files] == ["run1.mlxtran", "run1_model.txt", "run1.csv"]
+    assert [f.name for f in out.files] == ["run1.mlxtran", "run1_model.txt", "run1_monolix.csv"]
     assert out.texts["run1_model.txt"].splitlines()[2:] == [
         "[LONGITUDINAL]",
         "input = {ka, cl, v}",
@@ -300,7 +300,7 @@ def test_a_project_as_monolix_writes_it(tmp_path):
         "output = {conc}",
     ]
     assert out.text.splitlines()[3:] == [
-        "<DATAFILE>", "", "[FILEINFO]", "file='run1.csv'", "delimiter = comma", "header={ID, TIME, AMT, ADM, EVID, DV}", "",
+        "<DATAFILE>", "", "[FILEINFO]", "file='run1_monolix.csv'", "delimiter = comma", "header={ID, TIME, AMT, ADM, EVID, DV}", "",
         "[CONTENT]", "ID = {use=identifier}", "TIME = {use=time}", "AMT = {use=amount}", "ADM = {use=administration}",
         "EVID = {use=eventidentifier}", "DV = {use=observation, name=y_conc, type=continuous}", "",
         "<MODEL>", "", "[INDIVIDUAL]", "input = {ka_pop, omega_ka, cl_pop, omega_cl, v_pop, omega_v}", "", "DEFINITION:",
@@ -337,11 +337,11 @@ def test_command_line(tmp_path, monkeypatch):
     case = CASES["one"]
     at = nlme.evaluate(case.model, case.population, nlme.FOCEI())
     monkeypatch.setattr(nlme, "load", lambda path, model=None: at)
-    for program, files in (("nonmem", ["run1.csv", "run1.mod"]), ("nlmixr2", ["run1.R", "run1.csv"]),
-                           ("Monolix", ["run1.csv", "run1.mlxtran", "run1_model.txt"])):  # fmt: skip
+    for program, files in (("nonmem", ["run1.mod", "run1_nonmem.csv"]), ("nlmixr2", ["run1.R", "run1_nlmixr2.csv"]),
+                           ("Monolix", ["run1.mlxtran", "run1_model.txt", "run1_monolix.csv"])):  # fmt: skip
         done = CliRunner().invoke(app, ["export", "run.nlme", "--to", program, "--out", program])
         assert done.exit_code == 0, done.output
-        assert sorted(p.name for p in (tmp_path / program).iterdir()) == files and "written to" in done.output
+        assert sorted(p.name for p in (tmp_path / program).glob("run1*")) == sorted(files) and "written to" in done.output
     done = CliRunner().invoke(app, ["export", "run.nlme", "--to", "phoenix"])
     assert done.exit_code != 0 and "nonmem, nlmixr2, monolix" in done.output + str(done.stderr)
 

@@ -262,6 +262,18 @@ def test_the_models_file_can_be_named(fit, path, tmp_path):
         nlme.load(path, model=3)
 
 
+def test_a_models_file_that_is_at_hand_is_not_run_again(fit, path, tmp_path, monkeypatch):
+    """What was fitted before could be pickled no more: its class would be another than that of its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "at_hand.py").write_text(PRINTS.format(name="Theophylline", base="Theophylline"))
+    mine = dataclasses.replace(fit, model=nlme.fitting.storage.load_model(tmp_path / "at_hand.py")())
+    again = nlme.load(path, model=tmp_path / "at_hand.py")
+    assert type(again.model) is type(mine.model)
+    assert pickle.loads(pickle.dumps(mine)).objective == fit.objective
+    (tmp_path / "at_hand.py").write_text(PRINTS.format(name="Theophylline", base="Theophylline") + "# written anew")
+    assert nlme.fitting.storage.load_model(tmp_path / "at_hand.py") is not type(mine.model)
+
+
 def test_a_model_that_was_written_anew_is_said(fit, tmp_path):
     module = tmp_path / "changing.py"
     text = (

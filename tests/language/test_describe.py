@@ -4,6 +4,10 @@ import jax.numpy as jnp
 import pytest
 
 import nlme
+from nlme.language import joint_normal
+from nlme.language.augmented import augmented_kind
+from nlme.language.model import documented
+from nlme.language.relations import with_relations
 from nlme.models.indomethacin_ude import IndomethacinUDE
 from nlme.models.quinidine import Quinidine
 
@@ -51,3 +55,29 @@ def test_effects_whose_scale_cannot_be_told_without_data_are_unknown():
             return super().individual(eta, cov) | {"cl": self.cl / (cov.glyco - 1.0) * jnp.exp(eta.cl)}
 
     assert "unknown" in str(nlme.describe(Undefined()))
+
+
+def test_models_made_of_a_model_have_what_its_author_wrote():
+    """Nothing where nothing was written, and never the signature that dataclasses put in its place."""
+
+    class Bare(nlme.Model):
+        cl: nlme.Scalar = nlme.positive(1.0)
+        covariates = {"wt": "kg"}
+
+        def individual(self, eta, cov):
+            return dict(cl=self.cl)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.additive(ind.cl, 1.0)}
+
+    class Told(Bare):
+        """Written by hand."""
+
+    for base, expected in ((Bare, None), (Told, "Written by hand.")):
+        assert documented(base) == expected
+        for kind in (
+            augmented_kind(base, (("wt", "kg"),)),
+            type(with_relations(base(), (), {"wt": "kg"})),
+            joint_normal._kind(base, (("wt", 1.0),)),
+        ):
+            assert documented(kind) == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -97,9 +99,10 @@ def test_of_two_values_the_reference_has_one():
         "smokes": np.array([1.0, 1.0, 0.0, 1.0]),
         "wt": np.array([50.0, 60.0, 80.0, 90.0]),
     }
-    people = Subjects(told, {})
+    people = Subjects(told, {}, {"wt": "kg"})
     assert people.reference == {"sex": 0.0, "smokes": 1.0, "wt": 70.0}
     assert people.levels("sex") == [("1", 1.0)] and people.levels("smokes") == [("0", 0.0)]
+    assert [word for word, _ in people.levels("wt")] == ["51.5 kg (5th percentile)", "88.5 kg (95th percentile)"]
 
 
 def test_accumulated_effects_are_the_function_itself_but_for_a_constant(at):
@@ -126,6 +129,17 @@ def test_steps_of_repeated_values_are_not_lost():
     np.testing.assert_array_equal(own.x, [50.0, 60.0, 80.0])
     expected = 2.0 * (own.x / 70.0) ** 0.75
     np.testing.assert_allclose(np.diff(own.effect), np.diff(expected), rtol=1e-12)
+
+
+def test_nobody_differs(at):
+    """Where no covariate has numbers that differ, there is nothing to accumulate, and that is said."""
+    alike = [
+        dataclasses.replace(s, covariates=s.covariates | {n: 0.0 * s.covariates[n] + 1.0 for n in ("wt", "age")})
+        for s in at.population
+    ]
+    constant = nlme.evaluate(at.model, dataclasses.replace(at.population, subjects=tuple(alike)))
+    with pytest.raises(nlme.ModelError, match="none of the covariates .* has numbers that differ between subjects"):
+        nlme.plots.accumulated(constant)
 
 
 def test_pictures(at):

@@ -235,3 +235,21 @@ def test_quadrature_of_m3_is_the_exact_marginal():
     expected = [exact(subject) for _, subject in data.groupby("ID")]
     ours = at.values + np.log(2 * np.pi) * (data.CENS == 0).groupby(data.ID).sum().to_numpy()
     np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_an_interval_that_contradicts_the_models_limit_is_named():
+    class Limited(nlme.Model):
+        sd: nlme.Scalar = nlme.positive(0.5)
+
+        def individual(self, eta, cov):
+            return dict(sd=self.sd)
+
+        def observe(self, ind, state, t):
+            return {"y": nlme.censored(nlme.additive(3.0, ind.sd), lloq=2.5, uloq=6.0)}
+
+    rows = pd.DataFrame(dict(ID=1, TIME=[0.0, 1.0, 2.0], DV=[3.0, 7.0, 3.5], CENS=[0, 1, 0], LIMIT=[np.nan, 3.0, np.nan]))
+    with pytest.raises(nlme.DataError, match=r"below the limit 2.5 .* LIMIT, the other end .* is not below it.*Row 2"):
+        nlme.evaluate(Limited(), nlme.read_nonmem(rows), nlme.NaivePooled())
+    rows.loc[1, ["DV", "CENS", "LIMIT"]] = [2.0, -1, 5.0]
+    with pytest.raises(nlme.DataError, match=r"above the limit 6 .* is not above it.*Row 2"):
+        nlme.evaluate(Limited(), nlme.read_nonmem(rows), nlme.NaivePooled())

@@ -115,6 +115,24 @@ def test_simulated_residuals_remember(remembered):
     np.testing.assert_allclose(np.cov(noise.T), expected, atol=5 * 0.25 * np.sqrt(2 / 600))
 
 
+def test_nothing_is_remembered_where_time_begins_again():
+    """How long ago the period before was nobody knows: two periods are independent in density, simulation and predictions."""
+    for times in ([2.0, 12.0, 0.0, 2.0], [2.0, 12.0, 1.0, 2.0], [3.0, 12.0, 12.0, 13.0]):
+        rows = [dict(TIME=t, EVID=0) for t in times]
+        rows.insert(2, dict(TIME=0.0, EVID=3))
+        table = pd.concat([pd.DataFrame(rows).assign(ID=i + 1) for i in range(500)], ignore_index=True)
+        table["DV"] = np.where(table.EVID == 0, 1.0 + table.TIME / 10.0, np.nan)
+        population, t = nlme.read_nonmem(table), np.array(times)
+        z = np.stack([np.ones(4), t], axis=1)
+        within = 0.25 * np.exp(-0.8 * np.abs(t[:, None] - t)) * (np.arange(4)[:, None] // 2 == np.arange(4) // 2)
+        exact = stats.multivariate_normal(2.0 - 0.3 * t, z @ np.diag([0.4, 0.05]) @ z.T + within)
+        at = nlme.evaluate(Memory(), population[:1], nlme.FOCEI())
+        assert at.objective_full == pytest.approx(-2.0 * exact.logpdf(1.0 + t / 10.0), abs=1e-8)
+        drawn = nlme.simulate(Memory(), population, key=8, eta="typical")
+        noise = (drawn.DV - drawn.IPRED).to_numpy().reshape(-1, 4)
+        np.testing.assert_allclose(np.cov(noise.T), within, atol=5 * 0.25 * np.sqrt(2 / 500))
+
+
 def test_two_records_at_one_time_cannot_remember():
     table = pd.DataFrame(dict(ID=1, TIME=[0.0, 1.0, 1.0, 2.0], DV=[1.0, 1.2, 1.3, 0.8]))
     with pytest.warns(match="same time"):

@@ -391,7 +391,7 @@ def test_what_is_drawn_given_known_records(link, known):
     total = 0.1 * T**2
     is_known, y = np.isin(T, list(known)), np.array([known.get(k, 0.0) for k in T])
     past = Past(jnp.asarray(is_known), jnp.asarray(y), not_normal(jnp.zeros(len(T))))
-    course = Course(jnp.asarray(T), jnp.zeros(len(T), int))
+    course = Course(jnp.asarray(T), jnp.zeros(len(T), int), jnp.zeros(len(T)))
     keys = jax.random.split(jax.random.key(1), 20_000)
     all_of_them = jnp.ones(len(T), bool)
     drawn = np.asarray(jax.vmap(lambda k: LINKS[link].drive(jnp.asarray(total), all_of_them, course, past, k))(keys))

@@ -27,6 +27,19 @@ def frame(courses, times, replicates=1, endpoint="conc"):
     )
 
 
+class Bolus(nlme.Model):
+    k: nlme.Scalar = nlme.positive(0.3)
+
+    def individual(self, eta, cov):
+        return dict(k=self.k)
+
+    def dynamics(self, ind):
+        return nlme.pk.OneCompartment(cl=ind.k, v=1.0)
+
+    def observe(self, ind, state, t):
+        return {"conc": nlme.additive(state.central, 1.0)}
+
+
 TIMES = np.linspace(0, 10, 101)
 
 
@@ -45,6 +58,17 @@ def test_an_exponential_fall_by_the_log_rule_is_exact_on_any_grid():
         assert found["cavg"] == pytest.approx(found["auc"] / (b - a), rel=1e-12)
     fine = one(8 * np.exp(-0.3 * TIMES), ["auc"], interval=(0, 10))
     assert fine["auc"] == pytest.approx(8 / 0.3 * (1 - np.exp(-3)), rel=1e-3)
+
+
+def test_periods_of_a_clock_that_begins_again_are_not_one_course():
+    """Though the times observed happen to increase."""
+    rows = [(0, 1, 100.0), (0.5, 0, 0), (2, 0, 0), (0, 4, 100.0), (4, 0, 0), (8, 0, 0)]
+    table = pd.DataFrame(rows, columns=["TIME", "EVID", "AMT"]).assign(ID=1, DV=1.0)
+    table.loc[table.EVID != 0, "DV"] = np.nan
+    drawn = nlme.simulate(Bolus(), nlme.read_nonmem(table), key=1, eta="typical")
+    assert drawn.TIME.is_monotonic_increasing
+    with pytest.raises(nlme.DataError, match="Time begins again at a reset of subject 1"):
+        nlme.exposure(drawn, "auc")
 
 
 def test_a_tent_has_all_its_measures_by_hand():
