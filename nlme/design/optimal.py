@@ -28,6 +28,7 @@ from nlme.keys import key_of
 from nlme.tables.numbers import fixed_point
 from nlme.tables.shown import Panel, Shown
 
+_UNITS = 30.0  # that the longest window has in a search
 _MOST = 200  # iterations of one search
 _ERROR = 2e-3  # of log det / P, above which it is said
 _ALIKE = 1e-3  # of log det / P: starts that end within it found the same
@@ -177,15 +178,17 @@ def optimal_design(
 
 
 def _search(criterion: Criterion, feasible: _Feasible, begin: np.ndarray) -> tuple[float, np.ndarray]:
-    def worse(t):
-        value, slope = criterion.value_and_slope(t)
-        return -value, -slope
+    unit = feasible.unit  # the search's first step is its gradient: in seconds it would be none at all
+
+    def worse(x):
+        value, slope = criterion.value_and_slope(unit * x)
+        return -value, -unit * slope
 
     found = minimize(
-        worse, begin, jac=True, method="SLSQP", bounds=feasible.bounds, constraints=feasible.constraints,
-        options={"maxiter": _MOST, "ftol": 1e-9},
+        worse, begin / unit, jac=True, method="SLSQP", bounds=[(a / unit, b / unit) for a, b in feasible.bounds],
+        constraints=feasible.constraints, options={"maxiter": _MOST, "ftol": 1e-9},
     )  # fmt: skip
-    times = feasible.clipped(found.x)
+    times = feasible.clipped(unit * found.x)
     return criterion.value(times), times
 
 
@@ -254,8 +257,14 @@ class _Feasible:
         self.allowed = None if round_to is None else [self._grid(a, b, round_to) for a, b in bounds]
         for block in self.blocks:
             earliest = self._earliest(block)
-            if np.any(earliest > self.high[block] + 1e-9):
+            if np.any(earliest > self.high[block] + 1e-9 * self.unit):
                 raise DataError(f"windows=: too narrow for {len(earliest)} samples that are {apart:g} apart.")
+
+    @property
+    def unit(self) -> float:
+        """Of the times in a search: a share of the longest window, whatever the data count in."""
+        longest = float(np.max(self.high - self.low))
+        return longest / _UNITS if longest > 0 else 1.0
 
     @property
     def blocks(self) -> list[slice]:
@@ -264,14 +273,14 @@ class _Feasible:
 
     @property
     def constraints(self) -> list[dict]:
-        """Linear constraints that keep neighbours apart."""
+        """Linear constraints that keep neighbours apart, in the ``unit`` of the search."""
         if not self.apart:
             return []
         pairs = [(k, k + 1) for block in self.blocks for k in range(block.start, block.stop - 1)]
         matrix = np.zeros((len(pairs), len(self.low)))
         for row, (a, b) in enumerate(pairs):
             matrix[row, a], matrix[row, b] = -1.0, 1.0
-        return [{"type": "ineq", "fun": lambda t: matrix @ t - self.apart, "jac": lambda t: matrix}] if pairs else []
+        return [{"type": "ineq", "fun": lambda x: matrix @ x - self.apart / self.unit, "jac": lambda x: matrix}] if pairs else []
 
     def _grid(self, low: float, high: float, round_to: Any) -> np.ndarray:
         if np.ndim(round_to) == 0:

@@ -193,7 +193,8 @@ def _range(fit: Fit, name: str) -> Check:
         name,
         PROBLEM,
         float(len(gone)),
-        f"Ran away: {listed}; the objective does not depend on it there any more. Try other starting values.",
+        f"Ran away: {listed}. The objective does not depend on it there any more, or its unit makes such numbers of it. Try other starting "
+        "values, or what it belongs to (a covariate) in another unit.",
     )
 
 

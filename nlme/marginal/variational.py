@@ -165,13 +165,15 @@ def _searched(method, anatomy, held, z, search: ModeSearch, precision, most: int
     def step(now: _Posterior) -> _Posterior:
         value, slope, curvature, status = at(now.trial_mean, now.trial_factor)
         finite = (status == SOLVED) & jnp.isfinite(value) & jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(curvature))
-        first = jnp.isinf(now.value)
-        accept = finite & (first | (value <= now.value + noise * (1.0 + jnp.abs(now.value))))
+        first, alike = jnp.isinf(now.value), noise * (1.0 + jnp.abs(now.value))
+        off = curvature - eye
+        left = slope @ slope + 0.5 * jnp.sum(off * off)
+        # where the bound's digits tell nothing the gradient decides: a step that overshoots for ever gains none of it
+        accept = finite & (first | (value < now.value - alike) | ((value <= now.value + alike) & (left < now.decrement)))
         mean, factor = jnp.where(accept, now.trial_mean, now.mean), jnp.where(accept, now.trial_factor, now.factor)
         slope, curvature = jnp.where(accept, slope, now.slope), jnp.where(accept, curvature, now.curvature)
         value = jnp.where(accept, value, now.value)
-        off = curvature - eye
-        decrement = jnp.where(accept, slope @ slope + 0.5 * jnp.sum(off * off), now.decrement)
+        decrement = jnp.where(accept, left, now.decrement)
         length = jnp.where(accept, jnp.minimum(2.0 * now.length, 1.0), 0.25 * now.length)
         usable = raised(curvature, _LEAST)
         root = inverse_lower(cholesky(usable))

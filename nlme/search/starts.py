@@ -91,7 +91,8 @@ class Pooled:
 
     def by_subject(self, factor: np.ndarray) -> np.ndarray:
         """(R, N) each subject's part of it while the factors (E,) stand still."""
-        return (self.squares / factor + self.logs + self.rest).sum(axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # predictions that are the observations
+            return (self.squares / factor + self.logs + self.rest).sum(axis=-1)
 
 
 def _factor(squares: np.ndarray, count: np.ndarray) -> np.ndarray:

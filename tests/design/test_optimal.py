@@ -56,6 +56,19 @@ def test_two_samples_of_an_exponential():
     assert late.design.groups[0].times[""] == pytest.approx([0.5, 3.0], abs=1e-6)
 
 
+def test_times_do_not_depend_on_their_unit():
+    """In seconds as in hours, from one start; log det M shifts by a constant."""
+    times, efficiencies = [], []
+    for unit in (1.0, 3600.0, 1e-3):
+        begin = nlme.Group(20, [1.0 * unit, 2.0 * unit])
+        found = nlme.optimal_design(Decay(k=K / unit), begin, (0.1 * unit, 20 * unit), starts=1, apart=0.5 * unit)
+        times.append(np.array(found.design.groups[0].times[""]) / unit)
+        efficiencies.append(found.efficiency)
+    np.testing.assert_allclose(times, [times[0]] * 3, rtol=1e-4)
+    np.testing.assert_allclose(efficiencies, [efficiencies[0]] * 3, rtol=1e-5)
+    assert efficiencies[0] > 1.01
+
+
 @pytest.fixture(scope="module")
 def criterion():
     """Two groups under three doses, with windows across these."""

@@ -116,3 +116,26 @@ def test_a_fit_of_theophylline_lies_above_that_of_quadrature():
     tight = fit.tightness
     assert tight.bound == fit.objective > tight.importance_weighted - 3 * tight.error
     assert abs(fit.by(nlme.AGQ(7)).objective - tight.importance_weighted) < 4 * tight.error + 0.05
+
+
+class Far(nlme.Model):
+    """A start far from the data: every posterior is skew."""
+
+    a: nlme.Scalar = nlme.real(5.0)
+    omega: nlme.Covariance = nlme.covariance(a=0.135)
+    sd: nlme.Scalar = nlme.positive(0.2345)
+
+    def individual(self, eta, cov):
+        return dict(a=self.a + eta.a)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.proportional(jnp.exp(ind.a - 0.2 * t), self.sd)}
+
+
+def test_skew_posteriors_are_found_though_full_steps_overshoot():
+    """In two of these subjects steps that neither gained nor lost followed each other for ever."""
+    rng, t = np.random.default_rng(4), np.array([1.0, 3.0, 6.0])
+    values = [np.exp(1.75 + 0.37 * rng.normal() - 0.2 * t) * (1 + 0.23 * rng.normal(size=3)) for _ in range(24)]
+    subjects = [nlme.Subject(k + 1, t, dv=np.abs(y), evid=np.zeros(3, int)) for k, y in enumerate(values)]
+    at = evaluate(Far(), nlme.Population(tuple(subjects)), nlme.Variational())
+    assert not at.messages and at.objective == pytest.approx(1477.79544, abs=1e-4)
