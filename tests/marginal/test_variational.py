@@ -137,5 +137,5 @@ def test_skew_posteriors_are_found_though_full_steps_overshoot():
     rng, t = np.random.default_rng(4), np.array([1.0, 3.0, 6.0])
     values = [np.exp(1.75 + 0.37 * rng.normal() - 0.2 * t) * (1 + 0.23 * rng.normal(size=3)) for _ in range(24)]
     subjects = [nlme.Subject(k + 1, t, dv=np.abs(y), evid=np.zeros(3, int)) for k, y in enumerate(values)]
-    at = evaluate(Far(), nlme.Population(tuple(subjects)), nlme.Variational())
+    at = evaluate(Far(), nlme.Population(tuple(subjects)), nlme.Variational(inner_iterations=2000))
     assert not at.messages and at.objective == pytest.approx(1477.79544, abs=1e-4)
