@@ -44,11 +44,6 @@ SENTENCES = {
 _SUFFICIENT = 1e-4  # of the gain promised
 _FAR = 0.02  # gain that the scores promise, of the number of subjects, above which they are the metric
 _AS_TOLD = 2.0  # times what was promised, up or down
-_CURVES_LESS, _CURVES_MORE = (
-    0.5,
-    1.1,
-)  # curvature along a step, of the metric's, at which the scores' share in it halves and doubles
-_LEAST_SHARE = 1e-12
 _LONGEST = (
     1.0  # largest change of one unconstrained (log-scale) parameter in one step; 2 led warfarin's sigmoid to a power of 120
 )
@@ -84,7 +79,6 @@ class Search:
     column : which column of the metric is being made from differences; -1: none
     quiet : consecutive iterations that met the tolerance
     scoring : whether the information in the scores has told well so far what a step gains
-    share : of the scores' outer products, that is the metric while it is made of them
     """
 
     x: np.ndarray
@@ -107,7 +101,6 @@ class Search:
     quiet: int
     failures: int
     scoring: bool
-    share: float
     certified: float  # decrement by a metric of differences made here; infinite without one
     status: int
 
@@ -214,7 +207,6 @@ def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf, scores: int | No
         quiet=0,
         failures=0,
         scoring=True,
-        share=1.0,
         certified=np.inf,
         status=SEARCHING,
     )
@@ -278,10 +270,9 @@ def absorb(search: Search, found: Answer, tolerance: float, limit: int) -> bool:
     The first metric is half the sum of the scores' outer products, the expected Hessian of the objective, with the penalty's curvature.  While a great gain is promised, g'B^-1 g / 2 > 0.02 N, the metric is
     made anew at every point taken,
 
-        B = c/2 sum_i (s_i - s)(s_i - s)',      s the mean score, g = N s the gradient
+        B = 1/2 sum_i (s_i - s)(s_i - s)',      s the mean score, g = N s the gradient
 
-    (far from the optimum the mean score is not small, and would shorten every step), c = 1 or less where steps have shown the
-    objective to curve less than that, until for the first time a step gains less than
+    (far from the optimum the mean score is not small, and would shorten every step), until for the first time a step gains less than
     half or more than twice of what was promised: few subjects, or scores that vary otherwise than the model says.  From then on,
     and near the optimum, it is updated by BFGS.  Where there are fewer scores than parameters, or a search stands still, the metric is
     made from differences of the gradient.
@@ -347,7 +338,6 @@ def _try(search: Search, found: Answer, tolerance: float) -> bool:
     if found.scores is not None:
         search.scoring &= as_told
         if search.scoring:
-            _rate(search, 2.0 - gained / promised)
             _score(search, found)
     _hold(search, slopes)
     _aim(search)
@@ -440,18 +430,6 @@ def _update(search: Search, moved: np.ndarray, change: np.ndarray) -> None:
     search.metric = search.metric.updated(moved, change)
 
 
-def _rate(search: Search, curvature: float) -> None:
-    """The scores' share after a step along which the objective curved so many times as the metric said.
-
-    Far from the optimum the residuals are large and the outer products of their scores larger still: every step then gains nearly
-    twice what was promised, as on a straight line, and is far too short.
-    """
-    if curvature < _CURVES_LESS:
-        search.share = max(0.5 * search.share, _LEAST_SHARE)
-    elif curvature > _CURVES_MORE:
-        search.share = min(2.0 * search.share, 1.0)
-
-
 def _score(search: Search, found: Answer) -> None:
     """The scatter of the scores about their mean for the metric, while by it the search is far from its end."""
     if found.usable is None:
@@ -460,7 +438,7 @@ def _score(search: Search, found: Answer) -> None:
     scatter = of_scores(scores - scores.mean(axis=0), found.curvature)
     if np.any(scatter.diagonal <= 0):
         return
-    metric = scatter.positive(_ridge(search, scores)).scaled(np.full(len(search.x), np.sqrt(search.share)))
+    metric = scatter.positive(_ridge(search, scores))
     if 0.5 * search.gradient @ metric.solved(search.gradient, search.held == 0) > _FAR * len(scores):
         search.metric = metric
 
