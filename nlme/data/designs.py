@@ -26,7 +26,7 @@ def redesigned(
     """
     if ties not in ("dose first", "observation first"):
         raise DataError(f"ties={ties!r}: at equal times it is 'dose first' or 'observation first'.")
-    if np.any(np.diff(s.time) < 0):
+    if s.period.any():
         raise DataError(
             f"Subject {s.id!r}: time restarts at a reset record (EVID 3 or 4), so {caller} cannot place new records; "
             "give each period its own subject or a continuous time."

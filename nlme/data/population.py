@@ -273,7 +273,8 @@ class Population(Sequence):
             pieces = [getattr(s, name)[getattr(s, where)] if where else getattr(s, name) for s in self.subjects]
             return np.concatenate(pieces) if pieces else np.zeros(0)
 
-        amounts, doses = gather("amt", "is_dose"), len(gather("amt", "is_dose")) + int(np.sum(gather("addl", "is_dose")))
+        amounts = gather("amt", "is_dose")
+        doses = len(amounts) + int(np.sum(gather("addl", "is_dose")))
         given = f" (amount {span(amounts, unit=units.get('dose'))})" if doses else ""
         given += f" in {count(len(amounts), 'record')}" if doses > len(amounts) else ""
         lines = [

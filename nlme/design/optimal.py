@@ -361,7 +361,7 @@ class _Feasible:
         return np.array([grid[k] for grid, k in zip(self.allowed, place, strict=True)])
 
     def _apart(self, times: np.ndarray) -> bool:
-        return all(np.all(np.diff(np.sort(times[block])) >= self.apart - 1e-9) for block in self.blocks)
+        return all(np.all(np.diff(np.sort(times[block])) >= self.apart - 1e-9 * self.unit) for block in self.blocks)
 
     def _spread(self, place: np.ndarray) -> np.ndarray | None:
         """Places from which neighbours are apart, later ones moved on; None if the grid does not have them."""

@@ -165,7 +165,7 @@ def limits_of(model: Model | Evaluated, population, endpoint: str) -> dict[str, 
     at = Records(
         Design(own, population), own, effects_of(model, population, "typical")[None], ode, _one(members_of(model, population))
     )
-    return {name: values[0] for name, values in at.limits[endpoint].items()}
+    return {name: values[0] for name, values in at.limits(endpoint).items()}
 
 
 def _one(members: np.ndarray | None) -> np.ndarray | None:

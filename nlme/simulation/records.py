@@ -126,7 +126,6 @@ class Records:
     ----------
     states : (R, n, s) states at every record
     outputs : endpoint -> (R, n) predictions
-    limits : endpoint -> "lower limit", "upper limit" -> (R, n) of quantification, those that the model gives
     """
 
     def __init__(
@@ -152,12 +151,11 @@ class Records:
         arrays = design.arrays(len(eta)) if arrays is None else arrays
         paths = None if system is None else _of_subjects(system[:, None], design.layout.n_subjects)[:, 0]
         past = design.in_all(self._known.values(), len(eta))
-        status, (states, outputs, limits) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, past, paths, ode)
+        status, (states, outputs) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, past, paths, ode)
         self._states = np.asarray(states)
         self._require_solved(np.asarray(status), ode)
         self.states = design.in_file_order(states)
         self.outputs = {name: design.in_file_order(part) for name, part in outputs.items()}
-        self.limits = {name: jax.tree.map(design.in_file_order, part) for name, part in limits.items()}
         if self._random:
             self._require_values()
         self._require_distributions()
@@ -187,6 +185,14 @@ class Records:
         arrays = design.arrays(replicates) if self._arrays is None else self._arrays
         drawn = _draw(self.model, self._drawn, design.anatomy, tuple(endpoints), arrays, *given, own, known, each)
         return {name: design.in_file_order(np.asarray(drawn)[:, :, e]) for e, name in enumerate(endpoints)}
+
+    def limits(self, endpoint: str) -> dict[str, np.ndarray]:
+        """ "lower limit", "upper limit" -> (R, n) of quantification at every record, those that the model gives the endpoint."""
+        design = self._design
+        arrays = design.arrays(len(self._eta) // design.layout.n_subjects) if self._arrays is None else self._arrays
+        given = self._eta, self._members, self._replicate, self._states
+        found = _limits(self.model, self._drawn, design.anatomy, endpoint, arrays, *given)
+        return {name: design.in_file_order(part) for name, part in found.items()}
 
     def _require_distributions(self) -> None:
         """Refuse discrete endpoints without a distribution at a record that is no dose."""
@@ -267,8 +273,7 @@ def _solve(
         rows = _Rows(model, anatomy, data, solution.individual, states, names)
         linked = zip(rows.of_each(lambda r: r.prediction()), *rows.memory(known), strict=True)
         predicted = [link.prediction(value, carried, rows.course, past) for value, link, carried, past in linked]
-        limits = rows.of_each(lambda r: {name: part for name, part in r.parts().items() if name in LIMITS})
-        return solution.status, (states, dict(zip(names, predicted, strict=True)), dict(zip(names, limits, strict=True)))
+        return solution.status, (states, dict(zip(names, predicted, strict=True)))
 
     return over_subjects(of_subject, arrays, eta, members, replicates, known, paths)
 
@@ -312,17 +317,40 @@ def _of_subjects(keys, count: int):
     return jnp.moveaxis(jax.vmap(jax.vmap(lambda key: jax.random.split(key, count)))(keys), 1, 2).reshape(-1, keys.shape[1])
 
 
+def _solved_rows(
+    base: Model, drawn: Drawn | None, anatomy: Anatomy, endpoints, data: SubjectData, eta, member, r, states
+) -> _Rows:
+    """The rows of one subject whose states are solved already."""
+    model = model_at(base, drawn, r)
+    data = data.belonging(member) if anatomy.mixture else data
+    timeline = data.timeline
+    states = states[
+        : len(timeline.sample)
+    ]  # of this size class: the first of the widest arrangement, which has one group of samples
+    return _Rows(model, anatomy, data, rows_of(model, anatomy, eta, data.covariates, timeline.rows), states, endpoints)
+
+
+@eqx.filter_jit
+def _limits(base: Model, drawn: Drawn | None, anatomy: Anatomy, endpoint: str, arrays: Ragged, *rows):
+    """The limits of quantification of an endpoint at every sample, from states already solved."""
+
+    def of_subject(data, *at):
+        (found,) = _solved_rows(base, drawn, anatomy, (endpoint,), data, *at).of_each(
+            lambda r: {name: part for name, part in r.parts().items() if name in LIMITS}
+        )
+        return None, found
+
+    return over_subjects(of_subject, arrays, *rows)[1]
+
+
 @eqx.filter_jit
 def _draw(base: Model, drawn: Drawn | None, anatomy: Anatomy, endpoints: tuple[str, ...], arrays: Ragged, *rows):
     """An observation of each of ``endpoints`` (e,) at every sample, from states already solved."""
 
     def of_subject(data, eta, member, r, states, own, known, keys):
-        model = model_at(base, drawn, r)
-        data = data.belonging(member) if anatomy.mixture else data
-        timeline = data.timeline
-        count = len(timeline.sample)  # of this size class: the first of the widest arrangement, which has one group of samples
-        states, own = states[:count], own[:, :count]
-        rows = _Rows(model, anatomy, data, rows_of(model, anatomy, eta, data.covariates, timeline.rows), states, endpoints)
+        rows = _solved_rows(base, drawn, anatomy, endpoints, data, eta, member, r, states)
+        count = len(data.timeline.sample)
+        own = own[:, :count]
         both = [jax.random.split(key) for key in keys]
         drives = [
             link.drive(carried, seen | past.known, rows.course, past, first)

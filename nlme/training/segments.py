@@ -88,7 +88,7 @@ def require_equations(layout: Layout, model, what: str) -> None:
     for subject in layout.population:
         if np.any(subject.ss > 0):
             raise ModelError(f"{what} does not take doses at steady state (SS), as subject {subject.id} has.")
-        if np.any(np.diff(subject.time) < 0):
+        if subject.period.any():
             raise ModelError(f"{what} needs one clock for each subject; that of subject {subject.id} starts again.")
 
 
