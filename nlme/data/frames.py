@@ -68,6 +68,11 @@ def population_frame(population: Population) -> pd.DataFrame:
     return frame
 
 
+def of_records(frame: pd.DataFrame) -> np.ndarray:
+    """Which rows of a population's frame are its records; the others tell a subject's course."""
+    return frame["COVONLY"].to_numpy() == 0 if "COVONLY" in frame else np.ones(len(frame), bool)
+
+
 def _known(population: Population, own: dict[str, str]) -> dict:
     """What a table does not say."""
     infos, subjects = population.covariates, population.subjects

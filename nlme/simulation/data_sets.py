@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from nlme.data.checks import NO_OBSERVATIONS
+from nlme.data.frames import of_records
 
-def data_sets(simulated, population, own: np.ndarray):
+
+def data_sets(simulated, population, row: np.ndarray, observed: np.ndarray, endpoints: Sequence[str]):
     """The population's NONMEM table once for every replicate, its observed values replaced by the simulated ones.
+
+    Of a population without observations, a design, every record to predict becomes an observation of each endpoint.
 
     Parameters
     ----------
     simulated : what :func:`nlme.simulate` returns for ``population``
-    own : which rows of each replicate are the population's observations
+    row, observed : of the rows of each replicate, which record of the population each belongs to, and whether that is an observation
+    endpoints : all that the model has
 
     Returns
     -------
@@ -20,15 +28,30 @@ def data_sets(simulated, population, own: np.ndarray):
         there is none, after a subject's only event.
     """
     table = population.to_frame()
-    observed = np.concatenate([subject.is_observation for subject in population])
+    design = not observed.any()
+    observed = observed | design
+    place = np.flatnonzero(of_records(table))[row[observed]]  # rows of the table that get a value; of a design one for each endpoint
+    told = np.setdiff1d(np.arange(len(table)), place)
+    order = np.argsort(np.concatenate([told, place]), kind="stable")
+    whole = table.take(np.concatenate([told, place])[order]).drop(columns="LIMIT", errors="ignore")
+    own = order >= len(told)
     replicates = simulated["REPLICATE"].unique()
-    values = simulated["DV"].to_numpy(dtype=float).reshape(len(replicates), -1)[:, own]
-    dv = np.tile(table["DV"].to_numpy(dtype=float), (len(replicates), 1))
-    dv[:, observed] = values
-    mdv = np.tile(table["MDV"].to_numpy(), (len(replicates), 1))
-    mdv[:, observed] = np.isnan(values)
-    whole = table.drop(columns="LIMIT", errors="ignore").take(np.tile(np.arange(len(table)), len(replicates)))
-    whole = whole.reset_index(drop=True).assign(DV=dv.ravel(), MDV=mdv.ravel(), **({"CENS": 0} if "CENS" in table else {}))
-    whole.insert(0, "REPLICATE", np.repeat(replicates, len(table)))
-    whole.attrs.update(table.attrs)
+    values = simulated["DV"].to_numpy(dtype=float).reshape(len(replicates), -1)[:, observed]
+    dv, mdv = (np.tile(whole[name].to_numpy(dtype=float), (len(replicates), 1)) for name in ("DV", "MDV"))
+    dv[:, own], mdv[:, own] = values, np.isnan(values)
+    new = {"DV": dv.ravel(), "MDV": mdv.ravel().astype(np.int64)} | ({"CENS": 0} if "CENS" in whole else {})
+    attrs = table.attrs
+    if design:
+        whole["EVID"] = np.where(own, 0, whole["EVID"])
+        allow = [rule for rule in table.attrs["nlme"]["allow"] if rule != NO_OBSERVATIONS]
+        known = table.attrs["nlme"] | {"endpoints": list(endpoints), "dvid": None, "allow": allow}
+        if len(endpoints) > 1:
+            names = simulated["ENDPOINT"].to_numpy()[: len(observed)][observed]
+            whole["DVID"] = None
+            whole.loc[own, "DVID"] = names
+            known["dvid"] = {name: name for name in endpoints}
+        attrs = attrs | {"nlme": known}
+    whole = whole.take(np.tile(np.arange(len(whole)), len(replicates))).reset_index(drop=True).assign(**new)
+    whole.insert(0, "REPLICATE", np.repeat(replicates, len(own)))
+    whole.attrs.update(attrs)
     return whole

@@ -76,7 +76,8 @@ def simulate(
     ode : tolerances of the ODE solver; by default those of the fit's method
     executor : who simulates, where there are more replicates than are worked off at once, as of :func:`nlme.bootstrap`
     as_data : whole data sets instead: every record of ``population``, doses too, with the simulated values for the observed ones, as
-        NONMEM's columns after REPLICATE
+        NONMEM's columns after REPLICATE.  Where ``population`` has no observations (``nlme.virtual``), every record to predict becomes
+        an observation of each endpoint
 
     Returns
     -------
@@ -113,7 +114,7 @@ def simulate(
             watched.see(*seen)
         parts.append(columns)
     frame = table.frame(parts)
-    whole = data_sets(frame, population, table.observed) if as_data else frame
+    whole = data_sets(frame, population, table.row, table.observed, table.endpoints) if as_data else frame
     made = simulated_class()(whole)
     made.attrs.update(whole.attrs)  # units and categories, which reading it again needs
     made.extrapolates = None if watched is None else watched.table(replicates)
@@ -315,16 +316,22 @@ def _chosen(model, population, eta) -> np.ndarray:
 
 
 class Table:
-    """The rows of the simulated table, the same in every replicate: record by record, and within a record by endpoint."""
+    """The rows of the simulated table, the same in every replicate: record by record, and within a record by endpoint.
+
+    Attributes
+    ----------
+    row : record of every row, counted through the population
+    endpoints : all that the model has
+    """
 
     def __init__(self, design: Design):
         self._design, population = design, design.population
         evid, endpoint, mdv = (design.column(name) for name in ("evid", "endpoint", "mdv"))
-        self._endpoints = design.endpoints
+        self.endpoints = design.endpoints
         named = np.array([*population.endpoints, ""], dtype=object)[endpoint]
         # an observation belongs to its endpoint; a record to predict (EVID 2) to every endpoint
-        alone = len(self._endpoints) == 1
-        self._asked = [(evid == 2) | ((evid == 0) & ((endpoint < 0) | (named == name) | alone)) for name in self._endpoints]
+        alone = len(self.endpoints) == 1
+        self._asked = [(evid == 2) | ((evid == 0) & ((endpoint < 0) | (named == name) | alone)) for name in self.endpoints]
         self.row, self._which = np.nonzero(np.stack(self._asked, axis=1))
         self._evid = evid[self.row]
         self._mdv = np.where((self._evid == 0) & (endpoint[self.row] >= 0), mdv[self.row], 1)
@@ -345,14 +352,14 @@ class Table:
         ipred = self._rows(at.outputs)
         dv = ipred
         if keys is not None:
-            dv = self._rows(at.draw(self._endpoints, self._asked, _of_endpoints(keys, len(self._endpoints))))
+            dv = self._rows(at.draw(self.endpoints, self._asked, _of_endpoints(keys, len(self.endpoints))))
         effects = eta[:, self._design.subject[self.row]]
         found = {"IPRED": ipred, "DV": dv} | {f"eta.{n}": effects[..., q] for q, n in enumerate(self._design.anatomy.effects)}
         return {name: np.broadcast_to(x if len(x) == 1 else x[:count], (count, len(self.row))) for name, x in found.items()}
 
     def _rows(self, values: dict[str, np.ndarray]) -> np.ndarray:
         """(R, rows) of values at every record."""
-        return np.stack([values[name] for name in self._endpoints], axis=1)[:, self._which, self.row]
+        return np.stack([values[name] for name in self.endpoints], axis=1)[:, self._which, self.row]
 
     def frame(self, parts: list[dict[str, np.ndarray]]):
         """All replicates as one table."""
@@ -367,12 +374,12 @@ class Table:
             "REPLICATE": np.repeat(np.arange(1, replicates + 1), rows),
             "ID": design.ids.take(row),
             "TIME": design.column("time")[row],
-            "ENDPOINT": pd.Index(list(self._endpoints)).take(which),
+            "ENDPOINT": pd.Index(list(self.endpoints)).take(which),
             "IPRED": drawn.pop("IPRED"),
             "DV": dv,
             "EVID": np.tile(self._evid, replicates),
             "MDV": np.where(np.isnan(dv), 1, np.tile(self._mdv, replicates)),
-            "DVID": pd.Index([codes.get(name, name) for name in self._endpoints]).take(which),
+            "DVID": pd.Index([codes.get(name, name) for name in self.endpoints]).take(which),
         }
         table = pd.DataFrame(own | drawn)
         if restarted := [s.id for s in population if s.period.any()]:

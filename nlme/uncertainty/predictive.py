@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from nlme.data.frames import of_records
 from nlme.errors import ModelError
 from nlme.keys import key_of
 from nlme.language.layout import lay_out
@@ -105,4 +106,4 @@ def simulated_values(model: Model, population, uncertainty, eta: str, draws: int
     """(D, observations) simulated values in file order; NaN after a subject's only event."""
     frame = simulate(model, population, key=key, eta=eta, replicates=draws, uncertainty=uncertainty, as_data=True)
     observed = np.concatenate([s.is_observation for s in population])
-    return frame["DV"].to_numpy(float).reshape(draws, -1)[:, observed]
+    return frame["DV"].to_numpy(float)[of_records(frame)].reshape(draws, -1)[:, observed]

@@ -275,9 +275,8 @@ def test_two_compartments_and_transit_absorption():
     values = FIRST | dict(v=20.0, v2=40.0, q=4.0, cl=3.0, mtt=1.5, n=4.0, ka=1.5, prop=0.1)
     model = model_of(truth, values_for(truth, values, {}, None))
     times = [0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 12.0, 24.0, 36.0]
-    table = nlme.virtual(24, key=1).with_doses(nlme.dose(100)).with_times(times).to_frame()
-    table = table.assign(DV=np.where(table.EVID == 2, 1.0, np.nan), MDV=(table.EVID == 1) * 1, EVID=(table.EVID == 1) * 1)
-    drawn = nlme.simulate(model, nlme.read_nonmem(table), eta="new", key=5, as_data=True)
+    design = nlme.virtual(24, key=1).with_doses(nlme.dose(100)).with_times(times)
+    drawn = nlme.simulate(model, design, eta="new", key=5, as_data=True)
     population = nlme.read_nonmem(pd.DataFrame(drawn))
     found = nlme.structure_search(
         population, route="oral", compartments=(1, 2), elimination="linear", error=("proportional", "combined"),

@@ -160,6 +160,40 @@ def test_whole_data_sets_keep_every_record_and_can_be_fitted(evaluated):
         np.testing.assert_array_equal(values, long.loc[long["REPLICATE"] == replicate, "DV"])
 
 
+def test_a_design_without_observations_becomes_data(evaluated):
+    """Each record to predict is an observation of every endpoint, and the table reads as data of them."""
+
+    class Two(Theophylline):
+        def observe(self, ind, state, t):
+            return super().observe(ind, state, t) | {"twice": nlme.additive(2 * state.central / ind.v, self.add)}
+
+    design = nlme.virtual(3, key=1).with_doses(nlme.dose(100)).with_times([1.0, 2.0])
+    for model, names in ((Theophylline(), ["conc"]), (Two(), ["conc", "twice"])):
+        asked = nlme.simulate(model, design, key=1, eta="new", replicates=2)
+        whole = nlme.simulate(model, design, key=1, eta="new", replicates=2, as_data=True)
+        observed = whole["EVID"] == 0
+        assert (~observed).sum() == 2 * 3 and (whole.loc[~observed, "AMT"] == 100).all()
+        assert whole.loc[observed, "DV"].tolist() == asked["DV"].tolist() and (whole.loc[observed, "MDV"] == 0).all()
+        assert whole.loc[observed, "TIME"].tolist() == asked["TIME"].tolist()
+        read = nlme.read_nonmem(whole[whole["REPLICATE"] == 2].drop(columns="REPLICATE"))
+        assert read.n_observations == 6 * len(names) and (len(names) == 1 or read.endpoints == tuple(names))
+        assert np.isfinite(nlme.evaluate(model, read, nlme.FO()).objective)
+
+
+def test_data_sets_of_people_whose_course_has_rows_of_its_own():
+    """A covariate that changes at records that went is told by rows of the table that are no records of the population."""
+    rows = [(0, 100.0, 1, 70.0, np.nan), (1, 0, 0, 70.0, 3.0), (2, 0, 0, 80.0, 2.0), (3, 0, 0, 90.0, 1.0)]
+    data = nlme.read_nonmem(pd.DataFrame(rows, columns=["TIME", "AMT", "EVID", "WT", "DV"]).assign(ID=1), covariates=["wt"], time_varying=["wt"])
+    other = data.with_times([0.5, 1.5])
+    assert len(other.to_frame()) > other.n_records
+    whole = nlme.simulate(Theophylline(), other, key=1, eta="typical", as_data=True)
+    again = nlme.read_nonmem(whole.drop(columns="REPLICATE"))
+    values = nlme.simulate(Theophylline(), other, key=1, eta="typical")["DV"].tolist()
+    (subject,) = again
+    assert subject.time[subject.is_observation].tolist() == [0.5, 1.5] and subject.dv[subject.is_observation].tolist() == values
+    assert np.unique(subject.history.covariates["wt"]).tolist() == [70.0, 80.0, 90.0]
+
+
 @pytest.mark.parametrize("how", [{"eta": "new"}, {"eta": "typical"}, {"eta": "new", "noise": False}])
 def test_replicates_do_not_depend_on_how_many_are_worked_off_at_once(evaluated, monkeypatch, how):
     together = nlme.simulate(evaluated, key=11, replicates=5, **how)
