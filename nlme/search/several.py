@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -81,93 +81,143 @@ def minimise_from_several(
     BadStart
         The objective is not finite at the model's own values, nor is it from anywhere else.
     """
-    bad = first = None
-    attempts: list[Attempt] = []
-    found: list[Minimum | None] = []
-    reason, interrupted = "", False
+    searches = _Searches(problem, tolerance, max_evaluations, show, tell)
     networks = "weight" in problem.inventory.kinds
     cut_short = max_evaluations < _EVALUATIONS  # on purpose: a look at the first steps
     compared = networks and starts != 0 and not (starts is None and cut_short)  # the first search is one of several in any case
-    first_tolerance = max(tolerance, _LOOSE) if compared else tolerance
-
-    def keep(u, minimum: Minimum | None) -> Attempt:
-        attempts.append(_attempt(problem, u, minimum))
-        found.append(minimum)
-        if attempts[-1].interrupted:
-            raise KeyboardInterrupt
-        return attempts[-1]
-
-    def attempt(u) -> Attempt:
-        tell(f"start {1 + len(found)}")
-        limit = min(max_evaluations, _EVALUATIONS)
-        known = [m for m, a in zip(found, attempts, strict=True) if a.valid]
-        stop = functools.partial(_on_the_way, known)
-        try:
-            made = minimise(problem, u, tolerance=max(tolerance, _LOOSE), max_evaluations=limit, show=show, stop=stop)
-        except BadStart:
-            return keep(u, None)
-        on_the_way = made.search.status == SEARCHING and not made.interrupted
-        return keep(u, (on_the_way and _on_the_way(known, made.search)) or made)
-
+    first_tolerance = searches.loose if compared else tolerance
+    reason, interrupted = "", False
     try:
-        try:
-            first = minimise(problem, tolerance=first_tolerance, max_evaluations=max_evaluations, show=show)
-        except BadStart as error:
-            bad = error
-        keep(problem.start, first)
+        first = searches.from_own_values(first_tolerance)
         if starts != 0:
             reason = "the objective is not finite at the starting values" if first is None else reason_for_others(problem, first)
         if starts == 0 or (starts is None and (not reason or cut_short)):
-            if bad is not None:
-                raise bad
-            return first, attempts, ""
+            if first is None:
+                raise searches.bad
+            return first, searches.attempts, ""
+        searches.from_others(starts, seed)
+    except KeyboardInterrupt:
+        if not any(searches.ends):
+            raise
+        interrupted = True
+        if not searches.attempts[-1].interrupted:
+            searches.attempts.append(Attempt.not_made(len(problem.start)))
+    best, promising = searches.lowest()
+    found = searches.ends[best]
+    ended = not promising or (best == 0 and first_tolerance == tolerance)
+    if interrupted and not (ended and searches.attempts[best].valid):
+        found.search.status = SEARCHING
+    if not (interrupted or ended):
+        found = searches.finished(best)
+    return found, searches.attempts, reason
+
+
+class _Searches:
+    """The searches made, in the order of their starts.
+
+    Attributes
+    ----------
+    attempts : what is told of each
+    ends : where each ended; None where the objective is no number at its start
+    bad : why the model's own values are no start, if they are none
+    loose : tolerance of a search that is not known yet to lead to the lowest minimum
+    """
+
+    def __init__(
+        self, problem: Problem, tolerance: float, max_evaluations: int, show: Callable | None, tell: Callable[[str], None]
+    ):
+        self.problem, self.tolerance, self.loose = problem, tolerance, max(tolerance, _LOOSE)
+        self._most, self._show, self._tell = max_evaluations, show, tell
+        self.attempts: list[Attempt] = []
+        self.ends: list[Minimum | None] = []
+        self.bad: BadStart | None = None
+
+    def from_own_values(self, tolerance: float) -> Minimum | None:
+        """Where the search from the model's own values ends."""
+        try:
+            made = minimise(self.problem, tolerance=tolerance, max_evaluations=self._most, show=self._show)
+        except BadStart as error:
+            self.bad, made = error, None
+        self._keep(self.problem.start, made)
+        return made
+
+    def from_others(self, starts: int | None, seed: int) -> None:
+        """Searches from so many starts that the data suggest; None: until they agree."""
+        problem, first = self.problem, self.ends[0]
+        networks = "weight" in problem.inventory.kinds
         # minima in which absorption has changed places with something, or kinds have merged, agree with each other and are not the lowest
         another = has_another(problem, None if first is None else first.search.x)
-        typical = Typical(problem, [problem.start, *([first.search.x] if attempts[0].valid else [])], seed)
+        typical = Typical(problem, [problem.start, *([first.search.x] if self.attempts[0].valid else [])], seed)
         of_one = not (problem.method.individuals or networks)
         soon = not (another or of_one) and (networks or not problem.layout.anatomy.linear)
         for u in typical.starts(starts or (_OF_ONE if of_one else _OTHERS)):
+            last = self._from(u)
             # where errors vanish the objective has no minimum: from larger ones the search may not come there
-            last = attempt(u)
             if not (last.valid or last.unfinished) and starts is None and len(typical.errors):
-                attempt(typical.with_larger_errors(u))
-            if starts is None and soon and _agree(attempts):
+                self._from(typical.with_larger_errors(u))
+            others = self.attempts[1:]
+            if starts is None and soon and len(others) >= _AT_LEAST and agree(self.attempts, others, 10 * SAME):
                 break
-    except KeyboardInterrupt:
-        if not any(found):
-            raise
-        interrupted = True
-        if not attempts[-1].interrupted:
-            attempts.append(Attempt.not_made(len(problem.start)))
-    promising = [k for k, attempt in enumerate(attempts) if attempt.valid or attempt.unfinished]
-    # a search that found no minimum is no answer, and nor is a minimum above where it stands
-    lowest = min((attempts[k].objective for k in promising), default=np.inf)
-    promising += [k for k, attempt in enumerate(attempts) if attempt.stopped and attempt.objective < lowest - 10 * SAME]
-    if not promising and not any(found):
-        raise bad
-    if promising:
-        best = min(promising, key=lambda k: attempts[k].objective - (SAME if k == 0 else 0.0))
-        ended = best == 0 and first_tolerance == tolerance
-    else:
-        best, ended = next(k for k, m in enumerate(found) if m is not None), True
-    if interrupted and not (ended and attempts[best].valid):
-        found[best].search.status = SEARCHING
-    if interrupted or ended:
-        return found[best], attempts, reason
-    tell("the lowest minimum")
-    try:
-        finished = minimise(
-            problem, found[best].search.x, found[best].at.b, tolerance=tolerance, max_evaluations=max_evaluations, show=show
-        )
-    except KeyboardInterrupt:  # before it had evaluated anything
-        finished = found[best]
-        finished.interrupted, finished.search.status = True, SEARCHING
-    else:
-        finished.history[:0] = found[best].history
-        finished.first = 0.0 if first is None else first.first
-    if attempts[best].unfinished or finished.interrupted:
-        attempts[best] = _attempt(problem, attempts[best].start, finished)
-    return finished, attempts, reason
+
+    def lowest(self) -> tuple[int, bool]:
+        """Position of the search that ended lowest, and whether it ended at a minimum or on its way to one.
+
+        Raises
+        ------
+        BadStart
+            None had a start.
+        """
+        promising = [k for k, attempt in enumerate(self.attempts) if attempt.valid or attempt.unfinished]
+        # a search that found no minimum is no answer, and nor is a minimum above where it stands
+        least = min((self.attempts[k].objective for k in promising), default=np.inf)
+        promising += [k for k, attempt in enumerate(self.attempts) if attempt.stopped and attempt.objective < least - 10 * SAME]
+        if promising:
+            return min(promising, key=lambda k: self.attempts[k].objective - (SAME if k == 0 else 0.0)), True
+        if not any(self.ends):
+            raise self.bad
+        return next(k for k, end in enumerate(self.ends) if end is not None), False
+
+    def finished(self, best: int) -> Minimum:
+        """The search that ended there, to its end; Ctrl-C leaves where it stood."""
+        self._tell("the lowest minimum")
+        found, attempt = self.ends[best], self.attempts[best]
+        try:
+            ended = minimise(
+                self.problem,
+                found.search.x,
+                found.at.b,
+                tolerance=self.tolerance,
+                max_evaluations=self._most,
+                show=self._show,
+            )
+        except KeyboardInterrupt:  # before it had evaluated anything
+            ended = found
+            ended.interrupted, ended.search.status = True, SEARCHING
+        else:
+            ended.history[:0] = found.history
+            ended.first = 0.0 if self.ends[0] is None else self.ends[0].first
+        if attempt.unfinished or ended.interrupted:
+            self.attempts[best] = _attempt(self.problem, attempt.start, ended)
+        return ended
+
+    def _from(self, u: np.ndarray) -> Attempt:
+        self._tell(f"start {1 + len(self.ends)}")
+        limit = min(self._most, _EVALUATIONS)
+        known = [end for end, attempt in zip(self.ends, self.attempts, strict=True) if attempt.valid]
+        stop = functools.partial(_on_the_way, known)
+        try:
+            made = minimise(self.problem, u, tolerance=self.loose, max_evaluations=limit, show=self._show, stop=stop)
+        except BadStart:
+            return self._keep(u, None)
+        on_the_way = made.search.status == SEARCHING and not made.interrupted
+        return self._keep(u, (on_the_way and _on_the_way(known, made.search)) or made)
+
+    def _keep(self, u: np.ndarray, end: Minimum | None) -> Attempt:
+        self.attempts.append(_attempt(self.problem, u, end))
+        self.ends.append(end)
+        if self.attempts[-1].interrupted:
+            raise KeyboardInterrupt
+        return self.attempts[-1]
 
 
 def reason_for_others(problem: Problem, found: Minimum) -> str:
@@ -231,13 +281,10 @@ def _on_the_way(known: list[Minimum], search: Search) -> Minimum | None:
     return None
 
 
-def _agree(attempts: list[Attempt]) -> bool:
-    """Whether enough starts have been tried and two of the others lead to the lowest minimum."""
-    others = [attempt.objective for attempt in attempts[1:] if attempt.valid]
-    if len(attempts) - 1 < _AT_LEAST or not others:
-        return False
-    lowest = min(attempt.objective for attempt in attempts if attempt.valid)
-    return sum(value < lowest + 10 * SAME for value in others) >= 2
+def agree(attempts: Sequence[Attempt], among: Sequence[Attempt], within: float) -> bool:
+    """Whether two ``among`` the attempts lead to the lowest minimum of all of them, objectives ``within`` which count as the same."""
+    lowest = min((attempt.objective for attempt in attempts if attempt.valid), default=np.inf)
+    return sum(attempt.valid and attempt.objective < lowest + within for attempt in among) >= 2
 
 
 def _attempt(problem: Problem, start: np.ndarray, found: Minimum | None) -> Attempt:

@@ -183,7 +183,9 @@ def test_a_design_without_observations_becomes_data(evaluated):
 def test_data_sets_of_people_whose_course_has_rows_of_its_own():
     """A covariate that changes at records that went is told by rows of the table that are no records of the population."""
     rows = [(0, 100.0, 1, 70.0, np.nan), (1, 0, 0, 70.0, 3.0), (2, 0, 0, 80.0, 2.0), (3, 0, 0, 90.0, 1.0)]
-    data = nlme.read_nonmem(pd.DataFrame(rows, columns=["TIME", "AMT", "EVID", "WT", "DV"]).assign(ID=1), covariates=["wt"], time_varying=["wt"])
+    data = nlme.read_nonmem(
+        pd.DataFrame(rows, columns=["TIME", "AMT", "EVID", "WT", "DV"]).assign(ID=1), covariates=["wt"], time_varying=["wt"]
+    )
     other = data.with_times([0.5, 1.5])
     assert len(other.to_frame()) > other.n_records
     whole = nlme.simulate(Theophylline(), other, key=1, eta="typical", as_data=True)

@@ -16,7 +16,7 @@ from nlme.fitting.saem.search import Lost, Progressed
 from nlme.fitting.starts import Starts
 from nlme.search.problem import Problem
 from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, UNDETERMINED
-from nlme.search.several import Attempt, ended_far, has_another
+from nlme.search.several import Attempt, agree, ended_far, has_another
 from nlme.search.starts import Typical
 
 _OTHERS = 3  # starts tried by default
@@ -77,7 +77,7 @@ def fit_from_several(
             known = [first.end] if fits[0] is not None else []
             for u in Typical(problem, [problem.start, *known], 0).starts(wanted):
                 attempt(problem.starting_at(problem.at(u)))
-                if attempts[-1].interrupted or (starts is None and not another and _agree(attempts)):
+                if attempts[-1].interrupted or (starts is None and not another and agree(attempts, attempts, _NOISE)):
                     break
     except KeyboardInterrupt:  # before a search had anything to show
         if not any(fit is not None for fit in fits):
@@ -90,11 +90,6 @@ def fit_from_several(
     if found.starts.interrupted and found.search_status not in (CONVERGED, UNDETERMINED):
         return dataclasses.replace(found, search_status=SEARCHING)
     return found
-
-
-def _agree(attempts: list[Attempt]) -> bool:
-    values = [attempt.objective for attempt in attempts if attempt.valid]
-    return sum(value < min(values) + _NOISE for value in values) >= 2 if values else False
 
 
 def _best(attempts: list[Attempt], undetermined: list[bool]) -> int | None:
