@@ -38,6 +38,7 @@ from nlme.fitting.saem.method import SAEM
 from nlme.fitting.scales import said_of_scales
 from nlme.language.standardisation import far_inputs
 from nlme.neural.term import learned_terms
+from nlme.parameters.inventory import Inventory
 from nlme.search.boundary import free_blocks, is_singular
 from nlme.search.metric import scaled_spectrum
 from nlme.search.quasi_newton import CONVERGED, SENTENCES
@@ -311,7 +312,7 @@ def _information(fit: Fit, name: str) -> Check:
         return Check(name, PROBLEM, float("nan"), "The derivatives of the objective are not finite at the estimates.")
     if not own:
         return Check(name, UNJUDGED, float("nan"), "There is no parameter to judge.")
-    diagonal = np.abs(np.diagonal(hessian))
+    diagonal = np.abs(np.diagonal(hessian)) * _widened(fit)[own] ** 2
     kinds = [fit.inventory.kinds[k] for k in own]
     unknown = [n for n, kind, d in zip(names, kinds, diagonal, strict=True) if kind == "fixed effect" and d < NOTHING]
     if unknown:
@@ -328,6 +329,13 @@ def _information(fit: Fit, name: str) -> Check:
     if values[-1] / smallest > _NEARLY_FLAT:
         return Check(name, REMARK, smallest, f"Nearly flat along {along} (eigenvalues {spread}, from {source}).")
     return Check(name, FINE, smallest, f"Eigenvalues {spread} (from {source}); least determined: {along}.")
+
+
+def _widened(fit: Fit) -> np.ndarray:
+    """(P,) the unit in which a parameter's influence is judged, in that of the search: that of a real one is the size of its value, which
+    may be nothing by chance, as of a difference between two groups."""
+    own = fit.inventory.scales[fit.inventory.free]
+    return np.where(own < 1.0, np.maximum(1.0, Inventory(fit.start).scales[fit.inventory.free]), own) / own
 
 
 def _singular_blocks(fit: Fit) -> list[tuple[list[str], list[int]]]:

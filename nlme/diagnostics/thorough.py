@@ -23,7 +23,8 @@ from nlme.marginal.objective import evaluate_subjects
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.marginal.subjects import Evaluation
 
-_STEP = 1e-4  # of the central differences
+_STEP = 1e-4  # of the central differences, and
+_SHARE = 0.01  # of a parameter's error that they are at most
 _OFF = 0.02  # how far from the estimates, where the gradient is not zero
 _DECISIVE = 3.84  # an error of the objective that would decide a test of one parameter
 
@@ -76,14 +77,19 @@ def _several_starts(fit: Fit, starts: int, key, penalty) -> Check:
 def _exact_gradient(fit: Fit) -> Check:
     names = fit.inventory.names
     u = np.asarray(fit.inventory.unconstrained(fit.model))
-    u = u + _OFF * np.where(np.arange(len(u)) % 2, -1.0, 1.0)
+    error = np.full(len(u), np.inf)  # of each, all others known
+    if fit.information is not None:
+        with np.errstate(divide="ignore"):
+            error = np.sqrt(2.0 / np.diagonal(fit.information))
+    u = u + np.minimum(_OFF, error) * np.where(np.arange(len(u)) % 2, -1.0, 1.0)
     centre = _under_tight_tolerances(fit, u, fit.near_modes)
     exact = np.asarray(centre.gradient).sum(axis=0)
-    steps = _STEP * np.eye(len(u))
+    size = np.minimum(_STEP, _SHARE * error)
+    steps = np.diag(size)
     values = np.array(
         [[float(_under_tight_tolerances(fit, u + side * step, centre.b).value.sum()) for side in (1, -1)] for step in steps]
     )
-    difference = np.abs(exact - (values[:, 0] - values[:, 1]) / (2 * _STEP)) / max(1.0, float(np.abs(exact).max()))
+    difference = np.abs(exact - (values[:, 0] - values[:, 1]) / (2 * size)) / max(1.0, float(np.abs(exact).max()))
     worst = int(np.argmax(np.where(np.isfinite(difference), difference, np.inf)))
     size = f"largest relative difference from central differences {difference[worst]:.1g} ({names[worst]})"
     if difference[worst] < 1e-4:

@@ -30,7 +30,10 @@ import numpy as np
 from nlme.errors import FitError
 from nlme.parameters.inventory import Inventory
 
-_STEP = 1e-3  # of the central differences, in unconstrained (log-like) parameters
+_STEP = 1e-3  # of the central differences, in unconstrained (log-like) parameters, at most
+_SHARE = 0.03  # of a parameter's error, all others known, that a step is where that is less
+_SUITS = 1e-5, 0.3  # steps whose rounding and curvature do no harm, in the same unit
+_TRIALS = 6
 KINDS = ("sandwich", "R", "S")
 
 
@@ -261,10 +264,11 @@ def covariance_of_estimates(
     """
     size = len(inventory)
     scores = gradients(u)
-    hessian = np.zeros((size, size))
-    for k in range(size):
-        step = jnp.zeros(size).at[k].set(_STEP)
-        hessian[k] = (gradients(u + step).sum(axis=0) - gradients(u - step).sum(axis=0)) / (2 * _STEP)
+    linear = [
+        domain.name == "real" and kind != "weight" for domain, kind in zip(inventory.ranges, inventory.kinds, strict=True)
+    ]
+    known = 0.25 * np.sum(scores**2, axis=0)
+    hessian = np.array([_differences(gradients, u, k, known[k], linear[k]) for k in range(size)]).reshape(size, size)
     hessian = 0.5 * (hessian + hessian.T)
     slope = scores.sum(axis=0)
     if penalty is not None:
@@ -278,6 +282,30 @@ def covariance_of_estimates(
     second = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(lambda v, g: natural(v) @ g)))(u, g))
     names = tuple(inventory.names)
     return CovarianceOfEstimates(names, 0.5 * (hessian - second), 0.25 * scores.T @ scores, jacobian, kind, held, kinks)
+
+
+def _differences(gradients: Callable[[jax.Array], np.ndarray], u: jax.Array, k: int, known: float, linear: bool) -> np.ndarray:
+    """(P,) d2 OFV / du du_k by central differences, with a step that suits what they find.
+
+    The unit of a real parameter (``linear``) is the size of its value, which may be far from that of its error: the time of an event on
+    a clock that began long before, a difference that happens to be nearly nothing.  ``known`` is the parameter's S_kk.
+    """
+    step = min(_STEP, _SHARE / np.sqrt(known)) if known > 0 else _STEP
+    found = None
+    for _ in range(_TRIALS):
+        move = jnp.zeros(len(u)).at[k].set(step)
+        column = (gradients(u + move).sum(axis=0) - gradients(u - move).sum(axis=0)) / (2 * step)
+        if found is not None and not np.all(np.isfinite(column)):
+            break
+        found, curvature = column, max(0.5 * column[k], known)
+        if not (np.isfinite(curvature) and curvature > 0):
+            break
+        error = 1.0 / np.sqrt(curvature)
+        wanted = _SHARE * error if linear else min(_STEP, _SHARE * error)
+        if step <= _SUITS[1] * error and (step >= _SUITS[0] * error or step >= wanted):
+            break
+        step = wanted
+    return found
 
 
 def _free(names, held) -> list[int]:

@@ -55,7 +55,8 @@ _NO_GAIN = 1e-6  # slope at which the rest of the way to an end of the line is w
 _SHRINK = 0.2  # of parameters to scores, added to the eigenvalues of a metric made of scores
 _NO_CURVATURE = 1e-4  # second derivative of an objective that does not depend on a parameter
 _LONG_WAY = 7.0  # a factor of 1000
-_DIFFERENCE = 1e-4  # step of the differences of gradients
+_DIFFERENCE = 1e-4, 1e-9  # step of the differences of gradients, at most and at least
+_SHARE = 0.03  # of a parameter's error, all others known, that it is where that is less
 _UNSEEN = 1e-3  # gain that a parameter alone promises, by the scores, above which a search has not arrived
 _MOST_DIFFERENCED = 60  # parameters, above which differences of the gradient cost too much
 _SCARCE = 0.25  # scores to parameters, below which the scores of many parameters say too little
@@ -108,8 +109,17 @@ class Search:
     def proposal(self) -> np.ndarray:
         """The point to evaluate next."""
         if self.column >= 0:
-            return self.x + _DIFFERENCE * np.eye(len(self.x))[self.column]
+            return self.x + self.difference * np.eye(len(self.x))[self.column]
         return self.x + self.step
+
+    @property
+    def difference(self) -> float:
+        """How far the differences of gradients go for the next column."""
+        curvature = self.metric.diagonal[self.column]
+        if self.information is not None:
+            curvature = max(curvature, self.information.diagonal[self.column])
+        largest, least = _DIFFERENCE
+        return min(largest, max(least, _SHARE * np.sqrt(2.0 / curvature))) if curvature > 0 else largest
 
     @property
     def many(self) -> bool:
@@ -286,6 +296,9 @@ def absorb(search: Search, found: Answer, tolerance: float, limit: int) -> bool:
             search.status = BAD_START
             return False
         _move_to(search, search.x, found)
+        if not len(search.x):  # all others are held, as where a profile holds the only one
+            search.status = CONVERGED
+            return True
         _first_metric(search, found)
         _aim(search)
         return True
@@ -495,7 +508,7 @@ def _stand_still(search: Search, tolerance: float, noise: float) -> None:
 
 def _difference(search: Search, found: Answer, tolerance: float) -> None:
     """One more column of the metric; after the last, a direction by it."""
-    change = (found.gradient - search.gradient) / _DIFFERENCE if found.finite else np.zeros(len(search.x))
+    change = (found.gradient - search.gradient) / search.difference if found.finite else np.zeros(len(search.x))
     search.columns[search.column] = change
     search.column += 1
     if search.column < len(search.x):

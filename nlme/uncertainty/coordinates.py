@@ -20,7 +20,7 @@ def jacobian(fit: Fit, u: np.ndarray) -> np.ndarray:
 
 
 def covariance_of_search(fit: Fit) -> np.ndarray:
-    """(P, P) covariance in unconstrained parameters: J^-1 C J^-T with C = R^-1, or S^-1 where R is not positive definite.
+    """(P, P) covariance in unconstrained parameters, R^-1, or S^-1 where R is not positive definite.
 
     For steps and proposals, which follow the likelihood's own curvature; what is reported is :func:`nlme.fitting.reported.covariance_as_reported`.
 
@@ -29,9 +29,8 @@ def covariance_of_search(fit: Fit) -> np.ndarray:
     FitError
         Neither matrix can be had; the data do not determine some parameter.
     """
-    inverse = np.linalg.inv(jacobian(fit, np.asarray(fit.inventory.unconstrained(fit.model))[None])[0])
     for kind in ("R", "S"):
-        matrix = np.asarray(fit.covariance.of_kind(kind).matrix)
+        matrix = fit.covariance.of_kind(kind).unconstrained
         if np.all(np.isfinite(matrix)) and np.all(np.diagonal(matrix) > 0):
-            return inverse @ matrix @ inverse.T
+            return matrix
     raise FitError(f"There is no covariance of the estimates to start from. {fit.covariance.of_kind('R').verdict}")

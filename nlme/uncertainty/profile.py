@@ -29,7 +29,9 @@ from nlme.uncertainty.coordinates import covariance_of_search
 
 _ROUNDS = 12
 _CLOSE = 1e-3  # of d at an end
-_FARTHEST = 40.0  # from the estimate, in unconstrained (log-like) parameters
+_FARTHEST = 40.0  # from the estimate, in unconstrained (log-like) parameters; of a real one, in its error if that is more
+_FIRST = 2.0  # largest first step, and
+_OTHERS = 1.0  # largest move of the others with it, in the same unit; a real parameter has none
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -87,8 +89,8 @@ class Profile(Shown):
 class _End:
     """The search for one end of one interval on the line of the search."""
 
-    def __init__(self, index: int, side: int, centre: float, step: float):
-        self.index, self.side, self.centre = index, side, centre
+    def __init__(self, index: int, side: int, centre: float, step: float, farthest: float):
+        self.index, self.side, self.centre, self.step, self.farthest = index, side, centre, step, farthest
         self.offsets, self.roots, self.increases = [0.0], [0.0], [0.0]  # offset >= 0 in the direction of ``side``
         self.trial: float | None = step
         self.sentence, self.unlimited, self.interrupted = "", False, False
@@ -98,7 +100,7 @@ class _End:
             # nearer to what is known to work
             last = self.offsets[-1]
             self.trial = 0.5 * (last + self.trial)
-            if self.trial - last < 1e-6 * max(1.0, last):
+            if self.trial - last < 1e-6 * max(self.step, last):
                 self.trial, self.sentence = None, "the refits beyond did not converge"
             return
         self.offsets.append(self.trial)
@@ -118,7 +120,7 @@ class _End:
             slope = (r[-1] - r[-2]) / (x[-1] - x[-2])
             wanted = x[-1] + (np.sqrt(target) - r[-1]) / slope if slope > 0 else np.inf
             self.trial = float(min(wanted, 3.0 * x[-1]))
-            if self.trial > _FARTHEST:
+            if self.trial > self.farthest:
                 self.trial, self.unlimited = None, True
                 self.sentence = f"the objective rises by no more than {max(self.increases):.3g}, however far it goes"
 
@@ -173,7 +175,12 @@ def profile(
     covariance = covariance_of_search(fit)
     centre = np.asarray(fit.inventory.unconstrained(fit.model))
     spread = np.sqrt(np.diagonal(covariance))
-    ends = [_End(k, side, centre[k], min(1.96 * spread[k], 2.0)) for k in chosen for side in (-1, 1)]
+    # the unit of a real parameter is the size of its value, which may be nothing beside its error
+    real = np.array([d.name == "real" and kind != "weight" for d, kind in zip(fit.inventory.ranges, fit.inventory.kinds, strict=True)])
+    first = np.where(real, 1.96 * spread, np.minimum(1.96 * spread, _FIRST))
+    farthest = np.where(real, _FARTHEST * np.maximum(1.0, spread), _FARTHEST)
+    others = np.where(real, np.inf, _OTHERS)
+    ends = [_End(k, side, centre[k], first[k], farthest[k]) for k in chosen for side in (-1, 1)]
     lanes = lanes_of(problem, len(ends))  # of every round, so that their program is one
     rows: list[dict] = []
     folder, interrupted = _folder_at(level, checkpoint), False
@@ -187,7 +194,7 @@ def profile(
             k, move = end.index, end.side * end.trial
             # where the others are expected if the objective is a parabola
             along = covariance[k] / covariance[k, k] * move
-            u[r] += np.clip(along, -1.0, 1.0)
+            u[r] += np.clip(along, -others, others)
             u[r, k] = centre[k] + move
             free[r, k] = False
         try:
