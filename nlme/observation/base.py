@@ -147,7 +147,7 @@ class Continuous(Observation):
 
     @abc.abstractmethod
     def standardised(self, y: Scalar) -> Scalar:
-        """x with P(Y < y) = F(x); infinite where ``y`` is outside what the distribution can take."""
+        """x with P(Y <= y) = F(x); infinite where ``y`` is outside what the distribution can take."""
 
     @abc.abstractmethod
     def log_cdf(self, x: Scalar) -> Scalar:

@@ -75,10 +75,13 @@ class Residual(Continuous):
         return Residual(jnp.where(certain, 0.0, self.mean), jnp.where(certain, 1.0, self.variance), self.transform, self.shape)
 
     def standardised(self, y):
-        lower, upper = TRANSFORMS[self.transform].bounds(self.shape)
+        scale, sd = TRANSFORMS[self.transform], jnp.sqrt(self.variance)
+        lower, upper = scale.bounds(self.shape)
         inside = (y > lower) & (y < upper)
-        x = (self.transformed(jnp.where(inside, y, self.prediction())) - self.mean) / jnp.sqrt(self.variance)
-        return jnp.where(inside, x, jnp.where(y <= lower, -jnp.inf, jnp.inf))
+        x = (self.transformed(jnp.where(inside, y, self.prediction())) - self.mean) / sd
+        # of the normal h(y) what cannot be reached is at the lower bound
+        outside = jnp.where(y < lower, -jnp.inf, jnp.where(y == lower, (scale.least(self.shape) - self.mean) / sd, jnp.inf))
+        return jnp.where(inside, x, outside)
 
     def log_cdf(self, x):
         return normal_log_cdf(x)
@@ -205,8 +208,9 @@ def boxcox(f, sd, lam) -> Residual:
     """h(y) = h(f) + sd e, h(y) = (y^lam - 1) / lam (lam = 0: log y), for f > 0 and y > 0; f is the median of y.
 
     The density is that of the normal h(y) as it stands, though h(y) cannot pass -1/lam: the mass beyond, next to nothing unless
-    sd is large, is not divided out (nor is it by NONMEM's dynamic transform of both sides).  Source: Box & Cox (1964),
-    doi:10.1111/j.2517-6161.1964.tb00553.x; Dosne, Bergstrand & Karlsson (2016), doi:10.1007/s10928-015-9460-y.
+    sd is large, is at y = 0 and not divided out (nor is it by NONMEM's dynamic transform of both sides; ``censored(..., "M4")``
+    does).  Source: Box & Cox (1964), doi:10.1111/j.2517-6161.1964.tb00553.x; Dosne, Bergstrand & Karlsson (2016),
+    doi:10.1007/s10928-015-9460-y.
     """
     return _on_scale("box-cox", f, sd, lam)
 

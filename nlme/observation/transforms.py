@@ -12,13 +12,14 @@ import jax.numpy as jnp
 
 
 class Transform(NamedTuple):
-    """One scale: h, its inverse, log |h'|, the names of its parameters, the bounds of its data by shape, and its words."""
+    """One scale: h, its inverse, log |h'|, the names of its parameters, the bounds of its data by shape, h at the lower one, and its words."""
 
     forward: Callable
     inverse: Callable
     log_slope: Callable
     shaped: tuple[str, ...]
     bounds: Callable
+    least: Callable
     words: str
 
 
@@ -86,15 +87,36 @@ def _positive(shape):
     return 0.0, jnp.inf
 
 
+def _endless(shape):
+    return -jnp.inf
+
+
+def _box_cox_least(shape):
+    above = shape[0] > 0
+    return jnp.where(above, -1.0 / jnp.where(above, shape[0], 1.0), -jnp.inf)
+
+
 TRANSFORMS = {
     "identity": Transform(
-        lambda y, s: y, lambda z, s: z, lambda y, s: jnp.zeros_like(y), (), _unbounded, "normal on the scale of the data"
+        lambda y, s: y,
+        lambda z, s: z,
+        lambda y, s: jnp.zeros_like(y),
+        (),
+        _unbounded,
+        _endless,
+        "normal on the scale of the data",
     ),
     "log": Transform(
-        lambda y, s: jnp.log(y), lambda z, s: jnp.exp(z), lambda y, s: -jnp.log(y), (), _positive, "normal on the log scale"
+        lambda y, s: jnp.log(y),
+        lambda z, s: jnp.exp(z),
+        lambda y, s: -jnp.log(y),
+        (),
+        _positive,
+        _endless,
+        "normal on the log scale",
     ),
     "logit": Transform(
-        _logit, _logit_inverse, _logit_slope, ("lower", "upper"), lambda s: (s[0], s[1]), "normal on the logit scale"
+        _logit, _logit_inverse, _logit_slope, ("lower", "upper"), lambda s: (s[0], s[1]), _endless, "normal on the logit scale"
     ),
     "box-cox": Transform(
         lambda y, s: power_ratio(jnp.log(y), s[0]),
@@ -102,9 +124,10 @@ TRANSFORMS = {
         lambda y, s: (s[0] - 1.0) * jnp.log(y),
         ("lam",),
         _positive,
+        _box_cox_least,
         "normal on a Box-Cox scale",
     ),
     "yeo-johnson": Transform(
-        _yeo_johnson, _yeo_johnson_inverse, _yeo_johnson_slope, ("lam",), _unbounded, "normal on a Yeo-Johnson scale"
+        _yeo_johnson, _yeo_johnson_inverse, _yeo_johnson_slope, ("lam",), _unbounded, _endless, "normal on a Yeo-Johnson scale"
     ),
 }

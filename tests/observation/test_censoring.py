@@ -15,10 +15,33 @@ from nlme.observation.base import Record, log_density
 from nlme.observation.tails import log_between, normal_log_cdf, student_log_cdf, student_log_pdf
 
 F, SD = 1.3, 0.5
+LAM = 0.5
+
+
+class BoxCox:
+    """2 (sqrt(y) - sqrt(F)) / SD standard normal, what h(y) > -2 cannot reach being at 0; with scipy's words."""
+
+    def h(self, y):
+        return 2 * (np.sqrt(y) - np.sqrt(F)) / SD
+
+    def logpdf(self, y):
+        return stats.norm.logpdf(self.h(y)) - np.log(SD) - 0.5 * np.log(y)
+
+    def cdf(self, y):
+        return stats.norm.cdf(self.h(y))
+
+    def logcdf(self, y):
+        return stats.norm.logcdf(self.h(y))
+
+    def logsf(self, y):
+        return stats.norm.logsf(self.h(y))
+
+
 BASES = {
     "normal": (nlme.additive(F, SD), stats.norm(F, SD)),
     "log-normal": (nlme.lognormal(F, SD), stats.lognorm(SD, scale=F)),
     "Student": (nlme.student_t(F, SD, 4), stats.t(4, F, SD)),
+    "Box-Cox": (nlme.boxcox(F, SD, LAM), BoxCox()),
 }
 LOW, HIGH = 0.6, 2.1
 
@@ -60,6 +83,15 @@ def test_limits_in_the_model_mark_records_by_value_and_take_the_place_of_dv():
 def test_a_value_that_the_distribution_cannot_take_may_be_a_limit():
     assert _log_p(nlme.censored(nlme.lognormal(F, SD), lloq=LOW), 0.0, 1) == pytest.approx(BASES["log-normal"][1].logcdf(LOW))
     assert _log_p(nlme.censored(nlme.logitnormal(0.4, SD), lloq=-1.0), 0.0, 1) == -np.inf
+
+
+def test_positive_values_of_a_box_cox_scale_are_a_distribution():
+    """M4 divides the mass at 0 out, which a wide normal of h(y) has and ``simulate`` draws."""
+    model = nlme.boxcox(F, 1.5, LAM)
+    whole = integrate.quad(lambda y: np.exp(_log_p(nlme.censored(model, "M4"), y)), 0.0, 60.0, limit=200)[0]
+    assert whole == pytest.approx(1.0, abs=1e-6)
+    drawn = jax.vmap(model.sample)(jax.random.normal(jax.random.key(1), (20_000,)))
+    assert float(jnp.mean(drawn == 0)) == pytest.approx(stats.norm.cdf(-2 * np.sqrt(F) / 1.5), abs=4 * 0.5 / np.sqrt(20_000))
 
 
 X = [-1e4, -300.0, -37.6, -28.5, -28.2, -21.0, -5.0, -1.0, -1e-8, 0.0, 1e-8, 0.7, 3.0, 8.0]
