@@ -20,7 +20,7 @@ def jacobian(fit: Fit, u: np.ndarray) -> np.ndarray:
 
 
 def covariance_of_search(fit: Fit) -> np.ndarray:
-    """(P, P) covariance in unconstrained parameters, R^-1, or S^-1 where R is not positive definite.
+    """(P, P) covariance in unconstrained parameters, R^-1, or S^-1 where R is not positive definite; 0 for those at a bound.
 
     For steps and proposals, which follow the likelihood's own curvature; what is reported is :func:`nlme.fitting.reported.covariance_as_reported`.
 
@@ -30,7 +30,8 @@ def covariance_of_search(fit: Fit) -> np.ndarray:
         Neither matrix can be had; the data do not determine some parameter.
     """
     for kind in ("R", "S"):
-        matrix = fit.covariance.of_kind(kind).unconstrained
-        if np.all(np.isfinite(matrix)) and np.all(np.diagonal(matrix) > 0):
+        found = fit.covariance.of_kind(kind)
+        matrix, known = found.unconstrained, np.isin(found.names, found.held)
+        if not known.all() and np.all(np.isfinite(matrix)) and np.all(np.diagonal(matrix)[~known] > 0):
             return matrix
     raise FitError(f"There is no covariance of the estimates to start from. {fit.covariance.of_kind('R').verdict}")

@@ -76,7 +76,12 @@ class Resampled(Shown):
 
     @property
     def standard_errors(self):
-        return self.draws.std().rename("SE")
+        return self.draws.std().rename("SE").mask(self._known)
+
+    @property
+    def _known(self) -> np.ndarray:
+        """(P,) which parameters stand at a bound: proposals leave them there."""
+        return np.isin(self.fit.inventory.names, self.fit.covariance.held)
 
     def interval(self, level: float = 0.95):
         """DataFrame by parameter with columns lower and upper: percentiles of the resampled vectors."""
@@ -85,12 +90,14 @@ class Resampled(Shown):
         if not is_probability(level):
             raise FitError(f"level is a probability between 0 and 1, for example 0.95; got {level!r}.")
         tail = 0.5 * (1.0 - level)
-        low, high = np.quantile(self.proposed[self.chosen], [tail, 1.0 - tail], axis=0)
+        low, high = np.where(self._known, np.nan, np.quantile(self.proposed[self.chosen], [tail, 1.0 - tail], axis=0))
         return pd.DataFrame({"lower": low, "upper": high}, index=list(self.fit.inventory.names))
 
     @property
     def messages(self) -> list[str]:
         found, count = [], len(self.weights)
+        if held := self.fit.covariance.held:
+            found.append(f"{', '.join(held)} at a bound: without error or interval, taken as known by the others.")
         lost = int((~np.isfinite(self.increase)).sum())
         if lost:
             found.append(f"At {lost} of {count} proposals the objective could not be computed; they count as impossible.")
@@ -159,10 +166,12 @@ def sir(fit: Fit, samples: int = 2000, resamples: int = 500, *, key: Any, inflat
     key = key_of(key)
     draw, pick = jax.random.split(key)
     inventory = fit.inventory
-    factor = np.sqrt(inflation) * np.linalg.cholesky(covariance_of_search(fit))
-    centre = np.asarray(inventory.unconstrained(fit.model))
-    z = np.asarray(jax.random.normal(draw, (samples, len(centre))))
-    u = centre + z @ factor.T
+    covariance, centre = covariance_of_search(fit), np.asarray(inventory.unconstrained(fit.model))
+    free = np.flatnonzero(np.diagonal(covariance))  # what stands at a bound stays there
+    own = np.ix_(free, free)
+    z = np.asarray(jax.random.normal(draw, (samples, len(free))))
+    u = np.repeat(centre[None], samples, axis=0)
+    u[:, free] += np.sqrt(inflation) * z @ np.linalg.cholesky(covariance[own]).T
 
     def shown(v):
         model = inventory.at_unconstrained(fit.model, v)
@@ -170,7 +179,7 @@ def sir(fit: Fit, samples: int = 2000, resamples: int = 500, *, key: Any, inflat
 
     natural, extra = jax.jit(jax.vmap(shown))(u)
     increase = objectives(problem, u, fit.near_modes) + np.asarray(extra) - fit.objective - fit.penalty
-    log_weight = -0.5 * increase + np.linalg.slogdet(jacobian(fit, u))[1] + 0.5 * np.sum(z**2, axis=1)
+    log_weight = -0.5 * increase + np.linalg.slogdet(jacobian(fit, u)[:, *own])[1] + 0.5 * np.sum(z**2, axis=1)
     log_weight = np.where(np.isfinite(log_weight), log_weight, -np.inf)
     if np.sum(np.isfinite(log_weight)) < resamples:
         raise FitError(f"The objective could be computed at {np.sum(np.isfinite(log_weight))} of {samples} proposals only.")

@@ -180,6 +180,7 @@ def profile(
         [d.name == "real" and kind != "weight" for d, kind in zip(fit.inventory.ranges, fit.inventory.kinds, strict=True)]
     )
     first = np.where(real, 1.96 * spread, np.minimum(1.96 * spread, _FIRST))
+    first[spread == 0] = _FIRST  # at a bound
     farthest = np.where(real, _FARTHEST * np.maximum(1.0, spread), _FARTHEST)
     others = np.where(real, np.inf, _OTHERS)
     ends = [_End(k, side, centre[k], first[k], farthest[k]) for k in chosen for side in (-1, 1)]
@@ -195,7 +196,7 @@ def profile(
         for r, end in enumerate(active):
             k, move = end.index, end.side * end.trial
             # where the others are expected if the objective is a parabola
-            along = covariance[k] / covariance[k, k] * move
+            along = covariance[k] / covariance[k, k] * move if spread[k] > 0 else np.zeros(len(centre))
             u[r] += np.clip(along, -others, others)
             u[r, k] = centre[k] + move
             free[r, k] = False

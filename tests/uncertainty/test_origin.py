@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import optimize, stats
 
 import nlme
 from nlme import Scalar
@@ -93,3 +94,32 @@ def test_the_only_parameter_has_a_profile(centred):
     width = 1.959964 * np.sqrt((0.8 + 0.16 / n) / N)
     found = nlme.profile(fit, progress=False).intervals.loc["theta"]
     np.testing.assert_allclose([found["lower"], found["upper"]], [5.0 - width, 5.0 + width], rtol=1e-4)
+
+
+def test_a_variance_at_its_bound_does_not_take_the_others_intervals():
+    """Its own profile has one end, where the exact objective of the linear model has risen by 3.84; proposals of sir leave it there."""
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=(12, 4)) * 0.4
+    y = 4 + y - 0.8 * y.mean(axis=1, keepdims=True)
+    fit = fitted(Mean(theta=4.0), y, np.arange(4))
+    assert set(fit.covariance.held) == {"omega.a"}
+
+    def least(omega):
+        def of(sd2):
+            return -2 * stats.multivariate_normal.logpdf(y, np.full(4, y.mean()), sd2 * np.eye(4) + omega).sum()
+
+        return optimize.minimize_scalar(of, bounds=(0.01, 1.0), method="bounded", options={"xatol": 1e-10}).fun
+
+    exact = optimize.brentq(lambda omega: least(omega) - least(0.0) - stats.chi2.ppf(0.95, 1), 1e-4, 1.0)
+    found = nlme.profile(fit, progress=False)
+    assert found.intervals.loc["omega.a", "lower"] == 0 and found.intervals.loc["omega.a", "upper"] == pytest.approx(
+        exact, rel=1e-3
+    )
+    assert any("omega.a has no lower limit" in message for message in found.messages)
+    drawn = nlme.sir(fit, 400, 100, key=1)
+    assert drawn.standard_errors.isna().to_dict() == {"theta": False, "sd": False, "omega.a": True}
+    assert drawn.interval().loc["omega.a"].isna().all() and (drawn.draws["omega.a"] == fit.estimates["omega.a"]).all()
+    np.testing.assert_allclose(
+        drawn.interval().loc["theta"], found.intervals.loc["theta", ["lower", "upper"]].astype(float), atol=0.03
+    )
+    assert "omega.a at a bound" in str(drawn)
