@@ -5,7 +5,8 @@ arms, draws their random effects and residual errors anew, and (with ``uncertain
 
     T ~ exponential(hazard),        probability p by time t:  hazard = -log(1 - p) / t
 
-or at the event of a time-to-event endpoint of the model, and is not observed afterwards.  In an arm with a ``rule`` doses change with what
+or at the event of a time-to-event endpoint of the model, and is not observed afterwards: the event came since the record before the one
+that tells of it, at which nothing else is seen any more.  In an arm with a ``rule`` doses change with what
 has been observed (``nlme.simulation.adaptive``), and a subject leaves when the rule says so.
 
 Arms are compared with the first by the difference of the means of an endpoint over those who have one (completers), and Welch's test;
@@ -119,7 +120,8 @@ class Trials(Shown):
     frame : DataFrame: REPLICATE (the trial), ARM, ID (within the trial), PERSON (the ID in the population recruited from), TIME, ENDPOINT, IPRED, DV;
         without what those who left would have shown
     arms : the arms
-    left : (trials, subjects) when each subject leaves or would, after the last observation too; infinite if it never does
+    left : (trials, subjects) when each subject leaves or would, after the last observation too; infinite if it never does; of an endpoint,
+        immediately before the record that tells of the event
     last : time of the last observation
     ledger : DataFrame of what rules decided, as of :func:`nlme.adaptive`, with ARM; None where no arm has one
     doses : DataFrame: REPLICATE, ARM, ID, TIME, AMT of every planned dose before its subject left, 0 where it was not given; None likewise
@@ -310,7 +312,7 @@ def trial(
         left = np.minimum(left, np.concatenate([part.left for part in parts]))
         ledger, doses = (_while_there(x, left, arms, arm_of) for x in course.tables(parts))
     return Trials(
-        _framed(table, columns, left, arms, arm_of, population, who),
+        _framed(table, columns, left, arms, arm_of, population, who, dropout),
         arms,
         left,
         float(design.column("time").max()),
@@ -435,23 +437,26 @@ def _leaving(key, arms, dropout, trials: int, table: Table, design: Design, part
 
 
 def _events(endpoint: str, table: Table, design: Design, parts) -> np.ndarray:
-    """(trials, n) time of the first event of an endpoint."""
+    """(trials, n) immediately before the record that tells of the first event of an endpoint, since the one before which it came."""
     subject, _, which = table.places
     own = np.flatnonzero(which == design.endpoints.index(endpoint))
     dv = np.concatenate([part["DV"][:, own] for part in parts])
     time = np.where(dv > 0, design.column("time")[table.row[own]], np.inf)
     first = np.full((len(dv), design.layout.n_subjects), np.inf)
     np.minimum.at(first, (slice(None), subject[own]), time)
-    return first
+    return np.nextafter(first, -np.inf, where=np.isfinite(first), out=first)
 
 
-def _framed(table: Table, parts, left, arms, arm_of, population, who):
+def _framed(table: Table, parts, left, arms, arm_of, population, who, dropout):
     import pandas as pd
 
     frame, (subject, _, _) = table.frame(parts), table.places
     codes = np.tile(arm_of[subject], len(left))
     frame.insert(1, "ARM", pd.Categorical.from_codes(codes, [one.name for one in arms], ordered=True))
     frame.insert(3, "PERSON", pd.Index(population.ids).take(who[:, subject].ravel()))
-    kept = frame["TIME"].to_numpy() <= left[:, subject].ravel()
+    time, gone = frame["TIME"].to_numpy(), left[:, subject].ravel()
+    leaving = np.array([((dropout if one.dropout is None else one.dropout) or {}).get("endpoint", "") for one in arms])
+    tells = (frame["ENDPOINT"].to_numpy(str) == leaving[codes]) & (frame["DV"].to_numpy() > 0)
+    kept = (time <= gone) | (tells & (time <= np.nextafter(gone, np.inf)))
     frame = frame.drop(columns=["EVID", "MDV", "DVID"])
     return frame if kept.all() else frame[kept].reset_index(drop=True)

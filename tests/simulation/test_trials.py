@@ -196,9 +196,29 @@ def test_an_event_of_the_model_ends_the_observations(people):
     found = nlme.trial(
         Leaves(), [nlme.arm("a", nlme.dose(100), 8)], people, times=TIMES, trials=20, key=5, dropout={"endpoint": "off"}
     )
-    events = found.frame[(found.frame["ENDPOINT"] == "off") & (found.frame["DV"] > 0)]
-    last = found.frame.groupby(["REPLICATE", "ID"])["TIME"].max()
-    assert len(events) and all(last[(r, i)] == t for r, i, t in events[["REPLICATE", "ID", "TIME"]].to_numpy())
+    tells = found.frame["ENDPOINT"] == "off"
+    events, last = (
+        found.frame[tells & (found.frame["DV"] > 0)],
+        found.frame[~tells].groupby(["REPLICATE", "ID"])["TIME"].max(),
+    )
+    assert len(events) and all(last[(r, i)] < t for r, i, t in events[["REPLICATE", "ID", "TIME"]].to_numpy())
+    assert (found.frame[tells].groupby(["REPLICATE", "ID"])["DV"].sum() > 0).sum() == len(events)
+
+
+@pytest.mark.parametrize("times", [[48.0, 168.0], [24.0 * k for k in range(1, 8)]])
+def test_dropout_by_an_event_is_that_by_its_hazard(people, times):
+    """However far apart the records are: 20 % are gone when the last is due, and those who left are counted as such."""
+    hazard = -np.log(0.8) / 168
+
+    class Leaves(Weighed):
+        def observe(self, ind, state, t):
+            return super().observe(ind, state, t) | {"off": nlme.time_to_event(hazard=hazard, cumulative=hazard * t)}
+
+    arms = [nlme.arm("a", nlme.dose(100), 20)]
+    found = nlme.trial(Leaves(), arms, people, times=times, trials=100, key=5, dropout={"endpoint": "off"})
+    there = found.frame[(found.frame["ENDPOINT"] != "off") & (found.frame["TIME"] == 168)]
+    assert abs(len(there) / 2000 - 0.8) < 4 * np.sqrt(0.16 / 2000)
+    assert (found.left < found.last).mean() == pytest.approx(1 - len(there) / 2000)
 
 
 def test_the_summary_is_that_of_the_tables(trials):
