@@ -50,7 +50,7 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
     for s, word in enumerate(strata):
         own = stratum == s
         at = np.linspace(events.begin[own].min(), events.end[own].max(), POINTS + 1)[1:]
-        happened = np.isin(np.arange(len(who)), events.owner) if kind == "event" else events
+        happened = np.isin(np.arange(len(who)), events.owner) if kind == "event" else (events.owner, events.time)
         seen = _curve(events.begin, events.end, happened, own, at)
         curves = [_curve(begin, *of_replicate, own, at) for of_replicate in zip(end, simulated, strict=True)]
         lower, middle, upper = band(np.stack(curves), level)
@@ -74,9 +74,10 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
 
 
 def _curve(begin: np.ndarray, end: np.ndarray, happened, own: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Survival (``happened``: (N,) whether follow-up ends by it) or mean cumulative count (the events) of some subjects."""
-    if isinstance(happened, Events):
-        return mean_cumulative_count(begin[own], end[own], happened.time[own[happened.owner]], at)
+    """Survival (``happened``: (N,) whether follow-up ends by it) or mean cumulative count (owners and times of events) of some subjects."""
+    if isinstance(happened, tuple):
+        owner, time = happened
+        return mean_cumulative_count(begin[own], end[own], time[own[owner]], at)
     return kaplan_meier(begin[own], end[own], happened[own], at)
 
 
@@ -84,7 +85,7 @@ def _said(events: Events, kind: str) -> tuple[str, ...]:
     said = []
     if kind == "event" and len(events.owner):
         said.append("How long those with an event would have been followed is drawn from the Kaplan-Meier curve of censoring.")
-    if events.interval:
+    if events.at_visits.any():
         said.append("Events known to an interval are counted at its end, observed and simulated ones.")
     return tuple(said)
 
@@ -95,8 +96,8 @@ def _first(model, population, of: tuple[str, Law], events: Events, key, random, 
     curves = cumulative_hazards(model, population, of[0], events.begin, ends.max(axis=0), False, key, replicates, ode)
     later = np.unique(np.concatenate(events.visits))
     times = np.stack([first_events(time, hazard, random) for time, hazard in curves], axis=1)
-    if events.interval:
-        times = np.stack([seen_at(times[:, i], events.visits[i], later) for i in range(len(events.end))], axis=1)
+    for i in np.flatnonzero(events.at_visits):
+        times[:, i] = seen_at(times[:, i], events.visits[i], later)
     had = times <= ends
     return events.begin, np.where(had, times, ends), had
 
@@ -104,20 +105,22 @@ def _first(model, population, of: tuple[str, Law], events: Events, key, random, 
 def _repeated(model, population, of: tuple[str, Law], events: Events, key, random, replicates: int, ode):
     """(N,) begin, (R, N) end of follow-up, and for each replicate its events."""
     ends = np.tile(events.end, (replicates, 1))
-    if events.interval:  # at least one since the record before, as the model draws it
+    exact, parts = np.flatnonzero(~events.at_visits), []
+    if len(exact):
+        curves = cumulative_hazards(
+            model, population, of[0], events.begin, events.end, True, jax.random.fold_in(key, 1), replicates, ode
+        )
+        parts = [repeated_events(*curves[i], random) for i in exact]
+    replicate = np.concatenate([part[0] for part in parts] or [np.zeros(0, int)])
+    time = np.concatenate([part[1] for part in parts] or [np.zeros(0)])
+    owner = np.repeat(exact, [len(part[0]) for part in parts]) if len(exact) else exact
+    if events.at_visits.any():  # at least one since the record before, as the model draws it
         drawn = with_replicates(observed_of(model, population, *of), key=key, replicates=replicates, ode=ode)
         own = np.unique(drawn.subject, return_inverse=True)[1]
-        time = drawn.rows["TIME"].to_numpy(dtype=float)
-        seen = [drawn.simulated[r] > 0 for r in range(replicates)]
-        return events.begin, ends, [Events(None, None, own[use], time[use], (), True) for use in seen]
-    curves = cumulative_hazards(
-        model, population, of[0], events.begin, events.end, True, jax.random.fold_in(key, 1), replicates, ode
-    )
-    parts = [repeated_events(time, hazard, random) for time, hazard in curves]
-    replicate = np.concatenate([part[0] for part in parts])
-    time = np.concatenate([part[1] for part in parts])
-    owner = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+        r, row = np.nonzero((drawn.simulated > 0) & events.at_visits[own])
+        replicate, owner = np.concatenate([replicate, r]), np.concatenate([owner, own[row]])
+        time = np.concatenate([time, drawn.rows["TIME"].to_numpy(dtype=float)[row]])
     order = np.argsort(replicate, kind="stable")
     edges = np.searchsorted(replicate[order], np.arange(replicates + 1))
     pieces = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    return events.begin, ends, [Events(None, None, owner[own], time[own], (), False) for own in pieces]
+    return events.begin, ends, [(owner[own], time[own]) for own in pieces]

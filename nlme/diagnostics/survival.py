@@ -3,14 +3,15 @@
     Kaplan-Meier            S(t) = prod_{t_j <= t} (1 - d_j / n_j)
     mean cumulative count   M(t) = sum_{t_j <= t}  d_j / n_j
 
-with d_j events at t_j among n_j subjects at risk (Kaplan & Meier 1958, doi:10.1080/01621459.1958.10501452; Nelson 1995,
+with d_j events at t_j among the n_j subjects at risk, whose follow-up began before t_j and has not ended before it (Kaplan & Meier 1958, doi:10.1080/01621459.1958.10501452; Nelson 1995,
 doi:10.1080/00401706.1995.10484300).
 
 A simulated event comes where the subject's cumulative hazard H, its random effects drawn anew, reaches a standard exponential
 number; repeated events are a Poisson process with H as its mean.  H is solved on a grid of ``POINTS`` times, with lines between
 them.  A subject that was censored is followed to its own last record; one that had its event, to a time drawn from the
-Kaplan-Meier curve of censoring beyond that event (the end of the study where the curve does not come down).  Where events are
-known to an interval (DV = 2), a simulated one is seen at the next visit, as an observed one is.
+Kaplan-Meier curve of censoring beyond that event (the end of the study where the curve does not come down).  Of a subject whose events
+are known to an interval (DV = 2) a simulated one is seen at the next visit, as an observed one is; so is that of a subject without
+events where most of those that had some were seen so.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Events:
     """What was seen of N subjects: (N,) begin and end of their follow-up, and their events.
 
     ``owner`` and ``time`` (m,) are the events and whose they are; ``visits`` are the times of every subject's records;
-    ``interval``: some events are known to an interval.
+    ``at_visits`` (N,): whose events are seen at visits, known to the interval before.
     """
 
     begin: np.ndarray
@@ -40,7 +41,7 @@ class Events:
     owner: np.ndarray
     time: np.ndarray
     visits: tuple[np.ndarray, ...]
-    interval: bool
+    at_visits: np.ndarray
 
 
 def observed_events(rows, subject: np.ndarray, begin: np.ndarray) -> Events:
@@ -48,8 +49,10 @@ def observed_events(rows, subject: np.ndarray, begin: np.ndarray) -> Events:
     who, own = np.unique(subject, return_inverse=True)
     time, dv = rows["TIME"].to_numpy(dtype=float), rows["DV"].to_numpy(dtype=float)
     visits = tuple(np.sort(time[own == i]) for i in range(len(who)))
+    exact, known = (np.bincount(own[dv == kind], minlength=len(who)) > 0 for kind in (1, 2))
+    at_visits = np.where(exact | known, ~exact, known.sum() > exact.sum())
     seen = dv > 0
-    return Events(begin[who], np.array([v[-1] for v in visits]), own[seen], time[seen], visits, bool((dv == 2).any()))
+    return Events(begin[who], np.array([v[-1] for v in visits]), own[seen], time[seen], visits, at_visits)
 
 
 def kaplan_meier(begin: np.ndarray, end: np.ndarray, event: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -67,12 +70,10 @@ def mean_cumulative_count(begin: np.ndarray, end: np.ndarray, events: np.ndarray
 
 
 def at_risk(begin: np.ndarray, end: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Subjects followed at the times ``at``, both ends of their follow-up counted."""
-    return (
-        len(end)
-        - np.searchsorted(np.sort(end), at, side="left")
-        - (len(begin) - np.searchsorted(np.sort(begin), at, side="right"))
-    )
+    """Subjects at risk at the times ``at``: those who came before and have not left before, and who came and left just then."""
+    came, left = np.searchsorted(np.sort(begin), at, side="left"), np.searchsorted(np.sort(end), at, side="left")
+    just_then = np.sort(end[begin == end])
+    return came - left + np.searchsorted(just_then, at, side="right") - np.searchsorted(just_then, at, side="left")
 
 
 def follow_up(events: Events, replicates: int, random: np.random.Generator) -> np.ndarray:

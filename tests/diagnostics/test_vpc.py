@@ -297,6 +297,13 @@ def test_kaplan_meier_and_cumulative_count_by_hand():
     np.testing.assert_allclose(found, steps)
     late = kaplan_meier(np.array([0.0, 0.0, 5.0]), np.array([2.0, 6.0, 7.0]), np.ones(3, bool), np.array([2.0, 6.0]))
     np.testing.assert_allclose(late, [1 / 2, 1 / 4])  # who enters at 5 is not at risk at 2
+    # (begin, end] as in R's survival: who enters at 3 is not at risk at 3; d / n is 1/3, 1/5, 1/3, 1/4, 1/3
+    begin, end = np.array([0.0, 0, 0, 3, 3, 3, 6, 6]), np.array([3.0, 5, 6, 8, 9, 5, 9, 10])
+    steps = kaplan_meier(begin, end, np.array([1, 0, 1, 1, 0, 1, 1, 0], bool), np.array([3.0, 5.0, 6.0, 8.0, 9.0]))
+    np.testing.assert_allclose(steps, np.cumprod([2 / 3, 4 / 5, 2 / 3, 3 / 4, 2 / 3]))
+    assert (
+        kaplan_meier(np.zeros(2), np.array([0.0, 1.0]), np.array([True, False]), np.array([0.0])) == 0.0
+    )  # at its very beginning
     counts = mean_cumulative_count(np.zeros(3), np.array([4.0, 6.0, 8.0]), np.array([1.0, 1.0, 5.0, 7.0]), np.array([1, 4, 5, 8]))
     np.testing.assert_allclose(counts, [2 / 3, 2 / 3, 2 / 3 + 1 / 2, 2 / 3 + 1 / 2 + 1])
 
@@ -327,6 +334,23 @@ def test_survival_covers_the_truth_and_refuses_another():
     assert nlme.vpc(Event(rate=0.3), data, key=1, replicates=100, stratify="arm").inside < 0.4
     seen = right.table["OBSERVED"].to_numpy()[:60]
     assert (np.diff(seen) <= 0).all() and (right.table["LOWER"] <= right.table["UPPER"]).all()
+
+
+@pytest.mark.parametrize(("model", "kind"), [(Event(), "event"), (Recurring(rate=0.3), "events")])
+def test_one_event_known_to_an_interval_leaves_the_exact_ones_exact(model, kind):
+    """Each subject's simulated events are seen as its own are."""
+    data = trial_of_events(40, 3)
+    columns = dict(covariates={"dose": 1.0, "arm": 0.0})
+    visited = nlme.Subject(1000, np.array([0.0, 4.0, 5.0]), dv=np.array([0.0, 0.0, 2.0]), **columns)
+    both = nlme.Population((*data, visited), ("event",), data.covariates)
+    alone, mixed = (nlme.vpc(model, people, key=1, replicates=100) for people in (data, both))
+    assert alone.kind == kind and any("known to an interval" in said for said in mixed.messages)
+    expected = [np.interp([1.0, 2.0, 3.0], v.table["TIME"], v.table["EXPECTED"]) for v in (alone, mixed)]
+    np.testing.assert_allclose(expected[1], expected[0], rtol=0.1)
+    shares = [
+        np.mean((v.table["OBSERVED"] < v.table["LOWER"]) | (v.table["OBSERVED"] > v.table["UPPER"])) for v in (alone, mixed)
+    ]
+    assert abs(shares[0] - shares[1]) < 0.15
 
 
 @pytest.mark.slow
