@@ -37,8 +37,8 @@ from nlme.fitting.result import NOTHING, Fit
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.scales import said_of_scales
 from nlme.language.standardisation import far_inputs
+from nlme.marginal.objective import evaluate_subjects
 from nlme.neural.term import learned_terms
-from nlme.parameters.inventory import Inventory
 from nlme.search.boundary import free_blocks, is_singular
 from nlme.search.metric import scaled_spectrum
 from nlme.search.quasi_newton import CONVERGED, SENTENCES
@@ -47,6 +47,7 @@ PROBLEM, REMARK, FINE, UNJUDGED = "problem", "remark", "fine", "not judged"
 _ORDER = (PROBLEM, REMARK, UNJUDGED, FINE)
 _EXPECTED = 1e-3  # further fall of the objective, from which a search has ended too early
 _BY_CHANCE = 0.5  # the same where the estimate is one of a stochastic algorithm
+_AS_CURVED = 0.3, 3.0  # rise of the objective one error away from the estimate, which a parabola puts at 1
 _FLAT = 1e-8  # eigenvalue of the information in units of its diagonal
 _SINGULAR = 1e-5  # smallest eigenvalue of a correlation matrix
 _NEARLY_FLAT = 1000.0  # ratio of largest to smallest
@@ -312,9 +313,10 @@ def _information(fit: Fit, name: str) -> Check:
         return Check(name, PROBLEM, float("nan"), "The derivatives of the objective are not finite at the estimates.")
     if not own:
         return Check(name, UNJUDGED, float("nan"), "There is no parameter to judge.")
-    diagonal = np.abs(np.diagonal(hessian)) * _widened(fit)[own] ** 2
+    diagonal = np.abs(np.diagonal(hessian))
     kinds = [fit.inventory.kinds[k] for k in own]
     unknown = [n for n, kind, d in zip(names, kinds, diagonal, strict=True) if kind == "fixed effect" and d < NOTHING]
+    unknown = [n for n in unknown if not _rises(fit, n, diagonal[names.index(n)])]
     if unknown:
         sentence = f"Nothing depends on {' and '.join(unknown)} here (from {source}): not determined by the data."
         return Check(name, PROBLEM, float(diagonal.min()), sentence)
@@ -331,11 +333,23 @@ def _information(fit: Fit, name: str) -> Check:
     return Check(name, FINE, smallest, f"Eigenvalues {spread} (from {source}); least determined: {along}.")
 
 
-def _widened(fit: Fit) -> np.ndarray:
-    """(P,) the unit in which a parameter's influence is judged, in that of the search: that of a real one is the size of its value, which
-    may be nothing by chance, as of a difference between two groups."""
-    own = fit.inventory.scales[fit.inventory.free]
-    return np.where(own < 1.0, np.maximum(1.0, Inventory(fit.start).scales[fit.inventory.free]), own) / own
+def _rises(fit: Fit, name: str, curvature: float) -> bool:
+    """Whether the objective does what its ``curvature`` says, 1 more on both sides of the estimate an error away: the unit of a real
+    parameter is the size of its value, which may be nothing by chance, as of a difference between two groups, so that a small
+    curvature alone says nothing."""
+    k = fit.inventory.names.index(name)
+    if fit.inventory.ranges[k].name != "real" or not curvature > 0:
+        return False
+    u = np.asarray(fit.inventory.unconstrained(fit.model))
+    rises = []
+    for side in (-1.0, 1.0):
+        moved = u.copy()
+        moved[k] += side * np.sqrt(2.0 / curvature)
+        at = evaluate_subjects(
+            fit.method, fit.layout.anatomy, fit.inventory, fit.model, fit.layout.arrays, moved, fit.near_modes, gradient=False
+        )
+        rises.append(float(np.sum(at.value)) - fit.objective)
+    return all(_AS_CURVED[0] < rise < _AS_CURVED[1] for rise in rises)
 
 
 def _singular_blocks(fit: Fit) -> list[tuple[list[str], list[int]]]:

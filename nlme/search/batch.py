@@ -337,7 +337,12 @@ class _Fits:
         free = self.tasks.free[task]
         return _Lane(
             task,
-            begin(self.tasks.u[task][free], self.problem.farthest[free], self.problem.layout.n_subjects),
+            begin(
+                self.tasks.u[task][free],
+                self.problem.farthest[free],
+                self.problem.layout.n_subjects,
+                self.problem.linear[free],
+            ),
             self.starts,
             self._fresh,
         )

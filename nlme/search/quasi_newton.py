@@ -72,6 +72,8 @@ class Search:
     ----------
     x, value, gradient : the best point so far
     start, farthest : (P,) where the search began, and how far from there a parameter has run away
+    linear : (P,) whether a coordinate is the parameter itself, whose unit is that of its starting value, and not a logarithm
+    weight : (P,) what slopes are measured by: of a linear coordinate that began with less curvature than 1 its square root, else 1
     information : half the scores' outer products there with the penalty's curvature, or None
     metric : approximation of the Hessian
     radius, size : (P,) half sides of the box, and a factor on all of them
@@ -85,6 +87,8 @@ class Search:
     x: np.ndarray
     start: np.ndarray
     farthest: np.ndarray
+    linear: np.ndarray
+    weight: np.ndarray
     value: float
     gradient: np.ndarray
     information: Metric | None
@@ -155,7 +159,7 @@ class Search:
         curved = self.metric.diagonal
         if self.information is not None:
             curved = np.minimum(curved, self.information.diagonal)
-        idle = (np.abs(self.gradient) < _NO_GAIN) & (curved < _NO_CURVATURE)
+        idle = (np.abs(self.gradient) < _NO_GAIN * self.weight) & (curved < _NO_CURVATURE * self.weight**2)
         gone = idle & (np.abs(self.x - self.start) > _LONG_WAY)
         return np.where(self.held != 0, self.held, np.where(gone, np.sign(self.x - self.start), 0)).astype(int)
 
@@ -190,7 +194,9 @@ def _distinct(scores: np.ndarray) -> int:
     return len(np.unique(np.round(scores @ (np.sqrt(1.0 + np.arange(scores.shape[1])) / scale), 9)))
 
 
-def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf, scores: int | None = None) -> Search:
+def begin(
+    x: np.ndarray, farthest: np.ndarray | float = np.inf, scores: int | None = None, linear: np.ndarray | bool = False
+) -> Search:
     """A search from ``x``, of an objective with so many ``scores``."""
     x = np.asarray(x, float)
     size = len(x)
@@ -200,6 +206,8 @@ def begin(x: np.ndarray, farthest: np.ndarray | float = np.inf, scores: int | No
         x=x,
         start=x,
         farthest=np.broadcast_to(farthest, size),
+        linear=np.broadcast_to(linear, size),
+        weight=np.ones(size),
         value=np.inf,
         gradient=nothing,
         information=None,
@@ -296,6 +304,9 @@ def absorb(search: Search, found: Answer, tolerance: float, limit: int) -> bool:
             search.status = BAD_START
             return False
         _move_to(search, search.x, found)
+        if search.information is not None:  # of a line in a large unit curvatures are small from the beginning on
+            known = np.where(search.linear, search.information.diagonal, 1.0)
+            search.weight = np.sqrt(np.minimum(known, 1.0))
         if not len(search.x):  # all others are held, as where a profile holds the only one
             search.status = CONVERGED
             return True
@@ -482,7 +493,7 @@ def _hold(search: Search, before: np.ndarray) -> None:
 
     ``before``: the gradient a step ago; one that grows is on its way back from an end.
     """
-    small = (np.abs(search.gradient) < _NO_GAIN) & (np.abs(search.gradient) < np.abs(before))
+    small = (np.abs(search.gradient) < _NO_GAIN * search.weight) & (np.abs(search.gradient) < np.abs(before))
     search.held = np.where((np.abs(search.pressed) > 1) & small, np.sign(search.pressed), search.held)
     back = (search.held != 0) & (search.gradient * search.held > 0)
     if back.any():

@@ -75,6 +75,17 @@ def test_a_mean_that_is_nothing_beside_its_error_or_far_beyond_it(centred, far, 
     assert check.figure < 1e-4
 
 
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_a_mean_that_is_nothing_in_a_unit_in_which_all_numbers_are_large(centred, start):
+    """Counts in 1/uL: the objective's slopes and curvature in it are small from the beginning on, and it has not run away."""
+    unit = 2.5e5
+    fit = fitted(Mean(theta=start, sd=0.4 * unit, omega={"a": 0.8 * unit**2}), (centred + 1e-4) * unit, np.arange(n))
+    exact = np.sqrt((fit.estimates["omega.a"] + fit.estimates["sd"] ** 2 / n) / N)
+    assert fit.covariance.standard_errors["theta"] == pytest.approx(exact, rel=1e-4)
+    assert fit.estimates["theta"] == pytest.approx(1e-4 * unit, abs=1e-3 * exact)
+    assert fit.verdict == "Converged; no problems found by the quick checks."
+
+
 @pytest.mark.parametrize("origin", [400.0, 5000.0])
 def test_a_time_on_a_clock_that_began_long_before(origin):
     """In the unit of its value the switch's error is 4e-5, and less."""
