@@ -20,6 +20,7 @@ from nlme.diagnostics.survival import (
     observed_events,
     repeated_events,
     seen_at,
+    visits_beyond,
 )
 from nlme.dynamics.solvers import Tolerances
 from nlme.fitting.result import Evaluated
@@ -92,12 +93,18 @@ def _said(events: Events, kind: str) -> tuple[str, ...]:
 
 def _first(model, population, of: tuple[str, Law], events: Events, key, random, replicates: int, ode):
     """(N,) begin, (R, N) end of follow-up and (R, N) whether it ends by an event."""
-    ends = follow_up(events, replicates, random)
-    curves = cumulative_hazards(model, population, of[0], events.begin, ends.max(axis=0), False, key, replicates, ode)
-    later = np.unique(np.concatenate(events.visits))
-    times = np.stack([first_events(time, hazard, random) for time, hazard in curves], axis=1)
+    ends, donors = follow_up(events, replicates, random)
+    visits: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in events.end]  # in which replicates, at which times
     for i in np.flatnonzero(events.at_visits):
-        times[:, i] = seen_at(times[:, i], events.visits[i], later)
+        for donor in np.unique(donors[:, i]):
+            own, rows = events.visits[i], np.flatnonzero(donors[:, i] == donor)
+            visits[i].append((rows, np.concatenate([own, visits_beyond(own, events.visits[donor])])))
+            ends[rows, i] = visits[i][-1][1][-1]
+    curves = cumulative_hazards(model, population, of[0], events.begin, ends.max(axis=0), False, key, replicates, ode)
+    times = np.stack([first_events(time, hazard, random) for time, hazard in curves], axis=1)
+    for i, parts in enumerate(visits):
+        for rows, at in parts:
+            times[rows, i] = seen_at(times[rows, i], at)
     had = times <= ends
     return events.begin, np.where(had, times, ends), had
 

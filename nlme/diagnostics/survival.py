@@ -11,7 +11,8 @@ number; repeated events are a Poisson process with H as its mean.  H is solved o
 them.  A subject that was censored is followed to its own last record; one that had its event, to a time drawn from the
 Kaplan-Meier curve of censoring beyond that event (the end of the study where the curve does not come down).  Of a subject whose events
 are known to an interval (DV = 2) a simulated one is seen at the next visit, as an observed one is; so is that of a subject without
-events where most of those that had some were seen so.
+events where most of those that had some were seen so.  Beyond its own last visit a subject has the further ones, by number, of the
+subject whose follow-up was drawn for it, as far apart.
 """
 
 from __future__ import annotations
@@ -76,20 +77,28 @@ def at_risk(begin: np.ndarray, end: np.ndarray, at: np.ndarray) -> np.ndarray:
     return came - left + np.searchsorted(just_then, at, side="right") - np.searchsorted(just_then, at, side="left")
 
 
-def follow_up(events: Events, replicates: int, random: np.random.Generator) -> np.ndarray:
-    """(R, N) ends of the follow-up that subjects would have had without their event."""
+def follow_up(events: Events, replicates: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(R, N) ends of the follow-up that subjects would have had without their event, and (R, N) whose they are."""
     had = np.zeros(len(events.end), bool)
     had[events.owner] = True
-    ends = np.tile(events.end, (replicates, 1))
-    times = np.unique(events.end[~had])
-    left = kaplan_meier(events.begin, events.end, ~had, times)
+    ends, donors = np.tile(events.end, (replicates, 1)), np.tile(np.arange(len(had)), (replicates, 1))
+    times, first = np.unique(events.end[~had], return_index=True)
+    # the end of the study where the curve does not come down
+    times, whose = np.append(times, events.end.max()), np.append(np.flatnonzero(~had)[first], np.argmax(events.end))
+    left = kaplan_meier(events.begin, events.end, ~had, times[:-1])
     beyond = kaplan_meier(events.begin, events.end, ~had, events.end)
     for i in np.flatnonzero(had):
         drawn = random.uniform(0.0, beyond[i], replicates)
         place = np.searchsorted(-left, -drawn, side="left")  # the first time at which no more than that is left
-        ends[:, i] = np.where(place < len(times), np.append(times, events.end.max())[place], events.end.max())
-        ends[:, i] = np.maximum(ends[:, i], events.end[i])
-    return ends
+        ends[:, i] = np.maximum(times[place], events.end[i])
+        donors[:, i] = whose[place]
+    return ends, donors
+
+
+def visits_beyond(own: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The visits that a subject with its ``own`` would have had after them, if they had gone on as ``others`` did."""
+    count = len(own)
+    return own[-1] + (others[count:] - others[count - 1]) if len(others) > count else np.zeros(0)
 
 
 def beginnings(model, population, endpoint: str, repeated: bool, ode) -> np.ndarray:
@@ -149,7 +158,6 @@ def repeated_events(time: np.ndarray, hazard: np.ndarray, random: np.random.Gene
     return replicate, time[interval] + random.uniform(size=len(interval)) * np.diff(time)[interval]
 
 
-def seen_at(events: np.ndarray, visits: np.ndarray, later: np.ndarray) -> np.ndarray:
-    """When events are seen: at the next of a subject's own visits, or of the ``later`` ones of all subjects."""
-    all_visits = np.concatenate([visits, later[later > visits[-1]], [np.inf]])
-    return all_visits[np.searchsorted(all_visits, np.minimum(events, np.finfo(float).max), side="left")]
+def seen_at(events: np.ndarray, visits: np.ndarray) -> np.ndarray:
+    """When events are seen: at the next visit, never after the last."""
+    return np.append(visits, np.inf)[np.searchsorted(visits, events, side="left")]

@@ -322,9 +322,10 @@ def test_follow_up_of_those_with_an_event_lies_beyond_it():
     data = trial_of_events(50, 3)
     rows = pd.DataFrame({"TIME": [s.time[-1] for s in data], "DV": [s.dv[-1] for s in data]})
     events = observed_events(rows, np.arange(50), np.zeros(50))
-    ends = follow_up(events, 200, np.random.default_rng(0))
+    ends, donors = follow_up(events, 200, np.random.default_rng(0))
     had = np.isin(np.arange(50), events.owner)
     assert (ends >= events.end).all() and (ends[:, ~had] == events.end[~had]).all() and ends[:, had].std() > 1
+    assert (ends == np.maximum(events.end[donors], events.end)).all()
 
 
 def test_survival_covers_the_truth_and_refuses_another():
@@ -351,6 +352,39 @@ def test_one_event_known_to_an_interval_leaves_the_exact_ones_exact(model, kind)
         np.mean((v.table["OBSERVED"] < v.table["LOWER"]) | (v.table["OBSERVED"] > v.table["UPPER"])) for v in (alone, mixed)
     ]
     assert abs(shares[0] - shares[1]) < 0.15
+
+
+def test_events_are_seen_at_the_visits_that_their_own_subject_would_have_had():
+    """Everybody has five visits at times of its own; without censoring the curve is mean_i exp(-rate v_i(t)), v_i the visit before t."""
+    random = np.random.default_rng(5)
+    rate, people, count = 0.25, [], 120
+    plans = 2.0 * np.arange(1, 6) + random.uniform(-0.8, 0.8, (count, 1))
+    for i, plan in enumerate(plans):
+        reached = plan >= random.exponential(1 / rate)
+        stop = int(np.argmax(reached)) if reached.any() else 4
+        dv = np.concatenate([[0.0], np.where(np.arange(stop + 1) == stop, 2.0 * reached.any(), 0.0)])
+        people.append(
+            nlme.Subject(
+                i,
+                np.concatenate([[0.0], plan[: stop + 1]]),
+                dv=dv,
+                covariates={"dose": np.zeros(stop + 2), "arm": np.zeros(stop + 2)},
+            )
+        )
+
+    class Steady(nlme.Model):
+        rate: nlme.Scalar = nlme.positive(0.25)
+
+        def individual(self, eta, cov):
+            return dict(rate=self.rate)
+
+        def observe(self, ind, state, t):
+            return {"event": nlme.time_to_event(ind.rate, ind.rate * t)}
+
+    table = nlme.vpc(Steady(), nlme.Population(tuple(people), ("event",)), key=1, replicates=300).table
+    before = table["TIME"].to_numpy() < plans[:, -1].min()
+    visit = [np.max(np.where(plans <= t, plans, 0.0), axis=1) for t in table["TIME"][before]]
+    np.testing.assert_allclose(table["EXPECTED"][before], np.exp(-rate * np.array(visit)).mean(axis=1), atol=0.02)
 
 
 @pytest.mark.slow
