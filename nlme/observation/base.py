@@ -147,7 +147,11 @@ class Continuous(Observation):
 
     @abc.abstractmethod
     def standardised(self, y: Scalar) -> Scalar:
-        """x with P(Y <= y) = F(x); infinite where ``y`` is outside what the distribution can take."""
+        """x with P(Y < y) = F(x); infinite where ``y`` is outside what the distribution can take."""
+
+    def at_zero(self) -> Scalar:
+        """x with P(Y <= 0) = F(x)."""
+        return self.standardised(jnp.zeros(()))
 
     @abc.abstractmethod
     def log_cdf(self, x: Scalar) -> Scalar:

@@ -86,15 +86,20 @@ class Censored(Observation):
         if self.method == "M2":
             nothing = jnp.asarray(jnp.inf)
             bounds = (-nothing if self.lloq is None else low, nothing if self.uloq is None else high)
-            given = observed._replace(log_factor=observed.log_factor - _log_between(base, *bounds))
+            quantified = log_between(base.log_cdf, *(base.standardised(bound) for bound in bounds))
+            given = observed._replace(log_factor=observed.log_factor - quantified)
             return choose(censored, left_out, given)
         end = jnp.where(jnp.isnan(limit), jnp.where(above, jnp.inf, -jnp.inf), limit)
         start, stop = jnp.where(above, high, end), jnp.where(above, end, low)
+        # where nothing is censored the interval is any good one
+        first = base.standardised(jnp.where(censored, start, -jnp.inf))
+        last = base.standardised(jnp.where(censored, stop, base.prediction()))
         given = jnp.zeros(())
         if self.method == "M4":
-            start, given = jnp.maximum(start, 0.0), _log_between(base, 0.0, jnp.inf)
-        # where nothing is censored the interval is any good one
-        inside = _log_between(base, jnp.where(censored, start, -jnp.inf), jnp.where(censored, stop, base.prediction()))
+            zero = base.at_zero()
+            first = jnp.where(censored & (start <= 0.0), zero, first)
+            start, given = jnp.maximum(start, 0.0), log_between(base.log_cdf, zero, jnp.asarray(jnp.inf))
+        inside = log_between(base.log_cdf, first, last)
         value = self.base.prediction()
         known = jnp.where((start <= value) & (value <= stop), 0.0, -jnp.inf)
         observed = observed._replace(log_factor=observed.log_factor - given)
@@ -108,10 +113,6 @@ class Censored(Observation):
 
     def sample(self, normal, key):
         return self.base.sample(normal, key)
-
-
-def _log_between(base: Continuous, low, high):
-    return log_between(base.log_cdf, base.standardised(low), base.standardised(high))
 
 
 def censored(residual: Continuous, method: str = "M3", *, lloq=None, uloq=None) -> Censored:

@@ -75,13 +75,18 @@ class Residual(Continuous):
         return Residual(jnp.where(certain, 0.0, self.mean), jnp.where(certain, 1.0, self.variance), self.transform, self.shape)
 
     def standardised(self, y):
-        scale, sd = TRANSFORMS[self.transform], jnp.sqrt(self.variance)
-        lower, upper = scale.bounds(self.shape)
+        lower, upper = TRANSFORMS[self.transform].bounds(self.shape)
         inside = (y > lower) & (y < upper)
-        x = (self.transformed(jnp.where(inside, y, self.prediction())) - self.mean) / sd
-        # of the normal h(y) what cannot be reached is at the lower bound
-        outside = jnp.where(y < lower, -jnp.inf, jnp.where(y == lower, (scale.least(self.shape) - self.mean) / sd, jnp.inf))
-        return jnp.where(inside, x, outside)
+        x = (self.transformed(jnp.where(inside, y, self.prediction())) - self.mean) / jnp.sqrt(self.variance)
+        return jnp.where(inside, x, jnp.where(y <= lower, -jnp.inf, jnp.inf))
+
+    def at_zero(self):
+        scale = TRANSFORMS[self.transform]
+        lower, _ = scale.bounds(self.shape)
+        least = scale.least(self.shape)
+        reached = (lower == 0.0) & jnp.isfinite(least)  # of the normal h(y) what lies below h(0) is at 0
+        x = (jnp.where(reached, least, self.mean) - self.mean) / jnp.sqrt(self.variance)
+        return jnp.where(reached, x, self.standardised(jnp.zeros(())))
 
     def log_cdf(self, x):
         return normal_log_cdf(x)

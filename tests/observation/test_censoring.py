@@ -58,7 +58,8 @@ def test_methods_are_the_probabilities_of_the_table(base):
     assert _log_p(m3, LOW, 1) == pytest.approx(by.logcdf(LOW))
     assert _log_p(m3, HIGH, -1) == pytest.approx(by.logsf(HIGH))
     assert _log_p(m3, LOW, 1, 0.2) == pytest.approx(np.log(by.cdf(LOW) - by.cdf(0.2)))
-    assert _log_p(m3, LOW, 1, 0.0) == pytest.approx(np.log(by.cdf(LOW) - by.cdf(0.0)))
+    # between 0 and the limit there are the values at 0, too, if the distribution has such
+    assert _log_p(m3, LOW, 1, 0.0) == pytest.approx(np.log(by.cdf(LOW) - (0.0 if base == "Box-Cox" else by.cdf(0.0))))
     assert _log_p(m3, HIGH, -1, 3.0) == pytest.approx(np.log(by.cdf(3.0) - by.cdf(HIGH)))
     m1 = nlme.censored(model, "M1")
     assert _log_p(m1, LOW, 1) == 0.0 and _log_p(m1, 1.0) == pytest.approx(by.logpdf(1.0))
@@ -83,6 +84,23 @@ def test_limits_in_the_model_mark_records_by_value_and_take_the_place_of_dv():
 def test_a_value_that_the_distribution_cannot_take_may_be_a_limit():
     assert _log_p(nlme.censored(nlme.lognormal(F, SD), lloq=LOW), 0.0, 1) == pytest.approx(BASES["log-normal"][1].logcdf(LOW))
     assert _log_p(nlme.censored(nlme.logitnormal(0.4, SD), lloq=-1.0), 0.0, 1) == -np.inf
+
+
+@pytest.mark.parametrize("method", ["M2", "M3", "M4"])
+@pytest.mark.parametrize("scale", ["additive", "lognormal", "logitnormal", "boxcox", "yeojohnson"])
+def test_derivatives_of_censored_values_meet_central_differences(method, scale):
+    """In f, sd and lam, of observed and censored records and of intervals from 0, by reverse mode as a fit has them."""
+    shape = {"boxcox": (0.4,), "yeojohnson": (0.4,)}.get(scale, ())
+    at = np.array([0.5, 0.7, *shape])
+
+    def value(at, y, cens, limit):
+        model = nlme.censored(getattr(nlme, scale)(*at), method, lloq=0.3)
+        return log_density(model.terms(Record(jnp.asarray(y), jnp.asarray(cens), jnp.asarray(limit))))
+
+    for record in ((0.6, 0.0, np.nan), (0.3, 1.0, np.nan), (0.3, 1.0, 0.0), (0.3, 1.0, 0.1), (0.8, -1.0, np.nan)):
+        slope = np.asarray(jax.grad(value)(jnp.asarray(at), *record))
+        moved = [[float(value(at + side * 1e-6 * e, *record)) for side in (1, -1)] for e in np.eye(len(at))]
+        np.testing.assert_allclose(slope, [(a - b) / 2e-6 for a, b in moved], rtol=1e-5, atol=1e-7)
 
 
 def test_positive_values_of_a_box_cox_scale_are_a_distribution():
