@@ -61,7 +61,7 @@ def audit(fit: Fit, *, starts: int = 5, samples: int = 1000, key=0, penalty=None
         )
     if samples:
         checks.append(guarded("approximation", lambda: _approximation(fit, samples)))
-    if starts:
+    if starts and not fit.priors:
         fit.problem(penalty)  # refused here and not in the guard: a penalised fit without its penalty
         checks.append(guarded("several starts", lambda: _several_starts(fit, starts, key, penalty)))
     return assembled(fit, checks)

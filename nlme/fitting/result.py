@@ -56,8 +56,13 @@ class Fit(Evaluated):
         Raises
         ------
         FitError
-            The fit's search had a penalty and none is given: a fit does not keep the function.
+            The fit's search had a penalty and none is given: a fit does not keep the function; or it had priors.
         """
+        if self.priors:
+            raise FitError(
+                f"The fit had priors ({', '.join(self.priors)}), which it keeps in words alone: fits again would be of another problem. "
+                f"nlme.sample draws from the posterior; fit.covariance is by its curvature."
+            )
         if self.penalty and penalty is None:
             raise FitError(
                 f"The fit was penalised (its penalty is {self.penalty:.4g}), and a fit does not keep the function. Give the same "

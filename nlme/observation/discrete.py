@@ -27,6 +27,8 @@ from nlme.observation.tails import log_from_zero, log_rising
 from nlme.typing import Scalar
 
 _ROUNDING = 1e-6
+_POISSON = 1e-300  # dispersion of a negative binomial that is none to the last bit
+_LARGE = 1e5  # rate above which a Poisson number is drawn otherwise
 
 
 class Binary(Observation):
@@ -158,8 +160,16 @@ class Poisson(Observation):
         return jnp.where(self.rate < 0.0, jnp.nan, self.rate)
 
     def sample(self, normal, key):
-        drawn = jax.random.poisson(key, jnp.maximum(self.rate, 0.0)).astype(float)
+        drawn = _poisson_number(key, jnp.maximum(self.rate, 0.0))
         return jnp.where(jnp.isnan(self.prediction()), jnp.nan, drawn)
+
+
+def _poisson_number(key, rate):
+    """A Poisson number; of a large rate by the first two terms of Cornish & Fisher, for JAX draws such in single precision."""
+    small = jax.random.poisson(key, jnp.minimum(rate, _LARGE)).astype(float)
+    z = jax.random.normal(jax.random.fold_in(key, 1), jnp.shape(rate))
+    large = jnp.maximum(rate, _LARGE)
+    return jnp.where(rate > _LARGE, jnp.round(large + jnp.sqrt(large) * z + (z**2 - 1.0) / 6.0), small)
 
 
 def poisson(rate) -> Poisson:
@@ -193,12 +203,13 @@ class NegativeBinomial(Observation):
         wrong, mean, dispersion = self._valid()
         rate_key, count_key = jax.random.split(key)
         rate = mean * dispersion * jax.random.gamma(rate_key, 1.0 / dispersion)
-        return jnp.where(wrong, jnp.nan, jax.random.poisson(count_key, rate).astype(float))
+        return jnp.where(wrong, jnp.nan, _poisson_number(count_key, rate))
 
     def _valid(self):
         """Whether it is no distribution, and mean and dispersion with 1 in their place where it is none."""
         wrong = (self.mean < 0.0) | (self.dispersion < 0.0)
-        return wrong, *(jnp.where(wrong, 1.0, x) for x in (self.mean, self.dispersion))
+        dispersion = jnp.maximum(self.dispersion, _POISSON)
+        return wrong, *(jnp.where(wrong, 1.0, x) for x in (self.mean, dispersion))
 
 
 def negative_binomial(mean, dispersion) -> NegativeBinomial:

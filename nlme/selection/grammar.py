@@ -135,8 +135,8 @@ class Candidate:
 
     def __str__(self) -> str:
         words = [f"{self.compartments} compartment{'s' if self.compartments > 1 else ''}"]
-        if self.absorption != "none":
-            words.append(f"{self.absorption} absorption{' with lag' if self.lag else ''}")
+        lag = " with lag" if self.lag else ""
+        words += [f"{self.absorption} absorption{lag}" if self.absorption != "none" else lag.strip()]
         words += ["" if self.elimination == "linear" else f"{self.elimination} elimination"]
         words += [f"IIV {' '.join(self.varying) or 'none'}{' correlated' if self.correlated else ''}"]
         words += [f"IOV {' '.join(self.moving)}" if self.iov else "", f"{self.error} error"]

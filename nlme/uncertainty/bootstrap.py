@@ -141,6 +141,18 @@ class Bootstrap(Shown):
         left = "replicates left out of the statistics"
         found = [f"{count} of {total} {left}: {sentence}" for sentence, count in self.failures.items()]
         used = self.fits.natural[self.fits.converged]
+        if self.weights is not None and (alone := np.flatnonzero(np.all(self.weights == self.weights[:1], axis=0))).size:
+            ids = [self.fit.population.ids[k] for k in alone]
+            listed = ", ".join(map(str, ids[:5])) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+            found.append(
+                f"{'Subjects' if len(ids) > 1 else 'Subject'} {listed} had no others to be exchanged with and stood in every replicate: "
+                "what such people differ by is not in these errors."
+            )
+        if held := list(self.fit.at_bounds):
+            found.append(
+                f"{', '.join(held)} at a bound in the fit, from which replicates hardly move: no interval of what the data allow "
+                "(nlme.profile has one)."
+            )
         if len(used) < 2:
             return found
         middle = np.median(used, axis=0)
@@ -216,7 +228,8 @@ def bootstrap(
     Raises
     ------
     DataError
-        An unknown or unusable stratum; for ``parametric``, censored data or records that cannot be simulated.
+        An unknown or unusable stratum; one subject to resample; for ``parametric``, censored data, exact times of events, or records
+        that cannot be simulated.
     FitError
         A penalised fit without its penalty, or a checkpoint of something else.
     ModelError
@@ -233,6 +246,11 @@ def bootstrap(
             raise DataError("stratify= is for resampled subjects; a parametric bootstrap keeps every subject's design as it is.")
         observed, scheme = redrawn_observations(fit, replicates, key), "data simulated from the fit"
     else:
+        if len(fit.population) < 2:
+            raise DataError(
+                f"A bootstrap resamples subjects, and there is one ({fit.population.ids[0]}): every replicate would be the same data. "
+                "fit.covariance and nlme.profile need one subject only; parametric=True simulates data from the fit."
+            )
         groups = [np.arange(len(fit.population))] if stratify is None else strata(fit.population, stratify)
         weights = _counts(groups, replicates, key)
         scheme = "subjects resampled" + ("" if stratify is None else f" within the {len(groups)} values of {stratify}")

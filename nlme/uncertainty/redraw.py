@@ -20,8 +20,10 @@ def redrawn_observations(fit: Fit, replicates: int, key) -> tuple[np.ndarray, ..
     Raises
     ------
     DataError
-        Censored records (simulated values are not censored), or a record for which nothing can be drawn.
+        Censored records (simulated values are not censored), events (whose times are drawn to the records that the data happen to
+        have), or a record for which nothing can be drawn.
     """
+    _require_no_moving_records(fit)
     for subject in fit.population:
         censored = np.flatnonzero(subject.is_observation & (subject.cens != 0))
         if len(censored):
@@ -44,6 +46,23 @@ def redrawn_observations(fit: Fit, replicates: int, key) -> tuple[np.ndarray, ..
             found = padded[:, np.where(real, first[:, None] + where, -1)]
             observed[begin : begin + len(dv)] = np.where(real, found, observed[begin : begin + len(dv)])
     return tuple(parts)
+
+
+def _require_no_moving_records(fit: Fit) -> None:
+    """Refuse events whose times are where the records are: the design of another draw would be another."""
+    laws = dict(zip(fit.layout.anatomy.endpoints, fit.layout.anatomy.laws, strict=True))
+    for subject in fit.population:
+        for name, law in laws.items():
+            own = subject.is_observation
+            if len(laws) > 1:
+                own = own & (np.array([*fit.population.endpoints, ""], dtype=object)[subject.endpoint] == name)
+            happened = own & (subject.dv > 0 if law.link == "event" else subject.dv == 1)
+            if law.link in ("event", "events") and happened.any():
+                raise DataError(
+                    f"A parametric bootstrap draws values at the records that there are, and those of {name} end where an event "
+                    f"came (subject {subject.id!r}, time {subject.time[happened][0]:g}): other draws would have come at other times. "
+                    "Resample subjects instead (parametric=False)."
+                )
 
 
 def _drawn(fit: Fit, design: Design, keys) -> np.ndarray:

@@ -169,3 +169,22 @@ def test_wrong_calls_are_refused_in_words():
         nlme.loglik(lambda y: -y).sample(0.0, None)
     with pytest.raises(nlme.ModelError, match="lower must be below upper"):
         nlme.logitnormal(0.5, 0.1, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("rate", [3.0, 2e5, 1e7, 1e9])
+def test_drawn_counts_have_the_variance_and_skewness_of_poissons(rate):
+    """JAX draws in single precision: from 1e6 on its variance is wrong by percents."""
+    n = 200_000
+    x = np.asarray(jax.vmap(lambda key: nlme.poisson(rate).sample(None, key))(jax.random.split(jax.random.key(1), n)))
+    assert x.mean() == pytest.approx(rate, abs=5 * np.sqrt(rate / n)) and (x == np.round(x)).all()
+    assert x.var() / rate == pytest.approx(1.0, abs=5 * np.sqrt((2 + 1 / rate) / n))
+    assert np.mean((x - rate) ** 3) / rate**1.5 == pytest.approx(rate**-0.5, abs=5 * np.sqrt(15 / n))
+
+
+def test_a_negative_binomial_without_dispersion_is_poisson():
+    none, poisson = nlme.negative_binomial(1.5, 0.0), nlme.poisson(1.5)
+    x = jax.vmap(lambda key: none.sample(None, key))(jax.random.split(jax.random.key(2), 20_000))
+    assert float(x.min()) == 0.0 and float(x.var()) == pytest.approx(1.5, rel=0.05)
+    for y in (0.0, 1.0, 4.0):
+        record = Record(jnp.asarray(y), jnp.asarray(0.0), jnp.asarray(jnp.nan))
+        assert float(log_density(none.terms(record))) == pytest.approx(float(log_density(poisson.terms(record))), rel=1e-12)

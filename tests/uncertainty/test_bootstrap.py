@@ -178,3 +178,47 @@ def test_without_replicates_that_converged_there_are_no_statistics(boot):
     with pytest.raises(nlme.FitError, match="0 of 40 replicates converged"):
         lost.interval()
     assert "40 of 40 replicates left out" in repr(lost)
+
+
+class Rate(nlme.Model):
+    """Events at a constant hazard."""
+
+    rate: nlme.Scalar = nlme.positive(0.2)
+
+    def individual(self, eta, cov):
+        return dict(rate=self.rate)
+
+    def observe(self, ind, state, t):
+        return {"event": nlme.time_to_event(ind.rate, ind.rate * t)}
+
+
+def _events(times, happened):
+    people = [
+        nlme.Subject(i + 1, np.array([t]), dv=np.array([float(d)])) for i, (t, d) in enumerate(zip(times, happened, strict=True))
+    ]
+    return nlme.fit(Rate(), nlme.Population(tuple(people), ("event",)), starts=0, progress=False)
+
+
+def test_times_of_events_are_not_redrawn_at_the_records_they_gave():
+    """At the records of others' events the error would be half as large again."""
+    random = np.random.default_rng(2)
+    drawn = random.exponential(5.0, 40)
+    fit = _events(np.minimum(drawn, 10.0), drawn < 10.0)
+    with pytest.raises(nlme.DataError, match="end where an event came"):
+        nlme.bootstrap(fit, 10, key=1, parametric=True, progress=False)
+
+
+def test_what_cannot_be_resampled_is_said():
+    """One subject; who is alone in a stratum; a parameter at its bound."""
+    with pytest.raises(nlme.DataError, match="there is one"):
+        nlme.bootstrap(_events([2.0], [1]), 10, key=1, progress=False)
+    people = [
+        nlme.Subject(i, np.array([t]), dv=np.array([1.0]), covariates={"site": np.array([float(i == 7)])})
+        for i, t in enumerate([1.0, 2.0, 4.0, 1.5, 6.0, 3.0, 2.5, 8.0])
+    ]
+    covariates = {"site": nlme.data.covariates.CovariateInfo("site")}
+    fit = nlme.fit(Rate(), nlme.Population(tuple(people), ("event",), covariates), starts=0, progress=False)
+    (said,) = nlme.bootstrap(fit, 10, key=1, stratify="site", progress=False).messages
+    assert said.startswith("Subject 7 had no others to be exchanged with")
+    never = nlme.bootstrap(_events(np.arange(1.0, 9.0), np.zeros(8)), 10, key=1, progress=False)
+    assert any(message.startswith("rate at a bound in the fit") for message in never.messages)
