@@ -35,6 +35,7 @@ from nlme.language.model import Model
 from nlme.parameters.domains import require_whole
 from nlme.posterior.individual import IndividualPosterior, individual_posterior, told
 from nlme.simulation.records import Design, Records
+from nlme.simulation.region import outside_of, outside_said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +54,8 @@ class Forecast:
     curves : (D, rows) predictions of every draw, in the rows of ``frame``
     posterior : the draws of the patient's random effects, with what they are worth
     observed : DataFrame of the samples that were used: ID TIME ENDPOINT DV
+    extrapolates : DataFrame with REPLICATE (of some of the draws), ID, TIME and network of the records at which a network of the fit is
+        asked outside of what its data visited; None where there is no network or no fit
     """
 
     frame: pd.DataFrame
@@ -60,6 +63,7 @@ class Forecast:
     curves: np.ndarray
     posterior: IndividualPosterior
     observed: pd.DataFrame
+    extrapolates: pd.DataFrame | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -68,7 +72,7 @@ class Forecast:
     @property
     def messages(self) -> list[str]:
         """What speaks against the forecast, in words."""
-        return self.posterior.messages
+        return [*outside_said(self.extrapolates, "forecast"), *self.posterior.messages]
 
     def __repr__(self) -> str:
         samples = ", ".join(f"{i}: {int((self.observed.ID == i).sum())}" for i in self.posterior.population.ids[:5])
@@ -123,8 +127,8 @@ def forecast(
     design.anatomy.require_certain("nlme.forecast", own)
     found = individual_posterior(own, patient, draws=draws, key=eta_key, ode=tolerances)
     eta = effects_later(found, design, fresh)
-    predicted, observed = _at_records(design, own, eta, found.members, tolerances, errors)
-    return Forecast(*_bands(design, predicted, observed, level), found, _observed(patient, design.endpoints))
+    predicted, observed, outside = _at_records(model, design, own, eta, found.members, tolerances, errors)
+    return Forecast(*_bands(design, predicted, observed, level), found, _observed(patient, design.endpoints), outside)
 
 
 def with_further(patient: Population, doses: Regimen | None) -> Population:
@@ -185,18 +189,23 @@ def effects_later(found: IndividualPosterior, design: Design, key) -> np.ndarray
     return new
 
 
-def _at_records(design: Design, model: Model, eta: np.ndarray, members, ode: Tolerances, key):
-    """Endpoint -> (D, n) predictions and new observations at every record, given the patient's own observations."""
+def _at_records(fit, design: Design, model: Model, eta: np.ndarray, members, ode: Tolerances, key):
+    """Endpoint -> (D, n) predictions and new observations at every record, given the patient's own observations, and where networks of
+    the fit are asked outside of what its data visited."""
     names, draws = design.endpoints, len(eta)
     known = [design.observations(name) for name in names]
     asked = [design.column("evid") == 2] * len(names)
     size, parts = design.batch(draws), []
     keys = jax.random.split(key, (-(-draws // size), size, len(names)))
+    outside = None
     for k, begin in enumerate(range(0, draws, size)):
         rows = np.minimum(np.arange(begin, begin + size), draws - 1)  # of the last batch some more than once
-        at = Records(design, model, eta[rows], ode, None if members is None else members.T[rows], known=known)
+        kinds = None if members is None else members.T[rows]
+        at = Records(design, model, eta[rows], ode, kinds, known=known)
         parts.append((at.outputs, at.draw(names, asked, keys[k])))
-    return tuple({name: np.concatenate([p[way][name] for p in parts])[:draws] for name in names} for way in (0, 1))
+        if not begin:
+            outside = outside_of(fit, design, eta[rows], kinds, ode, at)
+    return *({name: np.concatenate([p[way][name] for p in parts])[:draws] for name in names} for way in (0, 1)), outside
 
 
 def _bands(design: Design, predicted: dict[str, Any], observed: dict[str, Any], level: float):

@@ -48,6 +48,8 @@ from nlme.language.model import Model
 from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
 from nlme.parameters.domains import is_numeric, require_whole
+from nlme.simulation.records import Design
+from nlme.simulation.region import outside_of, outside_said
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +71,8 @@ class DoseSearch:
     regimen : the regimen recommended
     metric : (D,) or (D, N) the target's number for every draw (and patient) under it
     probability : share of the draws that meet the target under it
+    extrapolates : DataFrame of the records at which a network of the fit is asked outside of what its data visited under it, as of
+        :func:`nlme.forecast`
     """
 
     target: Target
@@ -78,6 +82,7 @@ class DoseSearch:
     metric: np.ndarray
     probability: float
     messages: list[str]
+    extrapolates: pd.DataFrame | None = None
 
     def __repr__(self) -> str:
         head = f"Dose for {self.target!r}: {self.regimen!r}, probability of the target {self.probability:.2f}"
@@ -135,11 +140,13 @@ def dose_search(
     if available:
         values = _rounded(problem, best, {name: _steps(name, available[name], bounds) for name in available})
         rows["available"] = problem.row(values)
-    metric = problem.metric(values)
-    messages = [*patients.messages, *_at_bounds(values, bounds), *_rounding_said(rows)]
+    metric, chosen = problem.metric(values), regimen(**values)
+    design = Design(patients.model, problem.asked(values))
+    outside = outside_of(model, design, np.asarray(patients.eta), np.asarray(patients.members), patients.ode)
+    said = outside_said(outside, "regimen found")
+    messages = [*said, *patients.messages, *_at_bounds(values, bounds), *_rounding_said(rows)]
     table = pd.DataFrame(rows).T
-    chosen = regimen(**values)
-    return DoseSearch(target, table, values, chosen, metric, float(table.probability.iloc[-1]), messages)
+    return DoseSearch(target, table, values, chosen, metric, float(table.probability.iloc[-1]), messages, outside)
 
 
 def _checked(regimen: Callable, bounds: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -288,14 +295,21 @@ class _Problem:
         stacked = jax.tree.map(lambda *x: np.stack(x), *directions) if directions else None
         return _loss(at.numbers, stacked, at.rest, at.where, self._patients, self._endpoint, self._target)
 
-    def _arrays(self, v: np.ndarray) -> _Arrays:
-        """The patients' arrays under the regimen at ``v``."""
-        values = self._values(v)
+    def asked(self, values: dict[str, float]) -> Population:
+        """The patients under the regimen, with records to predict at the times that the target looks at."""
+        return self._asked(values)[0]
+
+    def _asked(self, values: dict[str, float]):
+        """The same, with the panels' edges and the times of each patient."""
         regimen = self._regimen(**values)
         edges = [self._target.edges(values, _breaks(regimen, s)) for s in self._population]
         times = [self._target.grid(own) for own in edges]
         grids = dict(zip(self._population.ids, times, strict=True))
-        asked = with_further(self._population, regimen).with_times(grids, ties="observation first")
+        return with_further(self._population, regimen).with_times(grids, ties="observation first"), edges, times
+
+    def _arrays(self, v: np.ndarray) -> _Arrays:
+        """The patients' arrays under the regimen at ``v``."""
+        asked, edges, times = self._asked(self._values(v))
         layout = lay_out(self._patients.model, asked, samples="records")
         layout.anatomy.require_certain("nlme.dose_search", self._patients.model)
         where = np.stack([_samples(s, row) for s, row in zip(asked, layout.positions, strict=True)])

@@ -14,11 +14,12 @@ import numpy as np
 from nlme.fitting.result import Evaluated
 from nlme.neural.term import learned_terms
 from nlme.parameters.draws import Drawn, model_at
-from nlme.simulation.records import Design
+from nlme.simulation.records import Design, Records
 from nlme.simulation.visited import asked_at, visited
 
 _HULL = (2, 3)  # inputs
 _EDGE = 1e-6  # of the range, that is no step outside
+_LOOKED = 50  # draws of a patient, of those there are
 _FLAT = 1e-6  # of the points' largest extent: they lie in a plane
 
 
@@ -98,6 +99,31 @@ def watch(model, design: Design) -> Watch | None:
     return Watch(model, design) if isinstance(model, Evaluated) and learned_terms(model.model) else None
 
 
+def outside_of(model, design: Design, eta: np.ndarray, members: np.ndarray | None, ode, at: Records | None = None):
+    """DataFrame, as of ``Watch.table``, of some of the draws of random effects (D, N, q) and subpopulations (D, N), ``at`` whose records
+    everything is known already; None where there is nothing to compare with."""
+    watched = watch(model, design)
+    if watched is None:
+        return None
+    first = slice(0, _LOOKED)
+    members = None if members is None else members[first]
+    states = Records(design, model.model, eta[first], ode, members).states if at is None else at.states[first]
+    watched.see(eta[first], states, members)
+    return watched.table(len(states))
+
+
+def outside_said(out, what: str) -> list[str]:
+    """What there is to say of records at which networks are asked outside, in words."""
+    if out is None or not len(out):
+        return []
+    people, networks = out.ID.nunique(), ", ".join(dict.fromkeys(out.network))
+    return [
+        f"The {what} asks {networks} outside of what the data visited, for {people} subject{'s' if people > 1 else ''} "
+        f"({out.TIME.min():g} to {out.TIME.max():g}): there it is what its form makes of it, and nothing that was seen. "
+        f".extrapolates lists them."
+    ]
+
+
 @functools.cache
 def simulated_class() -> type:
     """The class of simulated tables: a DataFrame that knows where it extrapolates."""
@@ -129,16 +155,7 @@ def simulated_class() -> type:
         @property
         def messages(self) -> list[str]:
             """What there is to say, in words."""
-            out = self.extrapolates
-            if out is None or not len(out):
-                return list(self.remarks)
-            people, networks = out.ID.nunique(), ", ".join(dict.fromkeys(out.network))
-            return [
-                f"The simulation asks {networks} outside of what the data visited, for {people} subject{'s' if people > 1 else ''} "
-                f"({out.TIME.min():g} to {out.TIME.max():g}): there it is what its form makes of it, and nothing that was seen. "
-                f".extrapolates lists them.",
-                *self.remarks,
-            ]
+            return [*outside_said(self.extrapolates, "simulation"), *self.remarks]
 
     return Simulated
 

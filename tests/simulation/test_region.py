@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,3 +88,48 @@ def test_points_on_a_line_or_in_a_plane_have_a_hull_too():
     assert plane.outside(np.array([0.0, 1.2, 1.2]))
     constant = Region(np.array([[1.0, 2.0], [1.0, 3.0]]))
     assert constant.outside(np.array([1.1, 2.5])) and not constant.outside(np.array([1.0, 2.5]))
+
+
+class Saturated(nlme.Model):
+    """Amounts whose elimination a network makes of the amount."""
+
+    cl: nlme.Scalar = nlme.positive(1.0)
+    net: nlme.MLP = nlme.mlp(inputs=("amount",), outputs=1, width=2, depth=1, key=0)
+    omega: nlme.Covariance = nlme.covariance(cl=0.05)
+    sd: nlme.Scalar = nlme.positive(0.1)
+
+    def individual(self, eta, cov):
+        return dict(cl=self.cl * jnp.exp(eta.cl))
+
+    def dynamics(self, ind):
+        return nlme.ODE(
+            lambda t, a: dict(central=-0.1 * ind.cl * a.central * (1 + 0.01 * self.net(a.central / 10)[0])), states=("central",)
+        )
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(state.central, self.sd)}
+
+
+def test_forecasts_and_doses_found_say_it_too():
+    rows = [
+        (i, t, amount if t == 0 else 0, int(t == 0), np.nan if t == 0 else amount * np.exp(-0.1 * t))
+        for i, amount in ((1, 10.0), (2, 8.0))
+        for t in (0.0, 1.0, 4.0, 10.0)
+    ]
+    fit = nlme.evaluate(Saturated(), nlme.read_nonmem(pd.DataFrame(rows, columns=["ID", "TIME", "AMT", "EVID", "DV"])))
+    patient = fit.population[:1]
+    inside = nlme.forecast(fit, patient, times=[5.0, 8.0], key=1, draws=20)
+    assert len(inside.extrapolates) == 0 and inside.messages == inside.posterior.messages
+    beyond = nlme.forecast(fit, patient, times=[12.0], doses=nlme.dose(1000.0, time=11.0), key=1, draws=20)
+    assert set(beyond.extrapolates.TIME) >= {12.0} and "The forecast asks net outside" in beyond.messages[0]
+    found = nlme.dose_search(
+        fit, patient, lambda amount: nlme.dose(amount, time=11.0), bounds={"amount": (100.0, 2000.0)}, key=1, draws=20,
+        target=nlme.Target.trough(at=20.0, low=200.0, high=300.0),
+    )  # fmt: skip
+    assert any("The regimen found asks net outside" in message for message in found.messages)
+    assert set(found.extrapolates.columns) == {"REPLICATE", "ID", "TIME", "network"}
+    near = nlme.dose_search(
+        fit, patient, lambda amount: nlme.dose(amount, time=11.0), bounds={"amount": (1.0, 8.0)}, key=1, draws=20,
+        target=nlme.Target.trough(at=20.0, low=4.0, high=4.4),
+    )  # fmt: skip
+    assert not any("asks net outside" in message for message in near.messages)
