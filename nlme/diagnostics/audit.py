@@ -338,7 +338,7 @@ def _rises(fit: Fit, name: str, curvature: float) -> bool:
     parameter is the size of its value, which may be nothing by chance, as of a difference between two groups, so that a small
     curvature alone says nothing."""
     k = fit.inventory.names.index(name)
-    if fit.inventory.ranges[k].name != "real" or not curvature > 0:
+    if not (fit.inventory.linear[k] and curvature > 0):
         return False
     u = np.asarray(fit.inventory.unconstrained(fit.model))
     rises = []

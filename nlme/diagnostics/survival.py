@@ -3,8 +3,8 @@
     Kaplan-Meier            S(t) = prod_{t_j <= t} (1 - d_j / n_j)
     mean cumulative count   M(t) = sum_{t_j <= t}  d_j / n_j
 
-with d_j events at t_j among the n_j subjects at risk, whose follow-up began before t_j and has not ended before it (Kaplan & Meier 1958, doi:10.1080/01621459.1958.10501452; Nelson 1995,
-doi:10.1080/00401706.1995.10484300).
+with d_j events at t_j among the n_j subjects at risk, whose follow-up began before t_j and has not ended before it (Kaplan & Meier
+1958, doi:10.1080/01621459.1958.10501452; Nelson 1995, doi:10.1080/00401706.1995.10484300).
 
 A simulated event comes where the subject's cumulative hazard H, its random effects drawn anew, reaches a standard exponential
 number; repeated events are a Poisson process with H as its mean.  H is solved on a grid of ``POINTS`` times, with lines between

@@ -157,6 +157,13 @@ class Inventory:
         return [name for name in self.all_names if name not in self.fixed]
 
     @property
+    def linear(self) -> np.ndarray:
+        """(P,) which coordinates are the parameters themselves, in units of the size of their values, and no logarithms or logits; weights
+        of networks, whose unit is 1, do not count."""
+        pairs = zip(self.ranges, self.kinds, strict=True)
+        return np.array([domain.name == "real" and kind != "weight" for domain, kind in pairs], bool)
+
+    @property
     def kinds(self) -> list[str]:
         kinds = [kind for entry in self.entries for kind in entry.kinds]
         return [kinds[k] for k in self.free]

@@ -341,7 +341,7 @@ class _Fits:
                 self.tasks.u[task][free],
                 self.problem.farthest[free],
                 self.problem.layout.n_subjects,
-                self.problem.linear[free],
+                self.problem.inventory.linear[free],
             ),
             self.starts,
             self._fresh,

@@ -108,7 +108,7 @@ def minimise(
     u = problem.start if u is None else u
     starts = problem.beginnings(u) if modes is None else modes
     clock = time.perf_counter()
-    search, second_order = begin(u, problem.farthest, layout.n_subjects, problem.linear), None
+    search, second_order = begin(u, problem.farthest, layout.n_subjects, problem.inventory.linear), None
     best: Evaluation | None = None
     loose = 0.0  # inner tolerance of the best
     rounds = _ROUNDS
@@ -127,7 +127,7 @@ def minimise(
                     break
                 if onwards is not None and rounds:
                     rounds, refusals = rounds - 1, _Refusals()
-                    before, search = search, begin(onwards, problem.farthest, layout.n_subjects, problem.linear)
+                    before, search = search, begin(onwards, problem.farthest, layout.n_subjects, problem.inventory.linear)
                     search.iterations = before.iterations
                     at = best if moved else None
                 else:

@@ -55,12 +55,7 @@ class Problem:
     @functools.cached_property
     def farthest(self) -> np.ndarray:
         """(P,) how far from its start a parameter has run away."""
-        return np.where(self.linear, _AWAY_REAL, _AWAY)
-
-    @functools.cached_property
-    def linear(self) -> np.ndarray:
-        """(P,) whether a coordinate is the parameter itself, not a logarithm or a logit of it."""
-        return np.array([domain.name == "real" for domain in self.inventory.ranges], bool)
+        return np.array([_AWAY_REAL if domain.name == "real" else _AWAY for domain in self.inventory.ranges])
 
     def starting_at(self, model: Model, held: Iterable[str] = ()) -> Problem:
         """The problem that begins at the values of ``model``, more parameters ``held`` there."""

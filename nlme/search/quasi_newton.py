@@ -73,7 +73,7 @@ class Search:
     x, value, gradient : the best point so far
     start, farthest : (P,) where the search began, and how far from there a parameter has run away
     linear : (P,) whether a coordinate is the parameter itself, whose unit is that of its starting value, and not a logarithm
-    weight : (P,) what slopes are measured by: of a linear coordinate that began with less curvature than 1 its square root, else 1
+    scale : (P,) what slopes are measured by: of a linear coordinate that began with less curvature than 1 its square root, else 1
     information : half the scores' outer products there with the penalty's curvature, or None
     metric : approximation of the Hessian
     radius, size : (P,) half sides of the box, and a factor on all of them
@@ -88,7 +88,7 @@ class Search:
     start: np.ndarray
     farthest: np.ndarray
     linear: np.ndarray
-    weight: np.ndarray
+    scale: np.ndarray
     value: float
     gradient: np.ndarray
     information: Metric | None
@@ -159,7 +159,7 @@ class Search:
         curved = self.metric.diagonal
         if self.information is not None:
             curved = np.minimum(curved, self.information.diagonal)
-        idle = (np.abs(self.gradient) < _NO_GAIN * self.weight) & (curved < _NO_CURVATURE * self.weight**2)
+        idle = (np.abs(self.gradient) < _NO_GAIN * self.scale) & (curved < _NO_CURVATURE * self.scale**2)
         gone = idle & (np.abs(self.x - self.start) > _LONG_WAY)
         return np.where(self.held != 0, self.held, np.where(gone, np.sign(self.x - self.start), 0)).astype(int)
 
@@ -207,7 +207,7 @@ def begin(
         start=x,
         farthest=np.broadcast_to(farthest, size),
         linear=np.broadcast_to(linear, size),
-        weight=np.ones(size),
+        scale=np.ones(size),
         value=np.inf,
         gradient=nothing,
         information=None,
@@ -306,7 +306,7 @@ def absorb(search: Search, found: Answer, tolerance: float, limit: int) -> bool:
         _move_to(search, search.x, found)
         if search.information is not None:  # of a line in a large unit curvatures are small from the beginning on
             known = np.where(search.linear, search.information.diagonal, 1.0)
-            search.weight = np.sqrt(np.minimum(known, 1.0))
+            search.scale = np.sqrt(np.minimum(known, 1.0))
         if not len(search.x):  # all others are held, as where a profile holds the only one
             search.status = CONVERGED
             return True
@@ -493,7 +493,7 @@ def _hold(search: Search, before: np.ndarray) -> None:
 
     ``before``: the gradient a step ago; one that grows is on its way back from an end.
     """
-    small = (np.abs(search.gradient) < _NO_GAIN * search.weight) & (np.abs(search.gradient) < np.abs(before))
+    small = (np.abs(search.gradient) < _NO_GAIN * search.scale) & (np.abs(search.gradient) < np.abs(before))
     search.held = np.where((np.abs(search.pressed) > 1) & small, np.sign(search.pressed), search.held)
     back = (search.held != 0) & (search.gradient * search.held > 0)
     if back.any():

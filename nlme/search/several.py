@@ -243,7 +243,7 @@ def ended_far(problem: Problem, u: np.ndarray) -> str:
     """The fixed effect that ended so far from its start that this has told the search little, in words; "" without one."""
     moved, anatomy = u - problem.start, problem.layout.anatomy
     kinks = bool({"lag", "duration"} & set(anatomy.rules)) or anatomy.event_times > 0 or bool(anatomy.delays)
-    limit = np.where(problem.linear, _FAR_REAL, _NEAR if kinks else _FAR)
+    limit = np.where(problem.inventory.linear, _FAR_REAL, _NEAR if kinks else _FAR)
     fixed = np.array([kind == "fixed effect" for kind in problem.inventory.kinds])
     far = np.flatnonzero(fixed & (np.abs(moved) > limit))
     return f"{problem.inventory.names[far[np.argmax(np.abs(moved[far]))]]} ended far from its start" if len(far) else ""

@@ -30,9 +30,8 @@ def data_sets(simulated, population, row: np.ndarray, observed: np.ndarray, endp
     table = population.to_frame()
     design = not observed.any()
     observed = observed | design
-    place = np.flatnonzero(of_records(table))[
-        row[observed]
-    ]  # rows of the table that get a value; of a design one for each endpoint
+    # rows of the table that get a value; of a design one for each endpoint
+    place = np.flatnonzero(of_records(table))[row[observed]]
     told = np.setdiff1d(np.arange(len(table)), place)
     order = np.argsort(np.concatenate([told, place]), kind="stable")
     whole = table.take(np.concatenate([told, place])[order]).drop(columns="LIMIT", errors="ignore")

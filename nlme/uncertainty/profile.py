@@ -176,9 +176,7 @@ def profile(
     centre = np.asarray(fit.inventory.unconstrained(fit.model))
     spread = np.sqrt(np.diagonal(covariance))
     # the unit of a real parameter is the size of its value, which may be nothing beside its error
-    real = np.array(
-        [d.name == "real" and kind != "weight" for d, kind in zip(fit.inventory.ranges, fit.inventory.kinds, strict=True)]
-    )
+    real = fit.inventory.linear
     first = np.where(real, 1.96 * spread, np.minimum(1.96 * spread, _FIRST))
     first[spread == 0] = _FIRST  # at a bound
     farthest = np.where(real, _FARTHEST * np.maximum(1.0, spread), _FARTHEST)
