@@ -244,7 +244,7 @@ def _training(fit: Fit, name: str) -> Check:
 
 
 def _validation(fit: Fit, name: str) -> Check:
-    plain = any("do not pay" in words for words in fit.validation)
+    plain = any(doubt in words for words in fit.validation for doubt in ("do not pay", "not shown to pay"))
     return Check(name, REMARK if plain else FINE, float("nan"), " ".join(fit.validation))
 
 
@@ -308,7 +308,7 @@ def _information(fit: Fit, name: str) -> Check:
         units = "subjects" if fit.layout.sites is None else "sites"
         sentence = f"Not more {units} than parameters: nlme.audit(fit) computes the second derivatives."
         return Check(name, UNJUDGED, float("nan"), sentence)
-    hessian = hessian[np.ix_(own, own)]
+    whole, hessian = hessian, hessian[np.ix_(own, own)]
     if not np.all(np.isfinite(hessian)):
         return Check(name, PROBLEM, float("nan"), "The derivatives of the objective are not finite at the estimates.")
     if not own:
@@ -327,10 +327,31 @@ def _information(fit: Fit, name: str) -> Check:
     if smallest < _FLAT:
         sentence = f"Flat along {along} (smallest eigenvalue {smallest:.1g}, from {source}): not determined by the data."
         return Check(name, PROBLEM, smallest, sentence)
+    if shared := _shared_with_weights(fit, whole):
+        sentence = (
+            f"The data determine {shared} together only (from {source}): one can take from the other what it likes, and each by itself says "
+            "nothing. Fix the parameter, or leave the network's constant out."
+        )
+        return Check(name, REMARK, smallest, sentence)
     spread = f"{smallest:.2g} to {values[-1]:.2g}"
     if values[-1] / smallest > _NEARLY_FLAT:
         return Check(name, REMARK, smallest, f"Nearly flat along {along} (eigenvalues {spread}, from {source}).")
     return Check(name, FINE, smallest, f"Eigenvalues {spread} (from {source}); least determined: {along}.")
+
+
+def _shared_with_weights(fit: Fit, hessian: np.ndarray) -> str:
+    """Names of a fixed effect and of weights of a network that the data do not tell apart, as the network's constant that is added to it;
+    "" where there are none.  Weights among themselves permute, and may be flat."""
+    weights = np.array([kind == "weight" for kind in fit.inventory.kinds])
+    moving = np.array([name not in (fit.ended or {}) for name in fit.inventory.names])
+    if not weights.any() or few_scores(fit) or not np.all(np.isfinite(hessian)):
+        return ""
+    own = np.flatnonzero(moving & (np.diagonal(hessian) > NOTHING))
+    values, vectors = scaled_spectrum(hessian[np.ix_(own, own)])
+    for value, along in zip(values, np.abs(vectors).T, strict=True):
+        if value < _FLAT and np.max(along[~weights[own]], initial=0.0) > 0.3:
+            return " and ".join(fit.inventory.names[own[k]] for k in np.argsort(-along) if along[k] > 0.3)
+    return ""
 
 
 def _rises(fit: Fit, name: str, curvature: float) -> bool:

@@ -133,8 +133,15 @@ def _from_covariance(fit, replicates: int, key) -> Uncertain:
     z = np.asarray(jax.random.normal(key, (replicates, len(values))))
     u = np.asarray(inventory.unconstrained(fit.model)) + (z * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     natural = jax.jit(jax.vmap(lambda v: inventory.natural(inventory.at_unconstrained(fit.model, v))))(jnp.asarray(u))
-    held = (f"{', '.join(lost)} at a bound: taken as known in every replicate.",) if lost else ()
-    return Uncertain(fit.model, Drawn(inventory, natural), f"covariance of the estimates ({fit.covariance.kind})", None, held)
+    said = [f"{', '.join(lost)} at a bound: taken as known in every replicate."] if lost else []
+    if "weight" in inventory.kinds:
+        said.append(
+            "Weights of networks are drawn from a normal law about the estimate, in which what they learned may be far from anything that the "
+            "data allow (nlme.learned_curves has the bands of the fit): uncertainty=nlme.sir(fit), a bootstrap or a posterior weighs by the data."
+        )
+    return Uncertain(
+        fit.model, Drawn(inventory, natural), f"covariance of the estimates ({fit.covariance.kind})", None, tuple(said)
+    )
 
 
 def _from_table(model: Model, table, replicates: int, key, words: str, numbers=None) -> Uncertain:

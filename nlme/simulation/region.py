@@ -77,8 +77,11 @@ class Watch:
             asked = asked_at(
                 model_at(self._fit.model, drawn, r), self._design, eta[r][self._design.subject], states[r], own, rows
             )
+            begun = (
+                np.any(states[r] != 0.0, axis=1) if states.shape[-1] else True
+            )  # where nothing is there is nothing to be wrong
             for name, region in self._regions.items():
-                self._found[name].append(region.outside(asked[name]).any(axis=1))
+                self._found[name].append(region.outside(asked[name]).any(axis=1) & begun)
 
     def table(self, replicates: int):
         """DataFrame: REPLICATE, ID, TIME and network, one row where it is asked outside; a replicate that stands for all has them all."""

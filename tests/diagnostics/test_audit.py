@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import one_way
+import pandas as pd
 import pytest
 
 import nlme
@@ -133,3 +134,44 @@ def test_a_covariance_of_three_effects_of_which_two_vary_is_an_edge_and_no_flatn
     assert np.linalg.eigvalsh(np.asarray(fit.model.omega.correlation))[0] < 1e-5
     assert fit.converged and "The covariance of a, b and c is singular" in fit.verdict
     assert fit.starts.reached > 1
+
+
+class Shifted(nlme.Model):
+    """A level to which a network adds a constant of its own."""
+
+    covariates = ("x",)
+    level: nlme.Scalar = nlme.real(1.0)
+    net: nlme.MLP = nlme.mlp(inputs=("x",), outputs=1, width=1, depth=0, key=0)
+    omega: nlme.Covariance = nlme.covariance(level=0.2)
+    sd: nlme.Scalar = nlme.positive(0.3)
+
+    def individual(self, eta, cov):
+        return dict(level=self.level + self.net(cov.x)[0] + eta.level)
+
+    def observe(self, ind, state, t):
+        return {"y": nlme.additive(ind.level, self.sd)}
+
+
+def test_a_constant_that_a_parameter_and_a_network_share_is_said():
+    random = np.random.default_rng(1)
+    x, own = np.linspace(-1, 1, 20), 0.4 * random.normal(size=20)
+    rows = [(i + 1, t, 1 + 0.5 * x[i] + own[i] + 0.3 * random.normal(), x[i]) for i in range(20) for t in (1.0, 2.0)]
+    people = nlme.read_nonmem(pd.DataFrame(rows, columns=["ID", "TIME", "DV", "x"]), covariates=["x"])
+    fit = nlme.fit(Shifted(), people, starts=0, progress=False)
+    assert any(
+        "level and net.biases[0][0] together only" in m or "net.biases[0][0] and level together only" in m for m in fit.messages
+    )
+    held = nlme.fit(Shifted(), people, fixed=["level"], starts=0, progress=False)
+    assert not any("together only" in message for message in held.messages)
+
+
+def test_a_network_that_is_not_shown_to_pay_is_a_remark():
+    random = np.random.default_rng(1)
+    rows = [(i + 1, t, random.normal(), float(i)) for i in range(8) for t in (1.0, 2.0)]
+    people = nlme.read_nonmem(pd.DataFrame(rows, columns=["ID", "TIME", "DV", "x"]), covariates=["x"])
+    fit = nlme.fit(Shifted(), people, fixed=["level", "net"], starts=0, progress=False)
+    for words, said in (
+        ("The networks are not shown to pay: 0.1 (± 0.2) lower.", True),
+        ("The networks pay: 9 (± 1) lower.", False),
+    ):
+        assert any(words in message for message in dataclasses.replace(fit, validation=(words,)).messages) == said

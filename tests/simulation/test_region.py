@@ -133,3 +133,27 @@ def test_forecasts_and_doses_found_say_it_too():
         target=nlme.Target.trough(at=20.0, low=3.4, high=3.8),
     )  # fmt: skip
     assert not any("asks net outside" in message for message in near.messages)
+
+
+def test_where_no_amount_is_nothing_is_asked_beyond():
+    """Before the first dose a network of the amount is asked at 0, which no record of the data has."""
+    rows = [
+        (1, t, 10.0 if t == 0 else 0, int(t == 0), np.nan if t == 0 else 10 * np.exp(-0.1 * t)) for t in (0.0, 1.0, 4.0, 10.0)
+    ]
+    fit = nlme.evaluate(Saturated(), nlme.read_nonmem(pd.DataFrame(rows, columns=["ID", "TIME", "AMT", "EVID", "DV"])))
+    asked = fit.population.with_times([0.0, 2.0], ties="observation first")
+    drawn = nlme.simulate(fit, asked, key=1, eta="typical")
+    assert drawn["IPRED"].iloc[0] == 0.0 and len(drawn.extrapolates) == 0
+
+
+def test_weights_drawn_from_a_normal_law_are_said():
+    random = np.random.default_rng(1)
+    rows = [
+        (i, t, 1 + 0.4 * own + 0.3 * random.normal(), i / 6 - 1)
+        for i, own in enumerate(random.normal(size=12))
+        for t in (1.0, 2.0)
+    ]
+    people = nlme.read_nonmem(pd.DataFrame(rows, columns=["ID", "TIME", "DV", "x"]), covariates=["x"])
+    fit = nlme.fit(Curve(), people, penalty=nlme.L2(1.0), starts=0, progress=False)
+    drawn = nlme.simulate(fit, key=1, replicates=3, uncertainty="covariance")
+    assert any("Weights of networks are drawn from a normal law" in message for message in drawn.messages)
