@@ -248,6 +248,11 @@ def _validation(fit: Fit, name: str) -> Check:
     return Check(name, REMARK if plain else FINE, float("nan"), " ".join(fit.validation))
 
 
+def _moving(fit: Fit) -> np.ndarray:
+    """(P,) which parameters the search has not left at an end of their line."""
+    return np.array([name not in (fit.ended or {}) for name in fit.inventory.names], bool)
+
+
 def effective_parameters(fit: Fit) -> float | None:
     """tr H^-1 (H - P), H the Hessian of the penalised objective, P that of the penalty or prior: how many parameters the data determine.
 
@@ -258,7 +263,7 @@ def effective_parameters(fit: Fit) -> float | None:
     if hessian is None or not np.all(np.isfinite(hessian)) or few_scores(fit):
         return None
     penalty = 0.0 if fit.penalty_slopes is None else fit.penalty_slopes[1]
-    moving = np.array([fit.ended is None or name not in fit.ended for name in fit.inventory.names])
+    moving = _moving(fit)
     own = np.ix_(moving, moving)
     return float(np.trace(_solution(hessian[own], (hessian - penalty)[own])))
 
@@ -343,10 +348,9 @@ def _shared_with_weights(fit: Fit, hessian: np.ndarray) -> str:
     """Names of a fixed effect and of weights of a network that the data do not tell apart, as the network's constant that is added to it;
     "" where there are none.  Weights among themselves permute, and may be flat."""
     weights = np.array([kind == "weight" for kind in fit.inventory.kinds])
-    moving = np.array([name not in (fit.ended or {}) for name in fit.inventory.names])
     if not weights.any() or few_scores(fit) or not np.all(np.isfinite(hessian)):
         return ""
-    own = np.flatnonzero(moving & (np.diagonal(hessian) > NOTHING))
+    own = np.flatnonzero(_moving(fit) & (np.diagonal(hessian) > NOTHING))
     values, vectors = scaled_spectrum(hessian[np.ix_(own, own)])
     for value, along in zip(values, np.abs(vectors).T, strict=True):
         if value < _FLAT and np.max(along[~weights[own]], initial=0.0) > 0.3:

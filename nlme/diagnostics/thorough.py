@@ -84,12 +84,14 @@ def _exact_gradient(fit: Fit) -> Check:
     u = u + np.minimum(_OFF, error) * np.where(np.arange(len(u)) % 2, -1.0, 1.0)
     centre = _under_tight_tolerances(fit, u, fit.near_modes)
     exact = np.asarray(centre.gradient).sum(axis=0)
-    size = np.minimum(_STEP, _SHARE * error)
-    steps = np.diag(size)
+    reach = np.minimum(_STEP, _SHARE * error)
     values = np.array(
-        [[float(_under_tight_tolerances(fit, u + side * step, centre.b).value.sum()) for side in (1, -1)] for step in steps]
+        [
+            [float(_under_tight_tolerances(fit, u + side * step, centre.b).value.sum()) for side in (1, -1)]
+            for step in np.diag(reach)
+        ]
     )
-    difference = np.abs(exact - (values[:, 0] - values[:, 1]) / (2 * size)) / max(1.0, float(np.abs(exact).max()))
+    difference = np.abs(exact - (values[:, 0] - values[:, 1]) / (2 * reach)) / max(1.0, float(np.abs(exact).max()))
     worst = int(np.argmax(np.where(np.isfinite(difference), difference, np.inf)))
     size = f"largest relative difference from central differences {difference[worst]:.1g} ({names[worst]})"
     if difference[worst] < 1e-4:

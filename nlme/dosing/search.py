@@ -49,7 +49,7 @@ from nlme.language.ragged import over_subjects
 from nlme.language.solution import Expansion
 from nlme.parameters.domains import is_numeric, require_whole
 from nlme.simulation.records import Design
-from nlme.simulation.region import outside_of, outside_said
+from nlme.simulation.region import outside_of, outside_said, visits_networks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,8 +141,10 @@ def dose_search(
         values = _rounded(problem, best, {name: _steps(name, available[name], bounds) for name in available})
         rows["available"] = problem.row(values)
     metric, chosen = problem.metric(values), regimen(**values)
-    design = Design(patients.model, problem.asked(values))
-    outside = outside_of(model, design, np.asarray(patients.eta), np.asarray(patients.members), patients.ode)
+    outside = None
+    if visits_networks(model):
+        design = Design(patients.model, problem.asked(values))
+        outside = outside_of(model, design, np.asarray(patients.eta), np.asarray(patients.members), patients.ode)
     said = outside_said(outside, "regimen found")
     messages = [*said, *patients.messages, *_at_bounds(values, bounds), *_rounding_said(rows)]
     table = pd.DataFrame(rows).T

@@ -264,7 +264,7 @@ def covariance_of_estimates(
     """
     size = len(inventory)
     scores = gradients(u)
-    linear = [domain.name == "real" and kind != "weight" for domain, kind in zip(inventory.ranges, inventory.kinds, strict=True)]
+    linear = inventory.linear
     known = 0.25 * np.sum(scores**2, axis=0)
     hessian = np.array([_differences(gradients, u, k, known[k], linear[k]) for k in range(size)]).reshape(size, size)
     hessian = 0.5 * (hessian + hessian.T)

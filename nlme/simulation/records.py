@@ -324,9 +324,8 @@ def _solved_rows(
     model = model_at(base, drawn, r)
     data = data.belonging(member) if anatomy.mixture else data
     timeline = data.timeline
-    states = states[
-        : len(timeline.sample)
-    ]  # of this size class: the first of the widest arrangement, which has one group of samples
+    # of this size class: the first of the widest arrangement, which has one group of samples
+    states = states[: len(timeline.sample)]
     return _Rows(model, anatomy, data, rows_of(model, anatomy, eta, data.covariates, timeline.rows), states, endpoints)
 
 

@@ -99,7 +99,12 @@ class Watch:
 
 def watch(model, design: Design) -> Watch | None:
     """None where there is nothing to compare with: no fit, or no network."""
-    return Watch(model, design) if isinstance(model, Evaluated) and learned_terms(model.model) else None
+    return Watch(model, design) if visits_networks(model) else None
+
+
+def visits_networks(model) -> bool:
+    """Whether there is something to compare with: a fit with a network."""
+    return isinstance(model, Evaluated) and bool(learned_terms(model.model))
 
 
 def outside_of(model, design: Design, eta: np.ndarray, members: np.ndarray | None, ode, at: Records | None = None):

@@ -23,7 +23,8 @@ def redrawn_observations(fit: Fit, replicates: int, key) -> tuple[np.ndarray, ..
         Censored records (simulated values are not censored), events (whose times are drawn to the records that the data happen to
         have), or a record for which nothing can be drawn.
     """
-    _require_no_moving_records(fit)
+    design, keys = Design(fit.model, fit.population), jax.random.split(key, replicates)
+    _require_no_moving_records(design)
     for subject in fit.population:
         censored = np.flatnonzero(subject.is_observation & (subject.cens != 0))
         if len(censored):
@@ -33,7 +34,6 @@ def redrawn_observations(fit: Fit, replicates: int, key) -> tuple[np.ndarray, ..
             )
     layout = fit.layout
     parts = [np.repeat(np.asarray(part.data.observed)[None], replicates, axis=0) for part in layout.arrays.parts]
-    design, keys = Design(fit.model, fit.population), jax.random.split(key, replicates)
     size = design.batch(replicates)
     for begin in range(0, replicates, size):
         own = np.minimum(begin + np.arange(size), replicates - 1)  # the last batch is filled up
@@ -48,21 +48,19 @@ def redrawn_observations(fit: Fit, replicates: int, key) -> tuple[np.ndarray, ..
     return tuple(parts)
 
 
-def _require_no_moving_records(fit: Fit) -> None:
+def _require_no_moving_records(design: Design) -> None:
     """Refuse events whose times are where the records are: the design of another draw would be another."""
-    laws = dict(zip(fit.layout.anatomy.endpoints, fit.layout.anatomy.laws, strict=True))
-    for subject in fit.population:
-        for name, law in laws.items():
-            own = subject.is_observation
-            if len(laws) > 1:
-                own = own & (np.array([*fit.population.endpoints, ""], dtype=object)[subject.endpoint] == name)
-            happened = own & (subject.dv > 0 if law.link == "event" else subject.dv == 1)
-            if law.link in ("event", "events") and happened.any():
-                raise DataError(
-                    f"A parametric bootstrap draws values at the records that there are, and those of {name} end where an event "
-                    f"came (subject {subject.id!r}, time {subject.time[happened][0]:g}): other draws would have come at other times. "
-                    "Resample subjects instead (parametric=False)."
-                )
+    dv = design.column("dv")
+    for name, law in zip(design.anatomy.endpoints, design.anatomy.laws, strict=True):
+        if law.link not in ("event", "events"):
+            continue
+        happened = np.flatnonzero(design.observations(name) & (dv > 0 if law.link == "event" else dv == 1))
+        if len(happened):
+            raise DataError(
+                f"A parametric bootstrap draws values at the records that there are, and those of {name} end where an event came "
+                f"(subject {design.ids[happened[0]]!r}, time {design.column('time')[happened[0]]:g}): other draws would have come at "
+                "other times. Resample subjects instead (parametric=False)."
+            )
 
 
 def _drawn(fit: Fit, design: Design, keys) -> np.ndarray:
@@ -73,10 +71,8 @@ def _drawn(fit: Fit, design: Design, keys) -> np.ndarray:
         np.asarray(jax.vmap(lambda key: jax.random.normal(key, shape))(effects))
         @ np.asarray(design.anatomy.cholesky(fit.model)).T
     )
-    names, endpoint = design.endpoints, design.column("endpoint")
-    observed = np.concatenate([s.is_observation for s in fit.population])
-    named = np.array([*fit.population.endpoints, ""], dtype=object)[endpoint]
-    rows = {name: own for name in names if (own := observed & ((len(names) == 1) | (named == name))).any()}
+    names, observed = design.endpoints, design.column("is_observation")
+    rows = {name: own for name in names if (own := design.observations(name)).any()}
     keys = jax.vmap(lambda key: jax.random.split(key, len(names)))(errors)[:, np.array([names.index(name) for name in rows])]
     at = Records(design, fit.model, eta, fit.method.ode, system=system_keys(design.anatomy, errors))
     drawn = at.draw(list(rows), list(rows.values()), keys)
