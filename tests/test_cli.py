@@ -277,6 +277,27 @@ def test_methods_with_their_options():
             options.method_of("agq", wrong)
 
 
+def test_how_a_fit_is_trained_penalised_and_started(model_file, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(fits, "population_of", lambda data, reading, model: None)
+    monkeypatch.setattr(nlme, "fit", lambda model, population, by, fixed, **how: seen.update(how) or sys.exit(7))
+    told = ["--starts", "3", "--penalty", "net=0.5", "--shooting", "multiple-shooting", "--shooting", "segments=12"]
+    assert nlme_command("fit", model_file, "data.csv", *told).exit_code == 7
+    assert seen == {"starts": 3, "penalty": nlme.L2(0.5, on="net"), "shooting": nlme.MultipleShooting(12)}
+    assert options.penalty_of("1e-2") == nlme.L2(0.01) and options.penalty_of("cross-validated") == "cross-validated"
+    aids = {getattr(nlme, name) for name in options.AIDS.values()}
+    public = {one for name in nlme.__all__ if hasattr(one := getattr(nlme, name), "trained")}
+    assert aids == public
+    for told, words in (
+        (("--penalty", "strong"), "or of one network net=1.0"),
+        (("--penalty", "-1"), "at least 0"),
+        (("--shooting", "multiple"), "none of: multiple-shooting"),
+        (("--shooting", "growing-horizon,segments=2"), "No option named 'segments'"),
+    ):
+        refused = nlme_command("fit", model_file, datasets.path("theophylline"), *told)
+        assert refused.exit_code in (1, 2) and words in " ".join(refused.stderr.split()), refused.stderr
+
+
 def test_there_is_no_method_that_the_command_line_lacks():
     from nlme.marginal.base import Method
 

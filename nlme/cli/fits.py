@@ -62,12 +62,26 @@ def fit(
     fixed: Annotated[str, typer.Option(help="Parameters to hold fixed: ka,omega.cl"), ADDS] = "",
     start: Annotated[str, typer.Option(help="Starting values: cl=2.5,omega.cl=0.1"), ADDS] = "",
     start_from: Annotated[Path, typer.Option(help="Another fit, whose values are taken where names agree.")] = None,
+    starts: Annotated[
+        int, typer.Option(help="How many other starts to search from; 0 for none.", show_default="some if needed")
+    ] = None,
+    penalty: Annotated[
+        str, typer.Option(help="Strength of a penalty on squared weights of networks: 1.0, of one net=1.0, or 'cross-validated'.")
+    ] = "",
+    shooting: Annotated[
+        str,
+        typer.Option(help=f"Training before the fit: {', '.join(options.AIDS)}; with its own, multiple-shooting,segments=12"),
+        ADDS,
+    ] = "",
     units: Units = "",
     *,
     reading: dict,
 ) -> None:
     """Fit a model to a data set; write parameters, predictions, pictures, a report and the fit itself."""
     by, values = options.method_of(method, method_options), options.starting_values(start)
+    how = {"starts": starts} if starts is not None else {}
+    how |= {"penalty": options.penalty_of(penalty)} if penalty else {}
+    how |= {"shooting": options.aid_of(shooting)} if shooting else {}
     chosen = model_class(model)
     folder = out or Path(f"{chosen.__name__.lower()}-fit")
     require_writable(folder)
@@ -78,7 +92,7 @@ def fit(
     population = population_of(data, reading, instance)
     if named_units:  # before the search, not after it
         known_units(named_units, [*lay_out(instance, population).anatomy.endpoints, *population.endpoints])
-    result = nlme.fit(instance, population, by, fixed=options.names(fixed))
+    result = nlme.fit(instance, population, by, fixed=options.names(fixed), **how)
     keep(result, folder, read=[data] if start_from is None else [data, saved_file(start_from)])
     typer.echo(repr(result.table()))
     say(result)

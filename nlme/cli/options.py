@@ -31,6 +31,14 @@ METHODS = {
     "variational": "Variational",
 }
 
+#: ways of training before a fit
+AIDS = {
+    "multiple-shooting": "MultipleShooting",
+    "growing-horizon": "GrowingHorizon",
+    "prediction-error": "PredictionError",
+    "collocation": "Collocation",
+}
+
 #: programs that a model is written for -> the function that writes it
 PROGRAMS = {"nonmem": "to_nonmem", "nlmixr2": "to_nlmixr2", "monolix": "to_monolix"}
 
@@ -274,17 +282,41 @@ def method_of(name: str, options: str) -> Method:
     """'saem', 'chains=3,smoothing=400-2000' -> nlme.SAEM(chains=3, smoothing=(400, 2000))."""
     if name.lower() not in METHODS:
         raise typer.BadParameter(f"{name!r} is none of: {', '.join(METHODS)}", param_hint="--method")
-    kind = getattr(nlme, METHODS[name.lower()])
-    known = {f.name: f.default for f in dataclasses.fields(kind) if f.name != "ode"}
-    given = {option: _option(text) for option, text in pairs(options, "--options").items()}
+    given = pairs(options, "--options")
     solver = given.pop("solver", None)
-    for option, value in given.items():
-        if option not in known:
-            raise FitError(name_error("option", option, [*known, "solver"], f"nlme.{kind.__name__}"))
-        if known[option] is not None and not of_kind(value, known[option]):
-            raise FitError(f"--options {option}={value}: nlme.{kind.__name__} takes a value such as {known[option]!r} there.")
     ode = {"ode": nlme.Tolerances(solver=solver)} if solver is not None else {}
-    return kind(**given, **ode)
+    return _made(getattr(nlme, METHODS[name.lower()]), given, "--options", ("solver",), **ode)
+
+
+def aid_of(text: str):
+    """'multiple-shooting,segments=12' -> nlme.MultipleShooting(12)."""
+    name, *told = names(text)
+    if name.lower() not in AIDS:
+        raise typer.BadParameter(f"{name!r} is none of: {', '.join(AIDS)}", param_hint="--shooting")
+    return _made(getattr(nlme, AIDS[name.lower()]), pairs(",".join(told), "--shooting"), "--shooting")
+
+
+def penalty_of(text: str):
+    """'1.0' -> nlme.L2(1.0); 'net=1.0' -> nlme.L2(1.0, on="net"); 'cross-validated' is itself."""
+    if text == "cross-validated":
+        return text
+    on, _, strength = text.rpartition("=")
+    if not isinstance(number(strength), (int, float)):
+        words = f"expected the strength of a penalty on squared weights, 1.0 or of one network net=1.0, or cross-validated; got {text!r}"
+        raise typer.BadParameter(words, param_hint="--penalty")
+    return nlme.L2(float(strength), on=on.strip() or None)
+
+
+def _made(kind: type, told: dict[str, str], option: str, beside: tuple[str, ...] = (), **given) -> Any:
+    """``kind`` with its options from their text and those ``given``, which were told by the names ``beside``."""
+    known = {f.name: f.default for f in dataclasses.fields(kind) if f.name != "ode"}
+    values = {name: _option(text) for name, text in told.items()}
+    for name, value in values.items():
+        if name not in known:
+            raise FitError(name_error("option", name, [*known, *beside], f"nlme.{kind.__name__}"))
+        if known[name] is not None and not of_kind(value, known[name]):
+            raise FitError(f"{option} {name}={value}: nlme.{kind.__name__} takes a value such as {known[name]!r} there.")
+    return kind(**values, **given)
 
 
 def _option(text: str) -> Any:

@@ -29,6 +29,7 @@ from nlme.design.moments import Question, Rows, blank_records, laid_out, questio
 from nlme.errors import DataError, ModelError
 from nlme.language.anatomy import anatomy_of
 from nlme.language.model import Model, covariate_units, require_model
+from nlme.parameters.inventory import names_of
 from nlme.tables.numbers import fixed_point, significant
 from nlme.tables.shown import Panel, Shown
 
@@ -235,7 +236,7 @@ def information(
     """
     require_form(form)
     model = model_in(model)
-    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    fixed = names_of(fixed)
     if isinstance(design, Group):
         design = Design([design])
     if isinstance(design, Design):

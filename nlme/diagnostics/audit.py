@@ -50,6 +50,7 @@ _BY_CHANCE = 0.5  # the same where the estimate is one of a stochastic algorithm
 _AS_CURVED = 0.3, 3.0  # rise of the objective one error away from the estimate, which a parabola puts at 1
 _FLAT = 1e-8  # eigenvalue of the information in units of its diagonal
 _SINGULAR = 1e-5  # smallest eigenvalue of a correlation matrix
+_OF_THE_DATA = 0.2  # share of a curvature below which it is the penalty's
 _NEARLY_FLAT = 1000.0  # ratio of largest to smallest
 
 
@@ -272,8 +273,10 @@ def _effective(fit: Fit, name: str) -> Check:
     found = effective_parameters(fit)
     if found is None:
         return Check(name, UNJUDGED, float("nan"), "The curvature is not known; fit.covariance makes it.")
-    of = "prior" if fit.priors else "penalty"
-    return Check(name, FINE, found, f"Of {len(fit.inventory)} free parameters the {of} leaves {found:.1f} to the data.")
+    of, source = "prior" if fit.priors else "penalty", information(fit)[1]
+    better = "" if source == "R" else "; fit.covariance makes it from R"
+    words = f"Of {len(fit.inventory)} free parameters the {of} leaves {found:.1f} to the data (from {source}{better})."
+    return Check(name, FINE, found, words)
 
 
 def _solution(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -334,8 +337,9 @@ def _information(fit: Fit, name: str) -> Check:
         return Check(name, PROBLEM, smallest, sentence)
     if shared := _shared_with_weights(fit, whole):
         sentence = (
-            f"The data determine {shared} together only (from {source}): one can take from the other what it likes, and each by itself says "
-            "nothing. Fix the parameter, or leave the network's constant out."
+            f"The data determine {shared} together only (from {source}): one can take from the other what it likes"
+            f"{', as far as the penalty lets it' if fit.penalty_slopes is not None else ''}, and each by itself says nothing. "
+            "Fix the parameter, or leave the network's constant out (constant=False)."
         )
         return Check(name, REMARK, smallest, sentence)
     spread = f"{smallest:.2g} to {values[-1]:.2g}"
@@ -346,14 +350,26 @@ def _information(fit: Fit, name: str) -> Check:
 
 def _shared_with_weights(fit: Fit, hessian: np.ndarray) -> str:
     """Names of a fixed effect and of weights of a network that the data do not tell apart, as the network's constant that is added to it;
-    "" where there are none.  Weights among themselves permute, and may be flat."""
+    "" where there are none.  Weights among themselves permute, and may be flat.
+
+    A penalty on the weights, of Hessian P, holds such a direction in the place of the data: along what of the parameter k is least
+    known, d = H^-1 e_k, the data's part d' (H - P) d of the curvature d' H d is next to nothing.
+    """
     weights = np.array([kind == "weight" for kind in fit.inventory.kinds])
     if not weights.any() or few_scores(fit) or not np.all(np.isfinite(hessian)):
         return ""
     own = np.flatnonzero(_moving(fit) & (np.diagonal(hessian) > NOTHING))
-    values, vectors = scaled_spectrum(hessian[np.ix_(own, own)])
-    for value, along in zip(values, np.abs(vectors).T, strict=True):
-        if value < _FLAT and np.max(along[~weights[own]], initial=0.0) > 0.3:
+    hessian, weights = hessian[np.ix_(own, own)], weights[own]
+    values, vectors = scaled_spectrum(hessian)
+    lines = [along for value, along in zip(values, vectors.T, strict=True) if value < _FLAT]
+    if fit.penalty_slopes is not None and not fit.priors:
+        penalty, sizes = fit.penalty_slopes[1][np.ix_(own, own)], np.sqrt(np.diagonal(hessian))
+        for k in np.flatnonzero(~weights & (np.diagonal(penalty) == 0.0)):
+            d = _solution(hessian, np.eye(len(own))[k])
+            if d @ (hessian - penalty) @ d < _OF_THE_DATA * (d @ hessian @ d):
+                lines.append(d * sizes / np.linalg.norm(d * sizes))
+    for along in map(np.abs, lines):
+        if np.max(along[~weights], initial=0.0) > 0.3:
             return " and ".join(fit.inventory.names[own[k]] for k in np.argsort(-along) if along[k] > 0.3)
     return ""
 

@@ -18,7 +18,7 @@ from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCEI
 from nlme.marginal.laplace import Laplace
 from nlme.observation.base import Law
-from nlme.parameters.inventory import Inventory
+from nlme.parameters.inventory import Inventory, names_of
 
 SUBJECT, OCCASION = "subject", "occasion"
 
@@ -139,7 +139,7 @@ def outline_of(source, population, method: Method | None, fixed, program: str) -
         raise ModelError(f"{type(model).__name__}: a model alone has no data; give population=.")
     layout = lay_out(model, population)
     model, anatomy = layout.model, layout.anatomy
-    names = tuple(held.fixed) if held and not fixed else ((fixed,) if isinstance(fixed, str) else tuple(fixed))
+    names = tuple(held.fixed) if held and not fixed else names_of(fixed)
     inventory = Inventory(model, names)
     inventory = Inventory(model, inventory.with_blocks([*inventory.fixed, *inventory.without_variance(model)]))
     found = equations(model, networks=True)

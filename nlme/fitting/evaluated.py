@@ -38,7 +38,7 @@ from nlme.marginal.subjects import Evaluation, hessians_at
 from nlme.marginal.variational import Variational
 from nlme.parameters.covariance import OCCASION as OCCASION_LEVEL
 from nlme.parameters.covariance import Covariance
-from nlme.parameters.inventory import Inventory, ParameterRow
+from nlme.parameters.inventory import Inventory, ParameterRow, names_of
 
 _FLAT = 0.1  # of the prior's curvature: by a second derivative of this size one subject's objective is 2.3 lower
 
@@ -76,7 +76,7 @@ def evaluate(
     layout = spread_out(require_model(model), population, sharding)
     model = layout.model
     require_sites(method, layout.anatomy)
-    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    fixed = names_of(fixed)
     inventory = inventory_of(method, model, (*fixed, *held_scales(model, layout.anatomy, fixed)))
     inventory = Inventory(model, inventory.with_blocks([*inventory.fixed, *inventory.without_variance(model)]))
     u, at = inventory.unconstrained(model), None

@@ -28,12 +28,14 @@ from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
 from nlme.marginal.sites import require_sites
 from nlme.marginal.subjects import Evaluation
-from nlme.parameters.inventory import Inventory
+from nlme.parameters.domains import require_whole
+from nlme.parameters.inventory import Inventory, names_of
+from nlme.parameters.priors import require_priors
 from nlme.search.minibatches import descend, minibatches_of
 from nlme.search.minimise import BadStart, Minimum
 from nlme.search.problem import Penalty, Problem
 from nlme.search.progress import Progress
-from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, SEARCHING, UNDETERMINED
+from nlme.search.quasi_newton import CONVERGED, EVALUATION_LIMIT, SEARCHING, UNDETERMINED, require_limits
 from nlme.search.several import minimise_from_several, ran_away
 from nlme.search.unbounded import falls_without_end
 from nlme.versions import versions
@@ -111,7 +113,12 @@ def fit(
     layout = spread_out(require_model(model), population, sharding)
     model = layout.model
     require_sites(method, layout.anatomy)
-    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    fixed = names_of(fixed)
+    require_limits("fit", tolerance, max_evaluations)
+    if starts is not None:
+        require_whole("fit", "starts", starts, 0)
+    if priors is not None:
+        require_priors(priors)
     fixed = (*fixed, *held_scales(model, layout.anatomy, fixed, priors))
     inventory = inventory_of(method, model, fixed)
     inventory.require_searchable(model)

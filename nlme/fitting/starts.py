@@ -14,7 +14,7 @@ from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
 from nlme.marginal.sites import require_sites
-from nlme.parameters.inventory import Inventory
+from nlme.parameters.inventory import Inventory, names_of
 from nlme.search.problem import Problem
 from nlme.search.quasi_newton import RAN_AWAY, SENTENCES
 from nlme.search.several import SAME, Attempt
@@ -165,7 +165,7 @@ def starting_values(model: Model, population, method: Method | None = None, *, f
     layout = lay_out(require_model(model), population)
     model = layout.model
     require_sites(method, layout.anatomy)
-    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    fixed = names_of(fixed)
     problem = Problem(method, model, layout, Inventory(model, (*fixed, *held_scales(model, layout.anatomy, fixed))))
     found = Typical(problem, [problem.start], seed).starts(1)
     if not found:

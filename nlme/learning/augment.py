@@ -30,6 +30,7 @@ from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.reading import Reading
 from nlme.learning.cross_validation import subject_folds
 from nlme.learning.evidence import Evidence, evidence_of
+from nlme.learning.held_out import Payoff, scores_of
 from nlme.learning.readings import reading_of
 from nlme.learning.regression import Regression, by_subject
 from nlme.learning.stepwise import left_over, stepwise
@@ -41,7 +42,6 @@ from nlme.parameters.domains import require_whole
 from nlme.tables.shown import Panel, Shown, numbers_shown
 
 _MOST_QUADRATIC = 15  # inputs
-_NOTHING = 0.5
 STRENGTHS = (0.1, 0.3, 1.0, 1.8, 3.0, 5.6, 10.0, 18.0, 30.0, 100.0)
 WORTH = (15.14, 10.83, 6.63, 3.84)  # -2 log L that a term has to be worth: p of 0.0001, 0.001, 0.01 and 0.05
 
@@ -78,7 +78,7 @@ class Augmentation(Shown):
     @property
     def scores(self) -> np.ndarray:
         """(K,) held-out -2 log likelihood of all subjects."""
-        return _scores(self.held_out)
+        return scores_of(self.held_out)
 
     @property
     def best(self) -> tuple[str, float]:
@@ -88,34 +88,34 @@ class Augmentation(Shown):
     @property
     def gain(self) -> float:
         """By how much the held-out -2 log likelihood is lower with the network than without."""
-        return float(self.plain.sum() - self.scores.min())
+        return self._payoff.gain
 
     @property
     def gain_error(self) -> float:
         """Its standard error, sqrt(N) times the standard deviation of the subjects' differences."""
-        difference = self.plain - self.held_out[int(np.argmin(self.scores))]
-        return float(np.sqrt(len(difference)) * np.std(difference, ddof=1))
+        return self._payoff.error
 
     @property
     def pays(self) -> bool:
         """Whether the network predicts the random effects of people whom it has not seen better than typical values do: by more than
-        half a unit of -2 log likelihood, for a network that is penalised away gains nothing and costs nothing."""
-        return self.gain > _NOTHING
+        the standard error of the gain (:mod:`nlme.learning.held_out`)."""
+        return self._payoff.pays
+
+    @functools.cached_property
+    def _payoff(self) -> Payoff:
+        return Payoff.of(self.held_out, self.plain)
 
     @functools.cached_property
     def messages(self) -> list[str]:
         """What there is to say, in words."""
         kind, value = self.best
-        verdict, better = "pays" if self.pays else "does not pay", "lower" if self.gain >= 0 else "higher"
         subject, how = (
             ("network", f"penalty of strength {value:g}") if kind == NETWORK else ("shift", f"each term worth {value:g}")
         )
         found = [
-            f"The {subject} {verdict}: held out, -2 log likelihood of the random effects is {abs(self.gain):.1f} "
-            f"(± {self.gain_error:.1f}) {better} than without it ({kind}, {how})."
+            f"{self._payoff.verdict(subject, several=False)}: held out, -2 log likelihood of the random effects is {self._payoff.size} "
+            f"than without it ({kind}, {how})."
         ]
-        if self.pays and self.gain < self.gain_error:
-            found.append("That is less than its own standard error: other people may say otherwise.")
         if kind != NETWORK:
             found.append(f"Terms chosen: {self.model.shift.term.form}.")
         tried = [number for name, number in self.candidates if name == NETWORK]
@@ -231,7 +231,7 @@ def augment(
         tried.append(_network(task, network, strengths, keys))
     held = np.concatenate([one.held_out for one in tried])
     plain, omega = task.judged(np.zeros_like(evidence.h))
-    best = tried[int(np.argmin([_scores(one.held_out).min() for one in tried]))]
+    best = tried[int(np.argmin([scores_of(one.held_out).min() for one in tried]))]
     shift, reached = best.finish()
     model = augmented(eqx.tree_at(lambda m: m.random(), fit.model, task.natural(best.omega)), shift, _declared(fit, reading))
     shares = {name: 1.0 - float(best.omega.sd[k] / omega.sd[k]) ** 2 for k, name in enumerate(evidence.names) if name in outputs}
@@ -320,7 +320,7 @@ def _stepwise(task: _Task, kind: str) -> _Best:
     fold, own = task.own
     judged = [task.judged(unseen[fold, k, own]) for k in range(len(WORTH))]
     held = np.stack([values for values, _ in judged])
-    best = int(np.argmin(_scores(held)))
+    best = int(np.argmin(scores_of(held)))
 
     def finish():
         chosen = of(np.ones(len(h), bool))[best]
@@ -347,7 +347,7 @@ def _network(task: _Task, network, strengths, keys) -> _Best:
         best = min(best, held[k].sum())
         if worse == 2:
             break
-    chosen = int(np.argmin(_scores(held)))
+    chosen = int(np.argmin(scores_of(held)))
 
     def finish():
         last = regression.train(begun, np.ones((len(begun), len(task.fold))), strengths[chosen])
@@ -375,11 +375,6 @@ def _kinds(network, task: _Task) -> tuple[str, ...]:
     if network is not None or task.encoders:
         return (NETWORK,)
     return (LINEAR, QUADRATIC, NETWORK) if task.count <= _MOST_QUADRATIC else (LINEAR, NETWORK)
-
-
-def _scores(held_out: np.ndarray) -> np.ndarray:
-    found = held_out.sum(axis=1)
-    return np.where(np.isfinite(found), found, np.inf)
 
 
 def _outputs(evidence: Evidence, to) -> tuple[str, ...]:
@@ -455,5 +450,7 @@ def _term(network, labels, outputs, center, scale, key):
     if callable(network):
         made = network(key)
         return made if isinstance(made, LearnedTerm) else Learned.of(made)
-    options = dict(width=8, depth=1, initial_scale=0.1) | dict(network or {})
+    options = dict(width=8, depth=1, initial_scale=0.1, constant=False) | dict(
+        network or {}
+    )  # a shift is about its mean in any case
     return build(inputs=labels, outputs=outputs, center=center, scale=scale, key=key, **options)

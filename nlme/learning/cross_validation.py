@@ -27,10 +27,11 @@ from nlme.fitting.saem.method import SAEM
 from nlme.fitting.scales import drawn_apart, held_scales
 from nlme.language.layout import lay_out
 from nlme.language.model import Model, require_model
+from nlme.learning.held_out import Payoff, scores_of
 from nlme.marginal.base import Method
 from nlme.neural.penalties import L2
 from nlme.parameters.domains import is_probability, require_whole
-from nlme.parameters.inventory import Inventory
+from nlme.parameters.inventory import Inventory, names_of
 from nlme.search.batch import Fits, objectives_by_subject, refuse_sites, run_fits
 from nlme.search.problem import Penalty, Problem
 from nlme.simulation.simulate import simulate
@@ -73,8 +74,7 @@ class CrossValidation(Shown):
     @property
     def scores(self) -> np.ndarray:
         """(K,) held-out -2 log likelihood of all subjects; infinite where a fold could not be fitted or predicted."""
-        found = self.held_out.sum(axis=1)
-        return np.where(np.isfinite(found), found, np.inf)
+        return scores_of(self.held_out)
 
     @property
     def best(self) -> Penalty | None:
@@ -84,22 +84,22 @@ class CrossValidation(Shown):
     @property
     def gain(self) -> float | None:
         """By how much the best score is lower than that without the networks; None where there are none, NaN where these were not fitted."""
-        return None if self.plain is None else float(self.plain.sum() - self.scores.min())
+        return None if self.plain is None else self._payoff.gain
 
     @property
     def gain_error(self) -> float | None:
         """Standard error of ``gain``: sqrt(N) times the standard deviation of the subjects' differences."""
-        if self.plain is None:
-            return None
-        difference = self.plain - self.held_out[int(np.argmin(self.scores))]
-        return float(np.sqrt(len(difference)) * np.std(difference, ddof=1))
+        return None if self.plain is None else self._payoff.error
 
     @property
     def pays(self) -> bool | None:
         """Whether the networks predict people whom they have not seen better than the model does without them: by more than the
-        standard error of the gain, which of several penalties and by chance is above 0 often enough where there is nothing to learn.
-        None where there are none, or it is not known."""
-        return None if self.gain is None or not np.isfinite(self.gain) else self.gain > self.gain_error
+        standard error of the gain (:mod:`nlme.learning.held_out`). None where there are none, or it is not known."""
+        return None if self.gain is None or not np.isfinite(self.gain) else self._payoff.pays
+
+    @functools.cached_property
+    def _payoff(self) -> Payoff:
+        return Payoff.of(self.held_out, self.plain)
 
     def predictions(self, without: bool = False):
         """Every observation beside its prediction from covariates alone (random effects zero), by the fit that has not seen the subject.
@@ -147,11 +147,10 @@ class CrossValidation(Shown):
                 "call goes on."
             )
         if self.pays is not None:
-            better = "lower" if self.gain > 0.0 else "higher"
-            size = f"{abs(self.gain):.1f} (± {self.gain_error:.1f}) {better} than without the networks"
-            doubt = "are not shown to pay" if self.gain > 0.0 else "do not pay"
-            verdict = f"The networks {'pay' if self.pays else doubt}"
-            found.append(f"{verdict}: the held-out -2 log likelihood, {scores.min():.1f}, is {size}.")
+            verdict = self._payoff.verdict("networks", several=True)
+            found.append(
+                f"{verdict}: the held-out -2 log likelihood, {scores.min():.1f}, is {self._payoff.size} than without the networks."
+            )
         place = int(np.argmin(scores))
         strengths = [p.strength if isinstance(p, L2) else None for p in self.penalties]
         known = len(scores) > 1 and None not in strengths and np.isfinite(scores[place])
@@ -272,7 +271,7 @@ def cross_validate(
     layout = lay_out(require_model(model), population)
     model = layout.model
     refuse_sites(layout.anatomy)
-    fixed = (fixed,) if isinstance(fixed, str) else tuple(fixed)
+    fixed = names_of(fixed)
     inventory = Inventory(model, (*fixed, *held_scales(model, layout.anatomy, fixed)))
     model, _ = drawn_apart(model, layout.anatomy, inventory)
     problem = Problem(method, model, layout, inventory)

@@ -2,6 +2,8 @@
 
     z = (x - center) / scale,      out = output(init, correction(z))
 
+or, without a constant of its own, output(init, correction(z) - correction(0)).
+
 ``center`` and ``scale`` of an input that were not declared are None, and the input is taken as it is until the model meets a
 population, whose values are then written here (:mod:`nlme.language.standardisation`).
 """
@@ -15,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -86,7 +89,12 @@ class Correction(LearnedTerm):
         return (x - self._centers) / self._scales
 
     def outputs_at(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        return self.output.at(lambda x: self.correction(self.standard(x)), x)
+        return self.output.at(lambda x: self.from_center(self.standard(x)), x)
+
+    def from_center(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        """The correction, or how far it is from that of standardised inputs of 0 where it has no constant."""
+        found = self.correction(z)
+        return found if self.output.constant else found - self.correction(jnp.zeros(self.n_inputs))
 
     @property
     def _centers(self) -> np.ndarray:
@@ -159,6 +167,11 @@ def declared(who: str, o: Mapping) -> tuple[dict, int]:
         raise ModelError(f"{who}: every scale must be positive; got {scale}.")
     output = output_of(who, names_in, count_in, names_out, count_out, o)
     return dict(inputs=names_in, outputs=names_out, center=center, scale=scale, output=output), count_out
+
+
+def plus_constant(c: Float[Array, " outputs"], constant: Float[Array, " some"]) -> Float[Array, " outputs"]:
+    """A correction with its constant, () where it has none."""
+    return c + constant if len(constant) else c
 
 
 def seed(who: str, key):

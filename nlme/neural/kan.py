@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nlme.neural.correction import Correction, declared, field_of, seed
+from nlme.neural.correction import Correction, declared, field_of, plus_constant, seed
 from nlme.neural.natural_splines import FEWEST, basis_on, even_knots, integrals
 from nlme.neural.network import START
 from nlme.neural.term import learned
@@ -35,7 +35,7 @@ class KAN(Correction):
     Attributes
     ----------
     weights : (out, in, K - 1) slopes of the edges of every layer
-    biases : (outputs,)
+    biases : (outputs,); (0,) without a constant
     knots : how many every edge has
     """
 
@@ -51,7 +51,7 @@ class KAN(Correction):
         basis, z = basis_on(even_knots(self.knots)), self.output.turned(z)
         for w in self.output.rising(self.weights):
             z = jnp.reshape(w, (w.shape[0], -1)) @ jnp.ravel(integrals(basis, z))
-        return z + self.biases
+        return plus_constant(z, self.biases)
 
     @property
     def form(self) -> str:
@@ -73,6 +73,7 @@ def kan(
     init=None,
     monotone=None,
     vanishing=False,
+    constant=True,
 ):
     """Field of a Kolmogorov-Arnold network whose slopes are fixed effects: ``net: nlme.KAN = nlme.kan(inputs=("wt", "age"),
     outputs=1, key=0)``.
@@ -82,7 +83,7 @@ def kan(
     width, depth : nodes of each hidden layer, and number of hidden layers (0: a curve for each input and output)
     knots : of the spline on every edge
     key : seed of the hidden starting weights, an int or a JAX key
-    inputs, outputs, center, scale, output, init, monotone, vanishing : as in :func:`nlme.mlp`
+    inputs, outputs, center, scale, output, init, monotone, vanishing, constant : as in :func:`nlme.mlp`
 
     Raises
     ------
@@ -106,6 +107,7 @@ def build(
     init=None,
     monotone=None,
     vanishing=False,
+    constant=True,
 ) -> KAN:
     """The network that :func:`kan` would declare, as a value."""
     fields, n_out = declared("nlme.kan", locals())
@@ -122,4 +124,4 @@ def build(
         start += a * b
     small = START / math.sqrt(sizes[-2]) if fields["output"].is_monotone else 0.0
     weights.append(jnp.full((n_out, sizes[-2], knots - 1), small))
-    return KAN(**fields, weights=tuple(weights), biases=jnp.zeros(n_out), knots=int(knots))
+    return KAN(**fields, weights=tuple(weights), biases=jnp.zeros(n_out if constant else 0), knots=int(knots))

@@ -140,6 +140,7 @@ def build(
         init=init,
         monotone=None,
         vanishing=vanishing,
+        constant=True,
     )
     fields, told = declared(_WHO, o)
     if told != count:

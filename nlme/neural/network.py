@@ -46,7 +46,7 @@ class MLP(Correction):
     Attributes
     ----------
     weights : (out, in) matrix of every layer, from the first hidden one to the output
-    biases : (out,) vector of every layer
+    biases : (out,) vector of every layer; none of the last where there is no constant
     activation : name of the hidden units' function
     """
 
@@ -56,18 +56,18 @@ class MLP(Correction):
 
     @property
     def last(self):
-        return self.weights[-1], self.biases[-1]
+        return self.weights[-1], self.biases[len(self.weights) - 1 :]
 
     def correction(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         activation, z = ACTIVATIONS[self.activation], self.output.turned(z)
         *hidden, last = self.output.rising(self.weights)
-        for w, b in zip(hidden, self.biases[:-1], strict=True):
+        for w, b in zip(hidden, self.biases, strict=False):
             z = activation(w @ z + b)
-        return last @ z + self.biases[-1]
+        return last @ z + self.biases[-1] if self.output.constant else last @ z
 
     @property
     def form(self) -> str:
-        return "-".join(map(str, [self.n_inputs, *(b.shape[0] for b in self.biases)])) + f" {self.activation}"
+        return "-".join(map(str, [self.n_inputs, *(w.shape[0] for w in self.weights)])) + f" {self.activation}"
 
 
 def mlp(
@@ -85,6 +85,7 @@ def mlp(
     init=None,
     monotone=None,
     vanishing=False,
+    constant=True,
 ):
     """Field of a network whose weights are fixed effects: ``net: nlme.MLP = nlme.mlp(inputs=("wt", "age"), ...)``.
 
@@ -104,6 +105,9 @@ def mlp(
     monotone : "increasing" or "decreasing" with all inputs, or a dict by input
     vanishing : the inputs with which the outputs vanish, by name, or True for all: the output is that many times what ``output``
         says; with an input that it rises with, what it has risen since that was zero (an effect that levels off)
+    constant : False for a network that is no correction where every input is at its ``center``, and has no constant for it: a typical
+        value that it corrects, ``cl * exp(net(cov) + eta.cl)``, is that of average covariates.  With a constant the data would determine
+        the two together only
 
     Raises
     ------
@@ -129,6 +133,7 @@ def build(
     init=None,
     monotone=None,
     vanishing=False,
+    constant=True,
 ) -> MLP:
     """The network that :func:`mlp` would declare, as a value."""
     fields, count = declared("nlme.mlp", locals())
@@ -151,8 +156,8 @@ def build(
         weights.append(draws[start:stop].reshape(shape) / math.sqrt(shape[1]))
         start = stop
     weights[-1] = weights[-1] * initial_scale
-    biases = [jnp.zeros(b) for b, _ in shapes]
+    biases = [jnp.zeros(b) for b, _ in (shapes if constant else shapes[:-1])]
     if rising:
-        biases[:-1] = jnp.split(draws[start:], depth) if depth else []
+        biases[:depth] = jnp.split(draws[start:], depth) if depth else []
         weights[-1] = weights[-1] if initial_scale else jnp.full(shapes[-1], START / math.sqrt(sizes[-2]))
     return MLP(**fields, weights=tuple(weights), biases=tuple(biases), activation=activation)

@@ -11,6 +11,9 @@ x_k is x_k times this: zero exactly where x_k is, and the table speaks of the ou
 that it rises with is what it has risen since that was zero, so that it may level off (x_k times what rises could not):
 
     out(x) = value(c(x)) - value(c(x with x_k = 0))
+
+A term without a constant of its own is none where its standardised inputs are 0, c(z) - c(0): beside cl exp(c) the parameter cl stays that
+of average covariates, where the data could not tell a constant in c from it.
 """
 
 from __future__ import annotations
@@ -41,12 +44,14 @@ class Output:
     init : of every output, where the correction is none
     monotone : of every input, 1 where the outputs rise with it, -1 where they fall, 0 where they are free
     vanishing : positions of the inputs with which the outputs vanish
+    constant : whether the correction has a constant of its own; else it is none where the standardised inputs are 0
     """
 
     domain: Domain
     init: tuple[float, ...]
     monotone: tuple[int, ...]
     vanishing: tuple[int, ...] = ()
+    constant: bool = True
 
     @property
     def risen(self) -> int | None:
@@ -116,13 +121,15 @@ class Output:
             found += [f"{word} in {', '.join(own)}"] if own else []
         if self.vanishing:
             found.append(f"zero with {', '.join(inputs[k] for k in self.vanishing)}")
+        if not self.constant:
+            found.append("without constant")
         return ", ".join(found)
 
 
 def output_of(
     who: str, names_in: tuple[str, ...], n_inputs: int, names_out: tuple[str, ...], n_outputs: int, o: Mapping
 ) -> Output:
-    """The output that a declaration's ``output``, ``init``, ``monotone`` and ``vanishing`` describe.
+    """The output that a declaration's ``output``, ``init``, ``monotone``, ``vanishing`` and ``constant`` describe.
 
     Raises
     ------
@@ -143,7 +150,9 @@ def output_of(
         raise ModelError(
             f"{who}: it can be what has risen since one input was zero; leave one of the vanishing inputs free to fall."
         )
-    return Output(domain, init, monotone, vanishing)
+    if not isinstance(o["constant"], bool):
+        raise ModelError(f"{who}: constant is True, or False for a term that is none at its center; got {o['constant']!r}.")
+    return Output(domain, init, monotone, vanishing, o["constant"])
 
 
 def _domain(who: str, given) -> Domain:

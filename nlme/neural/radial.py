@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError
-from nlme.neural.correction import Correction, declared, field_of
+from nlme.neural.correction import Correction, declared, field_of, plus_constant
 from nlme.neural.natural_splines import even_knots
 from nlme.neural.term import learned
 from nlme.parameters.domains import is_numeric, require_whole
@@ -28,7 +28,7 @@ class Radial(Correction):
     Attributes
     ----------
     weights : (outputs, U) heights of the bumps
-    biases : (outputs,)
+    biases : (outputs,); (0,) without a constant
     places : (U, inputs) where the bumps stand, in standardised inputs
     width : of the bumps
     """
@@ -46,7 +46,7 @@ class Radial(Correction):
 
     def correction(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         apart = (z - np.array(self.places)) / self.width
-        return self.weights @ jnp.exp(-0.5 * jnp.sum(apart * apart, axis=1)) + self.biases
+        return plus_constant(self.weights @ jnp.exp(-0.5 * jnp.sum(apart * apart, axis=1)), self.biases)
 
     @property
     def form(self) -> str:
@@ -64,6 +64,7 @@ def radial(
     output="real",
     init=None,
     vanishing=False,
+    constant=True,
 ):
     """Field of Gaussian radial bases whose heights are fixed effects: ``effect: nlme.Radial = nlme.radial(inputs=("wt", "age"),
     outputs=1, units=12)``.
@@ -72,7 +73,7 @@ def radial(
     ----------
     units : how many
     width : standard deviation of each in standardised inputs; by default the mean distance to the nearest neighbour
-    inputs, outputs, center, scale, output, init, vanishing : as in :func:`nlme.mlp`.  A sum of bumps is not monotone: take
+    inputs, outputs, center, scale, output, init, vanishing, constant : as in :func:`nlme.mlp`.  A sum of bumps is not monotone: take
         splines, :func:`nlme.kan` or :func:`nlme.mlp` for what is
 
     Raises
@@ -83,7 +84,9 @@ def radial(
     return field_of(build, dict(locals()))
 
 
-def build(*, inputs, outputs, units, width=None, center=None, scale=None, output="real", init=None, vanishing=False) -> Radial:
+def build(
+    *, inputs, outputs, units, width=None, center=None, scale=None, output="real", init=None, vanishing=False, constant=True
+) -> Radial:
     """The radial bases that :func:`radial` would declare, as a value."""
     fields, n_out = declared("nlme.radial", dict(locals(), monotone=None))
     require_whole("nlme.radial", "units", units, 1)
@@ -93,7 +96,9 @@ def build(*, inputs, outputs, units, width=None, center=None, scale=None, output
     if not is_numeric(width) or np.ndim(width) or not 0 < width < np.inf:
         raise ModelError(f"nlme.radial: the width is a positive number of standardised inputs; got {width!r}.")
     listed = tuple(tuple(place) for place in places.tolist())
-    return Radial(**fields, weights=jnp.zeros((n_out, units)), biases=jnp.zeros(n_out), places=listed, width=float(width))
+    return Radial(
+        **fields, weights=jnp.zeros((n_out, units)), biases=jnp.zeros(n_out if constant else 0), places=listed, width=float(width)
+    )
 
 
 def _places(units: int, n_inputs: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nlme.errors import ModelError, name_error
-from nlme.neural.correction import Correction, declared, field_of
+from nlme.neural.correction import Correction, declared, field_of, plus_constant
 from nlme.neural.natural_splines import FEWEST, basis_on, even_knots, integrals
 from nlme.neural.network import START
 from nlme.neural.term import learned
@@ -31,7 +31,7 @@ class Splines(Correction):
     Attributes
     ----------
     weights : (outputs, inputs, K - 1) slopes
-    biases : (outputs,) corrections where every standardised input is zero
+    biases : (outputs,) corrections where every standardised input is zero; (0,) without a constant
     knots : of every input, in its own units; None where they are not known yet
     count : how many knots each input has
     """
@@ -56,7 +56,7 @@ class Splines(Correction):
 
     def correction(self, z: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
         curves = integrals(basis_on(*self.standard_knots), z)
-        return jnp.reshape(self._slopes, (len(self.biases), -1)) @ jnp.ravel(curves) + self.biases
+        return plus_constant(jnp.reshape(self._slopes, (len(self.weights), -1)) @ jnp.ravel(curves), self.biases)
 
     @property
     def _slopes(self):
@@ -85,6 +85,7 @@ def splines(
     init=None,
     monotone=None,
     vanishing=False,
+    constant=True,
 ):
     """Field of natural cubic splines whose slopes are fixed effects: ``effect: nlme.Splines = nlme.splines(inputs=("wt",),
     outputs=1)``.
@@ -96,7 +97,7 @@ def splines(
     knots : how many for each input, or where: a sequence in the units of the only input, or a dict of such by input (the others
         have as many as the longest).  Where they are only counted they stand at quantiles of the population's values, 5 % to 95
         %; of an input that is not made of covariates alone evenly from 2 scales below its center to 2 above
-    inputs, outputs, center, scale, output, init, monotone, vanishing : as in :func:`nlme.mlp`; knots that are given standardise
+    inputs, outputs, center, scale, output, init, monotone, vanishing, constant : as in :func:`nlme.mlp`; knots that are given standardise
     their input
 
     Raises
@@ -108,7 +109,7 @@ def splines(
 
 
 def build(
-    *, inputs, outputs, knots=5, center=None, scale=None, output="real", init=None, monotone=None, vanishing=False
+    *, inputs, outputs, knots=5, center=None, scale=None, output="real", init=None, monotone=None, vanishing=False, constant=True
 ) -> Splines:
     """The splines that :func:`splines` would declare, as a value."""
     fields, n_out = declared("nlme.splines", locals())
@@ -118,7 +119,7 @@ def build(
     fields["scale"] = tuple((k[-1] - k[0]) / 4.0 if k and c is None else s for k, c, s in pairs)
     rising = np.array(fields["output"].monotone)[None, :, None] != 0
     slopes = np.broadcast_to(np.where(rising, START, 0.0), (n_out, len(pairs), count - 1))
-    return Splines(**fields, weights=jnp.asarray(slopes), biases=jnp.zeros(n_out), knots=places, count=count)
+    return Splines(**fields, weights=jnp.asarray(slopes), biases=jnp.zeros(n_out if constant else 0), knots=places, count=count)
 
 
 def quantiles(values: np.ndarray, count: int) -> tuple[float, ...]:

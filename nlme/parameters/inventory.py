@@ -130,7 +130,7 @@ class Inventory:
         if len(set(names)) < len(names):
             repeated = next(name for k, name in enumerate(names) if name in names[:k])
             raise ModelError(f"Two parameters share the name {repeated!r}; rename one of the fields.")
-        self._table = _Table(entries, _resolve(entries, (fixed,) if isinstance(fixed, str) else tuple(fixed)))
+        self._table = _Table(entries, _resolve(entries, names_of(fixed)))
         # of all parameters: unconstrained = bijection^-1(value) / scale; one for all but real parameters
         self.scales = np.concatenate([_scale(entry, model) for entry in entries]) if entries else np.zeros(0)
 
@@ -311,6 +311,21 @@ def _with_scales(table: _Table, children) -> Inventory:
 
 
 jax.tree_util.register_pytree_node(Inventory, lambda inventory: ((inventory.scales,), inventory._table), _with_scales)
+
+
+def names_of(fixed) -> tuple[str, ...]:
+    """The names of what is to be held fixed: one, or several.
+
+    Raises
+    ------
+    ModelError
+        It is no name.
+    """
+    found = (fixed,) if isinstance(fixed, str) else tuple(fixed) if isinstance(fixed, Iterable) else (fixed,)
+    for name in found:
+        if not isinstance(name, str):
+            raise ModelError(f'fixed= holds names of parameters, ["ka", "omega.cl"]; got {name!r}.')
+    return found
 
 
 def _resolve(entries: tuple[Entry, ...], fixed: tuple[str, ...]) -> frozenset[str]:

@@ -122,6 +122,21 @@ class Site:
         )
 
 
+def require_priors(priors) -> None:
+    """Refuse what is no table of distributions by name.
+
+    Raises
+    ------
+    ModelError
+        It is none.
+    """
+    if not isinstance(priors, Mapping):
+        raise ModelError(
+            "priors= is a dict of name -> NumPyro distribution, such as {'cl': dist.LogNormal(jnp.log(0.1), 0.5)}; "
+            f"nlme.weakly_informative(model) makes wide ones to begin with. Got {priors!r}."
+        )
+
+
 class Priors:
     """The prior of a model's free parameters, in ``size`` unconstrained coordinates.
 
@@ -140,11 +155,7 @@ class Priors:
     """
 
     def __init__(self, model, priors: Mapping[str, Any], fixed: Iterable[str] = (), complete: bool = True):
-        if not isinstance(priors, Mapping):
-            raise ModelError(
-                "priors= is a dict of name -> NumPyro distribution, such as {'cl': dist.LogNormal(jnp.log(0.1), 0.5)}; "
-                f"nlme.weakly_informative(model) makes wide ones to begin with. Got {priors!r}."
-            )
+        require_priors(priors)
         self._model = model
         self.inventory = Inventory(model, fixed)
         self._used: set[str] = set()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nlme.diagnostics.audit import REMARK, Audit, Check
+from nlme.diagnostics.audit import REMARK, Audit, Check, effective_parameters
 from nlme.language.model import documentation
 from nlme.reporting.blocks import Block, Code, Pairs, Paragraph, Table, Verdict
 from nlme.reporting.criteria import criterion, said_of_error
@@ -34,7 +34,8 @@ def summary(fit) -> list[Block]:
     version = getattr(fit, "versions", {}).get("nlme")
     dates.append(f"Page written {now()}" + (f" from a fit by nlme {version}." if version else "."))
     dates += [words] if (words := said_of_error(fit)) else []
-    return [_verdict(fit), Pairs(_figures(fit)), Paragraph(" ".join(dates), "small")]
+    learned = [Paragraph(" ".join(words))] if (words := [*getattr(fit, "training", ()), *getattr(fit, "validation", ())]) else []
+    return [_verdict(fit), Pairs(_figures(fit)), *learned, Paragraph(" ".join(dates), "small")]
 
 
 def data(fit, units) -> list[Block]:
@@ -179,6 +180,9 @@ def _figures(fit) -> list[tuple[str, str]]:
             ("BIC", criterion(fit, fit.bic)),
             ("Parameters estimated", str(fit.n_parameters)),
         ]
+    if penalised(fit) and (effective := effective_parameters(fit)) is not None:
+        of = "prior" if getattr(fit, "priors", None) else "penalty"
+        found.append((f"Effective parameters (what the {of} leaves to the data)", fixed_point(effective, 1)))
     found.append(("Method", _method(fit)))
     for name, words in getattr(fit, "priors", {}).items():
         found.append((f"Prior of {name}", words))

@@ -36,7 +36,18 @@ from nlme.marginal.subjects import after_search
 from nlme.search.checkpoint import Checkpoint, fingerprint_of
 from nlme.search.problem import Penalty, Problem, padded, penalty_at
 from nlme.search.progress import Progress
-from nlme.search.quasi_newton import CONVERGED, SEARCHING, SENTENCES, Answer, Search, absorb, arrays_of, begin, search_from
+from nlme.search.quasi_newton import (
+    CONVERGED,
+    SEARCHING,
+    SENTENCES,
+    Answer,
+    Search,
+    absorb,
+    arrays_of,
+    begin,
+    require_limits,
+    search_from,
+)
 
 _LANES = 64  # most fits under way at once in one queue
 # Events and samples of all lanes together: on a CPU what its caches hold (phenobarbital, 200 fits: 1.3 s in 2 lanes, 3 s in 32)
@@ -192,6 +203,7 @@ def run_fits(
         The checkpoint is not one, or belongs to other fits.
     """
     require_executor(executor)
+    require_limits(title, tolerance, max_evaluations)
     layout = problem.layout
     if layout.anatomy.mixture:
         raise ModelError("Fits of a mixture of subpopulations do not run side by side yet; run them one by one with nlme.fit.")

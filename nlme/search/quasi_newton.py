@@ -27,6 +27,8 @@ import functools
 
 import numpy as np
 
+from nlme.errors import ModelError
+from nlme.parameters.domains import is_numeric, require_whole
 from nlme.search.metric import DENSE, Dense, Metric, metric_from, of_scores, round_metric
 
 SEARCHING, CONVERGED, NO_DECREASE, EVALUATION_LIMIT, BAD_START, RAN_AWAY, UNDETERMINED = range(7)
@@ -282,6 +284,20 @@ class Answer:
 @np.errstate(
     over="ignore", invalid="ignore", divide="ignore"
 )  # a point that is no number is refused, and nobody asked for its reasons
+def require_limits(who: str, tolerance, max_evaluations) -> None:
+    """Refuse a tolerance that no search can meet or every search would, and a limit that is none.
+
+    Raises
+    ------
+    ModelError
+        Either is not what ``absorb`` can use.
+    """
+    if not is_numeric(tolerance) or np.ndim(tolerance) or not 0.0 < tolerance < np.inf:
+        words = "is the expected further decrease of the objective at which the search ends, a number above 0 such as 1e-7"
+        raise ModelError(f"{who}: tolerance {words}; got {tolerance!r}.")
+    require_whole(who, "max_evaluations", max_evaluations, 1)
+
+
 def absorb(search: Search, found: Answer, tolerance: float, limit: int) -> bool:
     """Take in what was ``found`` at the proposed point; whether that point is the best now.
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import nlme
+from nlme.neural.network import build
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +162,13 @@ def test_a_constant_that_a_parameter_and_a_network_share_is_said():
     assert any(
         "level and net.biases[0][0] together only" in m or "net.biases[0][0] and level together only" in m for m in fit.messages
     )
+    penalised = nlme.fit(Shifted(), people, penalty=nlme.L2(0.5), starts=0, progress=False)
+    assert "as far as the penalty lets it" in penalised.audit["information"].sentence
     held = nlme.fit(Shifted(), people, fixed=["level"], starts=0, progress=False)
-    assert not any("together only" in message for message in held.messages)
+    without = Shifted(net=build(inputs=("x",), outputs=1, width=2, depth=0, key=1, constant=False))
+    about = nlme.fit(without, people, penalty=nlme.L2(0.5), starts=0, progress=False)
+    assert not any("together only" in message for one in (held, about) for message in one.messages)
+    assert about.covariance.standard_errors["level"] < 0.2 < penalised.covariance.standard_errors["level"]
 
 
 def test_a_network_that_is_not_shown_to_pay_is_a_remark():

@@ -43,6 +43,8 @@ SHAPES = {
     "decreasing": dict(output="positive", init=2.0, monotone="decreasing"),
     "vanishing": dict(output="positive", init=2.0, vanishing="x"),
     "risen": dict(output="positive", init=2.0, monotone={"x": "increasing"}, vanishing="x"),
+    "without constant": dict(init=0.3, constant=False),
+    "rising without constant": dict(output="positive", init=2.0, monotone="increasing", constant=False),
 }
 CASES = [
     (term, shape) for term, shape in itertools.product(TERMS, SHAPES) if not (term == "radial" and "monotone" in SHAPES[shape])
@@ -55,6 +57,12 @@ def moved(net, seed: int = 0, size: float = 0.5):
     """The term with other weights."""
     random = np.random.default_rng(seed)
     return jax.tree.map(lambda x: x + size * random.normal(size=x.shape), net)
+
+
+def _with_constant(net):
+    """The biases of a term without constant and one that it might have had."""
+    one = 0.4 * jnp.ones(2)
+    return (*net.biases, one) if isinstance(net.biases, tuple) else one
 
 
 def made(term: str, shape: str):
@@ -88,6 +96,12 @@ def test_its_outputs_keep_their_shape(term, shape):
         assert np.all(slopes[:, :, 0] > -1e-12) and slopes[:, :, 1].min() < -1e-4 < 1e-4 < slopes[:, :, 1].max()
     if shape == "decreasing":
         assert np.all(slopes < 1e-12)
+    if not net.output.constant:  # at the center of both inputs, whatever its weights are
+        np.testing.assert_allclose(net(0.0, 1.0), np.broadcast_to(SHAPES[shape]["init"], 2), rtol=1e-14)
+        plain = dataclasses.replace(net, output=dataclasses.replace(net.output, constant=True), biases=_with_constant(net))
+        scale = np.log if shape.startswith("rising") else np.asarray
+        apart = scale(np.asarray(jax.vmap(plain.outputs_at)(at))) - scale(np.asarray(plain(0.0, 1.0)))
+        np.testing.assert_allclose(scale(out) - scale(np.array(SHAPES[shape]["init"])), apart, rtol=1e-9, atol=1e-12)
     if shape == "vanishing":
         np.testing.assert_array_equal(net(0.0, 3.0), [0.0, 0.0])
         assert np.all(out * np.asarray(at)[:, :1] > 0)
@@ -199,10 +213,11 @@ def population(n: int, seed: int = 1) -> nlme.Population:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("constant", [True, False])
 @pytest.mark.parametrize("term", TERMS)
-def test_gradient_of_the_objective_in_the_weights(term):
+def test_gradient_of_the_objective_in_the_weights(term, constant):
     """Through covariate, random effect and solver, against central differences."""
-    net = SMALL[term](inputs=("x", "z"), outputs=1, output="positive", init=2.0)
+    net = SMALL[term](inputs=("x", "z"), outputs=1, output="positive", init=2.0, constant=constant)
     loss = SMALL[term](inputs=("a",), outputs=1, output="positive", vanishing="a", center=1.0, scale=1.0)
     layout = lay_out(Level(net=moved(net, 10, 0.2), loss=moved(loss, 11, 0.2)), population(3))
     model, method = layout.model, nlme.FOCEI(inner_tolerance=1e-22)
@@ -262,6 +277,7 @@ WRONG = {
     "a number for a shape": dict(monotone=3),
     "a list in the place of a word": dict(monotone=[["increasing"], None]),
     "half an input": dict(vanishing=2.5),
+    "a constant that is a number": dict(constant=0.0),
     "an unknown word of shape": dict(monotone="rising"),
     "a shape of an unknown input": dict(monotone={"y": "increasing"}),
     "vanishing with an unknown input": dict(vanishing="y"),
