@@ -144,6 +144,8 @@ __all__ = [*_HOME_OF, *_ROOMS]
 def __getattr__(name: str):
     if name in _ROOMS:
         return _importlib.import_module(f"nlme.{name}")
+    if name == "__version__":
+        return _importlib.import_module("nlme.versions").versions()["nlme"]
     if name not in _HOME_OF:
         raise AttributeError(f"module 'nlme' has no attribute {name!r}")
     value = getattr(_importlib.import_module(_HOME_OF[name]), name)

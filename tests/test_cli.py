@@ -210,6 +210,7 @@ def test_a_field_that_is_none(tmp_path, change, phrase):
 def test_the_version():
     result = nlme_command("--version")
     assert result.exit_code == 0 and result.stdout.startswith("nlme ") and "jax " in result.stdout
+    assert result.stdout.split()[1].rstrip(",") == nlme.__version__
 
 
 @pytest.mark.parametrize(

@@ -450,7 +450,7 @@ def _starts(fit: Fit, name: str) -> Check:
         words = f"{said}; in {len(below)}{own} a parameter ran off without end, to an objective of {starts.objectives[below].min():.1f}: "
         words += "the objective has no lowest minimum."
         return Check(name, PROBLEM if _mostly_below(fit) else REMARK, float(len(below)), words)
-    if networks and starts.reached < 2 and starts.valid.any():
+    if networks and starts.valid.any() and starts.reached < max(2.0, 0.5 * starts.tried):
         return Check(name, REMARK, float(starts.reached), f"{said}: a network has many, and a lower one may be left.")
     if not starts.rivals:
         return Check(name, FINE, float(starts.reached), f"{said}, none a lower one.")

@@ -18,6 +18,7 @@ from nlme.data.population import Population
 from nlme.data.units import differ
 from nlme.digest import forget_changed
 from nlme.errors import ModelError, name_error
+from nlme.execution.collection import collection_put_off
 from nlme.jets.jet import Columns
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
 from nlme.language.model import Model, covariate_units, feature_shapes
@@ -165,6 +166,7 @@ def _back(order: list[np.ndarray], count: int) -> np.ndarray:
     return back
 
 
+@collection_put_off()
 def lay_out(
     model: Model,
     population: Population,

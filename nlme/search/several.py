@@ -28,6 +28,7 @@ _OTHERS = (
 _OF_ONE = (
     20  # the same where nobody differs from another: the data of one subject have several minima often, and a search costs little
 )
+_OF_NETWORKS = 11  # where the lowest of these is known from one start only
 _AT_LEAST = 4  # where states are solved by steps, and two lead to the lowest
 _CLOSE = 0.1, 0.3  # largest difference in a parameter and in the objective of a search that is on its way to a minimum known
 _BEYOND = 1e6  # a standard deviation in a logarithm
@@ -150,14 +151,28 @@ class _Searches:
         typical = Typical(problem, [problem.start, *([first.search.x] if self.attempts[0].valid else [])], seed)
         of_one = not (problem.method.individuals or networks)
         soon = not (another or of_one) and (networks or not problem.layout.anatomy.linear)
-        for u in typical.starts(starts or (_OF_ONE if of_one else _OTHERS)):
+        for u in typical.starts(starts or (_OF_ONE if of_one else _OF_NETWORKS if networks and soon else _OTHERS)):
             last = self._from(u)
             # where errors vanish the objective has no minimum: from larger ones the search may not come there
             if not (last.valid or last.unfinished) and starts is None and len(typical.errors):
                 self._from(typical.with_larger_errors(u))
-            others = self.attempts[1:]
-            if starts is None and soon and len(others) >= _AT_LEAST and agree(self.attempts, others, 10 * SAME):
+            if starts is None and soon and self._enough(networks):
                 break
+
+    def _enough(self, networks: bool) -> bool:
+        """Whether the searches agree so well that others would hardly find a lower minimum.
+
+        Half of the searches of a network may well end at minima that are not the lowest, and two of five agree on one of these easily: they
+        are enough where all ended at one, and after ``_OTHERS`` where two are at the lowest.
+        """
+        others = self.attempts[1:]
+        if len(others) < _AT_LEAST:
+            return False
+        if not networks:
+            return agree(self.attempts, others, 10 * SAME)
+        ends = [attempt.objective for attempt in self.attempts if attempt.valid]
+        of_one = len(ends) >= _AT_LEAST and np.ptp(ends) < 10 * SAME
+        return of_one or (len(others) >= _OTHERS and agree(self.attempts, self.attempts, 10 * SAME))
 
     def lowest(self) -> tuple[int, bool]:
         """Position of the search that ended lowest, and whether it ended at a minimum or on its way to one.
