@@ -30,6 +30,7 @@ from nlme.language.stacking import SubjectData
 from nlme.linalg import cholesky, inverse_lower, raised
 
 _LEAST = 0.25  # eigenvalue of a Hessian that places nodes, the random effects' own distribution having 1
+_STEEPEST = 1000.0  # slope of a logarithm above which a state counts as zero
 
 
 class Curvature(NamedTuple):
@@ -203,7 +204,9 @@ class Subject:
     def observed(self, model: Model, b: Float[Array, " q"]) -> Float[Array, "q q"]:
         """The Hessian of Phi by which nodes are placed: as ``expected``, but with -d2l/db2 where a sample is not normal.
 
-        The states move linearly in b there, so that second derivatives of the objective stay within second order of the states.
+        The states move there by their first derivatives, so that second derivatives of the objective stay within second order of the
+        states: one above zero in its logarithm, S exp(S'd / S), as amounts and cumulative hazards do.  (A cumulative hazard is itself
+        the logarithm of a density: all of its curvature is that of the state.)  Another, or one that is nearly zero, linearly.
         A score's outer product would be the information of a probability, not of the random effect behind it: far from
         the curvature where one outcome is nearly certain, or below a limit.  Where the samples that are not normal bend Phi downwards
         in some direction by more than the others hold, its eigenvalue is raised to that of a spread of two standard deviations.
@@ -213,9 +216,18 @@ class Subject:
         if slopes.e is None:
             return expected
         states, push = jax.linearize(lambda b: self._solution(model, self.eta(model, b)).states, b)
+        steepest = jnp.max(jnp.abs(jax.vmap(push)(jnp.eye(self.effects))), axis=0)
+        in_logarithm = states * _STEEPEST > steepest
+        positive = jnp.where(in_logarithm, states, 1.0)
+
+        def moved(d):
+            straight = push(d)
+            return jnp.where(
+                in_logarithm, positive * jnp.exp(jnp.where(in_logarithm, straight / positive, 0.0)), states + straight
+            )
 
         def not_normal(d):
-            solution = self._solution(model, self.eta(model, b + d))._replace(states=states + push(d))
+            solution = self._solution(model, self.eta(model, b + d))._replace(states=moved(d))
             m = self._moments(model, solution, b + d)
             return -self.total(jnp.where(m.normal, 0.0, m.log_factor))
 

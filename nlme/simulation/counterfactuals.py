@@ -47,7 +47,8 @@ class Counterfactual(Shown):
     Attributes
     ----------
     persons : DataFrame by SCENARIO, MEASURE and ID: median under the baseline and under the scenario, difference and ratio with lower and upper
-    population : DataFrame by SCENARIO and MEASURE: mean difference and geometric mean ratio over the persons, each with lower and upper
+    population : DataFrame by SCENARIO and MEASURE: means over persons and draws under the baseline and under the scenario, their difference
+        and the geometric mean ratio, each with lower and upper (of the draws' means over the persons)
     courses : DataFrame SCENARIO, ID, TIME: median, lower, upper of the course
     draws : DataFrame REPLICATE, SCENARIO, ID and the measures, one row a draw
     extrapolates : DataFrame of where a network is asked outside of what the data visited, with SCENARIO; None without networks
@@ -308,9 +309,12 @@ def _population(found: dict, shape: tuple[int, int], level: float):
             positive = bool(np.all(base > 0) and np.all(there > 0))
             ratio = np.exp(np.log(there / base).mean(axis=1)) if positive else np.full(shape[0], np.nan)
             row = {"SCENARIO": name, "MEASURE": measure, "baseline": base.mean(), "value": there.mean()}
-            for word, paired in (("difference", difference), ("ratio", ratio)):
+            for word, paired, middle in (
+                ("difference", difference, difference.mean()),
+                ("ratio", ratio, np.exp(np.log(ratio).mean())),
+            ):
                 low, high = np.quantile(paired, tails)
-                row |= {word: np.median(paired), f"{word}.lower": low, f"{word}.upper": high}
+                row |= {word: middle, f"{word}.lower": low, f"{word}.upper": high}
             rows.append(row)
     return pd.DataFrame(rows).set_index(["SCENARIO", "MEASURE"])
 

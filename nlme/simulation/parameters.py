@@ -175,7 +175,9 @@ def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
         names = [str(name) for name in np.asarray(effects["random_effect"])]
         people = DrawnPeople(values, list(np.asarray(effects["subject"])), names, _subpopulations(model, posterior, rows))
     drawn = Drawn(inventory, jnp.asarray(table.to_numpy()[rows]))
-    return _checked(Uncertain(model, drawn, f"{len(table):,} draws of the posterior", people))
+    said = np.atleast_1d(posterior.attrs.get("messages", []))  # one alone is text after a file
+    words = tuple(f"Of the posterior: {message}" for message in said)
+    return _checked(Uncertain(model, drawn, f"{len(table):,} draws of the posterior", people, words))
 
 
 def _subpopulations(model: Model, posterior, rows: np.ndarray) -> np.ndarray | None:

@@ -20,6 +20,11 @@ def model_of(model: Any) -> Model:
     """The model of a fit, or the model itself."""
     if isinstance(model, Evaluated):
         return model.model
+    if hasattr(model, "posterior"):
+        raise ModelError(
+            "Expected a model or a fit; got a posterior. Simulate the model that was sampled: nlme.simulate(model, population, eta='new', "
+            "uncertainty=posterior, key=1), which checks such as nlme.vpc take as simulations=."
+        )
     if not isinstance(model, Model):
         raise ModelError(f"Expected a model or a fit; got {type(model).__name__}.")
     return model

@@ -118,8 +118,19 @@ def simulate(
     made = simulated_class()(whole)
     made.attrs.update(whole.attrs)  # units and categories, which reading it again needs
     made.extrapolates = None if watched is None else watched.table(replicates)
-    made.parameters, made.remarks = people.parameters, people.messages
+    made.parameters, made.remarks = people.parameters, [*people.messages, *(_of_competing(design.anatomy) if noise else [])]
     return made
+
+
+def _of_competing(anatomy: Anatomy) -> list[str]:
+    """What several times to an event do not know of each other, in words."""
+    events = [name for name, law in zip(anatomy.endpoints, anatomy.laws, strict=True) if law.link == "event"]
+    if len(events) < 2:
+        return []
+    return [
+        f"The times of {' and '.join(events)} are drawn each by its own hazard, and none ends the risk of another: where they compete "
+        "(death before relapse), keep each person's first."
+    ]
 
 
 class People:
