@@ -450,7 +450,6 @@ def _term(network, labels, outputs, center, scale, key):
     if callable(network):
         made = network(key)
         return made if isinstance(made, LearnedTerm) else Learned.of(made)
-    options = dict(width=8, depth=1, initial_scale=0.1, constant=False) | dict(
-        network or {}
-    )  # a shift is about its mean in any case
+    # a shift is about its mean in any case
+    options = dict(width=8, depth=1, initial_scale=0.1, constant=False) | dict(network or {})
     return build(inputs=labels, outputs=outputs, center=center, scale=scale, key=key, **options)

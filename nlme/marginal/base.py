@@ -216,7 +216,7 @@ class Subject:
         if slopes.e is None:
             return expected
         states, push = jax.linearize(lambda b: self._solution(model, self.eta(model, b)).states, b)
-        steepest = jnp.max(jnp.abs(jax.vmap(push)(jnp.eye(self.effects))), axis=0)
+        steepest = jnp.max(jnp.abs(jax.vmap(push)(jnp.eye(self.effects))), axis=0, initial=0.0)
         in_logarithm = states * _STEEPEST > steepest
         positive = jnp.where(in_logarithm, states, 1.0)
 
