@@ -136,6 +136,7 @@ def _covariance(rows, rng, singular):
         missing=SINGULAR if singular else "",
         R=frame(matrix),
         S=frame(matrix),
+        curvature=np.full(matrix.shape, np.nan),  # in the unconstrained parameters, of which the stand-in knows nothing
     )
 
 

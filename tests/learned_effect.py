@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
+
 import nlme
 
 
@@ -18,3 +21,11 @@ class Effect(nlme.Model):
 
     def observe(self, ind, state, t):
         return {"y": nlme.additive(ind.e, self.sd)}
+
+
+def noisy_people() -> nlme.Population:
+    """Twelve people seen twice, y = x and noise as large."""
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=12), 2)
+    frame = pd.DataFrame({"ID": np.repeat(np.arange(12), 2), "TIME": np.tile([1.0, 2.0], 12), "DV": x + rng.normal(size=24)})
+    return nlme.read_nonmem(frame.assign(EVID=0, x=x), covariates=["x"])

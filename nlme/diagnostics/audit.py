@@ -231,7 +231,7 @@ def _gradient(fit: Fit, name: str) -> Check:
     hessian, _ = information(fit)
     if hessian is None or not np.all(np.isfinite(hessian)):
         return Check(name, UNJUDGED, float("nan"), f"{size}; nothing is known of the curvature by which to judge it.")
-    moving = np.array([fit.ended is None or name not in fit.ended for name in fit.inventory.names])
+    moving = _moving(fit)
     expected = float(0.5 * gradient[moving] @ _solution(hessian[np.ix_(moving, moving)], gradient[moving]))
     chance = isinstance(fit.method, SAEM)
     if expected < (_BY_CHANCE if chance else _EXPECTED):
@@ -299,8 +299,7 @@ def _modes(fit: Fit, name: str) -> Check:
 def _information(fit: Fit, name: str) -> Check:
     hessian, source = information(fit)
     # weights of a network are many, and permute; what is left is judged at given weights
-    own = [k for k, kind in enumerate(fit.inventory.kinds) if kind != "weight"]
-    own = [k for k in own if fit.inventory.names[k] not in (fit.ended or {})]
+    own = [k for k in np.flatnonzero(_moving(fit)) if fit.inventory.kinds[k] != "weight"]
     # at a singular covariance the coordinates of its off-diagonal elements have lost their slopes: the search has looked beyond that edge
     edges = {column for _, columns in _singular_blocks(fit) for column in columns}
     own = [k for k in own if k not in edges]

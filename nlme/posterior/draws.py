@@ -72,3 +72,9 @@ def _scores(values: np.ndarray) -> np.ndarray:
     chains, draws, *rest = values.shape
     ranks = rankdata(values.reshape(chains * draws, *rest), axis=0)
     return ndtri((ranks - 0.375) / (chains * draws + 0.25)).reshape(values.shape)
+
+
+def messages_in(posterior) -> list[str]:
+    """What the sampler said of a posterior; a file keeps a single sentence as text."""
+    found = posterior.attrs.get("messages", [])
+    return [found] if isinstance(found, str) else [str(one) for one in found]

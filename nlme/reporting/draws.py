@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nlme.errors import FitError
-from nlme.posterior.draws import LEAST, effective_size, r_hat, scalars
+from nlme.posterior.draws import LEAST, effective_size, messages_in, r_hat, scalars
 from nlme.tables.numbers import MISSING
 
 
@@ -106,18 +106,12 @@ def _functions(posterior: Any) -> list[str]:
     return found
 
 
-def _messages(posterior: Any) -> list[str]:
-    """What the sampler said; a file keeps a single sentence as text."""
-    found = posterior.attrs.get("messages", [])
-    return [found] if isinstance(found, str) else [str(one) for one in found]
-
-
 def _notes(posterior: Any, level: float, left_out: int) -> tuple[str, ...]:
     notes = [
         f"Median, standard deviation and {100 * level:.6g} % credible interval (quantiles) of the posterior. IIV: CV = 100 √(exp(ω²) − 1) "
         f"where η enters as exp(η), SD = √ω², correlations: medians of each. R-hat: rank-normalised, split over the chains; ESS: effective draws, of "
         f"the bulk or the tails, whichever are fewer; {MISSING}: not to be had.",
         *_functions(posterior),
-        *_messages(posterior),
+        *messages_in(posterior),
     ]
     return (*notes, f"Not listed: {left_out} network weights (weights=True lists them).") if left_out else tuple(notes)

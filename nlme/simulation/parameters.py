@@ -159,6 +159,7 @@ def _from_table(model: Model, table, replicates: int, key, words: str, numbers=N
 def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
     import pandas as pd
 
+    from nlme.posterior.draws import messages_in
     from nlme.posterior.nuts import posterior_models, standardisation_of
 
     model = with_numbers(model, standardisation_of(posterior), instead=True)
@@ -175,8 +176,7 @@ def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
         names = [str(name) for name in np.asarray(effects["random_effect"])]
         people = DrawnPeople(values, list(np.asarray(effects["subject"])), names, _subpopulations(model, posterior, rows))
     drawn = Drawn(inventory, jnp.asarray(table.to_numpy()[rows]))
-    said = np.atleast_1d(posterior.attrs.get("messages", []))  # one alone is text after a file
-    words = tuple(f"Of the posterior: {message}" for message in said)
+    words = tuple(f"Of the posterior: {message}" for message in messages_in(posterior))
     return _checked(Uncertain(model, drawn, f"{len(table):,} draws of the posterior", people, words))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import one_way
 import pandas as pd
 import pytest
+from learned_level import LearnedLevel
 
 import nlme
 from nlme.neural.network import build
@@ -137,20 +138,10 @@ def test_a_covariance_of_three_effects_of_which_two_vary_is_an_edge_and_no_flatn
     assert fit.starts.reached > 1
 
 
-class Shifted(nlme.Model):
-    """A level to which a network adds a constant of its own."""
+class Shifted(LearnedLevel):
+    """With a straight line for its network."""
 
-    covariates = ("x",)
-    level: nlme.Scalar = nlme.real(1.0)
     net: nlme.MLP = nlme.mlp(inputs=("x",), outputs=1, width=1, depth=0, key=0)
-    omega: nlme.Covariance = nlme.covariance(level=0.2)
-    sd: nlme.Scalar = nlme.positive(0.3)
-
-    def individual(self, eta, cov):
-        return dict(level=self.level + self.net(cov.x)[0] + eta.level)
-
-    def observe(self, ind, state, t):
-        return {"y": nlme.additive(ind.level, self.sd)}
 
 
 def test_a_constant_that_a_parameter_and_a_network_share_is_said():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import optax
-import pandas as pd
 import pytest
-from learned_effect import Effect
+from learned_effect import Effect, noisy_people
 
 import nlme
 from nlme.errors import NLMEError
@@ -14,16 +13,8 @@ from nlme.learning.effects import accumulated_effects
 
 
 @pytest.fixture(scope="module")
-def people():
-    rng = np.random.default_rng(0)
-    x = np.repeat(rng.normal(size=12), 2)
-    frame = pd.DataFrame({"ID": np.repeat(np.arange(12), 2), "TIME": np.tile([1.0, 2.0], 12), "DV": x + rng.normal(size=24)})
-    return nlme.read_nonmem(frame.assign(EVID=0, x=x), covariates=["x"])
-
-
-@pytest.fixture(scope="module")
-def fit(people):
-    return nlme.fit(Effect(), people, starts=0, progress=False)
+def fit():
+    return nlme.fit(Effect(), noisy_people(), starts=0, progress=False)
 
 
 @pytest.mark.parametrize(

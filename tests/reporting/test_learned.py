@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
-from learned_effect import Effect
+from learned_effect import Effect, noisy_people
 
 import nlme
 from nlme.reporting.account import summary
@@ -16,11 +15,7 @@ from nlme.reporting.blocks import Pairs, Paragraph
 
 @pytest.fixture(scope="module")
 def fit():
-    rng = np.random.default_rng(0)
-    x = np.repeat(rng.normal(size=12), 2)
-    frame = pd.DataFrame({"ID": np.repeat(np.arange(12), 2), "TIME": np.tile([1.0, 2.0], 12), "DV": x + rng.normal(size=24)})
-    people = nlme.read_nonmem(frame.assign(EVID=0, x=x), covariates=["x"])
-    return nlme.fit(Effect(), people, penalty=nlme.L2(3.0), starts=0, progress=False)
+    return nlme.fit(Effect(), noisy_people(), penalty=nlme.L2(3.0), starts=0, progress=False)
 
 
 def test_effective_parameters_are_those_of_the_hessian(fit):

@@ -8,25 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from learned_level import LearnedLevel
 
 import nlme
 from nlme.simulation.region import Region
-
-
-class Curve(nlme.Model):
-    """A level that a network makes of a covariate."""
-
-    covariates = ("x",)
-    level: nlme.Scalar = nlme.real(1.0)
-    net: nlme.MLP = nlme.mlp(inputs=("x",), outputs=1, width=2, depth=1, key=0)
-    omega: nlme.Covariance = nlme.covariance(level=0.2)
-    sd: nlme.Scalar = nlme.positive(0.3)
-
-    def individual(self, eta, cov):
-        return dict(level=self.level + self.net(cov.x)[0] + eta.level)
-
-    def observe(self, ind, state, t):
-        return {"y": nlme.additive(ind.level, self.sd)}
 
 
 def data(xs):
@@ -38,7 +23,7 @@ def data(xs):
 
 @pytest.fixture(scope="module")
 def at():
-    return nlme.evaluate(Curve(), data([0.0, 1.0, 2.0]))
+    return nlme.evaluate(LearnedLevel(), data([0.0, 1.0, 2.0]))
 
 
 @pytest.mark.slow
@@ -154,6 +139,6 @@ def test_weights_drawn_from_a_normal_law_are_said():
         for t in (1.0, 2.0)
     ]
     people = nlme.read_nonmem(pd.DataFrame(rows, columns=["ID", "TIME", "DV", "x"]), covariates=["x"])
-    fit = nlme.fit(Curve(), people, penalty=nlme.L2(1.0), starts=0, progress=False)
+    fit = nlme.fit(LearnedLevel(), people, penalty=nlme.L2(1.0), starts=0, progress=False)
     drawn = nlme.simulate(fit, key=1, replicates=3, uncertainty="covariance")
     assert any("Weights of networks are drawn from a normal law" in message for message in drawn.messages)
