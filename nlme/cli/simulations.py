@@ -103,6 +103,9 @@ def vpc(
     lloq: Annotated[
         str, typer.Option(help="Lower limit of quantification: a number or a column.", show_default="as in the data")
     ] = "",
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="Draw the parameters of each data set from the covariance of the fit's estimates.")
+    ] = False,
     log: Annotated[bool, typer.Option("--log/--linear", help="Axis of the values.", show_default="by the data")] = None,
     start: Start = "",
     units: Units = "",
@@ -122,6 +125,7 @@ def vpc(
         stratify=options.strata_of(stratify),
         time=time,
         lloq=options.number(lloq) if lloq else None,
+        uncertainty="covariance" if uncertain else None,
     )
     named_units = options.pairs(units, "--units")
     folder = Folder(out or (saved_file(source).parent if is_fit(source) else Path(".")), "vpc" if is_fit(source) else "data")

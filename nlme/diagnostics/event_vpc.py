@@ -30,7 +30,9 @@ SURVIVAL, COUNT = "survival", "mean cumulative count"
 POINTS = 60  # times of the curves
 
 
-def event_table(model, population, endpoint: str, law: Law, key, replicates: int, level: float, stratify, ode) -> dict:
+def event_table(
+    model, population, endpoint: str, law: Law, key, replicates: int, level: float, stratify, ode, uncertainty
+) -> dict:
     """The table, the observations and the strata of the check, and what is to be said of it."""
     import pandas as pd
 
@@ -45,7 +47,8 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
     people = population if len(watched) == len(population) else population.filter(lambda s: s.id in watched)
     kind = law.link
     draw = {"event": _first, "events": _repeated}[kind]
-    begin, end, simulated = draw(model, people, (endpoint, law), events, key, random, replicates, ode)
+    simulating = dict(ode=ode, uncertainty=uncertainty)
+    begin, end, simulated, said = draw(model, people, (endpoint, law), events, key, random, replicates, simulating)
     name = SURVIVAL if kind == "event" else COUNT
     found = []
     for s, word in enumerate(strata):
@@ -70,7 +73,7 @@ def event_table(model, population, endpoint: str, law: Law, key, replicates: int
         observations=shown,
         quantities=(name,),
         strata=tuple(strata),
-        messages=_said(events, kind),
+        messages=(*_said(events, kind), *said),
     )
 
 
@@ -91,8 +94,8 @@ def _said(events: Events, kind: str) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _first(model, population, of: tuple[str, Law], events: Events, key, random, replicates: int, ode):
-    """(N,) begin, (R, N) end of follow-up and (R, N) whether it ends by an event."""
+def _first(model, population, of: tuple[str, Law], events: Events, key, random, replicates: int, options):
+    """(N,) begin, (R, N) end of follow-up, (R, N) whether it ends by an event, and what is said of the simulation."""
     ends, donors = follow_up(events, replicates, random)
     visits: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in events.end]  # in which replicates, at which times
     for i in np.flatnonzero(events.at_visits):
@@ -100,29 +103,31 @@ def _first(model, population, of: tuple[str, Law], events: Events, key, random, 
             own, rows = events.visits[i], np.flatnonzero(donors[:, i] == donor)
             visits[i].append((rows, np.concatenate([own, visits_beyond(own, events.visits[donor])])))
             ends[rows, i] = visits[i][-1][1][-1]
-    curves = cumulative_hazards(model, population, of[0], events.begin, ends.max(axis=0), False, key, replicates, ode)
+    until = ends.max(axis=0)
+    curves, said = cumulative_hazards(model, population, of[0], events.begin, until, False, key, replicates, options)
     times = np.stack([first_events(time, hazard, random) for time, hazard in curves], axis=1)
     for i, parts in enumerate(visits):
         for rows, at in parts:
             times[rows, i] = seen_at(times[rows, i], at)
     had = times <= ends
-    return events.begin, np.where(had, times, ends), had
+    return events.begin, np.where(had, times, ends), had, said
 
 
-def _repeated(model, population, of: tuple[str, Law], events: Events, key, random, replicates: int, ode):
-    """(N,) begin, (R, N) end of follow-up, and for each replicate its events."""
+def _repeated(model, population, of: tuple[str, Law], events: Events, key, random, replicates: int, options):
+    """(N,) begin, (R, N) end of follow-up, for each replicate its events, and what is said of the simulation."""
     ends = np.tile(events.end, (replicates, 1))
-    exact, parts = np.flatnonzero(~events.at_visits), []
+    exact, parts, said = np.flatnonzero(~events.at_visits), [], ()
     if len(exact):
-        curves = cumulative_hazards(
-            model, population, of[0], events.begin, events.end, True, jax.random.fold_in(key, 1), replicates, ode
+        curves, said = cumulative_hazards(
+            model, population, of[0], events.begin, events.end, True, jax.random.fold_in(key, 1), replicates, options
         )
         parts = [repeated_events(*curves[i], random) for i in exact]
     replicate = np.concatenate([part[0] for part in parts] or [np.zeros(0, int)])
     time = np.concatenate([part[1] for part in parts] or [np.zeros(0)])
     owner = np.repeat(exact, [len(part[0]) for part in parts]) if len(exact) else exact
     if events.at_visits.any():  # at least one since the record before, as the model draws it
-        drawn = with_replicates(observed_of(model, population, *of), key=key, replicates=replicates, ode=ode)
+        drawn = with_replicates(observed_of(model, population, *of), key=key, replicates=replicates, **options)
+        said = tuple(dict.fromkeys((*said, *drawn.messages)))
         own = np.unique(drawn.subject, return_inverse=True)[1]
         r, row = np.nonzero((drawn.simulated > 0) & events.at_visits[own])
         replicate, owner = np.concatenate([replicate, r]), np.concatenate([owner, own[row]])
@@ -130,4 +135,4 @@ def _repeated(model, population, of: tuple[str, Law], events: Events, key, rando
     order = np.argsort(replicate, kind="stable")
     edges = np.searchsorted(replicate[order], np.arange(replicates + 1))
     pieces = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    return events.begin, ends, [(owner[own], time[own]) for own in pieces]
+    return events.begin, ends, [(owner[own], time[own]) for own in pieces], said

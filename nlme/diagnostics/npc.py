@@ -36,6 +36,7 @@ class NPC(Shown):
     table : DataFrame by prediction interval (%, index): % of the observations BELOW and ABOVE it, each with the % EXPECTED and
         the interval LOWER to UPPER of it
     endpoint, n, replicates, level : what was checked, observations, replicates, level of the intervals of the percentages
+    messages : of the simulation, in words
     """
 
     table: pd.DataFrame
@@ -43,6 +44,7 @@ class NPC(Shown):
     n: int
     replicates: int
     level: float
+    messages: tuple[str, ...] = ()
 
     @property
     def outside(self) -> list[str]:
@@ -68,7 +70,7 @@ class NPC(Shown):
             for level, row in zip(self.table.index, self.table.to_numpy(), strict=True)
         ]
         notes = self.outside or (f"Every percentage lies within its {100 * self.level:g} % interval.",)
-        return [Panel(title, ["Interval", *self.table.columns], rows, notes)]
+        return [Panel(title, ["Interval", *self.table.columns], rows, (*notes, *self.messages))]
 
     def _exact(self):
         return self.table
@@ -86,13 +88,14 @@ def npc(
     lloq=None,
     uloq=None,
     simulations=None,
+    uncertainty=None,
     ode=None,
 ) -> NPC:
     """Coverage of prediction intervals: observed, expected, and the interval of what is expected.
 
     Parameters
     ----------
-    model, population, key, replicates, endpoint, simulations, ode : as in :func:`nlme.npde`
+    model, population, key, replicates, endpoint, simulations, uncertainty, ode : as in :func:`nlme.npde`
     intervals : prediction intervals in %; 0 is the median
     level : of the intervals of the percentages
     lloq, uloq : limits of quantification; values beyond them, observed and simulated, rank below (above) all others
@@ -111,7 +114,9 @@ def npc(
         raise DataError(f"intervals={intervals!r}: they are percentages from 0 to below 100, such as (50, 80, 95).")
     if not is_probability(level):
         raise DataError(f"level={level!r}: it is between 0 and 1, such as 0.95.")
-    options = dict(key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode)
+    options = dict(
+        key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, uncertainty=uncertainty, ode=ode
+    )
     checked = replicated("npc", model, population, endpoint, **options)
     observed, drawn = checked.observed, checked.drawn
     rows = []
@@ -124,4 +129,4 @@ def npc(
             row |= {side: 100.0 * seen.mean(), f"{side} EXPECTED": shares.mean(), f"{side} LOWER": lower, f"{side} UPPER": upper}
         rows.append(row)
     table = pd.DataFrame(rows, index=pd.Index(asked, name="INTERVAL"))
-    return NPC(table, checked.endpoint, len(observed), len(drawn), level)
+    return NPC(table, checked.endpoint, len(observed), len(drawn), level, checked.messages)

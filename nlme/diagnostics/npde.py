@@ -123,6 +123,7 @@ def npde(
     lloq=None,
     uloq=None,
     simulations=None,
+    uncertainty=None,
     ode=None,
 ) -> PredictionErrors:
     """Normalised prediction distribution errors, with and without decorrelation, and their tests.
@@ -140,6 +141,8 @@ def npde(
         records
     simulations : replicates made elsewhere: an array (replicates, observations), or a table with REPLICATE (or REP) and DV (or
         SIM) whose rows follow the records or the observations of the data
+    uncertainty : of the parameters, as of :func:`nlme.simulate`: each replicate has a vector of its own.  Of a posterior,
+        ``nlme.npde(model, population, uncertainty=posterior, key=1)``, these are posterior predictive
     ode : tolerances of the ODE solver; by default those of the fit's method
 
     Raises
@@ -154,7 +157,9 @@ def npde(
     for name, word, known in (("decorrelation", decorrelation, DECORRELATIONS), ("censored", censored, METHODS)):
         if word not in known:
             raise DataError(f"{name}={word!r}: it is one of {', '.join(map(repr, known))}.")
-    options = dict(key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, ode=ode)
+    options = dict(
+        key=key, replicates=replicates, lloq=lloq, uloq=uloq, simulations=simulations, uncertainty=uncertainty, ode=ode
+    )
     checked = replicated("npde", model, population, endpoint, **options)
     checked, messages = _usable(checked, censored)
     observed, simulated = checked.rows["DV"].to_numpy(dtype=float), checked.simulated
@@ -174,7 +179,7 @@ def npde(
 
 def _usable(checked: Replicated, censored: str) -> tuple[Replicated, tuple[str, ...]]:
     """The observations that can be judged, and what was left out."""
-    messages = []
+    messages = [*checked.messages]
     keep = np.ones(len(checked.rows), bool)
     if censored == "omit":
         keep = checked.censored == 0

@@ -19,7 +19,9 @@ from nlme.fitting.applied import require_alike
 from nlme.fitting.result import Evaluated
 from nlme.keys import key_of
 from nlme.language.anatomy import anatomy_of
+from nlme.language.model import Model
 from nlme.observation.base import COMPUTED, LIMITS, Law
+from nlme.posterior.models import posterior_estimate
 from nlme.simulation.predict import limits_of, model_of
 from nlme.simulation.simulate import simulate
 
@@ -46,6 +48,7 @@ class Replicated:
     simulated : (R, n)
     lower, upper : (n,) limits of quantification, -inf and inf where there is none
     floor : (n,) the other end of a value known to an interval (LIMIT), NaN where there is none
+    messages : of the simulation, in words: where the parameters of the replicates come from, and what is to be minded
     """
 
     model: Any
@@ -59,6 +62,7 @@ class Replicated:
     lower: np.ndarray
     upper: np.ndarray
     floor: np.ndarray
+    messages: tuple[str, ...] = ()
 
     @property
     def censored(self) -> np.ndarray:
@@ -84,9 +88,22 @@ class Replicated:
 
 
 def replicated(
-    what: str, model, population, endpoint=None, *, key, replicates, lloq=None, uloq=None, simulations=None, ode=None
+    what: str,
+    model,
+    population,
+    endpoint=None,
+    *,
+    key,
+    replicates,
+    lloq=None,
+    uloq=None,
+    simulations=None,
+    uncertainty=None,
+    ode=None,
 ) -> Replicated:
     """Observations of a continuous ``endpoint`` beside ``replicates`` simulated ones, or beside ``simulations`` that are given.
+
+    ``uncertainty`` of the parameters: as of :func:`nlme.simulate`.
 
     Raises
     ------
@@ -97,7 +114,7 @@ def replicated(
     FitError
         A simulated value that is not a finite number.
     """
-    model, population = subjects_of(model, population, simulations)
+    model, population = subjects_of(model, population, simulations, uncertainty)
     endpoint, law = endpoint_of(model, population, endpoint)
     if law.whole is not None or law.of_events:
         raise ModelError(
@@ -105,7 +122,7 @@ def replicated(
             f"counts or survival beside simulated ones."
         )
     found = observed_of(model, population, endpoint, law, lloq, uloq)
-    return with_replicates(found, key=key, replicates=replicates, simulations=simulations, ode=ode)
+    return with_replicates(found, key=key, replicates=replicates, simulations=simulations, uncertainty=uncertainty, ode=ode)
 
 
 def observed_of(model, population, endpoint: str, law: Law, lloq=None, uloq=None) -> Replicated:
@@ -120,11 +137,12 @@ def observed_of(model, population, endpoint: str, law: Law, lloq=None, uloq=None
     return Replicated(model, population, endpoint, law, rows, record, subject, np.empty((0, len(rows))), lower, upper, floor)
 
 
-def with_replicates(found: Replicated, *, key, replicates, simulations=None, ode=None) -> Replicated:
-    """The same with simulated replicates, or those given."""
+def with_replicates(found: Replicated, *, key, replicates, simulations=None, **options) -> Replicated:
+    """The same with simulated replicates (``options`` of :func:`nlme.simulate`), or those given."""
+    messages = found.messages
     if simulations is None:
         count = whole("replicates", replicates, 2)
-        simulated = _simulated(found.model, found.population, found.endpoint, required_key(key), count, ode)
+        simulated, messages = _simulated(found.model, found.population, found.endpoint, required_key(key), count, options)
     else:
         simulated = given_simulations(simulations, found.population, found.record)
     if not np.isfinite(simulated).all():
@@ -134,11 +152,17 @@ def with_replicates(found: Replicated, *, key, replicates, simulations=None, ode
             f"Replicate {replicate + 1} of {found.endpoint} has {simulated[replicate, n]} for subject {at['ID']} at time "
             f"{at['TIME']:g}; every simulated value must be a finite number."
         )
-    return dataclasses.replace(found, simulated=simulated)
+    return dataclasses.replace(found, simulated=simulated, messages=messages)
 
 
-def subjects_of(model, population, simulations=None):
-    """The model (None where only data and simulations are given) and the population to check it on."""
+def subjects_of(model, population, simulations=None, uncertainty=None):
+    """The model (None where only data and simulations are given) and the population to check it on.
+
+    What has to be predicted once, such as the typical subject of a prediction-corrected check, is predicted in the midst of the draws
+    where a model is given with its posterior.
+    """
+    if simulations is not None and uncertainty is not None:
+        raise DataError("simulations= are given, so that there is nothing to simulate whose parameters could be uncertain.")
     if isinstance(model, Population):
         if simulations is None:
             raise DataError("A population alone has nothing to be checked against: give a fit or a model first, or simulations=.")
@@ -150,6 +174,8 @@ def subjects_of(model, population, simulations=None):
     if not isinstance(population, Population):
         raise DataError(f"The population is what nlme.read_nonmem returns; got {type(population).__name__}.")
     require_alike(model, population)
+    if hasattr(uncertainty, "posterior") and isinstance(model, Model):
+        model = posterior_estimate(model, uncertainty)
     return model, population
 
 
@@ -195,17 +221,26 @@ def observations_of(population, endpoint: str) -> tuple[np.ndarray, pd.DataFrame
     return record, rows
 
 
-def _simulated(model, population, endpoint: str, key, replicates: int, ode) -> np.ndarray:
-    """(R, n) simulated observations, a part of the replicates after the other where they are many."""
+def _simulated(
+    model, population, endpoint: str, key, replicates: int, options: dict[str, Any]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(R, n) simulated observations, a part of the replicates after the other where they are many, and what is said of them."""
     size = max(1, min(replicates, _ROWS // max(1, population.n_records)))
     parts = [min(size, replicates - begin) for begin in range(0, replicates, size)]
     keys = [key] if len(parts) == 1 else list(jax.random.split(key, len(parts)))
-    found = []
+    found, said = [], {}
     for count, own in zip(parts, keys, strict=True):
-        table = simulate(model, population, key=own, eta="new", replicates=count, ode=ode)
+        table = simulate(model, population, key=own, eta="new", replicates=count, **options)
+        said |= dict.fromkeys(said_of(table))
         use = (table["MDV"].to_numpy() == 0) & (table["ENDPOINT"].to_numpy() == endpoint)
         found.append(table["DV"].to_numpy(dtype=float)[use].reshape(count, -1))
-    return np.concatenate(found)
+    return np.concatenate(found), tuple(said)
+
+
+def said_of(table) -> list[str]:
+    """What a check has to say of its simulated ``table``."""
+    own = [f"Every replicate has parameters of its own ({table.uncertainty})."] if table.uncertainty else []
+    return [*own, *table.remarks]
 
 
 def given_simulations(simulations, population, record: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from nlme.diagnostics.replicated import said_of
 from nlme.simulation.predict import model_of, predict
 from nlme.simulation.simulate import simulate
 
@@ -111,9 +112,10 @@ def beginnings(model, population, endpoint: str, repeated: bool, ode) -> np.ndar
 
 
 def cumulative_hazards(
-    model, population, endpoint: str, begin: np.ndarray, until: np.ndarray, repeated: bool, key, replicates: int, ode
+    model, population, endpoint: str, begin: np.ndarray, until: np.ndarray, repeated: bool, key, replicates: int, options
 ):
-    """For every subject its times (G,) and its cumulative hazard (R, G) there, from ``begin`` (N,) to ``until`` (N,)."""
+    """For every subject its times (G,) and its cumulative hazard (R, G) there, from ``begin`` (N,) to ``until`` (N,), and what the
+    simulation, with its ``options``, says."""
     ends = dict(zip(population.ids, zip(begin, until, strict=True), strict=True))
 
     def grid(s):
@@ -123,9 +125,10 @@ def cumulative_hazards(
     asked = population.with_times(grid)
     size = max(1, min(replicates, _ROWS // asked.n_records))
     parts = [min(size, replicates - begin) for begin in range(0, replicates, size)]
-    found = []
+    found, said = [], {}
     for count, own in zip(parts, jax.random.split(key, len(parts)), strict=True):
-        table = simulate(model, asked, key=own, eta="new", replicates=count, noise=False, ode=ode)
+        table = simulate(model, asked, key=own, eta="new", replicates=count, noise=False, **options)
+        said |= dict.fromkeys(said_of(table))
         use = (table["ENDPOINT"].to_numpy() == endpoint) & (table["EVID"].to_numpy() == 2)
         found.append(table["IPRED"].to_numpy(dtype=float)[use].reshape(count, -1))
     predicted = np.concatenate(found)
@@ -133,7 +136,7 @@ def cumulative_hazards(
         hazard = predicted if repeated else -np.log(predicted)
     one = table[use].iloc[: predicted.shape[1]]
     ids = one["ID"].to_numpy()
-    return [(one["TIME"].to_numpy(dtype=float)[ids == i], hazard[:, ids == i]) for i in population.ids]
+    return [(one["TIME"].to_numpy(dtype=float)[ids == i], hazard[:, ids == i]) for i in population.ids], tuple(said)
 
 
 def first_events(time: np.ndarray, hazard: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -134,6 +134,7 @@ def vpc(
     kind: str | None = None,
     counts: str = "mean",
     simulations=None,
+    uncertainty=None,
     ode=None,
 ) -> VPC:
     """A visual predictive check as a table, and its picture by ``.plot()``.
@@ -160,6 +161,9 @@ def vpc(
     kind : of an endpoint whose density is the model's own (``nlme.loglik``): "continuous", "categorical" or "count"
     counts : of a count, "mean" or "distribution"
     simulations : replicates made elsewhere, as :func:`nlme.npde` takes them
+    uncertainty : of the parameters, as of :func:`nlme.simulate`: each replicate has a vector of its own.  A posterior's check is
+        ``nlme.vpc(model, population, uncertainty=posterior, key=1)``, ``model`` the one that was sampled, and corrects by the
+        predictions of :func:`nlme.posterior_estimate`
     ode : tolerances of the ODE solver; by default those of the fit's method
 
     Raises
@@ -171,29 +175,37 @@ def vpc(
     """
     how = _correction(prediction_corrected, variability_corrected)
     _require(time, level, percentiles, censored, counts)
-    model, population = subjects_of(model, population, simulations)
+    model, population = subjects_of(model, population, simulations, uncertainty)
     endpoint, law = endpoint_of(model, population, endpoint)
     kind = _kind(law, kind, endpoint)
     if kind != "continuous" and how:
         raise ModelError(f"Prediction correction is for continuous endpoints; {endpoint} is {law.words}.")
+    simulating = dict(ode=ode, uncertainty=uncertainty)
     settings = dict(endpoint=endpoint, kind=kind, level=level, replicates=replicates, time=time, correction=how)
     settings["parameters"] = tuple(getattr(model, "parameters", ()))
     if kind in ("event", "events"):
         if simulations is not None or time != "time":
             raise ModelError(f'{endpoint} is {law.words}: its check simulates events itself, in time="time".')
         count = whole("replicates", replicates, 2)
-        return VPC(**settings, **event_table(model, population, endpoint, law, required_key(key), count, level, stratify, ode))
+        return VPC(
+            **settings, **event_table(model, population, endpoint, law, required_key(key), count, level, stratify, **simulating)
+        )
     if how and model is None:
         raise ModelError("Prediction correction needs a fit or a model, whose typical subject it predicts.")
     found = place(observed_of(model, population, endpoint, law, lloq, uloq), stratify, time, bins)
-    placed = found.simulated(key=key, replicates=replicates, simulations=simulations, ode=ode)
+    placed = found.simulated(key=key, replicates=replicates, simulations=simulations, **simulating)
     settings["replicates"] = len(placed.drawn)
     if how:
         placed = corrected_values(placed, how, variability_corrected, lower_bound)
     if censored == "omit" and (placed.checked.censored != 0).all():
         raise DataError(f'censored="omit" leaves no observation of {endpoint}: all lie beyond a limit of quantification.')
     measures = _measures(kind, law, placed.checked, percentiles, censored, counts)
-    return VPC(**settings, **_compared(placed, measures, level), limit=_one_limit(placed.checked), messages=placed.messages)
+    return VPC(
+        **settings,
+        **_compared(placed, measures, level),
+        limit=_one_limit(placed.checked),
+        messages=(*placed.messages, *placed.checked.messages),
+    )
 
 
 def _measures(kind: str, law: Law, checked: Replicated, shares, censored: str, counts: str) -> dict:

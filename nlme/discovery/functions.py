@@ -13,7 +13,7 @@ from nlme.errors import FitError, ModelError, name_error
 from nlme.language.model import Model
 from nlme.neural.correction import with_numbers
 from nlme.posterior.functions import GROUP
-from nlme.posterior.nuts import posterior_models, standardisation_of
+from nlme.posterior.models import posterior_models, standardisation_of
 
 _FEWEST = 20  # draws
 

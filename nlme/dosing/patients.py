@@ -23,7 +23,7 @@ from nlme.language.model import Model
 from nlme.language.ragged import Ragged, over_subjects
 from nlme.marginal.quadrature import ImportanceSampling
 from nlme.posterior.individual import individual_posterior, require_own_effects, told
-from nlme.posterior.nuts import posterior_models
+from nlme.posterior.models import posterior_models
 from nlme.posterior.proposals import one_draw
 
 _NODES = 200  # from which one draw of a patient's random effects is taken, given a draw of the parameters

@@ -173,7 +173,7 @@ def _of_posterior(posterior, network: str | None, level: float, points: int, mod
 
 def _drawn(posterior, model: Model | None, name: str, inputs: int):
     """A network with a leading axis of some of the draws on its weights."""
-    from nlme.posterior.nuts import posterior_models
+    from nlme.posterior.models import posterior_models
 
     if model is None:
         raise ModelError(

@@ -236,6 +236,8 @@ def build(
     for block in blocks:
         try:
             block_names, matrix = block
+            if isinstance(block_names, str) or not all(isinstance(name, str) for name in block_names):
+                raise TypeError
         except (TypeError, ValueError):
             raise ModelError(
                 'A block of a covariance is (names, matrix), for example (("cl", "v"), [[0.09, 0.01], [0.01, 0.04]]); '

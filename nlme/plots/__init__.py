@@ -9,7 +9,7 @@ from nlme.plots.individuals import individual_fit_pages, individual_fits
 from nlme.plots.learned import learned, learned_function
 from nlme.plots.noncompartmental import nca
 from nlme.plots.observations import data
-from nlme.plots.posterior import calibration, forecast, prior_posterior
+from nlme.plots.posterior import calibration, forecast, prior_posterior, traces
 from nlme.plots.prediction_errors import npde
 from nlme.plots.predictive import npc, vpc
 from nlme.plots.random_effects import eta_covariates, eta_distributions, eta_pairs
@@ -43,5 +43,6 @@ __all__ = [
     "prior_posterior",
     "residual_covariates",
     "residuals",
+    "traces",
     "vpc",
 ]

@@ -1,4 +1,4 @@
-"""Pictures of posteriors: beside their priors, of one patient's future, and of their calibration."""
+"""Pictures of posteriors: beside their priors, their chains, of one patient's future, and of their calibration."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nlme.errors import FitError, name_error
 from nlme.parameters.priors import Priors
 from nlme.plots.style import (
     BLUE,
+    COLOURS,
     GREY,
     INK,
     OBSERVED,
@@ -53,18 +54,11 @@ def prior_posterior(
     import jax
 
     prior = Priors(model, priors, fixed)
-    known = [name for name in prior.inventory.names if name in posterior.posterior and posterior.posterior[name].ndim == 2]
-    for name in parameters or ():
-        if name not in known:
-            raise FitError(name_error("parameter", name, known, "The posterior"))
-    chosen = list(parameters or known)
+    chosen = _numbers(posterior, parameters, prior.inventory.names)
     u = prior.drawn(jax.random.key(0), _PRIOR_DRAWS)
     natural = np.asarray(jax.vmap(lambda u: prior.inventory.natural(prior.model_and_density(u)[0]))(u))
-    columns = min(3, len(chosen))
-    lines = -(-len(chosen) // columns)
-    figure = new_figure(0.4 + 1.8 * lines, width=2.4 * columns)
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes, name in zip(grid.ravel(), chosen, strict=False):
+    figure, panels = _panels(len(chosen))
+    for axes, name in zip(panels, chosen, strict=True):
         draws, before = np.ravel(posterior.posterior[name]), natural[:, prior.inventory.names.index(name)]
         low, high = _range(draws, before)
         edges = np.linspace(low, high, _BINS + 1)
@@ -72,11 +66,53 @@ def prior_posterior(
         inside = np.histogram(before, bins=edges)[0] / (len(before) * np.diff(edges))
         axes.stairs(inside, edges, color=INK, linewidth=1.1)
         axes.set(xlabel=name, yticks=[])
-    for axes in grid.ravel()[len(chosen) :]:
-        axes.set_visible(False)
-    first = grid[0, 0]
+    first = panels[0]
     legend(figure, [first.patches[0], first.patches[-1]], ["posterior", "prior"], loc="outside upper left", ncols=2)
     return figure
+
+
+@picture
+def traces(posterior: Any, parameters: Sequence[str] | None = None) -> Figure:
+    """One panel per parameter: its draws in order, a line for each chain.  Chains that agree cannot be told apart.
+
+    Parameters
+    ----------
+    posterior : what ``nlme.sample`` returned
+    parameters : names to draw instead of all with a number of their own
+
+    Raises
+    ------
+    FitError
+        A parameter that the posterior does not have.
+    """
+    chosen = {name: np.asarray(posterior.posterior[name]) for name in _numbers(posterior, parameters)}
+    figure, panels = _panels(len(chosen))
+    for axes, (name, values) in zip(panels, chosen.items(), strict=True):
+        for chain, own in enumerate(values):
+            axes.plot(np.arange(1, len(own) + 1), own, color=COLOURS[chain % len(COLOURS)], linewidth=0.4, alpha=0.8)
+        axes.set(ylabel=name, xlabel="Draw", xlim=(1, max(2, values.shape[1])))
+    return figure
+
+
+def _numbers(posterior: Any, wanted: Sequence[str] | None, among: Sequence[str] | None = None) -> list[str]:
+    """Names of a posterior's single numbers (of ``among``): those wanted, or all."""
+    held = posterior.posterior
+    known = [str(name) for name in among or held.data_vars if name in held and held[name].ndim == 2]
+    for name in wanted or ():
+        if name not in known:
+            raise FitError(name_error("parameter", name, known, "The posterior"))
+    return list(wanted or known)
+
+
+def _panels(count: int) -> tuple[Figure, list]:
+    """A figure with ``count`` panels, at most three side by side."""
+    columns = min(3, count)
+    lines = -(-count // columns)
+    figure = new_figure(0.4 + 1.8 * lines, width=2.4 * columns)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return figure, list(grid[:count])
 
 
 def _range(draws: np.ndarray, before: np.ndarray) -> tuple[float, float]:

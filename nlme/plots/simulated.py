@@ -8,13 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from nlme.errors import DataError, name_error
-from nlme.plots.style import BLUE, GREY, INK, VERMILION, axis_label, legend, log_axis, new_figure, picture
+from nlme.plots.style import BLUE, COLOURS, GREY, VERMILION, axis_label, legend, log_axis, new_figure, picture
 
 if TYPE_CHECKING:
     from nlme.simulation.attainment import Attainment
     from nlme.simulation.counterfactuals import Counterfactual
 
-_COLOURS = (BLUE, VERMILION, INK, "#009E73", "#CC79A7", "#E69F00")
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (2, 1)), (0, (8, 2)))
 _MOST = 60  # persons with a name of their own
 
@@ -69,10 +68,10 @@ def _curves(figure, axes, table, x: str, others: list[str], unit: str | None) ->
     grouped = table.groupby(others, sort=False, observed=True) if others else [((), table)]
     lines, words = [], []
     for k, (key, own) in enumerate(grouped):
-        own, look = own.sort_values(x), k % len(_COLOURS)
-        axes.fill_between(own[x], own["lower"], own["upper"], color=_COLOURS[look], alpha=0.15, linewidth=0)
+        own, look = own.sort_values(x), k % len(COLOURS)
+        axes.fill_between(own[x], own["lower"], own["upper"], color=COLOURS[look], alpha=0.15, linewidth=0)
         lines += axes.plot(
-            own[x], own["probability"], color=_COLOURS[look], linestyle=_DASHES[look], marker="o", markersize=3.5, linewidth=1.5
+            own[x], own["probability"], color=COLOURS[look], linestyle=_DASHES[look], marker="o", markersize=3.5, linewidth=1.5
         )
         words.append(" ".join(map(str, key if isinstance(key, tuple) else (key,))))
     if x == "MIC" and table[x].min() > 0:

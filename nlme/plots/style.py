@@ -23,6 +23,7 @@ BLUE = "#0072B2"
 VERMILION = "#D55E00"
 GREY = "#8A8A8A"
 PALE = "#C9D9E6"
+COLOURS = (BLUE, VERMILION, INK, "#009E73", "#CC79A7", "#E69F00")  # of lines beside each other
 
 OBSERVED = dict(linestyle="none", marker="o", markersize=4, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.8)
 CENSORED = dict(linestyle="none", marker="v", markersize=5, markerfacecolor=GREY, markeredgecolor=INK, markeredgewidth=0.6)

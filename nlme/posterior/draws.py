@@ -10,10 +10,13 @@ Source: Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), Bayesian Anal 16:
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from jaxtyping import Float
 
 _ALL = 1e6  # R-hat of chains that did not move but for rounding
+_UNSTABLE = 0.7  # Pareto k above which importance sampling does not settle
 LEAST = 4  # draws of a chain, below which nothing can be said
 
 
@@ -56,6 +59,20 @@ def scalars(posterior) -> dict[str, np.ndarray]:
         elif values.ndim == 3 and str(variable.dims[-1]) == f"{name}_element":
             found |= {str(label): values[:, :, k] for k, label in enumerate(variable.coords[variable.dims[-1]].values)}
     return found
+
+
+def each_left_out(posterior) -> tuple[float, float, int]:
+    """The log predictive density of every subject given the others, summed, with its standard error, by Pareto-smoothed importance
+    sampling of a marginal run's draws; and for how many subjects k is above 0.7.
+
+    Source: Vehtari, Gelman & Gabry (2017), Stat Comput 27:1413, doi:10.1007/s11222-016-9696-4 (by ArviZ).
+    """
+    import arviz
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large k, which are counted
+        found = arviz.loo(posterior, var_name="marginal", pointwise=True)
+    return float(found.elpd_loo), float(found.se), int((np.asarray(found.pareto_k) > _UNSTABLE).sum())
 
 
 def _split(values: np.ndarray) -> np.ndarray:

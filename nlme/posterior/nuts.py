@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nlme.digest import behaviour_of, same_python
+from nlme.digest import behaviour_of
 from nlme.dynamics.solvers import Tolerances
 from nlme.errors import ModelError
 from nlme.keys import key_of
@@ -37,10 +37,8 @@ from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCEI
 from nlme.marginal.joint import Failures
 from nlme.marginal.quadrature import ImportanceSampling
-from nlme.neural.correction import numbers_of, with_numbers
-from nlme.parameters.covariance import Covariance
+from nlme.neural.correction import numbers_of
 from nlme.parameters.domains import require_whole
-from nlme.parameters.inventory import Inventory
 from nlme.parameters.priors import Priors, describe
 from nlme.posterior.approximations import CHAINS, Drawn, ensemble, kind_of, laplace, words_of_sgld
 from nlme.posterior.chains import Chains, Settings, run_chains
@@ -51,9 +49,10 @@ from nlme.posterior.inference_data import add_by_subject, inference_data, scale_
 from nlme.posterior.joint import Joint
 from nlme.posterior.langevin import SGLD
 from nlme.posterior.marginal import Marginal, approximation, approximation_messages
+from nlme.posterior.models import values_of
 from nlme.posterior.sampler import Line
 from nlme.search.checkpoint import Checkpoint, fingerprint
-from nlme.versions import versions
+from nlme.versions import now, versions
 
 if TYPE_CHECKING:
     from arviz import InferenceData
@@ -146,6 +145,8 @@ def sample(
     chains = CHAINS[kind] if chains is None else chains
     require_whole("nlme.sample", "chains", chains, 1)
     method = _integrating(kind, random_effects, method, layout, ode)
+    settings = _settings(key, method, weights, warmup, draws, chains, ode)
+    settings |= dict(target_acceptance=target_acceptance, max_tree_depth=repr(max_tree_depth)) if kind == "nuts" else {}
     key = key_of(key)
     tolerances = method.ode if method else ode or Tolerances()
     if method is None:
@@ -162,20 +163,20 @@ def sample(
             made = ensemble(density, prior, layout, method, priors, fixed, chains, draws, key, progress)
         timings = {"seconds_before": round(time.perf_counter() - begin, 2)}
     else:
-        settings, kept_in = Settings(warmup, draws, chains, target_acceptance, max_tree_depth, langevin), None
+        steps, kept_in = Settings(warmup, draws, chains, target_acceptance, max_tree_depth, langevin), None
         if checkpoint is not None:
-            told = _fingerprint(model, prior, population, method, priors, settings, ode, key)
+            told = _fingerprint(model, prior, population, method, priors, steps, ode, key)
             kept_in = Checkpoint(checkpoint, told, checkpoint_every)
         failures = None if layout.anatomy.linear else Failures()  # closed forms cannot fail
         with Line(progress, f"{type(model).__name__}, {'NUTS' if langevin is None else 'SGLD'}") as show:
-            ran = run_chains(density, settings, key, failures, show, kept_in)
+            ran = run_chains(density, steps, key, failures, show, kept_in)
             w = density.positions(ran.kept.w)
-        made, timings = Drawn(w, _noted(ran, w), _words_of_steps(ran, settings)), _timed(ran)
+        made, timings = Drawn(w, _noted(ran, w), _words_of_steps(ran, steps)), _timed(ran)
     w = made.w
     functions = learned_functions(prior, layout, tolerances, w, made.stats["lp"], made.about)
     messages = list(made.words)
     found = inference_data(model, prior, layout, tolerances, w, made.stats)
-    attributes = _attributes(model, population, prior, layout, method)
+    attributes = _attributes(model, population, prior, layout, method, priors)
     if kind in ("nuts", "sgld"):
         messages += messages_of(
             ran.kept._replace(w=w), _judged(found, json.loads(attributes["parameters"])), draws, functions, ran.failed
@@ -185,7 +186,7 @@ def sample(
         worth = approximation(w["ratio"], w["effective"])
         add_by_subject(found, "approximation", worth, population.ids)
         messages += approximation_messages(method, population.ids, worth)
-    found.attrs.update(attributes, messages=messages, weights=kind, **timings)
+    found.attrs.update(attributes, messages=messages, weights=kind, settings=json.dumps(settings), date=now(), **timings)
     if functions:
         found.attrs["learned_functions"] = judged(functions, kind in ("nuts", "sgld"))
     if messages:
@@ -207,6 +208,17 @@ def _noted(ran: Chains, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "n_steps": kept.steps,
         "tree_depth": np.ceil(np.log2(kept.steps + 1)).astype(int),
     }
+
+
+def _settings(key, method: Method | None, weights, warmup: int, draws: int, chains: int, ode) -> dict[str, Any]:
+    """Arguments of the call as they would be written again."""
+    if not isinstance(key, (int, np.integer)):
+        key = f"jax.random.wrap_key_data(jnp.array({np.asarray(jax.random.key_data(key_of(key))).tolist()}, dtype='uint32'))"
+    found = dict(key=str(key), random_effects=repr("joint" if method is None else "marginal"))
+    found |= {} if method is None else dict(method=f"nlme.{method!r}")
+    found |= {} if ode is None else dict(ode=f"nlme.{ode!r}")
+    written = repr(weights) if isinstance(weights, str) else f"nlme.{weights!r}"
+    return found | dict(weights=written, warmup=warmup, draws=draws, chains=chains)
 
 
 def _judged(found: InferenceData, declared: list[dict[str, Any]]) -> np.ndarray:
@@ -275,87 +287,20 @@ def _fingerprint(model: Model, prior: Priors, population, method, priors, settin
     return fingerprint(model, prior.inventory, population, method, words, settings, ode, *seen)
 
 
-def _attributes(model: Model, population, prior: Priors, layout: Layout, method: Method | None) -> dict[str, Any]:
+def _attributes(
+    model: Model, population, prior: Priors, layout: Layout, method: Method | None, priors: Mapping[str, Any]
+) -> dict[str, Any]:
     return dict(
         model=type(model).__name__,
         random_effects="joint" if method is None else repr(method),
         standardisation=json.dumps(numbers_of(model)),
         parameters=_declared(model, population, prior, layout),
-        held=json.dumps(_values_of(model, prior.inventory.fixed)),
+        held=json.dumps(values_of(model, prior.inventory.fixed)),
+        priors=json.dumps({name: describe(one) for name, one in priors.items()}),
         behaviour=behaviour_of(model),
         data_hash=population.hash,
         **{f"version_{name}": version for name, version in versions().items()},
     )
-
-
-def _values_of(model: Model, names: Iterable[str]) -> dict[str, float]:
-    """Parameter -> value in ``model``, of some."""
-    inventory, names = Inventory(model), set(names)
-    every = zip(inventory.all_names, np.asarray(inventory.natural(model)).tolist(), strict=True)
-    return {name: value for name, value in every if name in names}
-
-
-def standardisation_of(posterior: InferenceData) -> dict[str, dict[str, Any]]:
-    """Learned term -> what its inputs were standardised with (:func:`nlme.neural.correction.numbers_of`) in the model that was sampled."""
-    return json.loads(posterior.attrs.get("standardisation", "{}"))
-
-
-def posterior_models(model: Model, posterior: InferenceData) -> Model:
-    """The model at every draw: ``model`` with a leading axis of chains x draws on each of its parameters.
-
-    Use it under ``eqx.filter_vmap``: ``eqx.filter_vmap(lambda m: m.cl / m.v)(posterior_models(model, posterior))``.  Parameters that were
-    held have the values at which they were.  A warning says where these are not the model's own, that the model does something else than
-    the one that was sampled, and which of its parameters have no draws and keep its own values.
-
-    Raises
-    ------
-    ModelError
-        The posterior is of another model: it has no parameter in common with this one.
-    """
-    draws = posterior.posterior
-    model = with_numbers(model, standardisation_of(posterior))
-    names, columns = [], []
-    inventory = Inventory(model)
-    for entry in inventory.entries:
-        name = ".".join(entry.path)
-        if entry.size > 1 and not isinstance(entry.get(model), Covariance) and name in draws:
-            values = np.asarray(draws[name])
-            names += entry.names
-            columns += list(values.reshape(-1, entry.size).T)
-            continue
-        for element in entry.names:
-            if element in draws:
-                names.append(element)
-                columns.append(np.asarray(draws[element]).reshape(-1))
-    if not names:
-        raise ModelError(f"{type(model).__name__} has no parameter of this posterior ({', '.join(map(str, draws.data_vars))}).")
-    model = _as_held(model, posterior, [name for name in inventory.all_names if name not in names])
-    free = Inventory(model, fixed=[n for n in inventory.all_names if n not in names])
-    order = [names.index(n) for n in free.names]
-    return jax.vmap(lambda vector: free.at_natural(model, vector))(jnp.asarray(np.stack(columns, axis=1)[:, order]))
-
-
-def _as_held(model: Model, posterior: InferenceData, without: list[str]) -> Model:
-    """The model with the values that the posterior's parameters were held at; a warning says what speaks against putting the draws into
-    it.  ``without`` are its parameters that have no draws."""
-    attributes, found = posterior.attrs, []
-    comparable = "behaviour" in attributes and same_python(attributes["version_python"])
-    if comparable and attributes["behaviour"] != behaviour_of(model):
-        found.append(
-            f"it is of a {attributes['model']} whose functions, or what these rest on, are not those of this {type(model).__name__}"
-        )
-    own = _values_of(model, without)
-    held = json.loads(attributes["held"]) if "held" in attributes else own
-    if unknown := [name for name in without if name not in held]:
-        found.append(
-            f"it has no draws of {', '.join(unknown)}, which {'keep' if len(unknown) > 1 else 'keeps'} the model's own value"
-        )
-    kept = {name: held[name] for name in without if name in held}
-    if other := [f"{name} at {value:g} ({own[name]:g} here)" for name, value in kept.items() if not np.isclose(value, own[name])]:
-        found.append(f"it held {', '.join(other)}, and these values are used")
-    if found:
-        warnings.warn(f"The posterior is put into another model than was sampled: {'; '.join(found)}.", stacklevel=3)
-    return Inventory(model).with_values(model, kept)
 
 
 def _declared(model: Model, population, prior: Priors, layout: Layout) -> str:

@@ -77,7 +77,7 @@ def _lines(fit, fixed: Sequence[str]) -> str:
         [
             "import nlme",
             "",
-            *_reading(fit.population),
+            *reading(fit.population),
             f'assert population.hash == "{_hash(fit)}"  # fails if the data are others',
             f"start = ...  # a {name} with the starting values above",
             *said,
@@ -86,7 +86,7 @@ def _lines(fit, fixed: Sequence[str]) -> str:
     )
 
 
-def _reading(population) -> list[str]:
+def reading(population) -> list[str]:
     """Lines that make the population: of a data set that comes with the library, of a file, or what else is to stand there."""
     source, columns = getattr(population, "source", ""), _columns(population)
     library, mark, name = source.partition(": ")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nlme.errors import FitError
-from nlme.reporting import account, sections, web
+from nlme.reporting import account, sampled, sections, web
 from nlme.reporting.added import named
 from nlme.reporting.blocks import Block, Document, Paragraph, Section, cannot_be_shown
 
@@ -26,17 +26,21 @@ def report(
     *,
     simulations: Mapping[str, Any] | Iterable[Any] | None = None,
     interactive: bool = False,
+    model=None,
+    population=None,
+    priors: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a fit's report: one self-contained HTML page, or a Word document, by the ending of ``path``.
+    """Write the report of a fit or a posterior: one self-contained HTML page, or a Word document, by the ending of ``path``.
 
     The run, its verdict and what is wrong come first; then the data, the model, the parameters and their precision, goodness of
     fit, individual fits, random effects, covariate effects, learned functions, what was simulated and checked, subjects and
     observations to look at, the way of the search, and what is needed to do it again.  Both forms have the same sections, tables
-    and figures under the same numbers, and the same digits.
+    and figures under the same numbers, and the same digits.  Of a posterior the priors and the chains stand where the search of a fit
+    does; pictures that need one vector of parameters are at :func:`nlme.posterior_estimate`, checks are posterior predictive.
 
     Parameters
     ----------
-    fit : a fit, or what ``nlme.evaluate`` returned (then without a search and standard errors)
+    fit : a fit, what ``nlme.evaluate`` returned (then without a search and standard errors), or the posterior of ``nlme.sample``
     path : the file to write: "warfarin.html" or "warfarin.docx"; its folder is made when absent
     title : heading; the model's name by default
     units : units by endpoint name, "time" and "dose", for axes and data
@@ -46,6 +50,8 @@ def report(
         checks that were made already, as ``simulations``
     interactive : in the page, the observations in linked views as well, to point at and to choose from (``pip install
         'nlme[interactive]'``, which brings Bokeh; the page grows by about 1 MB and still needs no connection)
+    model, population : of a posterior, which holds neither: those that were sampled
+    priors : of a posterior: what ``nlme.sample`` was given, to be drawn below the draws; without, they are listed only
 
     Returns
     -------
@@ -54,18 +60,27 @@ def report(
     Raises
     ------
     FitError
-        ``fit`` is neither, something added cannot be shown, the ending is another, the file cannot be written, or python-docx or
+        ``fit`` is none of these, a posterior without its model or with other data, something added cannot be shown, the ending is another, the file cannot be written, or python-docx or
         mathml2omml is missing for a .docx (``pip install 'nlme[word]'``); ``interactive`` without Bokeh, or for a .docx.
     DataError
         A unit of something that is not there.
     """
-    if not hasattr(fit, "predictions") or not hasattr(fit, "parameters"):
-        words = "its table is nlme.table(posterior)" if hasattr(fit, "posterior") else "nlme.describe shows a model without data"
-        raise FitError(f"report takes a fit, or what nlme.evaluate returned; got {type(fit).__name__} ({words}).")
+    path, found = Path(path), None
+    if hasattr(fit, "posterior"):
+        found = sampled.sampled_of(fit, model, population, priors)
+        if interactive:
+            raise FitError("report(interactive=True) is of a fit.")
+    elif not hasattr(fit, "predictions") or not hasattr(fit, "parameters"):
+        raise FitError(
+            f"report takes a fit, what nlme.evaluate returned, or a posterior; got {type(fit).__name__} (nlme.describe shows a model "
+            "without data)."
+        )
+    elif model is not None or population is not None or priors is not None:
+        raise FitError("report: model=, population= and priors= are of a posterior; a fit holds its own.")
     from nlme.plots.style import units_of
 
-    path = Path(path)
     write = _writer(path)
+    fit = fit if found is None else found.fit
     units = units_of(fit, units)
     if interactive:
         if path.suffix.lower() in WORD:
@@ -76,9 +91,13 @@ def report(
     given = {} if _is_count(checks) else named(checks, "checks", units)
     checked = lambda: sections.checks(fit, units, checks) if _is_count(checks) and checks else list(chain(*given.values()))  # noqa: E731
     shown = list(chain(*named(simulations, "simulations", units).values()))
-    views = (lambda: linked.observations(fit, units)) if interactive else list
     replicates = int(checks) if _is_count(checks) else 0
-    document = _document(fit, title, units, max_subjects, shown, checked, views, replicates)
+    views = (lambda: linked.observations(fit, units)) if interactive else list
+    if found is None:
+        made = _sections(fit, units, max_subjects, shown, checked, views, replicates)
+    else:
+        made = sampled.sections_of(found, units, max_subjects, shown, replicates, list(chain(*given.values())))
+    document = _document(fit, title, made)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(write(document))
@@ -114,9 +133,8 @@ def _writer(path: Path) -> Callable[[Document], bytes]:
     return word.document
 
 
-def _document(fit, title, units, max_subjects: int | None, simulations, checks, views, replicates: int) -> Document:
-    sections_of = _sections(fit, units, max_subjects, simulations, checks, views, replicates)
-    made = [(key, name, _kept(name, make)) for key, name, make in sections_of]
+def _document(fit, title: str | None, makers: list[tuple[str, str, Callable[[], list[Block]]]]) -> Document:
+    made = [(key, name, _kept(name, make)) for key, name, make in makers]
     kept = tuple(Section(*section) for section in made if section[2])
     return Document(title or type(fit.model).__name__, account.opening(fit), kept)
 

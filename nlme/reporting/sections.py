@@ -83,11 +83,14 @@ def goodness(fit, units) -> list[Block]:
     return [Picture(goodness_of_fit(fit, units), what.strip())]
 
 
-def checks(fit, units, replicates: int, key: int = 1) -> list[Block]:
-    """A visual predictive check of every endpoint, and prediction distribution errors of the continuous ones."""
+def checks(fit, units, replicates: int, key: int = 1, uncertainty=None) -> list[Block]:
+    """A visual predictive check of every endpoint, and prediction distribution errors of the continuous ones.
+
+    ``uncertainty`` of the parameters: as of :func:`nlme.simulate`.
+    """
     blocks: list[Block] = []
     for name in endpoints_of(fit, fit.population):
-        check = vpc(fit, key=key, replicates=replicates, endpoint=name)
+        check = vpc(fit, key=key, replicates=replicates, endpoint=name, uncertainty=uncertainty)
         what = (
             f"Visual predictive check of {name}. Lines: observed; thin: median of what was simulated. "
             f"Bands: {100 * check.level:g} % intervals of {replicates} simulated data sets (key {key}); "
@@ -96,7 +99,7 @@ def checks(fit, units, replicates: int, key: int = 1) -> list[Block]:
         )
         blocks.append(Picture(check.plot(units=units), what.strip()))
         if check.kind == "continuous":
-            errors = npde(fit, key=key, replicates=replicates, endpoint=name)
+            errors = npde(fit, key=key, replicates=replicates, endpoint=name, uncertainty=uncertainty)
             caption = f"Normalised prediction distribution errors of {name} ({replicates} simulated data sets, key {key})."
             blocks.append(Picture(errors.plot(units=units), caption))
             blocks += [_table(panel) for panel in errors._panels()]
@@ -124,7 +127,7 @@ def individuals(fit, units, max_subjects: int | None) -> list[Block]:
     return [Picture(page, caption) for page, caption in zip(pages, captions, strict=True)]
 
 
-def events(fit, units, replicates: int, key: int = 1) -> list[Block]:
+def events(fit, units, replicates: int, key: int = 1, uncertainty=None) -> list[Block]:
     """In the place of individual fits, of times of events: how many have happened by when, beside what the model simulates.
 
     ``replicates`` is what the predictive checks, which show the same, were asked for; 0 where they were not.
@@ -137,7 +140,7 @@ def events(fit, units, replicates: int, key: int = 1) -> list[Block]:
         if replicates:
             blocks.append(Paragraph(f"{without}; the predictive checks show how many have happened by when."))
             continue
-        check = vpc(fit, key=key, replicates=EVENTS, endpoint=name)
+        check = vpc(fit, key=key, replicates=EVENTS, endpoint=name, uncertainty=uncertainty)
         what = (
             f"{check.quantities[0].capitalize()} of {name} over time. Line: observed; thin: median of what was simulated; band: "
             f"{100 * check.level:g} % interval of {EVENTS} simulated data sets (key {key}). {' '.join(check.messages)}"

@@ -160,12 +160,12 @@ def _from_posterior(model: Model, posterior, replicates: int, key) -> Uncertain:
     import pandas as pd
 
     from nlme.posterior.draws import messages_in
-    from nlme.posterior.nuts import posterior_models, standardisation_of
+    from nlme.posterior.models import drawn_of, posterior_models, standardisation_of
 
     model = with_numbers(model, standardisation_of(posterior), instead=True)
     models = posterior_models(model, posterior)
     model = jax.tree.map(lambda x: x[0], models)  # what was held is where it was held
-    free = [name for name, kept in _moves(model, posterior).items() if kept]
+    free = [name for name, kept in drawn_of(model, posterior).items() if kept]
     inventory = Inventory(model, [name for name in Inventory(model).all_names if name not in free])
     table = pd.DataFrame(np.asarray(jax.vmap(inventory.natural)(models)), columns=inventory.names)
     rows = _rows(key, len(table), replicates)
@@ -188,15 +188,6 @@ def _subpopulations(model: Model, posterior, rows: np.ndarray) -> np.ndarray | N
     labels = np.asarray(posterior.posterior["subpopulation"])
     known = list(getattr(model, names[0]).names)
     return np.vectorize(known.index, otypes=[int])(labels.reshape(-1, labels.shape[-1])[rows])
-
-
-def _moves(model: Model, posterior) -> dict[str, bool]:
-    """Which of the model's parameters the posterior has draws of."""
-    held, found = posterior.posterior, {}
-    for entry in Inventory(model).entries:
-        whole = entry.size > 1 and not isinstance(entry.get(model), Covariance) and ".".join(entry.path) in held
-        found |= {name: whole or name in held for name in entry.names}
-    return found
 
 
 def _rows(key, count: int, replicates: int) -> np.ndarray:

@@ -22,8 +22,8 @@ def model_of(model: Any) -> Model:
         return model.model
     if hasattr(model, "posterior"):
         raise ModelError(
-            "Expected a model or a fit; got a posterior. Simulate the model that was sampled: nlme.simulate(model, population, eta='new', "
-            "uncertainty=posterior, key=1), which checks such as nlme.vpc take as simulations=."
+            "Expected a model or a fit; got a posterior. Give the model that was sampled, and the posterior as uncertainty=: "
+            "nlme.simulate(model, population, uncertainty=posterior, key=1), nlme.vpc(model, population, uncertainty=posterior, key=1)."
         )
     if not isinstance(model, Model):
         raise ModelError(f"Expected a model or a fit; got {type(model).__name__}.")

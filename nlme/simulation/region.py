@@ -145,12 +145,14 @@ def simulated_class() -> type:
         extrapolates : DataFrame with REPLICATE, ID, TIME and network of the records at which a network of the fit is asked outside
             of what its data visited; empty where none is, None where there is no network or no fit
         parameters : DataFrame by REPLICATE of the parameters of each, where they were drawn; None without uncertainty
+        uncertainty : where the parameters of the replicates come from, in words; "" where all have the estimate's
         remarks : what else there is to say, in words
         """
 
-        _metadata = ["extrapolates", "parameters", "remarks"]
+        _metadata = ["extrapolates", "parameters", "uncertainty", "remarks"]
         extrapolates = None
         parameters = None
+        uncertainty = ""
         remarks = ()
 
         @property

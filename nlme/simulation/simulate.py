@@ -118,6 +118,7 @@ def simulate(
     made = simulated_class()(whole)
     made.attrs.update(whole.attrs)  # units and categories, which reading it again needs
     made.extrapolates = None if watched is None else watched.table(replicates)
+    made.uncertainty = "" if people.uncertain is None else people.uncertain.words
     made.parameters, made.remarks = people.parameters, [*people.messages, *(_of_competing(design.anatomy) if noise else [])]
     return made
 

@@ -109,6 +109,8 @@ BAD = {
     "nothing": build,
     "text in a matrix": lambda: build(("a", "b"), [["x", 0.0], [0.0, 1.0]]),
     "a number for a matrix": lambda: build(("a", "b"), 3.0),
+    "a matrix without names": lambda: build([[1.0, 0.1], [0.1, 1.0]], names=("a", "b")),
+    "names that are none": lambda: build(((1, 2), np.eye(2)), c=1.0),
     "a correlation of text": lambda: build(a=1.0, b=1.0, correlation={("a", "b"): "x"}),
     "replaced by text": lambda: build(a=1.0, b=1.0).replace("x"),
     "a covariance across blocks": lambda: build(a=1.0, b=1.0).replace(np.array([[1.0, 0.5], [0.5, 1.0]])),

@@ -236,7 +236,7 @@ def test_a_section_that_cannot_be_made_leaves_the_others(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("what", [3, None, theophylline_fit().model, theophylline_fit().population])
 def test_what_has_no_report_is_said(tmp_path, what):
-    with pytest.raises(nlme.FitError, match="report takes a fit, or what nlme.evaluate returned"):
+    with pytest.raises(nlme.FitError, match="report takes a fit, what nlme.evaluate returned, or a posterior"):
         report(what, tmp_path / "x.html")
     assert not (tmp_path / "x.html").exists()
 

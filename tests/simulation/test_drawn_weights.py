@@ -12,7 +12,7 @@ from learned_effect import Effect
 
 import nlme
 from nlme.errors import FitError, ModelError
-from nlme.posterior.nuts import posterior_models
+from nlme.posterior.models import posterior_models
 
 
 def people(middle: float, seed: int = 0) -> nlme.Population:
