@@ -64,6 +64,7 @@ _HOMES = {
     "nlme.observation.student": ("student_t",),
     "nlme.observation.censoring": ("censored",),
     "nlme.observation.hazard": ("time_to_event",),
+    "nlme.observation.markov": ("markov",),
     "nlme.observation.discrete": ("binary", "ordered", "poisson", "negative_binomial"),
     "nlme.observation.custom": ("loglik",),
     "nlme.neural.network": ("MLP", "mlp"),

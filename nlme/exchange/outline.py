@@ -237,6 +237,11 @@ def _require_plain(outline: Outline, held, program: str) -> None:
     anatomy, population = outline.anatomy, outline.population
     if anatomy.diffusion:
         raise outline.refuse(f"{', '.join(anatomy.diffusion)} moves by a stochastic equation.", program)
+    for endpoint in outline.endpoints:
+        if endpoint.law.link == "markov":
+            raise outline.refuse(
+                f"the endpoint {endpoint.name!r} is a Markov chain, whose records depend on the one before.", program
+            )
     if anatomy.features:
         raise outline.refuse(f"{', '.join(anatomy.features)} is an array per subject, and a data file holds numbers.", program)
     if outline.equations.arrivals:

@@ -51,12 +51,13 @@ def _slopes(arrays, method: Method, anatomy, model: Model, b):
 
 
 def _predicted(anatomy, data: SubjectData, at: Moments):
-    """(T,) predictions, given no record."""
-    past = Past(jnp.zeros_like(data.mask), data.observed, Terms(*at[:5]))
+    """(T,) predictions, given no record; of a chain given the record before, which is all that it remembers."""
+    past = Past(jnp.zeros_like(data.mask), data.mask, data.observed, Terms(*at[:5]))
     rows = at.prediction, at.carried, data.timeline.course, past
     parts = []
     for law, (a, b) in zip(anatomy.laws, data.spans, strict=True):
-        parts.append(LINKS[law.link].prediction(*jax.tree.map(lambda x: x[a:b], rows)))  # noqa: B023 (used at once)
+        own = jax.tree.map(lambda x: x[a:b], rows)  # noqa: B023 (used at once)
+        parts.append(own[0] if law.link == "markov" else LINKS[law.link].prediction(*own))
     return jnp.concatenate(parts)
 
 

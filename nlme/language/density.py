@@ -48,9 +48,9 @@ def moments(model: Model, anatomy: Anatomy, data: SubjectData, solution: Solutio
     """
 
     def at(r: Observation, record: Record):
-        return r.terms(record), r.carried(), r.prediction()
+        return r.terms(record), r.carried(), r.expected(record)
 
-    record = Record(data.observed, data.cens, data.limit)
+    record = Record(data.observed, data.cens, data.limit, _before(data))
     terms, carried, prediction = _each(at, model, anatomy, data, solution, record)
     if residual is not None:
         none = (residual.alone == 0.0) & terms.normal
@@ -58,6 +58,15 @@ def moments(model: Model, anatomy: Anatomy, data: SubjectData, solution: Solutio
         carried = jnp.where(terms.normal, residual.carried, carried)
     own = jnp.where(jnp.isneginf(terms.log_factor), 0.0, terms.variance)
     return Moments(*_linked(anatomy, data, terms, carried), prediction, own, carried, solution.status)
+
+
+def _before(data: SubjectData) -> Float[Array, " T"]:
+    """DV of the record before of the same endpoint, NaN where there is none or time begins again in between."""
+    ahead = data.timeline.course.ahead
+    again = jnp.concatenate([jnp.ones(1, bool), jnp.diff(ahead) != 0]) if ahead.shape[0] else jnp.zeros(0, bool)
+    begins = np.isin(np.arange(again.shape[0]), [a for a, _ in data.spans])
+    last = jnp.concatenate([jnp.full(1, jnp.nan), data.observed[:-1]])[: again.shape[0]]
+    return jnp.where(again | begins, jnp.nan, last)
 
 
 def _linked(anatomy: Anatomy, data: SubjectData, terms: Terms, carried: Float[Array, " T"]) -> Terms:

@@ -14,6 +14,7 @@ from nlme.observation.base import Observation
 from nlme.observation.censoring import Censored
 from nlme.observation.custom import Custom
 from nlme.observation.discrete import Binary, Ordered
+from nlme.observation.markov import Markov
 from nlme.observation.residual import AutoRegressive, Residual
 
 _TRANSFORMED = {"log": "lognormal", "logit": "logitnormal", "box-cox": "boxcox", "yeo-johnson": "yeojohnson"}
@@ -22,6 +23,7 @@ _NAMES = {
     "NegativeBinomial": "negative_binomial",
     "Student": "student_t",
     "TimeToEvent": "time_to_event",
+    "Markov": "markov",
 }
 Formulas = dict[str, Any]
 
@@ -47,7 +49,7 @@ def numbers_of(observation: Observation, y) -> dict[str, Any]:
         return {"log density": observation._at(y), "prediction": observation.value}
     if isinstance(observation, Binary):
         return {"P(1)": observation.prediction()}
-    if isinstance(observation, Ordered):
+    if isinstance(observation, (Ordered, Markov)):
         return {f"log {name}": value for name, value in observation.parts().items()}
     return observation.parts()
 

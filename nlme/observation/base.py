@@ -16,7 +16,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -26,11 +26,13 @@ from nlme.typing import Scalar
 
 
 class Record(NamedTuple):
-    """One observation as the data give it: DV, CENS (1: below DV, -1: above DV) and LIMIT (NaN where there is none)."""
+    """One observation as the data give it: DV, CENS (1: below DV, -1: above DV), LIMIT (NaN where there is none), and DV of the record
+    before of the same endpoint, NaN of a first one."""
 
     y: Scalar
     cens: Scalar
     limit: Scalar
+    before: Scalar = math.nan
 
 
 class Terms(NamedTuple):
@@ -125,9 +127,17 @@ class Observation(eqx.Module):
     def sample(self, normal: Scalar, key) -> Scalar:
         """An observation from a standard normal draw, and a key for what needs more (a linked law: from what its link drew)."""
 
+    def expected(self, record: Record) -> Scalar:
+        """The prediction given the record before."""
+        return self.prediction()
+
     def carried(self) -> Scalar:
-        """What the link between records needs: the decay of a correlation, a cumulative hazard."""
+        """What the link between records needs for their density: the decay of a correlation, a cumulative hazard."""
         return jnp.zeros(())
+
+    def moving(self) -> Any:
+        """What it needs to predict and to draw them: the same, or the probabilities of all transitions."""
+        return self.carried()
 
     def back(self, z: Scalar) -> Scalar:
         """The value on the scale of the data where the normal part stands at ``z``; NaN without a normal part."""

@@ -1,4 +1,4 @@
-"""Links between the records of one endpoint of one subject: a residual's memory, a hazard accumulated since the record before.
+"""Links between the records of one endpoint of one subject: a residual's memory, a hazard accumulated since the record before, a chain's step.
 
 A link takes the terms of all records in the order of time, with what each carries, and gives the terms of each record *given the
 one before*, so that their sum stays the log density of all.  The same memory holds for what is predicted and drawn beside records
@@ -30,9 +30,10 @@ class Course(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What is known of the T records: which are, their values, and their terms."""
+    """What is known of the T records: which are, which are the steps of a chain, their values, and their terms."""
 
     known: Bool[Array, " T"]
+    steps: Bool[Array, " T"]
     y: Float[Array, " T"]
     terms: Terms
 
@@ -209,4 +210,81 @@ class Hazard(Link):
         return jnp.where(place < 0, 0.0, total[jnp.maximum(place, 0)])
 
 
-LINKS = {"": Link(), "ar1": Memory(), "event": Hazard(once=True), "events": Hazard(once=False)}
+class Moves(NamedTuple):
+    """Log probabilities of each of K categories for a first record and after each category, and the number of the lowest one."""
+
+    log_probability: Float[Array, "T K+1 K"]
+    first: Float[Array, " T"]
+
+
+class Chain(Link):
+    """Steps of a Markov chain (:mod:`nlme.observation.markov`), whose density needs no link: every record holds the one before.
+
+    With the forward probabilities f_t of
+    the categories given what is known up to t, and backward ones b_t of all that is known after it,
+
+        P(y_t | known) = f_t b_t / sum,      f_t = (f_(t-1) P_t) e_t,      b_(t-1) = P_t (e_t b_t),
+
+    e_t what is known at t (1 where nothing is).  A record that is no step is drawn from the step before and leaves the chain where it
+    was.  Source: Rabiner (1989), Proc IEEE 77:257, doi:10.1109/5.18626.
+    """
+
+    def prediction(self, prediction, carried, course, past):
+        def follow(last, at):
+            step, (row, shown, seen, categories) = at[1], self._at(last, *at)
+            mean = jnp.sum(self._shares(shown, row) * categories)
+            return jnp.where(step, self._shares(row * seen, seen), last), jnp.where(self._whole(row), mean, jnp.nan)
+
+        nobody = jnp.zeros(carried.log_probability.shape[2])
+        return jax.lax.scan(follow, nobody, self._steps(carried, course, past))[1]
+
+    def drive(self, carried, own, course, past, key):
+        def follow(last, at):
+            uniform, at = at
+            step, known, (row, shown, seen, categories) = at[1], at[2], self._at(last, *at)
+            below = jnp.cumsum(self._shares(shown, row)) < uniform
+            drawn = jnp.arange(len(below)) == jnp.minimum(jnp.sum(below), len(below) - 1)
+            value = jnp.where(self._whole(row), jnp.sum(jnp.where(drawn, categories, 0.0)), jnp.nan)
+            return jnp.where(step, jnp.where(known, seen, drawn), last), value
+
+        nobody, steps = jnp.zeros(carried.log_probability.shape[2]), self._steps(carried, course, past)
+        uniform = jax.random.uniform(key, past.known.shape)
+        return jax.lax.scan(follow, nobody, (uniform, steps))[1]
+
+    @staticmethod
+    def _steps(carried: Moves, course: Course, past: Past) -> tuple:
+        """Of every record where the chain begins anew, whether it is a step, whether it is known, its probabilities, e, b, and the
+        categories."""
+        probability = jnp.exp(carried.log_probability)
+        anew = course.ahead != _before(course.ahead, course.ahead[0])
+        categories = carried.first[:, None] + jnp.arange(probability.shape[2])
+        seen = jnp.where(past.known[:, None], (past.y[:, None] == categories).astype(float), 1.0)
+
+        def back(later, at):
+            anew, step, probability, seen = at
+            passed = probability[1:] @ (seen * later)
+            passed = jnp.where(anew, 1.0, passed / jnp.where(jnp.max(passed) > 0, jnp.max(passed), 1.0))
+            return jnp.where(step, passed, later), later
+
+        later = jax.lax.scan(back, jnp.ones(probability.shape[2]), (anew, past.steps, probability, seen), reverse=True)[1]
+        return anew, past.steps, past.known, probability, seen, later, categories
+
+    @staticmethod
+    def _at(last, anew, step, known, probability, seen, later, categories):
+        """The probabilities of a record given what was before, those given what comes after as well, e, and the categories."""
+        begun = (jnp.sum(last) > 0) & ~anew
+        row = jnp.where(begun, last @ probability[1:], probability[0])
+        return row, jnp.where(step & ~known, row * later, row), seen, categories
+
+    @staticmethod
+    def _shares(weights, otherwise):
+        """Weights as probabilities; those of ``otherwise`` where none is above zero: what is known is then impossible."""
+        weights = jnp.where(jnp.sum(weights) > 0, weights, otherwise)
+        return weights / jnp.where(jnp.sum(weights) > 0, jnp.sum(weights), 1.0)
+
+    @staticmethod
+    def _whole(row) -> Bool[Array, ""]:
+        return jnp.abs(jnp.sum(row) - 1.0) < _ROUNDING
+
+
+LINKS = {"": Link(), "ar1": Memory(), "event": Hazard(once=True), "events": Hazard(once=False), "markov": Chain()}

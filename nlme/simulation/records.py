@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -82,6 +83,13 @@ class Design:
             found[self.subject, e, self._sample] = part
         return np.tile(found, (replicates, 1, 1))
 
+    def steps(self, endpoint: str) -> np.ndarray:
+        """(n,) which records are steps of a chain: the observations of an endpoint, and after a subject's last one those to predict."""
+        own = self.observations(endpoint)
+        last = np.full(len(self.population), -1)
+        np.maximum.at(last, self.subject[own], self.record[own])
+        return own | ((self.column("evid") == 2) & (self.record > last[self.subject]))
+
     @functools.cached_property
     def most(self) -> int:
         """Replicates that are worked off at once, a power of two."""
@@ -150,7 +158,7 @@ class Records:
         given = [jnp.asarray(x) for x in (self._eta, self._members, self._replicate)]
         arrays = design.arrays(len(eta)) if arrays is None else arrays
         paths = None if system is None else _of_subjects(system[:, None], design.layout.n_subjects)[:, 0]
-        past = design.in_all(self._known.values(), len(eta))
+        past = self._past(design.endpoints, len(eta))
         status, (states, outputs) = threaded(_solve, arrays, model, drawn, design.anatomy, *given, past, paths, ode)
         self._states = np.asarray(states)
         self._require_solved(np.asarray(status), ode)
@@ -180,11 +188,16 @@ class Records:
         again = replicates * design.layout.n_subjects // len(self._eta)
         given = [np.tile(x, (again,) + (1,) * (x.ndim - 1)) for x in (self._eta, self._members, self._replicate, self._states)]
         own = design.in_all(observed, replicates)
-        known = design.in_all([self._known[name] for name in endpoints], replicates)
+        known = self._past(endpoints, replicates)
         each = _of_subjects(keys, design.layout.n_subjects)
         arrays = design.arrays(replicates) if self._arrays is None else self._arrays
         drawn = _draw(self.model, self._drawn, design.anatomy, tuple(endpoints), arrays, *given, own, known, each)
         return {name: design.in_file_order(np.asarray(drawn)[:, :, e]) for e, name in enumerate(endpoints)}
+
+    def _past(self, endpoints: Sequence[str], replicates: int) -> tuple[np.ndarray, np.ndarray]:
+        """(R N, e, T) which samples are known, and which are steps of a chain."""
+        known = self._design.in_all([self._known[name] for name in endpoints], replicates)
+        return known, self._design.in_all(map(self._design.steps, endpoints), replicates)
 
     def limits(self, endpoint: str) -> dict[str, np.ndarray]:
         """ "lower limit", "upper limit" -> (R, n) of quantification at every record, those that the model gives the endpoint."""
@@ -197,7 +210,7 @@ class Records:
     def _require_distributions(self) -> None:
         """Refuse discrete endpoints without a distribution at a record that is no dose."""
         for name, law in zip(self._design.anatomy.endpoints, self._design.anatomy.laws, strict=True):
-            if not law.whole or law.link or name not in self.outputs:
+            if not law.whole or law.of_events or name not in self.outputs:
                 continue
             samples = np.isin(self._design.column("evid"), (0, 2))
             lost = np.flatnonzero(np.isnan(self.outputs[name]).any(axis=0) & samples)
@@ -302,13 +315,15 @@ class _Rows:
 
         return jax.vmap(at)(*self._at, *values)
 
-    def memory(self, known) -> tuple[list[Link], list[Array], list[Past]]:
-        """Of every endpoint its link, what that needs, and what is known (e, T)."""
+    def memory(self, past) -> tuple[list[Link], list[Any], list[Past]]:
+        """Of every endpoint its link, what that needs, and what is known; ``past``: which samples are, and which are steps (e, T)."""
         links = [LINKS[self._anatomy.laws[self._anatomy.endpoints.index(name)].link] for name in self._names]
-        record = Record(self._data.observed, self._data.cens, self._data.limit)
+        nothing = jnp.full_like(self._data.limit, jnp.nan)  # a chain is linked by its probabilities, not by its terms
+        record = Record(self._data.observed, self._data.cens, self._data.limit, nothing)
         terms = self.of_each(lambda r, record: r.terms(record), [record] * len(links))
-        pasts = [Past(own[: len(record.y)], record.y, of) for own, of in zip(known, terms, strict=True)]
-        return links, self.of_each(lambda r: r.carried()), pasts
+        own = ([one[: len(record.y)] for one in part] for part in past)
+        pasts = [Past(seen, steps, record.y, of) for seen, steps, of in zip(*own, terms, strict=True)]
+        return links, self.of_each(lambda r: r.moving()), pasts
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -84,7 +84,7 @@ def require_equations(layout: Layout, model, what: str) -> None:
         )
     linked = [e for e, law in zip(anatomy.endpoints, anatomy.laws, strict=True) if law.link and not law.normal]
     if linked:
-        raise ModelError(f"{what} does not take events in time, as endpoint {linked[0]!r} of {name} is.")
+        raise ModelError(f"{what} does not take events in time or Markov chains, as endpoint {linked[0]!r} of {name} is.")
     for subject in layout.population:
         if np.any(subject.ss > 0):
             raise ModelError(f"{what} does not take doses at steady state (SS), as subject {subject.id} has.")
