@@ -29,7 +29,7 @@ from nlme.language.layout import Layout, lay_out, spread_out
 from nlme.language.model import Model, require_model
 from nlme.marginal.base import Method
 from nlme.marginal.foce import FOCE, FOCEI
-from nlme.marginal.kinks import beginnings, moving_times
+from nlme.marginal.kinks import beginnings, clear_of_samples, moving_times
 from nlme.marginal.laplace import Laplace
 from nlme.marginal.objective import evaluate_population, evaluate_subjects
 from nlme.marginal.quadrature import ImportanceSampling, Nodes
@@ -328,7 +328,8 @@ class Evaluated:
 
         The sandwich by default; R with priors or a penalty, which are no sample, where subjects share the random effects of sites,
         whose scores are too few as a rule, and where there are no more subjects than parameters, whose scores do not span them
-        (``of_kind("sandwich")`` takes them all the same).  S where parameters move a lag, the end of an infusion or an event time (``nlme.marginal.kinks``).
+        (``of_kind("sandwich")`` takes them all the same).  S where parameters move a lag, the end of an
+        infusion or an event time to within four standard errors of a sample, or random effects do (``nlme.marginal.kinks``).
 
         Raises
         ------
@@ -361,9 +362,12 @@ class Evaluated:
         kinks = moving_times(self.model, self.layout, self.inventory)
         whole = self.priors or self.penalty_slopes is not None or self.layout.sites is not None or few
         kind = "R" if whole else "S" if kinks else "sandwich"
-        return covariance_of_estimates(
+        found = covariance_of_estimates(
             self.inventory, self.model, gradients, u, self.penalty_slopes, kind, self._at_bounds(), kinks
         )
+        if kinks and clear_of_samples(self.model, self.layout, self.inventory, found.of_kind("R").unconstrained):
+            return dataclasses.replace(found, kind="sandwich" if kind == "S" else kind, kinks="")
+        return found
 
     def _at_bounds(self) -> tuple[str, ...]:
         """Free parameters that stand at a bound, where they have no standard error."""

@@ -3,6 +3,7 @@
 Where a dose begins (a lag), an infusion ends (its duration or rate) or the equations change (event times), a prediction is continuous
 in time and its derivative is not.  As the parameter moves that time past a sample, the derivative of the likelihood jumps,
 and its second derivatives at the estimate, R, hold between two samples only; the scores, S, are those of the likelihood all the same.
+Where no sample is within the error of such a time, none of this is felt (``clear_of_samples``).
 
 Before such a time a prediction does not depend on it at all (0 until the lag is over), so that the density of a subject's random effects
 is flat there, and a search for its mode that begins on that side sees no reason to leave.  ``beginnings`` looks along every random effect
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nlme.dynamics.dosing import doses
 from nlme.dynamics.solvers import Tolerances
 from nlme.language.anatomy import rows_of, structure_of
 from nlme.language.layout import Layout
@@ -27,6 +29,7 @@ from nlme.parameters.inventory import Inventory
 
 _WORDS = {"lag": "the lag", "duration": "the end of an infusion", "rate": "the end of an infusion"}
 _ALONG = np.arange(-6, 7) / 2.0  # standard deviations of a random effect at which its density is looked at
+_CLEAR = 4.0  # standard errors of a time, within which no sample may be
 _GAIN = 2.0  # in the log density, for which a search begins elsewhere than at zero
 
 
@@ -40,6 +43,49 @@ def moving_times(model: Model, layout: Layout, inventory: Inventory) -> str:
     moved = np.asarray(by_u) | np.asarray(by_eta).any(axis=-1)
     words = [_WORDS[rule] for rule in rules] + ["an event time", "a delay"]
     return " or ".join(dict.fromkeys(word for word, moves in zip(words, moved, strict=True) if moves))
+
+
+def clear_of_samples(model: Model, layout: Layout, inventory: Inventory, spread: np.ndarray) -> bool:
+    """Whether every time that parameters move is further from every sample of its subject than
+
+        4 sqrt(g' C g),     g = dt/du,  C the covariance ``spread`` (P, P) of the unconstrained parameters.
+
+    Not where random effects move it, at steady state, or with delays or covariates that change linearly, whose times are not looked at.
+    """
+    anatomy, rules = layout.anatomy, tuple(rule for rule in layout.anatomy.rules if rule in _WORDS)
+    timelines = [part.data.timeline for part in layout.arrays.parts]
+    if anatomy.delays or any(t.steady or t.drift for t in timelines) or not np.all(np.isfinite(spread)):
+        return False
+    if np.asarray(_moved(rules, anatomy, inventory, model, layout.arrays)[1]).any():
+        return False
+    nearest = threaded(_nearest, layout.arrays, anatomy, inventory, model, jnp.asarray(spread))
+    return bool(np.asarray(nearest).min() > _CLEAR)
+
+
+@eqx.filter_jit
+def _nearest(arrays, anatomy, inventory: Inventory, model: Model, spread):
+    """(N,) the least distance of a sample from a time that parameters move, in standard errors of that time."""
+
+    def of_subject(data):
+        timeline = data.timeline
+
+        def structure_at(u, row):
+            own = inventory.at_unconstrained(model, u)
+            rows = rows_of(own, anatomy, jnp.zeros(len(anatomy.effects)), data.covariates, timeline.rows)
+            return structure_of(own, {name: value[row] for name, value in rows.items()})
+
+        def times(u):
+            return doses(structure_at, u, timeline).time
+
+        u = inventory.unconstrained(model)
+        slopes = jax.jacfwd(times)(u)
+        variance = jnp.sum((slopes @ spread) * slopes, axis=1)
+        apart = jnp.abs(times(u)[:, None] - timeline.sample_clock)
+        error = jnp.sqrt(jnp.where(variance > 0, variance, 1.0))[:, None]
+        counts = jnp.any(slopes != 0, axis=1)[:, None] & data.mask
+        return (), jnp.min(jnp.where(counts, apart / error, jnp.inf), initial=jnp.inf)
+
+    return over_subjects(of_subject, arrays)[1]
 
 
 def beginnings(method: Method, model: Model, layout: Layout, inventory: Inventory) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import minimize
 
 import nlme
-from nlme.marginal.kinks import moving_times
+from nlme.marginal.kinks import _nearest, clear_of_samples, moving_times
 
 
 class Delayed(nlme.Model):
@@ -76,6 +76,30 @@ def test_they_come_from_the_scores_and_say_so(evaluated):
     assert "kinks where the lag passes a sample" in covariance.verdict and "scores alone (S)" in covariance.verdict
     other = covariance.of_kind("sandwich").verdict
     assert "nlme.bootstrap(fit)" in other and "scores alone" not in other
+
+
+@pytest.mark.slow
+def test_a_time_far_from_every_sample_is_not_felt():
+    """Distances are in standard errors of the time by R, so that the lag at 0.75 is clear of 0.5 and 1, and one near 0.5 is not."""
+    found = nlme.evaluate(Delayed(lag=0.75), drawn(24))
+    assert found.covariance.kind == "sandwich" and "kinks" not in found.covariance.verdict
+    spread = found.covariance.of_kind("R").unconstrained
+    (near,) = np.asarray(_nearest(found.layout.arrays, found.layout.anatomy, found.inventory, found.model, spread)).min(
+        keepdims=True
+    )
+    error = 0.75 * np.sqrt(spread[3, 3])  # the lag is the exponential of its coordinate
+    assert near == pytest.approx(0.25 / error, rel=1e-9) and near > 4.0
+    close = nlme.evaluate(Delayed(lag=0.5 + error), drawn(24))
+    assert close.covariance.kind == "S"
+    for errors, clear in ((3.9, False), (4.1, True)):
+        assert clear_of_samples(found.model, found.layout, found.inventory, spread * (near / errors) ** 2) == clear
+
+
+@pytest.mark.slow
+def test_samples_at_a_later_doses_time_count():
+    """The second dose at 7.25 comes at 8 with a lag of 0.75, where a sample is."""
+    twice = drawn(20).with_doses(nlme.dose(100).every(7.25, n=2))
+    assert nlme.evaluate(Delayed(lag=0.75), twice).covariance.kind == "S"
 
 
 @pytest.mark.slow
