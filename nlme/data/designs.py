@@ -112,8 +112,8 @@ def with_course(s: Subject) -> tuple[Subject, np.ndarray]:
 
 
 def _untold(course: Course, made: Subject) -> Course | None:
-    """A course that the records do not tell; None if they do."""
-    told = bool(len(made)) and made.time[0] <= course.time[0]
+    """A course that the records do not tell; None if they do.  Records before its beginning do not tell when the subject's time began."""
+    told = bool(len(made)) and made.time[0] == course.time[0]
     return None if told and (len(course) == 1 or course.is_told_by(made.history)) else course
 
 

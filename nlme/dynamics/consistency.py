@@ -9,6 +9,9 @@ occasion) or of the equations (an event time) is gone through as if it took a va
 with r = g_before(y_before, z_before), which is zero but where z is only a guess: a consistent start.  Each step is predicted by the
 tangent, -H_z^-1 H_s, and corrected by Newton's method; it is taken if the correction is small beside the prediction, contracts, and
 the determinant of H_z has kept its sign, else a shorter one is tried (Deuflhard, Newton Methods for Nonlinear Problems 2004, 5.1).
+Beyond a pole of H all this may hold on another branch, whose slope far from the pole is the same (free drug after a large dose of its
+target: 82, then 0.18, or the -226 to which the tangent points).  Poles of quotients of amounts lie beyond zero, so that no step may take a
+state to less than a tenth of what it was, or through zero, unless it was zero beside what the path began with.
 
 The path is of values alone.  At its end the jets follow: Newton steps whose matrix is held give first derivatives exactly after one
 step and second ones after two.
@@ -28,6 +31,8 @@ from nlme.dynamics.solvers import INCONSISTENT, SOLVED, where
 from nlme.dynamics.system import State, System
 from nlme.jets.jet import Jet
 
+_LEAST = 0.1  # of what a state was, that a step may leave of it
+_ZERO = 1e-6  # of what a state was at the beginning of a path, that counts as zero
 _CLOSE = 0.25  # of a prediction, that its correction may be
 _CONTRACTION = 0.1  # of one correction by the next
 _EXACT = 1e-9  # relative size of a correction after which the next is lost in rounding
@@ -60,6 +65,7 @@ def follow(
     """
     places = [k for k, is_algebraic in enumerate(algebraic) if is_algebraic]
     shift = before(begin)
+    zeros = [absolute + _ZERO * jnp.abs(begin[k]) for k in places]
 
     def residual(s, z: Numbers) -> list[Array]:
         y = [a + s * (b - a) for a, b in zip(begin, end, strict=True)]
@@ -91,6 +97,8 @@ def follow(
         large, small, moved = _size(first, sizes), _size(second, sizes), _size(ahead, sizes)
         taken = (small <= jnp.maximum(_CONTRACTION * large, _EXACT)) & (here.sign() * there.sign() > 0.0)
         taken &= (large <= _CLOSE * moved + 1e-6) | (path.s >= 1.0)
+        for was, now, nothing in zip(path.z, new, zeros, strict=True):
+            taken &= (jnp.abs(was) <= nothing) | (now * jnp.sign(was) >= _LEAST * jnp.abs(was))
         return _Path(
             s=jnp.where(taken, s, path.s),
             z=where(taken, new, path.z),

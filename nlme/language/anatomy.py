@@ -223,7 +223,7 @@ def require_determined(structure: Structure) -> None:
             )
 
 
-def _slopes(structure: Structure, amounts: tuple) -> tuple:
+def slopes_of(structure: Structure, amounts: tuple) -> tuple:
     """Its slopes at time 0, with these states then and at all times that delays look back to."""
     past = ((amounts,) * len(structure.delays),) if structure.delays else ()
     return structure.flow(jnp.asarray(0.0), amounts, *past)
@@ -461,13 +461,13 @@ def _traced(model: Model, infos: Mapping[str, CovariateInfo] | None) -> Anatomy:
         found["exponential"] = flows_of(structure) is not None
         if found["linear"]:
             return [*out, *structure.advance(ones, ones, jnp.asarray(1.0))]
-        return [*out, *(structure.before(jnp.asarray(0.0)) if structure.delays else ()), *_slopes(structure, ones)]
+        return [*out, *(structure.before(jnp.asarray(0.0)) if structure.delays else ()), *slopes_of(structure, ones)]
 
     def moved(arrays, ind):
         structure = structure_of(eqx.combine(arrays, rest), ind)
         with in_method(type(model).__name__, "dynamics"):
             ones = (jnp.asarray(1.0),) * len(structure.states)
-            return [] if isinstance(structure, LinearStructure) else _slopes(structure, ones)
+            return [] if isinstance(structure, LinearStructure) else slopes_of(structure, ones)
 
     parameters = told("ind", names, lambda _: "what individual() returned under this name")
     with comparisons_refused():

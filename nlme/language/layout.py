@@ -21,6 +21,7 @@ from nlme.errors import ModelError, name_error
 from nlme.execution.collection import collection_put_off
 from nlme.jets.jet import Columns
 from nlme.language.anatomy import MEMBER, Anatomy, anatomy_of
+from nlme.language.begun import require_begun
 from nlme.language.model import Model, covariate_units, feature_shapes
 from nlme.language.observed import check_observed
 from nlme.language.ragged import MOST, SHARED, WIDTH, Part, Ragged, cores, mesh_of, padded_members, size_classes
@@ -187,7 +188,7 @@ def lay_out(
         a modelled rate or duration is asked for by the data and not given by the model.
     DataError
         An observation cannot come from its endpoint's distribution (``nlme.language.observed``); it is not known which site a
-        subject belongs to (``nlme.language.sites``).
+        subject belongs to (``nlme.language.sites``); records before a subject's time began (``nlme.language.begun``).
     """
     if not isinstance(population, Population):
         raise ModelError(
@@ -234,7 +235,9 @@ def lay_out(
     sites = sites_of(population, anatomy.above) if anatomy.above and samples == "observations" else None
     site_of = None if sites is None else jnp.asarray(sites.of)
     arrays = Ragged(tuple(parts), jnp.asarray(back), positions.shape[1], mesh, threads, site_of)
-    return Layout(model, anatomy, population, arrays, spans, positions, sites)
+    layout = Layout(model, anatomy, population, arrays, spans, positions, sites)
+    require_begun(layout)
+    return layout
 
 
 def spread_out(model: Model, population: Population, sharding) -> Layout:

@@ -3,7 +3,8 @@
 A profile begins with a dose and ends with the next one (a sample at the time of the next dose ends it and begins the next; one
 without a concentration only begins the next, which may come weeks later); the last one ends with the records.  A reset (EVID 3
 or 4) begins a subject's history anew.  Additional doses (ADDL, II) are doses; after a dose at steady state (SS) nothing of the time
-before it is known.
+before it is known.  What is sampled at the nominal time of an additional dose is the trough before it: to a fit, whose events an additional
+dose precedes (NONMEM's rule), such a sample says nothing new after a bolus; here it would be its C0.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Given:
     route: str
     interval: float
     steady: bool
-    order: float  # place among the records; an additional dose comes before a record at its time
+    order: float  # place among the records; a sample at the time of an additional dose is the trough before it
 
     @property
     def bolus(self) -> bool:
@@ -129,7 +130,7 @@ def _doses(subject: Subject, records: np.ndarray, routes: Any) -> list[Given]:
         for k in range(1, int(subject.addl[j]) + 1):
             at = dose.time + k * dose.interval
             if at <= last:
-                found.append(replace(dose, time=at, order=-1.0))
+                found.append(replace(dose, time=at, order=np.inf))
     found.sort(key=lambda d: (d.time, d.order))
     return _together(subject, found)
 

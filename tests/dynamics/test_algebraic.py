@@ -232,6 +232,43 @@ def test_a_dose_keeps_to_its_branch(total):
     np.testing.assert_allclose(found, float(nlme.pk.free_drug(total, 10.0, 0.5)), rtol=1e-12)
 
 
+def quotient(total, kd):
+    """f + R f / (kd + f) = C as it is written, with a pole at f = -kd between its two roots; the state is R."""
+    return lambda a: [a[1] + a[1] * a[0] / (kd + a[1]) - total]
+
+
+def free(total, target, kd):
+    return float(nlme.pk.free_drug(total, target, kd))
+
+
+@pytest.mark.parametrize("kd", [5e-6, 5e-4, 0.01, 0.5, 2.0])
+def test_no_step_goes_over_a_pole_to_another_branch(kd):
+    """The tangent from the root for little target points to the negative root for much, where the slope is the same."""
+    for total in (1.0, 10.0, 83.5, 1e3):
+        for before, after in ((9.2, 309.0), (309.0, 9.2), (0.0, 40.0), (9.5, 12.0), (10.0, 1e4)):
+            one = quotient(total, kd)
+            found, status = path(one, one, (before, free(total, before, kd)), (after, 0.0))
+            assert status == SOLVED
+            np.testing.assert_allclose(found, free(total, after, kd), rtol=1e-7)
+
+
+@pytest.mark.parametrize(("first", "then"), [(0.5, 5e-5), (5.0, 5e-4), (5e-5, 5.0), (0.5, 5e-9)])
+def test_constants_that_change_by_orders_of_magnitude(first, then):
+    for total in (1.4, 9.0, 30.0):
+        found, status = path(quotient(total, first), quotient(total, then), (9.5, free(total, 9.5, first)), (9.5, 0.0))
+        assert status == SOLVED
+        np.testing.assert_allclose(found, free(total, 9.5, then), rtol=1e-6, atol=1e-12)
+
+
+def test_states_that_do_go_through_zero():
+    """exp(z) = 1 + y, from far on one side of zero to the other."""
+    one = lambda a: [jnp.exp(a[1]) - 1.0 - a[0]]  # noqa: E731
+    for begin, end in ((1e3, -0.999), (-0.999, 1e3), (5.0, 0.0)):
+        found, status = path(one, one, (begin, np.log1p(begin)), (end, 0.0))
+        assert status == SOLVED
+        np.testing.assert_allclose(found, np.log1p(end), rtol=1e-9, atol=1e-10)
+
+
 def test_consistent_start_and_changed_equations():
     """exp(z) + z = y from a poor guess; then the same for 3 z in the place of z."""
 

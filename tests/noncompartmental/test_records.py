@@ -57,6 +57,19 @@ def test_a_sample_at_the_next_dose_ends_one_profile_and_begins_the_next():
     assert table["AUCall"][0] == table["AUCall"][1]
 
 
+def test_a_sample_at_an_additional_bolus_is_the_trough_before_it():
+    """As if the dose were written out after the sample; C0 is that of the line through the two samples that follow."""
+    falling = [(t, 10.0 * np.exp(-0.2 * t)) for t in (1, 2, 4, 6, 8)]
+    after = [(t, c + 10.0 * np.exp(-0.2 * (t + 8))) for t, c in falling]
+    by_record = [dose(0), *samples(falling), dose(8), *samples(after, start=8)]
+    by_addl = [dose(0, II=8.0, ADDL=1), *samples(falling), *samples(after, start=8)]
+    written, additional = (analysis(rows, route="intravenous").table for rows in (by_record, by_addl))
+    for name in ("C0", "AUC_TAU", "Ctau", "AR_AUC"):
+        np.testing.assert_allclose(additional[name], written[name], rtol=1e-12)
+    assert additional["C0"][1] == pytest.approx(10.0 * (1 + np.exp(-1.6)), rel=1e-9)
+    assert additional["AUC_TAU"][0] == pytest.approx(50.0 * -np.expm1(-1.6), rel=1e-9)
+
+
 def test_a_reset_begins_anew_and_may_set_the_clock_back():
     rows = [dose(0), *samples(FALLING), dose(0, EVID=4), *samples(FALLING)]
     table = analysis(rows).table

@@ -122,9 +122,9 @@ def test_other_doses(how, model):
 
 
 def test_times_before_the_first_record():
-    found = predicted(Stepped, read().with_times([0.0, 1.0, 3.0]))
-    k = 0.05 * 60 / 70
-    np.testing.assert_allclose(found, 50 * np.exp(-k * np.array([0.0, 1.0, 3.0])), rtol=1e-6)  # its time begins there
+    """Its states have their initial values at 2, and an earlier beginning would be another person's."""
+    with pytest.raises(nlme.DataError, match="Subject 7: asked for at time 0, and its time began at 2"):
+        predicted(Stepped, read().with_times([0.0, 1.0, 3.0]))
 
 
 def test_the_course_is_kept_on_every_way():
