@@ -36,6 +36,7 @@ from nlme.dynamics.solvers import SOLVED
 from nlme.fitting.result import NOTHING, Fit
 from nlme.fitting.saem.method import SAEM
 from nlme.fitting.scales import said_of_scales
+from nlme.language.anatomy import mixtures_of
 from nlme.language.standardisation import far_inputs
 from nlme.marginal.objective import evaluate_subjects
 from nlme.neural.term import learned_terms
@@ -48,6 +49,7 @@ _ORDER = (PROBLEM, REMARK, UNJUDGED, FINE)
 _EXPECTED = 1e-3  # further fall of the objective, from which a search has ended too early
 _BY_CHANCE = 0.5  # the same where the estimate is one of a stochastic algorithm
 _AS_CURVED = 0.3, 3.0  # rise of the objective one error away from the estimate, which a parabola puts at 1
+_NOBODY = 1e-4  # of a subject, below which a subpopulation has none
 _FLAT = 1e-8  # eigenvalue of the information in units of its diagonal
 _SINGULAR = 1e-5  # smallest eigenvalue of a correlation matrix
 _OF_THE_DATA = 0.2  # share of a curvature below which it is the penalty's
@@ -269,6 +271,17 @@ def effective_parameters(fit: Fit) -> float | None:
     return float(np.trace(_solution(hessian[own], (hessian - penalty)[own])))
 
 
+def _subpopulations_without_people(fit: Fit) -> list[str]:
+    """Subpopulations whose share has gone to 0."""
+    mixtures = [getattr(fit.model, name) for name in mixtures_of(fit.model)]
+    return [
+        name
+        for one in mixtures
+        for name, share in zip(one.names, one.shares, strict=True)
+        if share < _NOBODY / len(fit.population)
+    ]
+
+
 def _effective(fit: Fit, name: str) -> Check:
     found = effective_parameters(fit)
     if found is None:
@@ -331,6 +344,9 @@ def _information(fit: Fit, name: str) -> Check:
     smallest = float(values[0])
     weights = np.abs(vectors[:, 0])
     along = " and ".join(names[k] for k in np.argsort(-weights) if weights[k] > 0.3)
+    if smallest < _FLAT and (gone := _subpopulations_without_people(fit)):
+        sentence = f"Nobody belongs to {' or '.join(gone)}: the share has gone to 0, where the others' no longer depend on it. Leave it out."
+        return Check(name, PROBLEM, smallest, sentence)
     if smallest < _FLAT:
         sentence = f"Flat along {along} (smallest eigenvalue {smallest:.1g}, from {source}): not determined by the data."
         return Check(name, PROBLEM, smallest, sentence)

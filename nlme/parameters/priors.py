@@ -353,6 +353,7 @@ class Priors:
                 offered.append(entry.path[0] if "weight" in entry.kinds else field)
                 continue
             offered += [f"{field}.sd", *(f"{field}.sd.{name}" for name in value.names)]
+            offered += [f"{field}.{value.names[block[0]]}" for block in value.blocks if len(block) == 1]
             offered += [f"{field}.correlation", f"{field}.covariance"] if any(len(block) > 1 for block in value.blocks) else []
         return list(dict.fromkeys(offered))
 

@@ -193,3 +193,21 @@ def test_refusals():
         Two().group.choose(slow=1.0, quick=2.0)
     with pytest.raises(nlme.ModelError, match="no value for fast"):
         Two().group.choose(slow=1.0)
+
+
+class Three(Two):
+    """The same and a kind half-way between them, to whom nobody belongs."""
+
+    group: nlme.Mixture = nlme.mixture(slow=0.3, fast=0.5, between=0.2)
+
+    def individual(self, eta, cov):
+        return dict(mean=self.group.choose(slow=self.slow, fast=self.fast, between=0.5 * (self.slow + self.fast)) + eta.mean)
+
+
+@pytest.mark.slow
+def test_a_kind_to_whom_nobody_belongs_is_named(population, fit):
+    found = nlme.fit(Three(omega={"mean": 0.25}), population, fixed=["omega.mean"], progress=False)
+    assert found.model.group.shares[2] < 1e-5
+    assert "Nobody belongs to between" in found.verdict and found.verdict.startswith("Do not use")
+    two = nlme.fit(Two(omega={"mean": 0.25}), population, fixed=["omega.mean"], progress=False)
+    assert found.objective == pytest.approx(two.objective, abs=1e-3)

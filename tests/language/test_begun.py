@@ -51,7 +51,9 @@ def people():
     """Their first record is at 3, a sample."""
     time = np.array([3.0, 4.0, 6.0, 6.5, 9.0])
     dv = np.where(time == 6.5, np.nan, 10.0 - 9.0 * np.exp(-0.2 * (time - 3.0)))
-    subject = dict(time=time, dv=dv, evid=(time == 6.5).astype(int), amt=(time == 6.5).astype(float), cmt=(time == 6.5).astype(int))
+    subject = dict(
+        time=time, dv=dv, evid=(time == 6.5).astype(int), amt=(time == 6.5).astype(float), cmt=(time == 6.5).astype(int)
+    )
     return nlme.Population((nlme.Subject(1, **subject), nlme.Subject(2, **subject)), ("y",))
 
 
