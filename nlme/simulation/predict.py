@@ -14,6 +14,7 @@ from nlme.language.anatomy import mixtures_of
 from nlme.language.layout import anatomy_for
 from nlme.language.model import Model
 from nlme.simulation.records import Design, Records
+from nlme.simulation.region import outside_of, simulated_class
 
 
 def model_of(model: Any) -> Model:
@@ -139,7 +140,8 @@ def predict(model: Model | Evaluated, population=None, eta=None, *, ode: Toleran
     DataFrame
         ID, TIME, EVID, one column per state (amounts), one per endpoint: its median on the scale of the data, the probability of a
         1, the mean category or count, the probability of no event yet.  On a dose record the
-        states are those just after the dose.
+        states are those just after the dose.  Of a fit with networks its ``extrapolates`` lists the records at which one is asked outside
+        of what the data visited, and ``messages`` says so (see :mod:`nlme.simulation.region`)
 
     Raises
     ------
@@ -157,10 +159,13 @@ def predict(model: Model | Evaluated, population=None, eta=None, *, ode: Toleran
     require_alike(model, population)
     ode = ode or (model.method.ode if isinstance(model, Evaluated) else Tolerances())
     design = Design(model_of(model), population)
-    at = Records(design, model_of(model), effects_of(model, population, eta)[None], ode, _one(members_of(model, population)))
+    effects, members = effects_of(model, population, eta)[None], _one(members_of(model, population))
+    at = Records(design, model_of(model), effects, ode, members)
     frame = {"ID": design.ids, "TIME": design.column("time"), "EVID": design.column("evid")}
     frame |= {name: at.states[0, :, k] for k, name in enumerate(design.anatomy.states)}
-    return pd.DataFrame(frame | {name: values[0] for name, values in at.outputs.items()})
+    made = simulated_class()(pd.DataFrame(frame | {name: values[0] for name, values in at.outputs.items()}))
+    made.extrapolates, made.what = outside_of(model, design, effects, members, ode, at), "prediction"
+    return made
 
 
 def limits_of(model: Model | Evaluated, population, endpoint: str) -> dict[str, np.ndarray]:

@@ -138,7 +138,7 @@ def simulated_class() -> type:
     import pandas as pd
 
     class Simulated(pd.DataFrame):
-        """A DataFrame of simulated observations.
+        """A DataFrame of simulated observations, or of predictions.
 
         Attributes
         ----------
@@ -146,13 +146,15 @@ def simulated_class() -> type:
             of what its data visited; empty where none is, None where there is no network or no fit
         parameters : DataFrame by REPLICATE of the parameters of each, where they were drawn; None without uncertainty
         uncertainty : where the parameters of the replicates come from, in words; "" where all have the estimate's
+        what : "simulation" or "prediction"
         remarks : what else there is to say, in words
         """
 
-        _metadata = ["extrapolates", "parameters", "uncertainty", "remarks"]
+        _metadata = ["extrapolates", "parameters", "uncertainty", "what", "remarks"]
         extrapolates = None
         parameters = None
         uncertainty = ""
+        what = "simulation"
         remarks = ()
 
         @property
@@ -165,7 +167,7 @@ def simulated_class() -> type:
         @property
         def messages(self) -> list[str]:
             """What there is to say, in words."""
-            return [*outside_said(self.extrapolates, "simulation"), *self.remarks]
+            return [*outside_said(self.extrapolates, self.what), *self.remarks]
 
     return Simulated
 

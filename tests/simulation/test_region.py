@@ -39,7 +39,15 @@ def test_who_asks_outside_is_listed(at):
     assert set(typical.extrapolates.REPLICATE) == {1, 2} and set(typical.extrapolates.ID) == {2}
 
 
+def test_a_prediction_says_so_as_well(at):
+    out = nlme.predict(at, data([0.5, 2.5]), eta="typical")
+    assert list(zip(out.extrapolates.ID, out.extrapolates.TIME, strict=True)) == [(2, 1.0), (2, 2.0)]
+    assert out.messages[0].startswith("The prediction asks net outside of what the data visited, for 1 subject (1 to 2)")
+    assert nlme.predict(at).messages == [] and len(nlme.predict(at).extrapolates) == 0
+
+
 def test_without_a_fit_or_a_network_nothing_is_compared(at):
+    assert nlme.predict(at.model, data([5.0])).extrapolates is None
     assert nlme.simulate(at.model, data([5.0]), key=1, eta="new").extrapolates is None
     table = nlme.simulate(at, data([0.5]), key=1, eta="new")
     assert type(table[table.MDV == 0]) is pd.DataFrame
