@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from nlme.plots.style import (
     subject_title,
     wants_log,
 )
+from nlme.posterior.draws import scalars
 
 _BINS = 40
 _PRIOR_DRAWS = 4000
@@ -54,7 +56,11 @@ def prior_posterior(
     import jax
 
     prior = Priors(model, priors, fixed)
-    chosen = _numbers(posterior, parameters, prior.inventory.names)
+    known = [name for name in prior.inventory.names if name in posterior.posterior and posterior.posterior[name].ndim == 2]
+    for name in parameters or ():
+        if name not in known:
+            raise FitError(name_error("parameter", name, known, "The posterior"))
+    chosen = list(parameters or known)
     u = prior.drawn(jax.random.key(0), _PRIOR_DRAWS)
     natural = np.asarray(jax.vmap(lambda u: prior.inventory.natural(prior.model_and_density(u)[0]))(u))
     figure, panels = _panels(len(chosen))
@@ -78,30 +84,27 @@ def traces(posterior: Any, parameters: Sequence[str] | None = None) -> Figure:
     Parameters
     ----------
     posterior : what ``nlme.sample`` returned
-    parameters : names to draw instead of all with a number of their own
+    parameters : names to draw instead of all but weights of networks, which permute
 
     Raises
     ------
     FitError
-        A parameter that the posterior does not have.
+        A parameter that the posterior does not have, or nothing to draw.
     """
-    chosen = {name: np.asarray(posterior.posterior[name]) for name in _numbers(posterior, parameters)}
+    draws = scalars(posterior)
+    weights = {row["name"] for row in json.loads(posterior.attrs.get("parameters", "[]")) if row["kind"] == "weight"}
+    for name in parameters or ():
+        if name not in draws:
+            raise FitError(name_error("parameter", name, draws, "The posterior"))
+    chosen = {name: draws[name] for name in parameters or [name for name in draws if name not in weights]}
+    if not chosen:
+        raise FitError("traces: the posterior has weights of networks alone; name those to be drawn.")
     figure, panels = _panels(len(chosen))
     for axes, (name, values) in zip(panels, chosen.items(), strict=True):
         for chain, own in enumerate(values):
             axes.plot(np.arange(1, len(own) + 1), own, color=COLOURS[chain % len(COLOURS)], linewidth=0.4, alpha=0.8)
         axes.set(ylabel=name, xlabel="Draw", xlim=(1, max(2, values.shape[1])))
     return figure
-
-
-def _numbers(posterior: Any, wanted: Sequence[str] | None, among: Sequence[str] | None = None) -> list[str]:
-    """Names of a posterior's single numbers (of ``among``): those wanted, or all."""
-    held = posterior.posterior
-    known = [str(name) for name in among or held.data_vars if name in held and held[name].ndim == 2]
-    for name in wanted or ():
-        if name not in known:
-            raise FitError(name_error("parameter", name, known, "The posterior"))
-    return list(wanted or known)
 
 
 def _panels(count: int) -> tuple[Figure, list]:

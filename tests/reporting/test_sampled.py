@@ -92,3 +92,10 @@ def test_a_marginal_runs_summary_says_what_leaving_subjects_out_costs():
     found.add_groups({"log_likelihood": arviz.dict_to_dataset({"marginal": density}, dims={"marginal": ["subject"]})})
     ((_, words),) = sampled._left_out(sampled.sampled_of(found, Means(), groups(), None))
     assert words.startswith("-18.00 ±") and "Pareto" not in words
+
+
+def test_traces_leave_weights_out_and_show_elements():
+    from learned_level import LearnedLevel
+
+    figure = traces(posterior_of(LearnedLevel(), groups(), {"level": np.arange(4.0)}))
+    assert [axes.get_ylabel() for axes in figure.axes if axes.get_visible()] == ["level", "omega.level", "sd"]
