@@ -68,7 +68,7 @@ class Censored(Observation):
         return self.base.parts() | {name: value for name, value in limits if value is not None}
 
     def terms(self, record: Record) -> Terms:
-        y, cens, limit = record
+        y, cens, limit = record.y, record.cens, record.limit
         low, high = (y if bound is None else bound for bound in (self.lloq, self.uloq))
         below, above = cens > 0.5, cens < -0.5
         if self.lloq is not None:

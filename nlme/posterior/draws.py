@@ -69,9 +69,13 @@ def each_left_out(posterior) -> tuple[float, float, int]:
     """
     import arviz
 
+    likelihood = np.asarray(posterior.log_likelihood["marginal"])
+    worth = (
+        float(np.mean(effective_size(likelihood))) / likelihood[..., 0].size
+    )  # ArviZ would take that of all draws, names among them
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large k, which are counted
-        found = arviz.loo(posterior, var_name="marginal", pointwise=True)
+        found = arviz.loo(posterior, var_name="marginal", pointwise=True, reff=min(worth, 1.0))
     return float(found.elpd_loo), float(found.se), int((np.asarray(found.pareto_k) > _UNSTABLE).sum())
 
 

@@ -145,7 +145,7 @@ def sample(
     chains = CHAINS[kind] if chains is None else chains
     require_whole("nlme.sample", "chains", chains, 1)
     method = _integrating(kind, random_effects, method, layout, ode)
-    settings = _settings(key, method, weights, warmup, draws, chains, ode)
+    settings = _settings(key, method, weights, draws, chains, ode) | (dict(warmup=warmup) if kind in ("nuts", "sgld") else {})
     settings |= dict(target_acceptance=target_acceptance, max_tree_depth=repr(max_tree_depth)) if kind == "nuts" else {}
     key = key_of(key)
     tolerances = method.ode if method else ode or Tolerances()
@@ -210,7 +210,7 @@ def _noted(ran: Chains, w: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _settings(key, method: Method | None, weights, warmup: int, draws: int, chains: int, ode) -> dict[str, Any]:
+def _settings(key, method: Method | None, weights, draws: int, chains: int, ode) -> dict[str, Any]:
     """Arguments of the call as they would be written again."""
     if not isinstance(key, (int, np.integer)):
         key = f"jax.random.wrap_key_data(jnp.array({np.asarray(jax.random.key_data(key_of(key))).tolist()}, dtype='uint32'))"
@@ -218,7 +218,7 @@ def _settings(key, method: Method | None, weights, warmup: int, draws: int, chai
     found |= {} if method is None else dict(method=f"nlme.{method!r}")
     found |= {} if ode is None else dict(ode=f"nlme.{ode!r}")
     written = repr(weights) if isinstance(weights, str) else f"nlme.{weights!r}"
-    return found | dict(weights=written, warmup=warmup, draws=draws, chains=chains)
+    return found | dict(weights=written, draws=draws, chains=chains)
 
 
 def _judged(found: InferenceData, declared: list[dict[str, Any]]) -> np.ndarray:

@@ -157,8 +157,9 @@ def _declared(found: Sampled) -> list[dict[str, Any]]:
 
 
 def _left_out(found: Sampled) -> list[tuple[str, str]]:
-    """The expected log predictive density of subjects left out one by one, where their marginal likelihoods are known."""
-    if "marginal" not in getattr(found.posterior, "log_likelihood", {}):
+    """The expected log predictive density of subjects left out one by one, where their marginal likelihoods are known at draws of the
+    posterior itself (those of an approximation of the weights are of another distribution)."""
+    if found.kind != "nuts" or "marginal" not in getattr(found.posterior, "log_likelihood", {}):
         return []
     density, error, bad = each_left_out(found.posterior)
     said = f"; Pareto k above 0.7 for {bad} of {len(found.population)} subjects, for which it is not to be trusted" if bad else ""

@@ -87,11 +87,14 @@ def test_a_marginal_runs_summary_says_what_leaving_subjects_out_costs():
     """Two draws whose likelihoods are alike predict as they fit; nothing is said where the marginal likelihoods are not known."""
     arviz, random = pytest.importorskip("arviz"), np.random.default_rng(3)
     found = posterior_of(Means(), groups(), {"mu": random.normal(size=400)}, chains=2)
+    found.posterior["subpopulation"] = (("chain", "draw", "subject"), np.full((2, 200, 6), "low"))  # of a mixture: words
     assert not sampled._left_out(sampled.sampled_of(found, Means(), groups(), None))
     density = np.array([-3.0, -1.0, -5.0, -2.0, -4.0, -3.0]) + 1e-3 * random.normal(size=(2, 200, 6))
     found.add_groups({"log_likelihood": arviz.dict_to_dataset({"marginal": density}, dims={"marginal": ["subject"]})})
     ((_, words),) = sampled._left_out(sampled.sampled_of(found, Means(), groups(), None))
     assert words.startswith("-18.00 ±") and "Pareto" not in words
+    found.attrs["weights"] = "laplace"  # whose draws are not the posterior's
+    assert not sampled._left_out(sampled.sampled_of(found, Means(), groups(), None))
 
 
 def test_traces_leave_weights_out_and_show_elements():
