@@ -390,7 +390,8 @@ def test_what_is_drawn_given_known_records(link, known):
     """Probability of an event since the record before, and of none so far (the number so far), enumerated from the Poisson process."""
     total = 0.1 * T**2
     is_known, y = np.isin(T, list(known)), np.array([known.get(k, 0.0) for k in T])
-    past = Past(jnp.asarray(is_known), jnp.asarray(y), not_normal(jnp.zeros(len(T))))
+    own = jnp.ones(len(T), bool)  # steps, of which a hazard knows nothing
+    past = Past(jnp.asarray(is_known), own, jnp.asarray(y), not_normal(jnp.zeros(len(T))))
     course = Course(jnp.asarray(T), jnp.zeros(len(T), int), jnp.zeros(len(T)))
     keys = jax.random.split(jax.random.key(1), 20_000)
     all_of_them = jnp.ones(len(T), bool)
