@@ -220,18 +220,17 @@ class Moves(NamedTuple):
 class Chain(Link):
     """Steps of a Markov chain (:mod:`nlme.observation.markov`), whose density needs no link: every record holds the one before.
 
-    With the forward probabilities f_t of
-    the categories given what is known up to t, and backward ones b_t of all that is known after it,
+    With the forward probabilities f_t of the categories given what is known up to t, and backward ones b_t of all that is known after it,
 
         P(y_t | known) = f_t b_t / sum,      f_t = (f_(t-1) P_t) e_t,      b_(t-1) = P_t (e_t b_t),
 
     e_t what is known at t (1 where nothing is).  A record that is no step is drawn from the step before and leaves the chain where it
-    was.  Source: Rabiner (1989), Proc IEEE 77:257, doi:10.1109/5.18626.
+    was, but where time begins again (at the reset) the chain does, whether that record is a step or not.  Source: Rabiner (1989), Proc IEEE 77:257, doi:10.1109/5.18626.
     """
 
     def prediction(self, prediction, carried, course, past):
         def follow(last, at):
-            step, (row, shown, seen, categories) = at[1], self._at(last, *at)
+            step, (last, row, shown, seen, categories) = at[1], self._at(last, *at)
             mean = jnp.sum(self._shares(shown, row) * categories)
             return jnp.where(step, self._shares(row * seen, seen), last), jnp.where(self._whole(row), mean, jnp.nan)
 
@@ -241,7 +240,7 @@ class Chain(Link):
     def drive(self, carried, own, course, past, key):
         def follow(last, at):
             uniform, at = at
-            step, known, (row, shown, seen, categories) = at[1], at[2], self._at(last, *at)
+            step, known, (last, row, shown, seen, categories) = at[1], at[2], self._at(last, *at)
             below = jnp.cumsum(self._shares(shown, row)) < uniform
             drawn = jnp.arange(len(below)) == jnp.minimum(jnp.sum(below), len(below) - 1)
             value = jnp.where(self._whole(row), jnp.sum(jnp.where(drawn, categories, 0.0)), jnp.nan)
@@ -263,18 +262,19 @@ class Chain(Link):
         def back(later, at):
             anew, step, probability, seen = at
             passed = probability[1:] @ (seen * later)
-            passed = jnp.where(anew, 1.0, passed / jnp.where(jnp.max(passed) > 0, jnp.max(passed), 1.0))
-            return jnp.where(step, passed, later), later
+            passed = jnp.where(step, passed / jnp.where(jnp.max(passed) > 0, jnp.max(passed), 1.0), later)
+            return jnp.where(anew, 1.0, passed), later
 
         later = jax.lax.scan(back, jnp.ones(probability.shape[2]), (anew, past.steps, probability, seen), reverse=True)[1]
         return anew, past.steps, past.known, probability, seen, later, categories
 
     @staticmethod
     def _at(last, anew, step, known, probability, seen, later, categories):
-        """The probabilities of a record given what was before, those given what comes after as well, e, and the categories."""
-        begun = (jnp.sum(last) > 0) & ~anew
-        row = jnp.where(begun, last @ probability[1:], probability[0])
-        return row, jnp.where(step & ~known, row * later, row), seen, categories
+        """The step before (0: none), the probabilities of a record given what was before, those given what comes after as well, e, and the
+        categories."""
+        last = jnp.where(anew, 0.0, last)
+        row = jnp.where(jnp.sum(last) > 0, last @ probability[1:], probability[0])
+        return last, row, jnp.where(step & ~known, row * later, row), seen, categories
 
     @staticmethod
     def _shares(weights, otherwise):

@@ -178,11 +178,11 @@ def _given(probability, steps, known, y, ahead):
     return carried, course, Past(jnp.asarray(known), jnp.asarray(steps), jnp.asarray(y), None)  # the terms are not looked at
 
 
-@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("restart", [None, 4, 2], ids=["one time", "again at a step", "again at a reset record"])
 def test_predictions_are_those_of_every_path(restart):
     chain = _chain(3)
-    if restart:
-        chain[-1][4:] = 10.0
+    if restart is not None:
+        chain[-1][restart:] = 10.0
     probability, steps, known, y, ahead = chain
     found = LINKS["markov"].prediction(jnp.zeros(T), *_given(*chain))
     paths = list(_paths(*chain))
@@ -190,11 +190,14 @@ def test_predictions_are_those_of_every_path(restart):
     for t in np.flatnonzero(steps & ~known):
         assert found[t] == pytest.approx(sum(p * (FIRST + path[t]) for path, p in paths) / total, rel=1e-10)
     # a record that is no step: from the step before, whatever comes
-    assert found[2] == pytest.approx(float(probability[2, 2] @ (FIRST + np.arange(K))), rel=1e-10)
+    assert found[2] == pytest.approx(float(probability[2, 0 if restart == 2 else 2] @ (FIRST + np.arange(K))), rel=1e-10)
 
 
-def test_draws_are_of_the_chain_given_what_is_known():
+@pytest.mark.parametrize("restart", [None, 2], ids=["one time", "again at a reset record"])
+def test_draws_are_of_the_chain_given_what_is_known(restart):
     chain = _chain(5)
+    if restart is not None:
+        chain[-1][restart:] = 10.0
     carried, course, past = _given(*chain)
     keys = jax.random.split(jax.random.key(1), 40_000)
     drawn = (
@@ -223,6 +226,23 @@ def test_simulated_courses_have_the_transitions():
     for t in (1, 4, 7):
         for before, expected in ((0, _logistic(-1.0 + 0.1 * t)), (1, _logistic(1.5 - 0.05 * t))):
             assert drawn[drawn[:, t - 1] == before, t].mean() == pytest.approx(expected, abs=0.02)
+
+
+def test_courses_begin_anew_at_a_reset():
+    """Two periods of the same times: the reset, no step itself, ends the first chain in simulations, predictions and the likelihood."""
+
+    class Sure(Sleep):
+        def observe(self, ind, state, t):
+            return {"stage": nlme.markov(nlme.binary(0.9), (nlme.binary(0.001), nlme.binary(0.001)))}
+
+    one = [dict(TIME=0.0, EVID=0, DV=1.0), dict(TIME=1.0, EVID=0, DV=0.0)]
+    rows = pd.DataFrame([*one, dict(TIME=0.0, EVID=3, DV=np.nan), *one]).assign(ID=1)
+    population = nlme.read_nonmem(rows)
+    table = nlme.simulate(Sure(), population, key=1, eta="typical", replicates=4000)
+    np.testing.assert_allclose(table.DV.to_numpy().reshape(4000, 4).mean(axis=0), [0.9, 0.001, 0.9, 0.001], atol=0.02)
+    np.testing.assert_allclose(nlme.predict(Sure(), population).stage, [0.9, 0.001, 0.9, 0.9, 0.001], rtol=1e-12)
+    exact = -2.0 * 2 * (np.log(0.9) + np.log1p(-0.001))
+    assert nlme.evaluate(Sure(), population, nlme.AGQ(3)).objective_full == pytest.approx(exact, rel=1e-9)
 
 
 def test_a_forecast_goes_on_from_the_last_record():
