@@ -50,7 +50,7 @@ def moments(model: Model, anatomy: Anatomy, data: SubjectData, solution: Solutio
     def at(r: Observation, record: Record):
         return r.terms(record), r.carried(), r.expected(record)
 
-    record = Record(data.observed, data.cens, data.limit, _before(data))
+    record = Record(data.observed, data.cens, data.limit, _before(anatomy, data))
     terms, carried, prediction = _each(at, model, anatomy, data, solution, record)
     if residual is not None:
         none = (residual.alone == 0.0) & terms.normal
@@ -60,8 +60,10 @@ def moments(model: Model, anatomy: Anatomy, data: SubjectData, solution: Solutio
     return Moments(*_linked(anatomy, data, terms, carried), prediction, own, carried, solution.status)
 
 
-def _before(data: SubjectData) -> Float[Array, " T"]:
-    """DV of the record before of the same endpoint, NaN where there is none or time begins again in between."""
+def _before(anatomy: Anatomy, data: SubjectData) -> Float[Array, " T"]:
+    """DV of the record before of the same endpoint, NaN where there is none or time begins again in between; only chains ask for it."""
+    if not any(law.link == "markov" for law in anatomy.laws):
+        return jnp.full_like(data.limit, jnp.nan)
     ahead = data.timeline.course.ahead
     again = jnp.concatenate([jnp.ones(1, bool), jnp.diff(ahead) != 0]) if ahead.shape[0] else jnp.zeros(0, bool)
     begins = np.isin(np.arange(again.shape[0]), [a for a, _ in data.spans])

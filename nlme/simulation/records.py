@@ -197,6 +197,8 @@ class Records:
     def _past(self, endpoints: Sequence[str], replicates: int) -> tuple[np.ndarray, np.ndarray]:
         """(R N, e, T) which samples are known, and which are steps of a chain."""
         known = self._design.in_all([self._known[name] for name in endpoints], replicates)
+        if not any(law.link == "markov" for law in self._design.anatomy.laws):
+            return known, known  # nobody asks for the steps
         return known, self._design.in_all(map(self._design.steps, endpoints), replicates)
 
     def limits(self, endpoint: str) -> dict[str, np.ndarray]:
